@@ -1,0 +1,105 @@
+# /// script
+# dependencies = ["nox>=2025.5.1"]
+# ///
+"""What can be run. `nox -s compat` is the one to know; arguments after `--` go to pytest."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5.1"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_venv = "yes"
+# A missing Python skips `versions`, with a message; CI says which Pythons it has.
+nox.options.error_on_missing_interpreters = False
+
+ROOT = Path(__file__).parent
+PYTHONS = nox.project.python_versions(nox.project.load_toml(ROOT / "pyproject.toml"))
+
+# The same device and the same compilation cache in every session, unless the user says otherwise.
+# Tiny models compile in less than jax's default threshold for caching, one second.
+JAX_ENV = {
+    "JAX_PLATFORMS": "cpu",
+    "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+}
+
+
+def starts(python: str) -> bool:
+    """Whether an interpreter starts: a version manager's shim may not."""
+    return subprocess.run([python, "-V"], check=False, capture_output=True).returncode == 0
+
+
+def newest_python() -> str:
+    """The newest supported Python on this machine."""
+    for version in reversed(PYTHONS):
+        python = shutil.which(f"python{version}")
+        if python and starts(python):
+            return version
+    return PYTHONS[0]
+
+
+def install(session: nox.Session, lock: str) -> None:
+    """Install a lock. Packages only: the project runs in place (`pythonpath` in pyproject.toml)."""
+    session.install("--require-hashes", "-r", f"locks/{lock}.txt")
+
+
+def pytest(session: nox.Session, *args: str) -> None:
+    """Run pytest with the session's own arguments last, so that they win."""
+    env = {name: os.environ.get(name, default) for name, default in JAX_ENV.items()}
+    session.run("python", "-m", "pytest", *args, *session.posargs, env=env)
+
+
+@nox.session
+def compat(session: nox.Session) -> None:
+    """Ask subjects to keep the contracts: the reference, or `-- --subject NAME`."""
+    install(session, "test")
+    pytest(session, "suite/contracts", "--results", ".results/compat.jsonl")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Test the suite itself and the reference's parts."""
+    install(session, "test")
+    pytest(session, "suite/selftest")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check format, style, types, and who imports whom."""
+    install(session, "lint")
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+    session.run("mypy")
+    session.run("lint-imports")
+
+
+@nox.session(default=False)
+@nox.parametrize(("python", "lock"), [(PYTHONS[0], "oldest"), (newest_python(), "test")])
+def versions(session: nox.Session, lock: str) -> None:
+    """Run self-tests and the reference's contracts on the oldest and the newest supported set."""
+    install(session, lock)
+    pytest(session, "suite/selftest", "suite/contracts", "--subject", "reference")
+
+
+@nox.session(default=False)
+def lock(session: nox.Session) -> None:
+    """Remake locks/, for every supported Python at once; `-- --upgrade` moves the pins."""
+    session.install("uv")
+    compile_lock = [
+        *("uv", "pip", "compile", "--universal", "--python-version", PYTHONS[0]),
+        *("--generate-hashes", "--no-emit-index-url", "--no-emit-find-links", "--quiet"),
+        *("--custom-compile-command", "nox -s lock", *session.posargs),
+    ]
+    with_tests = ["pyproject.toml", "--group", "test"]
+    lowest = ["--resolution", "lowest-direct"]
+    session.run(*compile_lock, *with_tests, "--output-file", "locks/test.txt")
+    session.run(*compile_lock, *with_tests, *lowest, "--output-file", "locks/oldest.txt")
+    session.run(*compile_lock, "--group", "lint", "--output-file", "locks/lint.txt")
+
+
+if __name__ == "__main__":
+    nox.main()
