@@ -1,0 +1,152 @@
+"""LoRA adapters as parameters: make fresh ones, merge them with a base, take them out again, fold them into the weights.
+
+Every function takes flat or nested parameters, returns flat ones and leaves its arguments as they were.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from suite.reference import lora
+from suite.reference.params import Params, as_flat, is_adapter
+from suite.reference.pi0_config import Pi0Config, expert_of
+from suite.reference.specs import LoRASpec
+
+
+class Adapter(NamedTuple):
+    """The paths of an adapted weight and of its two matrices, and the einsums between them."""
+
+    site: lora.Site
+    weight: str
+    a: str
+    b: str
+
+
+def adapter_of(path: str) -> Adapter | None:
+    """The adapter that a weight or a LoRA matrix belongs to; None for a path where none can sit.
+
+    ``.../q_einsum_1/w`` has ``.../q_einsum_1/lora_a``; ``.../mlp/linear`` has ``.../mlp/linear_lora_a``.
+    """
+    parent, _, name = path.rpartition("/")
+    module = parent.rpartition("/")[2].removesuffix("_1")
+    if name in ("w", "lora_a", "lora_b") and module in lora.SITES:
+        return Adapter(lora.SITES[module], f"{parent}/w", f"{parent}/lora_a", f"{parent}/lora_b")
+    name = name.removesuffix("_lora_a").removesuffix("_lora_b")
+    if name in ("gating_einsum", "linear") and module == "mlp":
+        weight = f"{parent}/{name}"
+        return Adapter(lora.SITES[name], weight, f"{weight}_lora_a", f"{weight}_lora_b")
+    return None
+
+
+def initialize_lora_parameters(base_params: Mapping[str, Any], config: Pi0Config, seed: int) -> Params:
+    """Fresh adapters for a base model: lora_a normal with standard deviation 0.01, lora_b zero, all float32.
+
+    They are what ``config.create(seed)`` starts with, whatever the base, so the same seed gives the same adapters.
+
+    Raises:
+      ValueError: the config has no LoRA, the base already has adapters, or an adapted weight is missing or of another shape.
+    """
+    base = as_flat(base_params)
+    if not config.has_lora:
+        raise ValueError("the config has no LoRA on either expert: there is nothing to initialise")
+    if present := [path for path in base if is_adapter(path)]:
+        raise ValueError(
+            f"the base already has {len(present)} adapter matrices, for example {present[0]}; use extract first"
+        )
+    spec = config.param_spec()
+    wanted = [path for path in spec if is_adapter(path)]
+    for adapter in _adapters_in(wanted):
+        _require_shape(base, adapter.weight, spec[adapter.weight].shape)
+    return config.init_params(seed, only=wanted)
+
+
+def merge_parameters(base_params: Mapping[str, Any], lora_params: Mapping[str, Any]) -> Params:
+    """Base and adapters as one tree, for ``config.load``; no array is copied or cast.
+
+    Raises:
+      ValueError: an adapter without its other half or without its weight, shapes that do not fit together, anything else
+        than adapters in ``lora_params``, or a path that is in both.
+    """
+    base, adapters = as_flat(base_params), as_flat(lora_params)
+    if strangers := [path for path in adapters if not is_adapter(path)]:
+        raise ValueError(
+            f"lora_params holds {len(strangers)} parameters that are no adapters, for example {strangers[0]}"
+        )
+    if both := sorted(base.keys() & adapters.keys()):
+        raise ValueError(f"{len(both)} parameters are in base_params and in lora_params, for example {both[0]}")
+    merged = base | adapters
+    require_whole_adapters(merged)
+    return dict(sorted(merged.items()))
+
+
+def extract(params: Mapping[str, Any]) -> tuple[Params, Params]:
+    """The base parameters and the adapters: ``merge_parameters(*extract(params))`` is ``params``."""
+    flat = as_flat(params)
+    adapters = {path: array for path, array in flat.items() if is_adapter(path)}
+    return {path: array for path, array in flat.items() if path not in adapters}, adapters
+
+
+def fold(params: Mapping[str, Any], config: Pi0Config) -> Params:
+    """The base model that computes what ``params`` compute: every adapter added to its weight, none left.
+
+    Sums are formed in float32 and cast to the weight's dtype once; in bfloat16 a small delta may round away
+    (bugs G15: 39 % of it at realistic sizes), so fold a float32 base where you can.
+
+    Raises:
+      ValueError: half an adapter, or one that the config does not have or has with another rank.
+    """
+    base, adapters = extract(params)
+    require_whole_adapters(base | adapters)
+    folded = dict(base)
+    for adapter in _adapters_in(adapters):
+        spec = _spec_of(adapter, config)
+        w, a, b = base[adapter.weight], adapters[adapter.a], adapters[adapter.b]
+        if a.shape[-1] != spec.rank:
+            raise ValueError(
+                f"{adapter.a}: rank {a.shape[-1]}, but the config says {spec.rank}; alpha / rank would be wrong"
+            )
+        total = jnp.asarray(w, jnp.float32) + lora.delta(adapter.site, a, b, spec)
+        folded[adapter.weight] = (
+            np.asarray(total.astype(w.dtype)) if isinstance(w, np.ndarray) else total.astype(w.dtype)
+        )
+    return folded
+
+
+def require_whole_adapters(params: Mapping[str, Any]) -> None:
+    """Every LoRA matrix has its other half and its weight, in shapes that fit; else a ValueError names the path."""
+    for adapter in _adapters_in(path for path in params if is_adapter(path)):
+        for path in (adapter.a, adapter.b, adapter.weight):
+            if path not in params:
+                raise ValueError(f"{path} is missing, but the rest of its adapter is there ({adapter.a}, {adapter.b})")
+        rank = params[adapter.a].shape[-1]
+        shape_a, shape_b = lora.adapter_shapes(params[adapter.weight].shape, rank)
+        _require_shape(params, adapter.a, shape_a)
+        _require_shape(params, adapter.b, shape_b)
+
+
+def _adapters_in(paths: Iterable[str]) -> list[Adapter]:
+    found = {}
+    for path in paths:
+        if (adapter := adapter_of(path)) is None:
+            raise ValueError(f"{path} is named like an adapter, but no weight of a pi0 model has one there")
+        found[adapter.weight] = adapter
+    return list(found.values())
+
+
+def _spec_of(adapter: Adapter, config: Pi0Config) -> LoRASpec:
+    expert = config.experts[expert_of(adapter.weight) or 0]
+    spec = expert.lora_attn if adapter.site.group == "attn" else expert.lora_ffn
+    if spec is None:
+        raise ValueError(
+            f"{adapter.a}: the config has no LoRA there, so its alpha is unknown; pass the config it was trained with"
+        )
+    return spec
+
+
+def _require_shape(params: Mapping[str, Any], path: str, shape: tuple[int, ...]) -> None:
+    if path not in params:
+        raise ValueError(f"{path}: expected shape {tuple(shape)}, found nothing")
+    if tuple(params[path].shape) != tuple(shape):
+        raise ValueError(f"{path}: expected shape {tuple(shape)}, found {tuple(params[path].shape)}")

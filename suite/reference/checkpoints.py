@@ -1,0 +1,225 @@
+"""Checkpoints in openpi's layout: an orbax tree ``{"params": ...}`` whose leaves may carry nnx's ``value`` suffix.
+
+``restore_params`` takes what openpi's training and release write (openpi ``models/model.py:281``), ``save_params`` writes what openpi
+reads. Beside the arrays, ours remember rank and alpha of the adapters in orbax's own metadata, where openpi looks past them.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from suite.reference import params as tree
+from suite.reference.download import fetch
+from suite.reference.errors import CheckpointError
+from suite.reference.params import Leaf, Params
+from suite.reference.specs import Pi0Spec
+
+METADATA_FILE = "_METADATA"
+_SUFFIX = "value"
+
+# One sharding for all parameters, or one for each path.
+Shardings: TypeAlias = jax.sharding.Sharding | Callable[[str], jax.sharding.Sharding]
+
+
+class Stored(NamedTuple):
+    """What a checkpoint says about itself without reading an array."""
+
+    path: Path
+    leaves: dict[str, Leaf]
+    # The nested names under which each path is stored, and what we wrote beside them.
+    keys: dict[str, tuple[str, ...]]
+    metadata: dict[str, Any]
+
+    @property
+    def lora(self) -> dict[str, Any] | None:
+        """Rank, alpha and rslora of every expert's adapters as ``Pi0Spec.lora`` has them; None if it was not recorded."""
+        return self.metadata.get("lora")
+
+
+def restore_params(
+    path: str | os.PathLike[str],
+    *,
+    restore_type: type[np.ndarray] | type[jax.Array] = jax.Array,
+    dtype: Any = None,
+    sharding: Shardings | None = None,
+    value_suffix: bool | None = None,
+) -> Params:
+    """The parameters of a checkpoint, in the order of their paths.
+
+    Args:
+      path: the ``params`` folder, local or a URL (downloaded once into a cache).
+      restore_type: ``jax.Array``, or ``np.ndarray`` for host arrays.
+      dtype: cast every parameter while it is read; without it each keeps the dtype it was stored in.
+      sharding: where jax arrays go, for all or by path; without it they are replicated over all devices.
+      value_suffix: whether the leaves carry nnx's ``value`` suffix; without it, see ``strip_value_suffix``.
+
+    Raises:
+      CheckpointError: there is no readable checkpoint at ``path``; the message says what is there and which path to use.
+    """
+    stored = read_metadata(path, value_suffix=value_suffix)
+    dtypes = dict.fromkeys(stored.leaves, dtype)
+    return restore_leaves(stored, dtypes, restore_type=restore_type, sharding=sharding)
+
+
+def restore_leaves(
+    stored: Stored,
+    dtypes: Mapping[str, Any],
+    *,
+    restore_type: type[np.ndarray] | type[jax.Array] = np.ndarray,
+    sharding: Shardings | None = None,
+) -> Params:
+    """The parameters of ``dtypes``, each cast to its dtype (None: as stored) while it is read. No other one is read."""
+    args = {path: _restore_args(path, dtypes[path], restore_type, sharding) for path in dtypes}
+    item = _nest(stored, dict.fromkeys(dtypes, 0))
+    restore = ocp.args.PyTreeRestore(item=item, restore_args=_nest(stored, args), partial_restore=True)
+    with _checkpointer() as checkpointer:
+        try:
+            restored = checkpointer.restore(stored.path, args=restore)
+        except (
+            Exception
+        ) as error:  # tensorstore and orbax raise whatever fits; the user needs the folder and the reason
+            raise CheckpointError(f"{stored.path}: the checkpoint is damaged or incomplete ({error})") from error
+    return {path: _pick(restored, stored.keys[path]) for path in sorted(dtypes)}
+
+
+def save_params(
+    params: Mapping[str, Any],
+    path: str | os.PathLike[str],
+    *,
+    config: Pi0Spec | None = None,
+    value_suffix: bool = True,
+) -> None:
+    """Write a checkpoint that openpi and ``restore_params`` read. It appears at ``path`` whole or not at all.
+
+    Args:
+      params: flat or nested.
+      path: the folder to make; its parents are made too.
+      config: whose rank and alpha to record; without it a checkpoint with adapters cannot tell its alpha.
+      value_suffix: write leaves as nnx states do, as openpi's training does.
+
+    Raises:
+      FileExistsError: something is at ``path`` already; it is left alone.
+    """
+    path = Path(path).expanduser().absolute()
+    if path.exists():
+        raise FileExistsError(f"{path}: already exists; choose another folder or remove it first")
+    with _checkpointer() as checkpointer:
+        checkpointer.save(path, args=params_item(params, config=config, value_suffix=value_suffix))
+
+
+def params_item(params: Mapping[str, Any], *, config: Pi0Spec | None, value_suffix: bool = True) -> ocp.args.PyTreeSave:
+    """Parameters as an orbax item: openpi's nesting, with rank and alpha in the metadata."""
+    flat = tree.as_flat(params)
+    if not flat:
+        raise ValueError("there are no parameters to save")
+    if value_suffix:
+        flat = {f"{path}/{_SUFFIX}": array for path, array in flat.items()}
+    metadata = {"value_suffix": value_suffix, "lora": None if config is None else config.lora}
+    return ocp.args.PyTreeSave(item={"params": tree.unflatten(flat)}, custom_metadata=metadata)
+
+
+def read_metadata(path: str | os.PathLike[str], *, value_suffix: bool | None = None) -> Stored:
+    """Paths, shapes and dtypes of a checkpoint, reading no array. Raises ``CheckpointError`` like ``restore_params``."""
+    folder = find_params(path)
+    with _checkpointer() as checkpointer:
+        try:
+            found = checkpointer.metadata(folder)
+            # Orbax 0.11.21 and older return the tree itself (openpi breaks on newer ones: bugs F1).
+            item = getattr(found, "item_metadata", found)
+            nested, metadata = (
+                getattr(item, "tree", item),
+                getattr(item, "custom_metadata", None) or {},
+            )
+        except Exception as error:
+            raise CheckpointError(f"{folder}: {METADATA_FILE} cannot be read ({error})") from error
+    if not isinstance(nested, Mapping) or not nested.get("params"):
+        top = sorted(nested) if isinstance(nested, Mapping) else nested
+        raise CheckpointError(f"{folder}: expected a checkpoint of {{'params': ...}}, found the top level {top}")
+    flat = tree.flatten(nested["params"])
+    suffix = metadata.get("value_suffix") if value_suffix is None else value_suffix
+    names = strip_value_suffix(list(flat), value_suffix=suffix)
+    leaves = {name: Leaf(tuple(flat[raw].shape), np.dtype(flat[raw].dtype)) for raw, name in names.items()}
+    keys = {name: ("params", *tree.split(raw)) for raw, name in names.items()}
+    return Stored(folder, dict(sorted(leaves.items())), keys, metadata)
+
+
+def strip_value_suffix(paths: list[str], *, value_suffix: bool | None = None) -> dict[str, str]:
+    """Stored path -> parameter path, without the ``value`` that nnx states append to each.
+
+    openpi strips it if all leaves have it (``model.py:328``), which leaves it on in mixed trees. Here a leaf called ``value`` is a
+    suffix if it is its parent's only child, and a parameter of that name if it has siblings. An only child that is really called
+    ``value`` looks like a suffix: say ``value_suffix=False`` (our own checkpoints record it).
+    """
+    parents = [path.rpartition("/")[0] for path in paths]
+    crowded = {parent for parent in parents if sum(other.startswith(f"{parent}/") for other in paths) > 1}
+
+    def is_suffix(path: str) -> bool:
+        parent, _, name = path.rpartition("/")
+        return (
+            bool(parent) and name == _SUFFIX and value_suffix is not False and (value_suffix or parent not in crowded)
+        )
+
+    return {path: path.rpartition("/")[0] if is_suffix(path) else path for path in paths}
+
+
+def find_params(path: str | os.PathLike[str]) -> Path:
+    """The local folder of a checkpoint; a wrong one is refused with what is there and what to pass instead."""
+    folder = fetch(path)
+    if not folder.exists():
+        raise CheckpointError(f"{folder}: no such folder; expected the `params` folder of a checkpoint")
+    if folder.is_file():
+        raise CheckpointError(
+            f"{folder}: is a file; expected the `params` folder of a checkpoint{_file_advice(folder)}"
+        )
+    if not (folder / METADATA_FILE).is_file():
+        raise CheckpointError(f"{folder}: holds no checkpoint (no {METADATA_FILE}); {_folder_advice(folder)}")
+    return folder
+
+
+def _folder_advice(folder: Path) -> str:
+    """What a folder without a checkpoint is, as far as its content tells."""
+    if (folder / "params" / METADATA_FILE).is_file():
+        return f"this is the folder of a step: pass {folder / 'params'}"
+    steps = [
+        child for child in folder.iterdir() if child.name.isdigit() and (child / "params" / METADATA_FILE).is_file()
+    ]
+    if steps:
+        return f"this is the folder of a run: pass {max(steps, key=lambda step: int(step.name)) / 'params'}"
+    if list(folder.glob("*.safetensors")):
+        return "this is a PyTorch checkpoint, which has another layout"
+    children = sorted(child.name for child in folder.iterdir())
+    return f"it has {children[:5]}" if children else "it is empty"
+
+
+def _file_advice(file: Path) -> str:
+    return "; for an official PaliGemma npz use PaliGemmaWeightLoader(path)" if file.suffix == ".npz" else ""
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+
+
+def _restore_args(path: str, dtype: Any, restore_type: type, sharding: Shardings | None) -> ocp.RestoreArgs:
+    if restore_type is np.ndarray:
+        return ocp.RestoreArgs(restore_type=np.ndarray, dtype=dtype)
+    if sharding is None:
+        mesh = jax.sharding.Mesh(jax.devices(), ("replica",))
+        sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    placed = sharding if isinstance(sharding, jax.sharding.Sharding) else sharding(path)
+    return ocp.ArrayRestoreArgs(restore_type=jax.Array, dtype=dtype, sharding=placed)
+
+
+def _nest(stored: Stored, flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by path in the nesting of the checkpoint."""
+    return tree.unflatten({tree.join(stored.keys[path]): value for path, value in flat.items()})
+
+
+def _pick(nested: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
+    for key in keys:
+        nested = nested[key]
+    return nested

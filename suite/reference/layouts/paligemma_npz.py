@@ -1,0 +1,82 @@
+"""The official PaliGemma npz (``pt_224.npz``, ``pt_224.f16.npz``, ``pt_224.bf16.npz``): big_vision's parameters, flat, under ``params/``.
+
+Its layers are stacked and named as in openpi, so each member lands under ``PaliGemma/`` as it is. numpy has no bfloat16 and reads
+it as two-byte voids (``|V2``); they are bfloat16 bits (big_vision ``utils.py:827``, bugs C7).
+"""
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+from suite.reference.errors import CheckpointError
+from suite.reference.params import Leaf
+
+_PREFIX = "params/"
+_NPY = ".npy"
+
+
+class PaliGemmaNpz:
+    """An open npz: shapes and dtypes at once, arrays one at a time."""
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
+        self.path = path
+        self._archive = archive
+        self._members = {_param_path(name): name for name in archive.namelist()}
+        self.leaves: dict[str, Leaf] = {path: self._header(name) for path, name in sorted(self._members.items())}
+
+    def read(self, path: str) -> np.ndarray:
+        """The array of a parameter, in the dtype of the file."""
+        name = self._members[path]
+        with self._refuse_damage(name), self._archive.open(name) as member:
+            array = np.lib.format.read_array(member, allow_pickle=False)
+        return array.view(ml_dtypes.bfloat16) if _is_bfloat16(array.dtype) else array
+
+    def _header(self, name: str) -> Leaf:
+        """Shape and dtype of a member, from its first bytes."""
+        with self._refuse_damage(name), self._archive.open(name) as member:
+            version = np.lib.format.read_magic(member)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(member)
+        if dtype.hasobject:
+            raise CheckpointError(
+                f"{self.path}: {name} holds pickled objects, which are never loaded; expected an array of floats"
+            )
+        return Leaf(shape, np.dtype(ml_dtypes.bfloat16) if _is_bfloat16(dtype) else dtype)
+
+    @contextmanager
+    def _refuse_damage(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError) as error:
+            raise CheckpointError(f"{self.path}: {name} is damaged ({error}); get the file again") from error
+
+
+@contextmanager
+def open_npz(path: Path) -> Iterator[PaliGemmaNpz]:
+    """Open an official PaliGemma file.
+
+    Raises:
+      CheckpointError: there is no file, it is truncated or no npz, or a member is pickled or damaged.
+    """
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "nothing"
+        raise CheckpointError(f"{path}: expected an official PaliGemma npz (pt_224.npz), found {found}")
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise CheckpointError(f"{path}: is no npz, or a truncated one ({error}); get the file again") from error
+    with archive:
+        yield PaliGemmaNpz(path, archive)
+
+
+def _param_path(member: str) -> str:
+    name = member.removesuffix(_NPY)
+    return f"PaliGemma/{name.removeprefix(_PREFIX)}" if name.startswith(_PREFIX) else name
+
+
+def _is_bfloat16(dtype: np.dtype) -> bool:
+    return dtype == np.dtype("V2")
