@@ -3,3 +3,41 @@
 It imports nothing else of this project, so it can be read, copied and used on its own. Parameters travel as ``Params``:
 a flat ``dict`` from slash paths (openpi's names, without the ``value`` suffix) to arrays.
 """
+
+from suite.reference.adapters import extract, fold, initialize_lora_parameters, merge_parameters
+from suite.reference.checkpoints import restore_params, save_params
+from suite.reference.configs import TrainConfig, get_config
+from suite.reference.errors import CheckpointError, LoadError
+from suite.reference.load_report import LoadReport
+from suite.reference.pi0 import Observation, Pi0
+from suite.reference.pi0_config import Pi0Config
+from suite.reference.train import TrainState, init_train_state, make_train_step, trainable_paths
+from suite.reference.train_checkpoints import open_run, resume_train_state, save_train_state
+from suite.reference.weight_loaders import CheckpointWeightLoader, NoOpWeightLoader, PaliGemmaWeightLoader
+
+__all__ = [
+    "CheckpointError",
+    "CheckpointWeightLoader",
+    "LoadError",
+    "LoadReport",
+    "NoOpWeightLoader",
+    "Observation",
+    "PaliGemmaWeightLoader",
+    "Pi0",
+    "Pi0Config",
+    "TrainConfig",
+    "TrainState",
+    "extract",
+    "fold",
+    "get_config",
+    "init_train_state",
+    "initialize_lora_parameters",
+    "make_train_step",
+    "merge_parameters",
+    "open_run",
+    "restore_params",
+    "resume_train_state",
+    "save_params",
+    "save_train_state",
+    "trainable_paths",
+]

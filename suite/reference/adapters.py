@@ -1,4 +1,4 @@
-"""LoRA adapters as parameters: make fresh ones, merge them with a base, take them out again, fold them into the weights.
+"""LoRA adapters as parameters: make fresh ones, merge them with a base, take them out, fold them into the weights.
 
 Every function takes flat or nested parameters, returns flat ones and leaves its arguments as they were.
 """
@@ -46,7 +46,7 @@ def initialize_lora_parameters(base_params: Mapping[str, Any], config: Pi0Config
     They are what ``config.create(seed)`` starts with, whatever the base, so the same seed gives the same adapters.
 
     Raises:
-      ValueError: the config has no LoRA, the base already has adapters, or an adapted weight is missing or of another shape.
+      ValueError: the config has no LoRA, the base has adapters, or an adapted weight is missing or of another shape.
     """
     base = as_flat(base_params)
     if not config.has_lora:
@@ -66,8 +66,8 @@ def merge_parameters(base_params: Mapping[str, Any], lora_params: Mapping[str, A
     """Base and adapters as one tree, for ``config.load``; no array is copied or cast.
 
     Raises:
-      ValueError: an adapter without its other half or without its weight, shapes that do not fit together, anything else
-        than adapters in ``lora_params``, or a path that is in both.
+      ValueError: an adapter without its other half or its weight, shapes that do not fit, anything but adapters
+        in ``lora_params``, or a path that is in both.
     """
     base, adapters = as_flat(base_params), as_flat(lora_params)
     if strangers := [path for path in adapters if not is_adapter(path)]:

@@ -1,7 +1,8 @@
 """Checkpoints in openpi's layout: an orbax tree ``{"params": ...}`` whose leaves may carry nnx's ``value`` suffix.
 
-``restore_params`` takes what openpi's training and release write (openpi ``models/model.py:281``), ``save_params`` writes what openpi
-reads. Beside the arrays, ours remember rank and alpha of the adapters in orbax's own metadata, where openpi looks past them.
+``restore_params`` takes what openpi's training and release write (openpi ``models/model.py:281``), ``save_params``
+writes what openpi reads. Beside the arrays, ours remember rank and alpha of the adapters in orbax's own metadata,
+where openpi looks past them.
 """
 
 import os
@@ -37,7 +38,7 @@ class Stored(NamedTuple):
 
     @property
     def lora(self) -> dict[str, Any] | None:
-        """Rank, alpha and rslora of every expert's adapters as ``Pi0Spec.lora`` has them; None if it was not recorded."""
+        """Rank, alpha and rslora of every expert's adapters, as in ``Pi0Spec.lora``; None if they were not recorded."""
         return self.metadata.get("lora")
 
 
@@ -59,7 +60,7 @@ def restore_params(
       value_suffix: whether the leaves carry nnx's ``value`` suffix; without it, see ``strip_value_suffix``.
 
     Raises:
-      CheckpointError: there is no readable checkpoint at ``path``; the message says what is there and which path to use.
+      CheckpointError: there is no readable checkpoint at ``path``; the message says what is there and what to pass.
     """
     stored = read_metadata(path, value_suffix=value_suffix)
     dtypes = dict.fromkeys(stored.leaves, dtype)
@@ -124,7 +125,7 @@ def params_item(params: Mapping[str, Any], *, config: Pi0Spec | None, value_suff
 
 
 def read_metadata(path: str | os.PathLike[str], *, value_suffix: bool | None = None) -> Stored:
-    """Paths, shapes and dtypes of a checkpoint, reading no array. Raises ``CheckpointError`` like ``restore_params``."""
+    """Paths, shapes and dtypes of a checkpoint, reading no array. Raises like ``restore_params``."""
     folder = find_params(path)
     with _checkpointer() as checkpointer:
         try:
@@ -151,9 +152,10 @@ def read_metadata(path: str | os.PathLike[str], *, value_suffix: bool | None = N
 def strip_value_suffix(paths: list[str], *, value_suffix: bool | None = None) -> dict[str, str]:
     """Stored path -> parameter path, without the ``value`` that nnx states append to each.
 
-    openpi strips it if all leaves have it (``model.py:328``), which leaves it on in mixed trees. Here a leaf called ``value`` is a
-    suffix if it is its parent's only child, and a parameter of that name if it has siblings. An only child that is really called
-    ``value`` looks like a suffix: say ``value_suffix=False`` (our own checkpoints record it).
+    openpi strips it if all leaves have it (``model.py:328``), which leaves it on in mixed trees. Here a leaf called
+    ``value`` is a suffix if it is its parent's only child, and a parameter of that name if it has siblings. An only
+    child that is really called ``value`` looks like a suffix: say ``value_suffix=False`` (our own checkpoints record
+    it).
     """
     parents = [path.rpartition("/")[0] for path in paths]
     crowded = {parent for parent in parents if sum(other.startswith(f"{parent}/") for other in paths) > 1}

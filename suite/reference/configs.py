@@ -1,7 +1,7 @@
 """Named training configs: the model, where its weights come from, how it is trained.
 
-Names and values are openpi's (``training/config.py`` at 15a9616). Every config has a twin ``<name>_tiny`` of the same family and the
-same LoRA, small enough for a test.
+Names and values are openpi's (``training/config.py`` at 15a9616). Every config has a twin ``<name>_tiny`` of the same
+family and the same LoRA, small enough for a test.
 """
 
 import dataclasses
@@ -84,7 +84,7 @@ class TrainConfig:
 
     @property
     def freeze_filter(self) -> Callable[[tuple, Any], bool]:
-        """The nnx filter of frozen parameters. It is the model's own: a second copy could disagree (openpi #317, #806)."""
+        """The nnx filter of frozen parameters: the model's own, as a copy could disagree (openpi #317, #806)."""
         return self.model.freeze_filter()
 
 
@@ -126,7 +126,8 @@ def _real_configs() -> list[TrainConfig]:
         TrainConfig(name="pi0_libero", model=pi0_model(), weight_loader=pi0_base),
         TrainConfig(name="pi0_libero_low_mem_finetune", model=pi0_lora, weight_loader=pi0_base, ema_decay=None),
         pi05_libero,
-        # openpi has no pi05 LoRA config and users ask for one (openpi #672, #711): pi05_libero, with pi0's LoRA and batches.
+        # openpi has no pi05 LoRA config and users ask for one (openpi #672, #711): pi05_libero, with pi0's LoRA and
+        # batches.
         dataclasses.replace(
             pi05_libero, name="pi05_libero_low_mem_finetune", model=pi05_lora, ema_decay=None, batch_size=32
         ),

@@ -1,7 +1,7 @@
-"""Remote checkpoints into a local cache, through fsspec. What is in the cache is whole: a transfer that dies leaves nothing there.
+"""Remote checkpoints into a local cache, through fsspec. What is in the cache is whole: a transfer that dies leaves none.
 
-A download lands in a scratch folder of its own beside the target and is renamed when every file has its full size. A lock file
-per target makes concurrent callers share one transfer. Nothing that is already there is ever deleted.
+A download lands in a scratch folder of its own beside the target and is renamed when every file has its full size. A
+lock file per target makes concurrent callers share one transfer. Nothing that is already there is ever deleted.
 """
 
 import os
@@ -37,7 +37,7 @@ def fetch(path: str | os.PathLike[str]) -> Path:
     """A local path for a file or folder that may be remote; local paths come back as they are, absolute.
 
     Raises:
-      CheckpointError: the URL's file system or the file is not to be had, or the transfer failed. The cache is as it was.
+      CheckpointError: the file system or the file is not to be had, or the transfer failed. The cache is as it was.
     """
     if not is_url(path):
         return Path(path).expanduser().absolute()

@@ -1,4 +1,4 @@
-"""What can be wrong with a checkpoint. Every message names the file, the parameter, expected, found, and the way out."""
+"""What can be wrong with a checkpoint. Messages name the file, the parameter, expected, found, and the way out."""
 
 
 class CheckpointError(ValueError):

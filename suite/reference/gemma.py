@@ -3,9 +3,10 @@
 Axes: B batch, T query length, S key/value length, N query heads, K key/value heads, G query heads per key/value head,
 H head dim, D width, C what a fused projection stacks (q, k, v).
 
-Written from Gemma (arXiv:2403.08295), PaliGemma (arXiv:2407.07726) and pi0 (arXiv:2410.24164); parameter names and numerics
-follow openpi ``models/gemma.py`` at 15a9616. Expert 0's names carry no suffix, so PaliGemma checkpoints fit; expert 1's end in ``_1``.
-All layers live in one module whose parameters have a leading layer axis, run by ``jax.lax.scan``.
+Written from Gemma (arXiv:2403.08295), PaliGemma (arXiv:2407.07726) and pi0 (arXiv:2410.24164); parameter names and
+numerics follow openpi ``models/gemma.py`` at 15a9616. Expert 0's names carry no suffix, so PaliGemma checkpoints fit;
+expert 1's end in ``_1``. All layers live in one module whose parameters have a leading layer axis, run by
+``jax.lax.scan``.
 """
 
 from collections.abc import Callable, Sequence
@@ -97,7 +98,7 @@ class Attention(nnx.Module):
     def __call__(
         self, xs: PerExpert, positions: jax.Array, mask: jax.Array, cache: KVCache | None
     ) -> tuple[list[jax.Array | None], KVCache]:
-        """``xs`` [B, T_i, D_i] an expert, positions [B, T], mask [B, T, S] -> the same shapes, and keys and values [B, S, K, H]."""
+        """``xs`` [B, T_i, D_i] an expert, positions [B, T], mask [B, T, S] -> as ``xs``, keys and values [B, S, K, H]."""
         spec = self.experts[0]
         projected = [self._project(i, x) for i, x in enumerate(xs) if x is not None]
         q, k, v = (jnp.concatenate(part, axis=1) for part in zip(*projected, strict=True))
@@ -260,7 +261,7 @@ def rotate(x: jax.Array, positions: jax.Array, *, max_wavelength: float = 10_000
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
-    """Grouped-query attention: q [B, T, N, H], k and v [B, S, K, H], mask [B, T, S] -> [B, T, N, H]; softmax in float32."""
+    """Grouped-query attention: q [B, T, N, H], k, v [B, S, K, H], mask [B, T, S] -> [B, T, N, H]; float32 softmax."""
     batch, length, heads, head_dim = q.shape
     grouped = q.reshape(batch, length, k.shape[2], -1, head_dim)
     logits = jnp.einsum("BTKGH,BSKH->BKGTS", grouped, k, preferred_element_type=jnp.float32)

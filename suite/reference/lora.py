@@ -2,11 +2,12 @@
 
 Axes: B batch, T query length, N query heads, K key/value heads, H head dim, D width, F feed-forward dim, R rank.
 
-An adapter adds ``scale * up(down(x))`` to ``base(x)``, ``scale`` being alpha / rank or alpha / sqrt(rank). Two laws of openpi that a
-stored checkpoint depends on (openpi ``models/lora.py:67-86``): ``lora_b`` has the shape that its weight has with rank in place
-of the contracted axis, and ``attn_vec_einsum`` sums over heads in both products, so head n's delta is
-``A[n] @ sum_m B[m]`` and not ``A[n] @ B[n]``. Where openpi is wrong we are not: alpha applies to the feed-forward too
-(``lora.py:144``), and a fresh ``lora_b`` is zero (``lora.py:20``), so a fresh adapter leaves the model as it was.
+An adapter adds ``scale * up(down(x))`` to ``base(x)``, ``scale`` being alpha / rank or alpha / sqrt(rank). Two laws
+of openpi that a stored checkpoint depends on (openpi ``models/lora.py:67-86``): ``lora_b`` has the shape that its
+weight has with rank in place of the contracted axis, and ``attn_vec_einsum`` sums over heads in both products, so
+head n's delta is ``A[n] @ sum_m B[m]`` and not ``A[n] @ B[n]``. Where openpi is wrong we are not: alpha applies to
+the feed-forward too (``lora.py:144``), and a fresh ``lora_b`` is zero (``lora.py:20``), so a fresh adapter leaves the
+model as it was.
 """
 
 import dataclasses
@@ -27,7 +28,7 @@ LORA_B_INIT: Initializer = nnx.initializers.zeros_init()
 
 @dataclasses.dataclass(frozen=True)
 class Site:
-    """A weight that may carry an adapter, as einsum strings: its own product, the two low-rank ones, and the folded delta."""
+    """A weight that may carry an adapter, as einsums: its own product, the two low-rank ones, the folded delta."""
 
     group: Literal["attn", "ffn"]
     base: str
@@ -75,7 +76,7 @@ def apply(
 
 
 def adapter_shapes(w_shape: tuple[int, ...], rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Shapes of lora_a and lora_b for a weight (stacked layers included): rank replaces the last, or last but one, axis."""
+    """Shapes of lora_a and lora_b for a weight, stacked or not: rank replaces its last, or its last but one, axis."""
     *lead, rows, columns = w_shape
     return (*lead, rows, rank), (*lead, rank, columns)
 

@@ -1,4 +1,4 @@
-"""AdamW and the cosine schedule as openpi configures them (openpi ``training/optimizer.py`` at 15a9616), made by optax."""
+"""AdamW and the cosine schedule as openpi configures them (``training/optimizer.py`` at 15a9616), made by optax."""
 
 import dataclasses
 

@@ -1,7 +1,7 @@
 """Parameter trees as flat dictionaries, and the difference of two of them as text.
 
-``Params`` maps slash paths to arrays. ``~`` and ``/`` inside a key are escaped as in JSON pointers (RFC 6901), so flattening
-loses nothing. Where users hand in parameters, ``as_flat`` takes the nested form too.
+``Params`` maps slash paths to arrays. ``~`` and ``/`` inside a key are escaped as in JSON pointers (RFC 6901), so
+flattening loses nothing. Where users hand in parameters, ``as_flat`` takes the nested form too.
 """
 
 import dataclasses

@@ -2,8 +2,8 @@
 
 Axes: B batch, A action horizon, T and S token lengths, D width.
 
-Time runs as in openpi ``models/pi0.py`` at 15a9616 (and against the paper): 1 is noise, 0 is the data, so
-``x_t = t * noise + (1 - t) * actions`` and the model predicts the velocity ``noise - actions``. The same key draws the same noise
+Time runs as in openpi ``models/pi0.py`` at 15a9616 (and against the paper): 1 is noise, 0 is the data, so ``x_t = t *
+noise + (1 - t) * actions`` and the model predicts the velocity ``noise - actions``. The same key draws the same noise
 and time as openpi. Images come in at the model's resolution: resizing and augmentation belong to the data pipeline.
 """
 
@@ -92,7 +92,8 @@ class Pi0(nnx.Module):
           time: [B].
 
         Returns:
-          tokens [B, T, D], the adaRMS conditioning [B, D] (pi05) or None, and bool[T], true where a new attention block starts.
+          tokens [B, T, D], the adaRMS conditioning [B, D] (pi05) or None, and bool[T], true where a new attention
+          block starts.
         """
         action_tokens = self.action_in_proj(noisy_actions)
         time_emb = embed_time(time, action_tokens.shape[-1])

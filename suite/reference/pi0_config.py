@@ -64,7 +64,7 @@ class Pi0Config(Pi0Spec):
         return nnx.merge(graphdef, jax.tree.unflatten(treedef, [params[path] for path in spec]))
 
     def is_frozen(self, path: str) -> bool:
-        """Whether LoRA fine-tuning leaves the parameter alone: a weight of an adapted expert that is no adapter itself."""
+        """Whether fine-tuning leaves the parameter alone: a weight of an adapted expert that is no adapter itself."""
         expert = expert_of(path)
         return expert is not None and self.experts[expert].has_lora and not tree.is_adapter(path)
 
@@ -76,7 +76,8 @@ class Pi0Config(Pi0Spec):
 def expert_of(path: str) -> int | None:
     """The expert that a parameter belongs to: 0 PaliGemma's language model, 1 the action expert, None neither.
 
-    The components are parsed: openpi's pattern ``.*llm.*_1.*`` takes ``Dense_1`` and ``mlp_10`` for the action expert's too.
+    The components are parsed: openpi's pattern ``.*llm.*_1.*`` takes ``Dense_1`` and ``mlp_10`` for the action
+    expert's too.
     """
     keys = tree.split(path)
     if keys[:2] != ("PaliGemma", "llm"):
@@ -104,7 +105,7 @@ def _advice(config: Pi0Config, params: Params, found: tree.Differences) -> str:
     adapters_only = all(tree.is_adapter(path) for path in found.missing) and not (found.unexpected or found.mismatched)
     if adapters_only:
         return (
-            f"a base checkpoint for a LoRA config: {len(found.missing)} adapter matrices are missing. Add fresh ones with "
+            f"a base checkpoint for a LoRA config: {len(found.missing)} adapter matrices are missing. Add fresh ones: "
             "merge_parameters(base, initialize_lora_parameters(base, config, seed=0)), "
             "or load with CheckpointWeightLoader, which does"
         )

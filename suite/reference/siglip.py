@@ -1,9 +1,9 @@
-"""SigLIP's vision encoder as PaliGemma uses it: a ViT without pooling whose head projects to the language model's width.
+"""SigLIP's vision encoder as PaliGemma uses it: a ViT without pooling, its head as wide as the language model.
 
 Axes: B images, P patches, N heads, H head dim, D width.
 
-Written from SigLIP (arXiv:2303.15343) and ViT (arXiv:2010.11929); names and numerics follow openpi ``models/siglip.py`` at 15a9616:
-patches and position embeddings in float32, the encoder in the compute dtype.
+Written from SigLIP (arXiv:2303.15343) and ViT (arXiv:2010.11929); names and numerics follow openpi
+``models/siglip.py`` at 15a9616: patches and position embeddings in float32, the encoder in the compute dtype.
 """
 
 import jax

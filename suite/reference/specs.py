@@ -1,7 +1,8 @@
 """Sizes and options of a pi0 model as frozen data: JSON in, JSON out, every mistake refused at construction.
 
-The real sizes are those of openpi (``models/gemma.py`` and ``models/siglip.py`` at 15a9616). The tiny ones have pairwise
-distinct dimensions and ``num_heads * head_dim != width``, so that a swapped axis is an error and not a wrong number.
+The real sizes are those of openpi (``models/gemma.py`` and ``models/siglip.py`` at 15a9616). The tiny ones have
+pairwise distinct dimensions and ``num_heads * head_dim != width``, so that a swapped axis is an error and not a wrong
+number.
 """
 
 import dataclasses
@@ -89,7 +90,8 @@ class GemmaSpec(Spec):
             raise ValueError(f"num_heads={self.num_heads} is no multiple of num_kv_heads={self.num_kv_heads}")
         if self.head_dim % 2:
             raise ValueError(f"head_dim={self.head_dim} is odd; rotary embeddings rotate pairs")
-        # Of the whole projection. Above head_dim a head's own delta has full rank already, but openpi makes such models.
+        # Of the whole projection. Above head_dim a head's own delta has full rank already, but openpi makes such
+        # models.
         self._require_low_rank("attn", min(self.width, self.num_heads * self.head_dim))
         self._require_low_rank("ffn", min(self.width, self.mlp_dim))
 

@@ -1,7 +1,8 @@
 """Fine-tuning: what is trained, the train state, one step, and the moving average.
 
-The optimizer sees trainable parameters only, and the gradient is taken with respect to them only, so frozen ones cost neither
-moments nor gradients. They are kept in ``frozen_dtype`` (bfloat16, as openpi ``scripts/train.py:106``) and never written.
+The optimizer sees trainable parameters only, and the gradient is taken with respect to them only, so frozen ones cost
+neither moments nor gradients. They are kept in ``frozen_dtype`` (bfloat16, as openpi ``scripts/train.py:106``) and
+never written.
 """
 
 import dataclasses
@@ -62,7 +63,7 @@ def init_train_state(config: TrainConfig, *, seed: int | None = None) -> tuple[T
 
 
 def make_train_state(config: TrainConfig, params: Mapping[str, Any]) -> TrainState:
-    """The state at step 0 of a run that starts from these flat parameters. They are put on the device, frozen ones cast."""
+    """The state at step 0 of a run from these flat parameters. They are put on the device, frozen ones cast."""
     model = config.model
     frozen = {path: jnp.asarray(x, config.frozen_dtype) for path, x in params.items() if model.is_frozen(path)}
     trainable = {path: jnp.asarray(x, jnp.float32) for path, x in params.items() if path not in frozen}
@@ -77,7 +78,7 @@ def make_train_state(config: TrainConfig, params: Mapping[str, Any]) -> TrainSta
 
 
 def abstract_train_state(config: TrainConfig, sharding: jax.sharding.Sharding | None = None) -> TrainState:
-    """The shapes, dtypes and placement of a train state, nothing allocated; on the default device unless a sharding is given."""
+    """Shapes, dtypes and placement of a train state, nothing allocated; without a sharding on the first device."""
     placed = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     shapes = jax.eval_shape(lambda params: make_train_state(config, params), config.model.param_spec())
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed), shapes)
@@ -132,7 +133,8 @@ def train_step(
 def average(old: Params, new: Params, decay: float) -> Params:
     """``decay * old + (1 - decay) * new`` in a form that leaves a constant exactly as it is.
 
-    Frozen parameters are not part of it: averaging them in bfloat16 walks them away (bugs B4: 43 % changed in 100 steps).
+    Frozen parameters are not part of it: averaging them in bfloat16 walks them away (bugs B4: 43 % changed in 100
+    steps).
     """
     return jax.tree.map(lambda o, n: o + (1 - decay) * (n - o), old, new)
 

@@ -1,7 +1,7 @@
-"""Saving and resuming a run through orbax's ``CheckpointManager``: steps under one folder, each written whole or not at all.
+"""Saving and resuming a run through orbax's ``CheckpointManager``: steps in one folder, each whole or not there at all.
 
-A step holds ``params``, what to serve (openpi's layout: pass ``<run>/<step>/params`` to ``restore_params``), and ``train_state``, what
-else the run needs: optimizer state and, with a moving average, the parameters as trained.
+A step holds ``params``, what to serve (openpi's layout: pass ``<run>/<step>/params`` to ``restore_params``), and
+``train_state``, what else the run needs: optimizer state and, with a moving average, the parameters as trained.
 """
 
 import os
@@ -42,8 +42,8 @@ def resume_train_state(run: ocp.CheckpointManager, config: TrainConfig, *, step:
     """The state of a step (the latest by default), placed where this process would have made it.
 
     Raises:
-      CheckpointError: there is no such step, or it is of another model, rank or alpha, or was trained with a moving average and
-        the config has none, or the other way round.
+      CheckpointError: there is no such step, or it is of another model, rank or alpha, or was trained with a moving
+        average and the config has none, or the other way round.
     """
     run.wait_until_finished()
     step = run.latest_step() if step is None else step
@@ -61,7 +61,7 @@ def resume_train_state(run: ocp.CheckpointManager, config: TrainConfig, *, step:
 
 
 def _rest_of(state: TrainState) -> dict[str, Any]:
-    """What the ``params`` item does not have. With an average, that item holds it, and the trained parameters go here."""
+    """What the ``params`` item lacks. With an average, that item holds it, and the trained parameters go here."""
     rest = {"step": state.step, "opt_state": state.opt_state}
     return rest if state.ema is None else rest | {"trainable": state.trainable}
 

@@ -1,7 +1,8 @@
 """Where the parameters of a new model come from: nowhere, a checkpoint, or Google's PaliGemma.
 
-Each loader returns every parameter of the model and a ``LoadReport`` that accounts for each leaf of model and checkpoint. Paths,
-shapes and dtypes are settled from the metadata before an array is read; arrays are then read one by one, already cast.
+Each loader returns every parameter of the model and a ``LoadReport`` that accounts for each leaf of model and
+checkpoint. Paths, shapes and dtypes are settled from the metadata before an array is read; arrays are then read one
+by one, already cast.
 """
 
 import dataclasses
@@ -68,8 +69,8 @@ class CheckpointWeightLoader:
 
         Raises:
           CheckpointError: there is no readable checkpoint at the path.
-          LoadError: a base parameter is missing, an adapter is half there or not the model's, a shape, rank or alpha differs, an
-            array holds no floats, or a finite value overflows in the model's dtype. All such paths are listed.
+          LoadError: a base parameter is missing, an adapter is half there or not the model's, a shape, rank or alpha
+            differs, an array holds no floats, or a finite value overflows in the model's dtype. All paths are listed.
         """
         stored = read_metadata(self.path)
         expected = expected_leaves(model, frozen_dtype)
@@ -104,8 +105,8 @@ class PaliGemmaWeightLoader:
 
         Raises:
           CheckpointError: the npz is missing, truncated, pickled or damaged.
-          LoadError: it lacks a parameter that PaliGemma has, or has one of another shape, without floats, or with a finite value
-            that overflows in the model's dtype.
+          LoadError: it lacks a parameter that PaliGemma has, or has one of another shape, without floats, or with a
+            finite value that overflows in the model's dtype.
         """
         expected = expected_leaves(model, frozen_dtype)
         with open_npz(fetch(self.path)) as npz:
@@ -125,7 +126,7 @@ def expected_leaves(model: Pi0Config, frozen_dtype: Any = None) -> dict[str, Lea
 
 
 def in_paligemma(path: str) -> bool:
-    """Whether official PaliGemma has the parameter: vision encoder and language model, no adapters, no action expert."""
+    """Whether official PaliGemma has the parameter: of its vision encoder or language model, no adapter."""
     return path.startswith("PaliGemma/") and expert_of(path) != 1 and not is_adapter(path)
 
 
@@ -202,7 +203,7 @@ def _refuse_half_adapters(source: str, found: Mapping[str, Leaf]) -> None:
 
 
 def _require_same_lora(source: str, stored: Stored, model: Pi0Config) -> None:
-    """Rank and alpha recorded in the checkpoint are those of the config: another alpha silently scales every adapter."""
+    """Rank and alpha recorded in the checkpoint are the config's: another alpha silently scales every adapter."""
     if stored.lora and stored.lora != model.lora:
         raise LoadError(f"{source}: trained with LoRA {stored.lora}, the config has {model.lora}; use the recorded one")
 

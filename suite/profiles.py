@@ -1,0 +1,15 @@
+"""Hypothesis profiles: dev by default, ci (derandomised) under ``CI``, thorough by ``HYPOTHESIS_PROFILE=thorough``."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+
+def register() -> None:
+    """Register the profiles and load the one that the environment asks for."""
+    # Named parents: without one, a profile inherits from whatever is active (style facts P11, P12).
+    quiet = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+    settings.register_profile("dev", parent=settings.get_profile("default"), max_examples=50, **quiet)
+    settings.register_profile("ci", parent=settings.get_profile("ci"), max_examples=50, **quiet)
+    settings.register_profile("thorough", parent=settings.get_profile("dev"), max_examples=1000)
+    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))

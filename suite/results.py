@@ -1,0 +1,67 @@
+"""Result rows as JSON lines: a header, one row a contract, case and subject, a footer. Without a footer it is cut off.
+
+``reports/schema/rows.schema.json`` describes them.
+"""
+
+import datetime as dt
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+SCHEMA_VERSION = 1
+_FLAGS = ("JAX_PLATFORMS", "XLA_FLAGS", "HYPOTHESIS_PROFILE", "CI")
+
+
+class ResultStream:
+    """A file that rows are appended to as they come."""
+
+    def __init__(self, file: Path, subjects: list[dict[str, Any]]) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._stream: TextIO = file.open("w", encoding="utf-8")
+        self._counts: Counter[str] = Counter()
+        self._write({"kind": "header", "schema_version": SCHEMA_VERSION, **manifest(), "subjects": subjects})
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Append a row."""
+        self._counts[row["outcome"]] += 1
+        self._write({"kind": "row", **row})
+
+    def close(self) -> None:
+        """Append the footer: how many rows of each outcome there are."""
+        self._write(
+            {
+                "kind": "footer",
+                "rows": self._counts.total(),
+                "outcomes": dict(sorted(self._counts.items())),
+            }
+        )
+        self._stream.close()
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        self._stream.write(json.dumps(record) + "\n")
+        self._stream.flush()
+
+
+def manifest() -> dict[str, Any]:
+    """When, where and from which sources a run was made."""
+    return {
+        "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpus": os.cpu_count(),
+        "git": {"commit": _git("rev-parse", "HEAD"), "dirty": bool(_git("status", "--porcelain"))},
+        "flags": {name: os.environ[name] for name in _FLAGS if name in os.environ},
+        "arguments": sys.argv[1:],
+    }
+
+
+def _git(*args: str) -> str | None:
+    """What git says of the working tree; None outside of one."""
+    result = subprocess.run(["git", *args], capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+    return result.stdout.strip() if result.returncode == 0 else None
