@@ -1,0 +1,63 @@
+"""Fresh adapters: a LoRA model starts as its base model, and can learn."""
+
+import numpy as np
+
+from fixtures.params import Params
+from fixtures.specs import ModelSpec
+from suite.asserts import assert_different, assert_same_bits
+from suite.cases import LEAN, from_checkpoint, is_adapter, training_options
+from suite.contracts.conftest import Checkpoint
+from suite.registry import contract
+from suite.subjects.protocol import Subject
+
+LORA_A_STDDEV = 0.01
+
+
+@contract(source="arXiv:2106.09685 section 4.1; bugs A1", needs=("load", "loss", "sample_actions", "lora"))
+def test_starts_as_the_base_model(
+    subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec, batch: Params
+) -> None:
+    """Right after initialisation the LoRA model computes what the base model computes, bit for bit."""
+    adapted = subject.load(lora_spec, from_checkpoint(base_checkpoint.path), seed=0)["params"]
+    models = [(base_checkpoint.spec, base_checkpoint.params), (lora_spec, adapted)]
+    noise, time = batch["noise"], batch["time"]
+    base, lora = (subject.loss(spec, params, batch, noise, time, seed=0) for spec, params in models)
+    assert_same_bits({"loss": lora}, {"loss": base})
+    base, lora = (subject.sample_actions(spec, params, batch, noise, num_steps=4) for spec, params in models)
+    assert_same_bits({"actions": lora}, {"actions": base})
+
+
+@contract(source="arXiv:2106.09685 section 4.1; openpi lora.py:20; bugs A1, A2", needs=("init", "lora"))
+def test_lora_b_is_zero_and_lora_a_is_not(subject: Subject, lora_spec: ModelSpec) -> None:
+    """A fresh lora_b is zero; a fresh lora_a is normal with standard deviation 0.01, different at every site."""
+    adapters = {path: array for path, array in subject.init(lora_spec, 0).items() if is_adapter(path)}
+    for path, array in adapters.items():
+        expected = 0.0 if path.endswith("lora_b") else LORA_A_STDDEV
+        # Five standard errors of a standard deviation from array.size samples.
+        assert abs(array.std() - expected) <= 5 * expected / np.sqrt(2 * array.size), path
+        assert abs(array.mean()) <= 5 * expected / np.sqrt(array.size), path
+    firsts = [array.flat[0] for path, array in adapters.items() if path.endswith("lora_a")]
+    assert len(set(firsts)) == len(firsts)
+
+
+@contract(source="bugs A13", needs=("init", "lora"))
+def test_depends_on_the_seed_alone(subject: Subject, base_spec: ModelSpec, lora_spec: ModelSpec) -> None:
+    """The same seed gives the same model and another seed another; base parameters do not depend on LoRA being on."""
+    first, again, other = (subject.init(lora_spec, seed) for seed in (0, 0, 1))
+    assert_same_bits(again, first)
+    for path in (path for path in first if path.endswith("lora_a")):
+        assert_different(first[path], other[path])
+    base = subject.init(base_spec, 0)
+    assert_same_bits({path: first[path] for path in base}, base)
+
+
+@contract(
+    source="arXiv:2106.09685; openpi lora.py:20 with zeros; bugs A2",
+    needs=("load", "train", "lora"),
+)
+def test_can_learn(subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec, batch: Params) -> None:
+    """After the first optimizer step every lora_b, and with it every adapter's product, is non-zero."""
+    params = subject.load(lora_spec, from_checkpoint(base_checkpoint.path), seed=0)["params"]
+    trained = subject.train(lora_spec, params, [batch] * 3, training_options(**LEAN))["params"]
+    still_zero = [path for path in trained if path.endswith("lora_b") and not trained[path].any()]
+    assert not still_zero
