@@ -1,4 +1,4 @@
-"""Remote checkpoints into a local cache, through fsspec. What is in the cache is whole: a transfer that dies leaves none.
+"""Remote checkpoints into a local cache, through fsspec. What is in the cache is whole: a dead transfer leaves none.
 
 A download lands in a scratch folder of its own beside the target and is renamed when every file has its full size. A
 lock file per target makes concurrent callers share one transfer. Nothing that is already there is ever deleted.
@@ -6,8 +6,9 @@ lock file per target makes concurrent callers share one transfer. Nothing that i
 
 import os
 import re
-import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -46,10 +47,13 @@ def fetch(path: str | os.PathLike[str]) -> Path:
     if target.exists():
         return target
     filesystem = _filesystem(url)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(f".{target.name}.lock")):
-        if not target.exists():
-            _download(filesystem, url, target)
+    with _one_kind_of_error(url):
+        # Listed before anything is written: a URL that is not there leaves no trace.
+        sizes = _list(filesystem, url)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_name(f".{target.name}.lock")):
+            if not target.exists():
+                _download(filesystem, url, sizes, target)
     return target
 
 
@@ -74,31 +78,41 @@ def _filesystem(url: str) -> fsspec.AbstractFileSystem:
         raise CheckpointError(f"{url}: {scheme}:// is unknown to fsspec ({error}); or pass a local path") from error
 
 
-def _download(filesystem: fsspec.AbstractFileSystem, url: str, target: Path) -> None:
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+def _list(filesystem: fsspec.AbstractFileSystem, url: str) -> dict[str, int]:
+    """The remote path and size of the file, or of every file below the folder."""
+    sizes = {remote: info["size"] for remote, info in filesystem.find(url, detail=True).items()}
+    if not sizes:
+        raise CheckpointError(f"{url}: there is no such file or folder, or the folder is empty")
+    if outside := [remote for remote in sizes if ".." in Path(remote).parts]:
+        raise CheckpointError(f"{url}: lists {outside[0]}, which would be written outside of the cache")
+    return sizes
+
+
+def _download(filesystem: fsspec.AbstractFileSystem, url: str, sizes: dict[str, int], target: Path) -> None:
+    """Copy into a scratch folder of this call alone, then rename."""
+    root = Path(filesystem._strip_protocol(url))
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+        whole = Path(scratch) / target.name
+        for remote, size in sizes.items():
+            _copy(filesystem, remote, size, whole / Path(remote).relative_to(root))
+        whole.rename(target)
+
+
+def _copy(filesystem: fsspec.AbstractFileSystem, remote: str, size: int, local: Path) -> None:
+    local.parent.mkdir(parents=True, exist_ok=True)
+    filesystem.get_file(remote, str(local))
+    if (found := local.stat().st_size) != size:
+        raise CheckpointError(f"{remote}: came with {found} bytes of {size}; nothing was kept")
+
+
+@contextmanager
+def _one_kind_of_error(url: str) -> Iterator[None]:
+    """Whatever a driver raises, the caller gets a CheckpointError that names the URL."""
     try:
-        _transfer(filesystem, url, scratch / target.name)
-        (scratch / target.name).rename(target)
+        yield
     except CheckpointError:
         raise
-    except Exception as error:  # whatever a driver raises, the caller gets one kind of error and a clean cache
+    except Exception as error:
         raise CheckpointError(
             f"{url}: the download failed ({type(error).__name__}: {error}); nothing was kept"
         ) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _transfer(filesystem: fsspec.AbstractFileSystem, url: str, target: Path) -> None:
-    """Copy one file, or every file below a folder, and compare the sizes."""
-    root = filesystem._strip_protocol(url)
-    sizes = filesystem.find(root, detail=True)
-    if not sizes:
-        raise CheckpointError(f"{url}: there is no such file or folder, or the folder is empty")
-    for remote, info in sizes.items():
-        relative = Path(remote).relative_to(root) if remote != root else Path()
-        local = target / relative
-        local.parent.mkdir(parents=True, exist_ok=True)
-        filesystem.get_file(remote, str(local))
-        if (found := local.stat().st_size) != info["size"]:
-            raise CheckpointError(f"{url}: {remote} came with {found} bytes of {info['size']}; nothing was kept")

@@ -98,7 +98,7 @@ class Attention(nnx.Module):
     def __call__(
         self, xs: PerExpert, positions: jax.Array, mask: jax.Array, cache: KVCache | None
     ) -> tuple[list[jax.Array | None], KVCache]:
-        """``xs`` [B, T_i, D_i] an expert, positions [B, T], mask [B, T, S] -> as ``xs``, keys and values [B, S, K, H]."""
+        """``xs`` [B, T_i, D_i], positions [B, T], mask [B, T, S] -> as ``xs``, and keys and values [B, S, K, H]."""
         spec = self.experts[0]
         projected = [self._project(i, x) for i, x in enumerate(xs) if x is not None]
         q, k, v = (jnp.concatenate(part, axis=1) for part in zip(*projected, strict=True))
