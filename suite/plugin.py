@@ -18,6 +18,7 @@ from suite.subjects.find import find_subject
 from suite.subjects.protocol import Subject
 from suite.summary import summarize
 
+_GOLDEN = pytest.StashKey[list[GoldenCase]]()
 _ROWS = pytest.StashKey[list[dict[str, Any]]]()
 _STREAM = pytest.StashKey[ResultStream]()
 _SUBJECTS = pytest.StashKey[dict[str, Subject]]()
@@ -43,6 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     profiles.register()
+    config.stash[_GOLDEN] = _read_golden(config)
     config.stash[_ROWS] = []
     config.stash[_SUBJECTS] = {}
 
@@ -55,6 +57,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("subject", names, indirect=True, scope="session")
     if "golden_case" in metafunc.fixturenames:
         _parametrize_golden(metafunc)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """What an implementation warns of is not a broken law; this project's own tests turn warnings into errors."""
+    if _contract(item):
+        item.add_marker(pytest.mark.filterwarnings("default"))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -82,8 +90,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if contract is None:
         return
     subject = item.config.stash[_SUBJECTS][_subject_name(item)]
-    if absent := [need for need in contract.needs if need not in subject.capabilities]:
-        pytest.skip(f"absent: {subject.name} does not declare {', '.join(absent)}")
+    if absent := [need for need in (*contract.needs, *_case_needs(item)) if need not in subject.capabilities]:
+        pytest.skip(f"does not declare {', '.join(absent)}")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -117,6 +125,16 @@ def _subject_name(item: pytest.Item) -> str:
     return str(item.callspec.params["subject"])
 
 
+def _case_needs(item: pytest.Item) -> list[str]:
+    """What a golden case needs beside its contract: its family, and LoRA if it has adapters."""
+    assert isinstance(item, pytest.Function)
+    case = item.callspec.params.get("golden_case")
+    if not isinstance(case, GoldenCase):
+        return []
+    adapted = case.spec["paligemma"]["lora"] or case.spec["action_expert"]["lora"]
+    return [case.spec["family"], *(["lora"] if adapted else [])]
+
+
 def _find(name: str) -> Subject:
     try:
         return find_subject(name)
@@ -126,7 +144,7 @@ def _find(name: str) -> Subject:
 
 def _parametrize_golden(metafunc: pytest.Metafunc) -> None:
     """Every golden case; for a contract that takes ``golden_training`` too, the cases that have one."""
-    cases = _golden_cases(metafunc.config)
+    cases = metafunc.config.stash[_GOLDEN]
     if "golden_training" in metafunc.fixturenames:
         cases = [case for case in cases if case.training]
         values, names = [(case, case.training) for case in cases], "golden_case,golden_training"
@@ -135,7 +153,8 @@ def _parametrize_golden(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("golden_case", cases, ids=[case.name for case in cases], scope="session")
 
 
-def _golden_cases(config: pytest.Config) -> list[GoldenCase]:
+def _read_golden(config: pytest.Config) -> list[GoldenCase]:
+    """The cases that come with the suite, and those of every ``--golden``."""
     folders = [
         GOLDEN,
         *(Path(config.invocation_params.dir, folder) for folder in config.getoption("golden")),

@@ -45,13 +45,18 @@ def _line(area: str, rows: list[Row], columns: list[str], width: int) -> str:
 
 def _not_asked(rows: list[Row]) -> list[str]:
     reasons = Counter(row["message"] for row in rows if row["outcome"] in ("absent", "unavailable"))
-    return [f"not asked ({count} cases): {reason}" for reason, count in sorted(reasons.items())]
+    return [f"not asked: {count:>3} cases, the subject {reason}" for reason, count in reasons.most_common()]
 
 
 def _worst(rows: list[Row]) -> list[str]:
     """Every law that was broken, with the sentence it states."""
     broken = [row for row in rows if row["outcome"] in ("fail", "error")]
-    return [f"{row['outcome']}: {row['contract']}[{row['case']}] {row['law']} ({row['message']})" for row in broken]
+    return [f"{row['outcome']}: {_name(row)} {row['law']} ({row['message']})" for row in broken]
+
+
+def _name(row: Row) -> str:
+    """The contract, with the case if it has several."""
+    return f"{row['contract']}[{row['case']}]" if row["case"] else str(row["contract"])
 
 
 def _group(rows: Iterable[Row], key: Any) -> dict[str, list[Row]]:
