@@ -127,17 +127,11 @@ def params_item(params: Mapping[str, Any], *, config: Pi0Spec | None, value_suff
 def read_metadata(path: str | os.PathLike[str], *, value_suffix: bool | None = None) -> Stored:
     """Paths, shapes and dtypes of a checkpoint, reading no array. Raises like ``restore_params``."""
     folder = find_params(path)
-    with _checkpointer() as checkpointer:
-        try:
-            found = checkpointer.metadata(folder)
-            # Orbax 0.11.21 and older return the tree itself (openpi breaks on newer ones: bugs F1).
-            item = getattr(found, "item_metadata", found)
-            nested, metadata = (
-                getattr(item, "tree", item),
-                getattr(item, "custom_metadata", None) or {},
-            )
-        except Exception as error:
-            raise CheckpointError(f"{folder}: {METADATA_FILE} cannot be read ({error})") from error
+    try:
+        item = item_metadata(folder)
+        nested, metadata = item.tree, item.custom_metadata or {}
+    except Exception as error:
+        raise CheckpointError(f"{folder}: {METADATA_FILE} cannot be read ({error})") from error
     if not isinstance(nested, Mapping) or not nested.get("params"):
         top = sorted(nested) if isinstance(nested, Mapping) else nested
         raise CheckpointError(f"{folder}: expected a checkpoint of {{'params': ...}}, found the top level {top}")
@@ -147,6 +141,14 @@ def read_metadata(path: str | os.PathLike[str], *, value_suffix: bool | None = N
     leaves = {name: Leaf(tuple(flat[raw].shape), np.dtype(flat[raw].dtype)) for raw, name in names.items()}
     keys = {name: ("params", *tree.split(raw)) for raw, name in names.items()}
     return Stored(folder, dict(sorted(leaves.items())), keys, metadata)
+
+
+def item_metadata(folder: Path) -> Any:
+    """What orbax keeps of a tree beside its arrays: ``tree`` of shapes and dtypes, and ``custom_metadata``."""
+    with _checkpointer() as checkpointer:
+        found = checkpointer.metadata(folder)
+    # Orbax 0.11.21 and older return it bare, newer ones inside of the step's; openpi breaks on the newer (bugs F1).
+    return getattr(found, "item_metadata", found)
 
 
 def strip_value_suffix(paths: list[str], *, value_suffix: bool | None = None) -> dict[str, str]:

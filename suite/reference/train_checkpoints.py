@@ -12,7 +12,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from suite.reference import params as tree
-from suite.reference.checkpoints import params_item, read_metadata
+from suite.reference.checkpoints import item_metadata, params_item, read_metadata
 from suite.reference.configs import TrainConfig
 from suite.reference.errors import CheckpointError
 from suite.reference.params import Params
@@ -38,8 +38,14 @@ def save_train_state(run: ocp.CheckpointManager, config: TrainConfig, state: Tra
     run.save(int(state.step), args=items)
 
 
-def resume_train_state(run: ocp.CheckpointManager, config: TrainConfig, *, step: int | None = None) -> TrainState:
-    """The state of a step (the latest by default), placed where this process would have made it.
+def resume_train_state(
+    run: ocp.CheckpointManager,
+    config: TrainConfig,
+    *,
+    step: int | None = None,
+    sharding: jax.sharding.Sharding | None = None,
+) -> TrainState:
+    """The state of a step (the latest by default), on the first device or as ``sharding`` says, wherever it was saved.
 
     Raises:
       CheckpointError: there is no such step, or it is of another model, rank or alpha, or was trained with a moving
@@ -49,7 +55,7 @@ def resume_train_state(run: ocp.CheckpointManager, config: TrainConfig, *, step:
     step = run.latest_step() if step is None else step
     if step is None or step not in run.all_steps():
         raise CheckpointError(f"{run.directory}: no checkpoint of step {step}; found {sorted(run.all_steps())}")
-    template = abstract_train_state(config)
+    template = abstract_train_state(config, sharding)
     _require_same_run(Path(run.directory) / str(step), config, template)
     items = {
         "params": {"params": _with_suffix(template.inference_params)},
@@ -84,8 +90,7 @@ def _require_same_run(folder: Path, config: TrainConfig, template: TrainState) -
         raise CheckpointError(f"{folder}: the step is of another model than config {config.name!r}\n{found}")
     if stored.lora != config.model.lora:
         raise CheckpointError(f"{folder}: trained with LoRA {stored.lora}, the config has {config.model.lora}")
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        had_ema = checkpointer.metadata(folder / "train_state").item_metadata.custom_metadata["ema"]
+    had_ema = item_metadata(folder / "train_state").custom_metadata["ema"]
     if had_ema != (template.ema is not None):
         trained, wants = ("with", "without") if had_ema else ("without", "with")
         raise CheckpointError(

@@ -75,19 +75,13 @@ class CheckpointWeightLoader:
         stored = read_metadata(self.path)
         expected = expected_leaves(model, frozen_dtype)
         source = str(stored.path)
-        _require_same_lora(source, stored, model)
         entries = _settle(expected, stored.leaves, is_adapter)
         _refuse_half_adapters(source, stored.leaves)
         _refuse(source, entries, model, stored.leaves)
-
-        def read(paths: list[str]) -> Params:
-            return restore_leaves(stored, {path: expected[path].dtype for path in paths})
-
-        def reread(path: str) -> np.ndarray:
-            return restore_leaves(stored, {path: None})[path]
-
-        loaded = read(_to_read(entries))
-        return _complete(loaded, model, seed, expected), _inspect(source, entries, loaded, reread)
+        _require_same_lora(source, stored, model)
+        loaded = restore_leaves(stored, {path: expected[path].dtype for path in _to_read(entries)})
+        report = _inspect(source, entries, loaded, lambda path: restore_leaves(stored, {path: None})[path])
+        return _complete(loaded, model, seed, expected), report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,8 +198,12 @@ def _refuse_half_adapters(source: str, found: Mapping[str, Leaf]) -> None:
 
 def _require_same_lora(source: str, stored: Stored, model: Pi0Config) -> None:
     """Rank and alpha recorded in the checkpoint are the config's: another alpha silently scales every adapter."""
-    if stored.lora and stored.lora != model.lora:
-        raise LoadError(f"{source}: trained with LoRA {stored.lora}, the config has {model.lora}; use the recorded one")
+    for expert, recorded in (stored.lora or {}).items():
+        if recorded != model.lora.get(expert):
+            raise LoadError(
+                f"{source}: LoRA on {expert} was trained with {recorded}, the config has {model.lora.get(expert)}; "
+                "use the recorded one"
+            )
 
 
 def _inspect(
