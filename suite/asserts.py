@@ -8,7 +8,7 @@ import numpy as np
 
 from suite.subjects.protocol import Unsupported
 
-_MAX_LINES = 10
+_MAX_LINES = 20
 
 
 def assert_same_bits(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
@@ -27,23 +27,25 @@ def assert_same_paths(found: Iterable[str], expected: Iterable[str]) -> None:
     assert not lines, _listing(f"{len(missing)} paths are missing (-), {len(unexpected)} unexpected (+)", lines)
 
 
-def assert_close(found: Any, expected: Any, *, atol: float = 0.0, rtol: float = 0.0) -> None:
-    """Two arrays of the same shape, all finite, within the tolerance of each other."""
+def assert_close(found: Any, expected: Any, *, atol: float = 0.0, rtol: float = 0.0, name: str = "values") -> None:
+    """Two arrays of the same shape, not empty, all finite, within the tolerance of each other."""
     __tracebackhide__ = True
     found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
-    assert found.shape == expected.shape, f"expected shape {expected.shape}, found {found.shape}"
-    assert np.isfinite(found).all(), "not all values are finite"
+    assert found.shape == expected.shape, f"{name}: expected shape {expected.shape}, found {found.shape}"
+    assert found.size, f"{name}: expected values, found none"
+    assert np.isfinite(found).all(), f"{name}: not all values are finite"
     excess = np.abs(found - expected) - (atol + rtol * np.abs(expected))
-    worst = np.unravel_index(np.argmax(excess), excess.shape)
-    assert excess[worst] <= 0, (
-        f"at {worst}: expected {expected[worst]}, found {found[worst]} (atol={atol}, rtol={rtol})"
-    )
+    worst = tuple(int(i) for i in np.unravel_index(np.argmax(excess), excess.shape))
+    message = f"{name}{list(worst)}: expected {expected[worst]}, found {found[worst]} (atol={atol:g}, rtol={rtol:g})"
+    assert excess[worst] <= 0, message
 
 
 def assert_different(left: Any, right: Any) -> None:
     """Two arrays that are not equal: without this, a test of equality may compare a thing with itself."""
     __tracebackhide__ = True
-    assert not np.array_equal(np.asarray(left), np.asarray(right)), "expected different values, found equal ones"
+    left, right = np.asarray(left), np.asarray(right)
+    same = left.shape == right.shape and left.tobytes() == right.tobytes()
+    assert not same, "expected different values, found equal ones"
 
 
 @contextmanager

@@ -1,10 +1,10 @@
 """The pytest plugin: which subjects are asked which contracts on which cases, and what came of it.
 
 Options: ``--subject NAME`` (a name or the path of an adapter file) and ``--golden DIR`` (further golden cases) may be
-repeated; ``--results FILE`` writes rows as JSON lines.
+repeated; ``--results FILE`` writes rows as JSON lines. Paths are relative to where pytest is called.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +22,18 @@ _GOLDEN = pytest.StashKey[list[GoldenCase]]()
 _ROWS = pytest.StashKey[list[dict[str, Any]]]()
 _STREAM = pytest.StashKey[ResultStream]()
 _SUBJECTS = pytest.StashKey[dict[str, Subject]]()
+_PHASES = pytest.StashKey[list[pytest.TestReport]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("pi0-compat")
-    group.addoption(
-        "--subject",
-        action="append",
-        metavar="NAME",
-        help="implementation to ask (default: reference)",
-    )
-    group.addoption(
-        "--golden",
-        action="append",
-        default=[],
-        metavar="DIR",
-        help="further folder of golden cases",
-    )
+    group.addoption("--subject", action="append", metavar="NAME", help="implementation to ask (default: reference)")
+    group.addoption("--golden", action="append", default=[], metavar="DIR", help="further folder of golden cases")
     group.addoption("--results", metavar="FILE", help="write result rows as JSON lines")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "contract: a law that every subject is asked to keep")
     profiles.register()
     config.stash[_GOLDEN] = _read_golden(config)
     config.stash[_ROWS] = []
@@ -50,10 +41,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Ask every subject, on every golden case. Session scope gives all subjects the same Hypothesis examples."""
-    config = metafunc.config
-    if "subject" in metafunc.fixturenames and contract_of(metafunc.function):
-        names = config.getoption("subject") or ["reference"]
+    """Ask every subject, on every golden case."""
+    if contract_of(metafunc.function):
+        names = metafunc.config.getoption("subject") or ["reference"]
         metafunc.parametrize("subject", names, indirect=True, scope="session")
     if "golden_case" in metafunc.fixturenames:
         _parametrize_golden(metafunc)
@@ -74,7 +64,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         config.stash[_SUBJECTS][name] = _find(name)
     if file := config.getoption("results"):
         described = [subject.describe() for subject in config.stash[_SUBJECTS].values()]
-        config.stash[_STREAM] = ResultStream(config.rootpath / file, described)
+        config.stash[_STREAM] = ResultStream(config.invocation_params.dir / file, described)
 
 
 @pytest.fixture(scope="session")
@@ -86,26 +76,29 @@ def subject(request: pytest.FixtureRequest) -> Subject:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """A subject is not asked what it does not offer; that the absence is loud is a contract of its own."""
-    contract = _contract(item)
-    if contract is None:
-        return
-    subject = item.config.stash[_SUBJECTS][_subject_name(item)]
-    if absent := [need for need in (*contract.needs, *_case_needs(item)) if need not in subject.capabilities]:
-        pytest.skip(f"does not declare {', '.join(absent)}")
+    if contract := _contract(item):
+        needs = dict.fromkeys((*contract.needs, *_case_needs(item)))
+        if absent := [need for need in needs if need not in _subject(item).capabilities]:
+            pytest.skip(f"does not declare {', '.join(absent)}")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """One row a test, when its last phase is over: a fixture may still fail at teardown."""
     report = yield
-    contract = _contract(item)
-    if contract and (report.when == "call" or (report.when == "setup" and not report.passed)):
-        _record(item.config, _row(item, contract, report))
+    if contract := _contract(item):
+        phases = item.stash.setdefault(_PHASES, [])
+        phases.append(report)
+        if report.when == "teardown":
+            _record(item.config, _row(item, contract, phases))
     return report
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Close the stream; only a run that came to its end gets a footer."""
     if stream := session.config.stash.get(_STREAM, None):
-        stream.close()
+        finished = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+        stream.close(whole=finished and not (session.shouldstop or session.shouldfail))
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -113,33 +106,6 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.section("contracts")
         for line in summarize(rows):
             terminalreporter.write_line(line)
-
-
-def _contract(item: pytest.Item) -> Contract | None:
-    return contract_of(item.function) if isinstance(item, pytest.Function) else None
-
-
-def _subject_name(item: pytest.Item) -> str:
-    """What the item's subject was asked for by; a contract always has one."""
-    assert isinstance(item, pytest.Function)
-    return str(item.callspec.params["subject"])
-
-
-def _case_needs(item: pytest.Item) -> list[str]:
-    """What a golden case needs beside its contract: its family, and LoRA if it has adapters."""
-    assert isinstance(item, pytest.Function)
-    case = item.callspec.params.get("golden_case")
-    if not isinstance(case, GoldenCase):
-        return []
-    adapted = case.spec["paligemma"]["lora"] or case.spec["action_expert"]["lora"]
-    return [case.spec["family"], *(["lora"] if adapted else [])]
-
-
-def _find(name: str) -> Subject:
-    try:
-        return find_subject(name)
-    except LookupError as error:
-        raise pytest.UsageError(f"--subject {name}: {error}") from error
 
 
 def _parametrize_golden(metafunc: pytest.Metafunc) -> None:
@@ -155,48 +121,77 @@ def _parametrize_golden(metafunc: pytest.Metafunc) -> None:
 
 def _read_golden(config: pytest.Config) -> list[GoldenCase]:
     """The cases that come with the suite, and those of every ``--golden``."""
-    folders = [
-        GOLDEN,
-        *(Path(config.invocation_params.dir, folder) for folder in config.getoption("golden")),
-    ]
+    folders = [GOLDEN, *(config.invocation_params.dir / Path(folder) for folder in config.getoption("golden"))]
     try:
         return [read_case(case) for folder in folders for case in find_cases(folder)]
     except (OSError, KeyError, ValueError) as error:
         raise pytest.UsageError(f"--golden: {error}") from error
 
 
-def _row(item: pytest.Item, contract: Contract, report: pytest.TestReport) -> dict[str, Any]:
+def _find(name: str) -> Subject:
+    try:
+        return find_subject(name)
+    except Exception as error:  # an adapter is foreign code, and importing it may raise anything
+        raise pytest.UsageError(f"--subject {name}: {type(error).__name__}: {error}") from error
+
+
+def _contract(item: pytest.Item) -> Contract | None:
+    return contract_of(item.function) if isinstance(item, pytest.Function) else None
+
+
+def _params(item: pytest.Item) -> Mapping[str, Any]:
+    """What the item is parametrised with; a contract always is, with its subject."""
     assert isinstance(item, pytest.Function)
-    subject = item.config.stash[_SUBJECTS][_subject_name(item)]
-    case = "-".join(part for part in item.callspec.id.split("-") if part != _subject_name(item))
+    return item.callspec.params
+
+
+def _subject(item: pytest.Item) -> Subject:
+    return item.config.stash[_SUBJECTS][_params(item)["subject"]]
+
+
+def _case_needs(item: pytest.Item) -> list[str]:
+    """What a case needs beside its contract: the family of its model, and LoRA if that has adapters."""
+    values = _params(item).values()
+    specs = [value if isinstance(value, dict) else getattr(value, "spec", None) for value in values]
+    needs = []
+    for spec in (spec for spec in specs if isinstance(spec, dict)):
+        adapted = spec["paligemma"]["lora"] or spec["action_expert"]["lora"]
+        needs += [spec["family"], *(["lora"] if adapted else [])]
+    return needs
+
+
+def _row(item: pytest.Item, contract: Contract, phases: list[pytest.TestReport]) -> dict[str, Any]:
+    assert isinstance(item, pytest.Function)
+    broken = next((report for report in phases if not report.passed), None)
+    asked_as = _params(item)["subject"]
     return {
         "contract": contract.id,
         "law": contract.law,
         "source": contract.source,
-        "case": case,
-        "subject": subject.name,
-        "outcome": _outcome(report),
-        "seconds": round(report.duration, 3),
-        "message": _message(report),
+        "case": item.callspec.id.removeprefix(asked_as).removeprefix("-"),
+        "subject": _subject(item).name,
+        "outcome": _outcome(broken),
+        "seconds": round(sum(report.duration for report in phases), 3),
+        "message": "" if broken is None else _message(broken),
     }
 
 
-def _outcome(report: pytest.TestReport) -> str:
-    if report.skipped:
-        return "absent"
-    if report.passed:
+def _outcome(broken: pytest.TestReport | None) -> str:
+    if broken is None:
         return "pass"
-    return "fail" if report.when == "call" else "error"
+    if broken.skipped:
+        return "absent"
+    return "fail" if broken.when == "call" else "error"
 
 
 def _message(report: pytest.TestReport) -> str:
-    """The first line of what went wrong, or why the subject was not asked."""
-    if report.passed:
-        return ""
+    """The beginning of what went wrong, or why the subject was not asked."""
     if isinstance(report.longrepr, tuple):
         return report.longrepr[2].removeprefix("Skipped: ")
     crash = getattr(report.longrepr, "reprcrash", None)
-    return (crash.message if crash else str(report.longrepr)).partition("\n")[0]
+    lines = (crash.message if crash else str(report.longrepr)).splitlines()
+    # An assertion on many parameters says how many differ, then the first of them.
+    return " ".join(line.strip() for line in lines[:2])
 
 
 def _record(config: pytest.Config, row: dict[str, Any]) -> None:

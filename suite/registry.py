@@ -5,6 +5,7 @@ registered twice: the id is the place, and what the decorator adds travels with 
 """
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import TypeVar, cast
 
@@ -59,6 +60,11 @@ def _describe(test: Callable[..., object], source: str, needs: tuple[str, ...]) 
     module = test.__module__.rpartition(".")[2]
     area, fact = module.removeprefix("test_"), test.__name__.removeprefix("test_")
     law = " ".join((test.__doc__ or "").split())
-    if not law:
-        raise ValueError(f"{area}.{fact}: a contract states its law in its docstring")
+    if not law or not source:
+        raise ValueError(f"{area}.{fact}: a contract states its law in its docstring, where it comes from in source")
+    if test.__name__ == fact or "subject" not in inspect.signature(test).parameters:
+        raise ValueError(f"{area}.{fact}: a contract is a function test_<fact> that takes a subject")
+    if hasattr(test, "hypothesis") and any(mark.name == "parametrize" for mark in getattr(test, "pytestmark", [])):
+        # Hypothesis would derive the examples from the test's id, which has the subject's name in it.
+        raise ValueError(f"{area}.{fact}: draw the cases; a parametrised property shows subjects different examples")
     return Contract(id=f"{area}.{fact}", law=law, source=source, needs=needs)

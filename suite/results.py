@@ -32,15 +32,16 @@ class ResultStream:
         self._counts[row["outcome"]] += 1
         self._write({"kind": "row", **row})
 
-    def close(self) -> None:
-        """Append the footer: how many rows of each outcome there are."""
-        self._write(
-            {
-                "kind": "footer",
-                "rows": self._counts.total(),
-                "outcomes": dict(sorted(self._counts.items())),
-            }
-        )
+    def close(self, *, whole: bool = True) -> None:
+        """Append the footer, how many rows of each outcome there are, if the run is ``whole``."""
+        if whole:
+            self._write(
+                {
+                    "kind": "footer",
+                    "rows": self._counts.total(),
+                    "outcomes": dict(sorted(self._counts.items())),
+                }
+            )
         self._stream.close()
 
     def _write(self, record: Mapping[str, Any]) -> None:
@@ -55,10 +56,16 @@ def manifest() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "cpus": os.cpu_count(),
-        "git": {"commit": _git("rev-parse", "HEAD"), "dirty": bool(_git("status", "--porcelain"))},
+        "git": _git_state(),
         "flags": {name: os.environ[name] for name in _FLAGS if name in os.environ},
         "arguments": sys.argv[1:],
     }
+
+
+def _git_state() -> dict[str, Any]:
+    """The commit, and whether anything differs from it; None for both outside of a checkout."""
+    commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
+    return {"commit": commit, "dirty": None if changes is None else bool(changes)}
 
 
 def _git(*args: str) -> str | None:

@@ -20,7 +20,7 @@ def _table(subject: str, rows: list[Row]) -> list[str]:
     seen = {row["outcome"] for row in rows}
     columns = [name for name in OUTCOMES if name in seen or name in _ALWAYS_SHOWN]
     by_area = _group(rows, lambda row: row["contract"].partition(".")[0])
-    width = max(len("area"), *(len(area) for area in by_area))
+    width = max(len(name) for name in (*by_area, "total"))
     head = f"{'area':<{width}}  contracts  cases  {'  '.join(columns)}  seconds"
     body = [_line(area, own, columns, width) for area, own in sorted(by_area.items())]
     total = _line("total", rows, columns, width)

@@ -39,7 +39,7 @@ def assert_reproduces(runs: list[dict[str, Any]], expected: Params) -> None:
     found, *nearby = (run["params"] for run in runs)
     for path, values in expected.items():
         spread = max(np.abs(other[path] - found[path]).max() for other in nearby)
-        assert_close(found[path], values, atol=max(VALUES_ATOL, SPREAD_FACTOR * spread))
+        assert_close(found[path], values, atol=max(VALUES_ATOL, SPREAD_FACTOR * spread), name=path)
     within = [np.abs(found[path] - values) <= VALUES_ATOL for path, values in expected.items()]
     share = np.concatenate([array.reshape(-1) for array in within]).mean()
     assert share >= SHARE_WITHIN_ATOL, f"only {share:.2%} of the values are openpi's to {VALUES_ATOL}"

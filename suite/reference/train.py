@@ -62,8 +62,15 @@ def init_train_state(config: TrainConfig, *, seed: int | None = None) -> tuple[T
     return make_train_state(config, params), report
 
 
-def make_train_state(config: TrainConfig, params: Mapping[str, Any]) -> TrainState:
-    """The state at step 0 of a run from these flat parameters. They are put on the device, frozen ones cast."""
+def make_train_state(
+    config: TrainConfig, params: Mapping[str, Any], *, sharding: jax.sharding.Sharding | None = None
+) -> TrainState:
+    """The state at step 0 of a run from these flat parameters, frozen ones cast; by default on the first device."""
+    # Placed explicitly, as a resumed state is: jax compiles again for an array that only happens to be there.
+    return jax.device_put(_initial_state(config, params), sharding or _first_device())
+
+
+def _initial_state(config: TrainConfig, params: Mapping[str, Any]) -> TrainState:
     model = config.model
     frozen = {path: jnp.asarray(x, config.frozen_dtype) for path, x in params.items() if model.is_frozen(path)}
     trainable = {path: jnp.asarray(x, jnp.float32) for path, x in params.items() if path not in frozen}
@@ -79,8 +86,8 @@ def make_train_state(config: TrainConfig, params: Mapping[str, Any]) -> TrainSta
 
 def abstract_train_state(config: TrainConfig, sharding: jax.sharding.Sharding | None = None) -> TrainState:
     """Shapes, dtypes and placement of a train state, nothing allocated; without a sharding on the first device."""
-    placed = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    shapes = jax.eval_shape(lambda params: make_train_state(config, params), config.model.param_spec())
+    placed = sharding or _first_device()
+    shapes = jax.eval_shape(lambda params: _initial_state(config, params), config.model.param_spec())
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed), shapes)
 
 
@@ -137,6 +144,10 @@ def average(old: Params, new: Params, decay: float) -> Params:
     steps).
     """
     return jax.tree.map(lambda o, n: o + (1 - decay) * (n - o), old, new)
+
+
+def _first_device() -> jax.sharding.Sharding:
+    return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
 
 def _optimizer(config: TrainConfig) -> optax.GradientTransformation:

@@ -5,20 +5,23 @@ gives versions and device as plain data, and any of the operations below as func
 else: no repairs, no casts, no defaults of its own. Params are flat ``dict[str, np.ndarray]`` in both directions. An
 operation that it lacks raises ``Unsupported``, one that fails raises whatever the implementation raises.
 
-    param_spec(model) -> {path: (shape, dtype name)} init(model, seed) -> params restore(path, dtype) -> params
-    dtype: a name, or None for "as stored" load(model, source, seed) -> {"params", "report"}       source: {"kind":
-    "checkpoint" | "paligemma" | "nothing", "path"}
-                                                            report: {path: status} or None
-    load_for_inference(model, path) -> params save(model, params, path) -> None loss(model, params, batch, noise,
-    time, seed) -> float[b, horizon]     noise and time: arrays, or None to draw from seed sample_actions(model,
-    params, batch, noise, num_steps) -> float[b, horizon, action_dim] embed_prefix(model, params, batch) -> float[b,
-    tokens, width] trainable(model) -> [path] train(model, params, batches, options) -> {"params", "losses",
-    "grad_norms", "averaged"} resume(model, params, batches, options, interrupt_after, folder) -> the same fold(model,
-    params) -> params
+    param_spec(model)                                         {path: (shape, dtype name)}
+    init(model, seed)                                         params
+    restore(path, dtype)                                      params; dtype is a name, or None for "as stored"
+    load(model, source, seed)                                 {"params", "report"}: {path: status}, or None
+    load_for_inference(model, path)                           params
+    save(model, params, path)                                 None
+    loss(model, params, batch, noise, time, seed)             float[b, horizon]; None for noise or time: drawn
+    sample_actions(model, params, batch, noise, num_steps)    float[b, horizon, action_dim]
+    embed_prefix(model, params, batch)                        float[b, tokens, width]
+    trainable(model)                                          [path]
+    train(model, params, batches, options)                    {"params", "losses", "grad_norms", "averaged"}
+    resume(model, params, batches, options, interrupt_after, folder)    what train gives
+    fold(model, params)                                       params
 
-A model is a spec as ``fixtures.specs`` writes it; a batch has the keys of ``fixtures.observations``. The options of a
-training are ``optimizer`` (as in a golden case.json), ``seed``, ``frozen_dtype``, ``ema_decay``, and optionally
-``noise`` and ``time``, one a step.
+A model is a spec as ``fixtures.specs`` writes it, a batch has the keys of ``fixtures.observations``. A source is
+``{"kind": "checkpoint" | "paligemma" | "nothing", "path": ...}``. The options of a training are ``optimizer`` (as in a
+golden case.json), ``seed``, ``frozen_dtype``, ``ema_decay``, and optionally ``noise`` and ``time``, one a step.
 """
 
 from collections.abc import Callable

@@ -1,0 +1,1 @@
+"""Tests of the suite itself: plugin, registry, subjects, fixtures, results; `reference/` has those of the reference."""
