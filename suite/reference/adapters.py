@@ -3,16 +3,19 @@
 Every function takes flat or nested parameters, returns flat ones and leaves its arguments as they were.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from suite.reference import lora
 from suite.reference.params import Params, as_flat, is_adapter
 from suite.reference.pi0_config import Pi0Config, expert_of
 from suite.reference.specs import LoRASpec
+
+_FFN_SUFFIX = re.compile("_lora_[ab]$")
 
 
 class Adapter(NamedTuple):
@@ -31,12 +34,13 @@ def adapter_of(path: str) -> Adapter | None:
     """
     parent, _, name = path.rpartition("/")
     module = parent.rpartition("/")[2].removesuffix("_1")
-    if name in ("w", "lora_a", "lora_b") and module in lora.SITES:
-        return Adapter(lora.SITES[module], f"{parent}/w", f"{parent}/lora_a", f"{parent}/lora_b")
-    name = name.removesuffix("_lora_a").removesuffix("_lora_b")
-    if name in ("gating_einsum", "linear") and module == "mlp":
-        weight = f"{parent}/{name}"
-        return Adapter(lora.SITES[name], weight, f"{weight}_lora_a", f"{weight}_lora_b")
+    site = lora.SITES.get(module)
+    if name in ("w", "lora_a", "lora_b") and site and site.group == "attn":
+        return Adapter(site, f"{parent}/w", f"{parent}/lora_a", f"{parent}/lora_b")
+    site = lora.SITES.get(_FFN_SUFFIX.sub("", name))
+    if module == "mlp" and site and site.group == "ffn":
+        weight = f"{parent}/{_FFN_SUFFIX.sub('', name)}"
+        return Adapter(site, weight, f"{weight}_lora_a", f"{weight}_lora_b")
     return None
 
 
@@ -84,6 +88,8 @@ def merge_parameters(base_params: Mapping[str, Any], lora_params: Mapping[str, A
 def extract(params: Mapping[str, Any]) -> tuple[Params, Params]:
     """The base parameters and the adapters: ``merge_parameters(*extract(params))`` is ``params``."""
     flat = as_flat(params)
+    if suffixed := [path for path in flat if path.endswith("/value") and is_adapter(path.removesuffix("/value"))]:
+        raise ValueError(f"{suffixed[0]}: still has nnx's `value` at its end; restore_params takes it off")
     adapters = {path: array for path, array in flat.items() if is_adapter(path)}
     return {path: array for path, array in flat.items() if path not in adapters}, adapters
 
@@ -91,8 +97,8 @@ def extract(params: Mapping[str, Any]) -> tuple[Params, Params]:
 def fold(params: Mapping[str, Any], config: Pi0Config) -> Params:
     """The base model that computes what ``params`` compute: every adapter added to its weight, none left.
 
-    Sums are formed in float32 and cast to the weight's dtype once; in bfloat16 a small delta may round away
-    (bugs G15: 39 % of it at realistic sizes), so fold a float32 base where you can.
+    Sums are formed in float32 (float64 for a float64 weight) and cast to the weight's dtype once; in bfloat16 a small
+    delta may round away (bugs G15: 39 % of it at realistic sizes), so fold a float32 base where you can.
 
     Raises:
       ValueError: half an adapter, or one that the config does not have or has with another rank.
@@ -107,10 +113,7 @@ def fold(params: Mapping[str, Any], config: Pi0Config) -> Params:
             raise ValueError(
                 f"{adapter.a}: rank {a.shape[-1]}, but the config says {spec.rank}; alpha / rank would be wrong"
             )
-        total = jnp.asarray(w, jnp.float32) + lora.delta(adapter.site, a, b, spec)
-        folded[adapter.weight] = (
-            np.asarray(total.astype(w.dtype)) if isinstance(w, np.ndarray) else total.astype(w.dtype)
-        )
+        folded[adapter.weight] = _add(w, lora.delta(adapter.site, a, b, spec))
     return folded
 
 
@@ -124,6 +127,12 @@ def require_whole_adapters(params: Mapping[str, Any]) -> None:
         shape_a, shape_b = lora.adapter_shapes(params[adapter.weight].shape, rank)
         _require_shape(params, adapter.a, shape_a)
         _require_shape(params, adapter.b, shape_b)
+
+
+def _add(w: Any, delta: jax.Array) -> Any:
+    """``w + delta`` in at least float32, then in the dtype and kind of array of ``w``."""
+    wide = np.promote_types(w.dtype, np.float32)
+    return (w.astype(wide) + (np.asarray(delta) if isinstance(w, np.ndarray) else delta)).astype(w.dtype)
 
 
 def _adapters_in(paths: Iterable[str]) -> list[Adapter]:

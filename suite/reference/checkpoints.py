@@ -6,7 +6,9 @@ where openpi looks past them.
 """
 
 import os
-from collections.abc import Callable, Mapping
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -18,7 +20,7 @@ from suite.reference import params as tree
 from suite.reference.download import fetch
 from suite.reference.errors import CheckpointError
 from suite.reference.params import Leaf, Params
-from suite.reference.specs import Pi0Spec
+from suite.reference.pi0_config import Pi0Config
 
 METADATA_FILE = "_METADATA"
 _SUFFIX = "value"
@@ -55,7 +57,8 @@ def restore_params(
     Args:
       path: the ``params`` folder, local or a URL (downloaded once into a cache).
       restore_type: ``jax.Array``, or ``np.ndarray`` for host arrays.
-      dtype: cast every parameter while it is read; without it each keeps the dtype it was stored in.
+      dtype: cast every parameter while it is read, as numpy casts: what is too large becomes infinite. Without it each
+        keeps the dtype it was stored in.
       sharding: where jax arrays go, for all or by path; without it they are replicated over all devices.
       value_suffix: whether the leaves carry nnx's ``value`` suffix; without it, see ``strip_value_suffix``.
 
@@ -75,6 +78,8 @@ def restore_leaves(
     sharding: Shardings | None = None,
 ) -> Params:
     """The parameters of ``dtypes``, each cast to its dtype (None: as stored) while it is read. No other one is read."""
+    if restore_type is jax.Array:
+        _require_representable(stored, [path for path, dtype in dtypes.items() if dtype is None])
     args = {path: _restore_args(path, dtypes[path], restore_type, sharding) for path in dtypes}
     item = _nest(stored, dict.fromkeys(dtypes, 0))
     restore = ocp.args.PyTreeRestore(item=item, restore_args=_nest(stored, args), partial_restore=True)
@@ -84,7 +89,9 @@ def restore_leaves(
         except (
             Exception
         ) as error:  # tensorstore and orbax raise whatever fits; the user needs the folder and the reason
-            raise CheckpointError(f"{stored.path}: the checkpoint is damaged or incomplete ({error})") from error
+            raise CheckpointError(
+                f"{stored.path}: the checkpoint is damaged or incomplete ({_brief(error)})"
+            ) from error
     return {path: _pick(restored, stored.keys[path]) for path in sorted(dtypes)}
 
 
@@ -92,7 +99,7 @@ def save_params(
     params: Mapping[str, Any],
     path: str | os.PathLike[str],
     *,
-    config: Pi0Spec | None = None,
+    config: Pi0Config | None = None,
     value_suffix: bool = True,
 ) -> None:
     """Write a checkpoint that openpi and ``restore_params`` read. It appears at ``path`` whole or not at all.
@@ -105,19 +112,30 @@ def save_params(
 
     Raises:
       FileExistsError: something is at ``path`` already; it is left alone.
+      ValueError: the adapters are not those of ``config``, or a name cannot be stored.
     """
     path = Path(path).expanduser().absolute()
     if path.exists():
         raise FileExistsError(f"{path}: already exists; choose another folder or remove it first")
-    with _checkpointer() as checkpointer:
-        checkpointer.save(path, args=params_item(params, config=config, value_suffix=value_suffix))
+    if config is not None:
+        _require_adapters_of(config, tree.as_flat(params))
+    item = params_item(params, config=config, value_suffix=value_suffix)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A scratch folder of this call alone: orbax's own stays behind when a save fails, in the way of the next.
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True) as scratch:
+        with _checkpointer() as checkpointer:
+            checkpointer.save(Path(scratch) / path.name, args=item)
+        (Path(scratch) / path.name).rename(path)
 
 
-def params_item(params: Mapping[str, Any], *, config: Pi0Spec | None, value_suffix: bool = True) -> ocp.args.PyTreeSave:
+def params_item(
+    params: Mapping[str, Any], *, config: Pi0Config | None, value_suffix: bool = True
+) -> ocp.args.PyTreeSave:
     """Parameters as an orbax item: openpi's nesting, with rank and alpha in the metadata."""
     flat = tree.as_flat(params)
     if not flat:
         raise ValueError("there are no parameters to save")
+    _require_distinct_names(flat)
     if value_suffix:
         flat = {f"{path}/{_SUFFIX}": array for path, array in flat.items()}
     metadata = {"value_suffix": value_suffix, "lora": None if config is None else config.lora}
@@ -131,7 +149,7 @@ def read_metadata(path: str | os.PathLike[str], *, value_suffix: bool | None = N
         item = item_metadata(folder)
         nested, metadata = item.tree, item.custom_metadata or {}
     except Exception as error:
-        raise CheckpointError(f"{folder}: {METADATA_FILE} cannot be read ({error})") from error
+        raise CheckpointError(f"{folder}: the checkpoint is damaged or incomplete ({_brief(error)})") from error
     if not isinstance(nested, Mapping) or not nested.get("params"):
         top = sorted(nested) if isinstance(nested, Mapping) else nested
         raise CheckpointError(f"{folder}: expected a checkpoint of {{'params': ...}}, found the top level {top}")
@@ -144,11 +162,11 @@ def read_metadata(path: str | os.PathLike[str], *, value_suffix: bool | None = N
 
 
 def item_metadata(folder: Path) -> Any:
-    """What orbax keeps of a tree beside its arrays: ``tree`` of shapes and dtypes, and ``custom_metadata``."""
-    with _checkpointer() as checkpointer:
-        found = checkpointer.metadata(folder)
-    # Orbax 0.11.21 and older return it bare, newer ones inside of the step's; openpi breaks on the newer (bugs F1).
-    return getattr(found, "item_metadata", found)
+    """What orbax keeps of a tree beside its arrays: ``tree`` of shapes and dtypes, and ``custom_metadata``.
+
+    Asked of the handler: what a checkpointer returns changed shape after orbax 0.11.21, which breaks openpi (bugs F1).
+    """
+    return ocp.PyTreeCheckpointHandler().metadata(folder)
 
 
 def strip_value_suffix(paths: list[str], *, value_suffix: bool | None = None) -> dict[str, str]:
@@ -159,14 +177,17 @@ def strip_value_suffix(paths: list[str], *, value_suffix: bool | None = None) ->
     child that is really called ``value`` looks like a suffix: say ``value_suffix=False`` (our own checkpoints record
     it).
     """
-    parents = [path.rpartition("/")[0] for path in paths]
-    crowded = {parent for parent in parents if sum(other.startswith(f"{parent}/") for other in paths) > 1}
+    children: dict[str, set[str]] = defaultdict(set)
+    for path in paths:
+        keys = path.split("/")
+        for depth, key in enumerate(keys):
+            children["/".join(keys[:depth])].add(key)
 
     def is_suffix(path: str) -> bool:
-        parent, _, name = path.rpartition("/")
-        return (
-            bool(parent) and name == _SUFFIX and value_suffix is not False and (value_suffix or parent not in crowded)
-        )
+        parent, slash, name = path.rpartition("/")
+        if not slash or name != _SUFFIX or value_suffix is False:
+            return False
+        return bool(value_suffix) or len(children[parent]) == 1
 
     return {path: path.rpartition("/")[0] if is_suffix(path) else path for path in paths}
 
@@ -202,6 +223,39 @@ def _folder_advice(folder: Path) -> str:
 
 def _file_advice(file: Path) -> str:
     return "; for an official PaliGemma npz use PaliGemmaWeightLoader(path)" if file.suffix == ".npz" else ""
+
+
+def _brief(error: Exception) -> str:
+    """What tensorstore says of an error, without the kilobytes of the spec that it appends."""
+    return str(error).partition(" [tensorstore_spec=")[0].partition(". See full TensorStore details")[0]
+
+
+def _require_distinct_names(params: Params) -> None:
+    """Orbax joins keys with dots: a.b and a/b would share a place, and one of them would come back as the other."""
+    paths: dict[str, str] = {}
+    for path in params:
+        if (other := paths.setdefault(path.replace("/", "."), path)) != path:
+            raise ValueError(f"{path} and {other} have the same name in orbax, which joins keys with dots; rename one")
+
+
+def _require_adapters_of(config: Pi0Config, params: Params) -> None:
+    """What is recorded with a checkpoint is what it holds: a wrong alpha would be believed when it is loaded."""
+    expected = {path: leaf for path, leaf in config.param_spec().items() if tree.is_adapter(path)}
+    found = {path: array for path, array in params.items() if tree.is_adapter(path)}
+    if wrong := tree.differences(expected, found, dtypes=False):
+        raise ValueError(f"the adapters are not those of the config whose rank and alpha are to be recorded\n{wrong}")
+
+
+def _require_representable(stored: Stored, paths: Iterable[str]) -> None:
+    """jax has no float64 unless it is switched on, and would round without a word."""
+    wide = [
+        path for path in paths if jax.dtypes.canonicalize_dtype(stored.leaves[path].dtype) != stored.leaves[path].dtype
+    ]
+    if wide:
+        raise CheckpointError(
+            f"{stored.path}: {wide[0]} is {stored.leaves[wide[0]]}, which jax arrays cannot hold; "
+            "restore with restore_type=np.ndarray or with a dtype"
+        )
 
 
 def _checkpointer() -> ocp.Checkpointer:

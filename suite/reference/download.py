@@ -1,9 +1,11 @@
 """Remote checkpoints into a local cache, through fsspec. What is in the cache is whole: a dead transfer leaves none.
 
-A download lands in a scratch folder of its own beside the target and is renamed when every file has its full size. A
-lock file per target makes concurrent callers share one transfer. Nothing that is already there is ever deleted.
+Every URL has a folder of its own in the cache, so that a part of a checkpoint is never taken for the whole. A download
+lands in a scratch folder and is renamed when every file has its full size; a lock file per URL makes concurrent callers
+share one transfer. Nothing that is already there is ever deleted.
 """
 
+import hashlib
 import os
 import re
 import tempfile
@@ -50,20 +52,20 @@ def fetch(path: str | os.PathLike[str]) -> Path:
     with _one_kind_of_error(url):
         # Listed before anything is written: a URL that is not there leaves no trace.
         sizes = _list(filesystem, url)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.with_name(f".{target.name}.lock")):
+        cache_dir().mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{target.parent}.lock"):
             if not target.exists():
                 _download(filesystem, url, sizes, target)
     return target
 
 
 def _target(url: str) -> Path:
-    """The place of a URL in the cache; distinct URLs have distinct places."""
-    parts = urlsplit(url)
-    keys = [key for key in parts.path.split("/") if key]
-    if not keys or ".." in keys:
+    """The place of a URL in the cache: its own name, in a folder that no other URL shares."""
+    *parents, name = urlsplit(url).path.split("/")
+    if not name or ".." in (*parents, name):
         raise CheckpointError(f"{url}: expected the URL of a file or folder")
-    return cache_dir().joinpath(parts.scheme, parts.netloc, *keys)
+    digest = hashlib.sha256(url.encode()).hexdigest()[:16]
+    return cache_dir() / f"{name}-{digest}" / name
 
 
 def _filesystem(url: str) -> fsspec.AbstractFileSystem:
@@ -78,9 +80,11 @@ def _filesystem(url: str) -> fsspec.AbstractFileSystem:
         raise CheckpointError(f"{url}: {scheme}:// is unknown to fsspec ({error}); or pass a local path") from error
 
 
-def _list(filesystem: fsspec.AbstractFileSystem, url: str) -> dict[str, int]:
-    """The remote path and size of the file, or of every file below the folder."""
-    sizes = {remote: info["size"] for remote, info in filesystem.find(url, detail=True).items()}
+def _list(filesystem: fsspec.AbstractFileSystem, url: str) -> dict[str, int | None]:
+    """The remote path of the file, or of every file below the folder, and its size if the file system knows it."""
+    if filesystem.isfile(url):
+        return {filesystem._strip_protocol(url): filesystem.info(url).get("size")}
+    sizes = {remote: info.get("size") for remote, info in filesystem.find(url, detail=True).items()}
     if not sizes:
         raise CheckpointError(f"{url}: there is no such file or folder, or the folder is empty")
     if outside := [remote for remote in sizes if ".." in Path(remote).parts]:
@@ -88,21 +92,19 @@ def _list(filesystem: fsspec.AbstractFileSystem, url: str) -> dict[str, int]:
     return sizes
 
 
-def _download(filesystem: fsspec.AbstractFileSystem, url: str, sizes: dict[str, int], target: Path) -> None:
-    """Copy into a scratch folder of this call alone, then rename."""
+def _download(filesystem: fsspec.AbstractFileSystem, url: str, sizes: dict[str, int | None], target: Path) -> None:
+    """Copy into a scratch folder of this call alone, compare the sizes, then rename."""
     root = Path(filesystem._strip_protocol(url))
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
-        whole = Path(scratch) / target.name
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=cache_dir()) as scratch:
+        whole = Path(scratch) / "whole"
         for remote, size in sizes.items():
-            _copy(filesystem, remote, size, whole / Path(remote).relative_to(root))
-        whole.rename(target)
-
-
-def _copy(filesystem: fsspec.AbstractFileSystem, remote: str, size: int, local: Path) -> None:
-    local.parent.mkdir(parents=True, exist_ok=True)
-    filesystem.get_file(remote, str(local))
-    if (found := local.stat().st_size) != size:
-        raise CheckpointError(f"{remote}: came with {found} bytes of {size}; nothing was kept")
+            local = whole / target.name / Path(remote).relative_to(root)
+            local.parent.mkdir(parents=True, exist_ok=True)
+            filesystem.get_file(remote, str(local))
+            if size is not None and local.stat().st_size != size:
+                found = local.stat().st_size
+                raise CheckpointError(f"{url}: {remote} came with {found} bytes of {size}; nothing was kept")
+        whole.rename(target.parent)
 
 
 @contextmanager

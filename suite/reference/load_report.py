@@ -3,11 +3,10 @@
 import dataclasses
 import enum
 from collections import Counter
-from collections.abc import Iterable
 
 import numpy as np
 
-from suite.reference.params import Leaf
+from suite.reference.params import Leaf, shorten
 
 
 class Status(enum.Enum):
@@ -48,10 +47,17 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class LoadReport:
-    """Every leaf of the model and of the checkpoint, accounted for; ``str`` tells it to a person."""
+    """Every leaf of the model and of the checkpoint, accounted for; ``str`` tells it to a person.
+
+    Attributes:
+      source: the checkpoint.
+      entries: one a leaf.
+      notes: what had to be assumed.
+    """
 
     source: str
     entries: tuple[Entry, ...]
+    notes: tuple[str, ...] = ()
 
     def paths(self, *statuses: Status) -> list[str]:
         """The paths with one of these statuses, sorted."""
@@ -67,11 +73,11 @@ class LoadReport:
 
     def __str__(self) -> str:
         """A line of counts, then a line for everything that was not simply loaded."""
-        lines = [f"{self.source}: {self._summary()}"]
-        notable = [e for e in self.entries if e.status is not Status.LOADED and e.status is not Status.CAST]
-        lines += _listed(notable)
+        ordered = sorted(self.entries, key=lambda entry: entry.path)
+        lines = [f"{self.source}: {self._summary()}", *(f"  note: {note}" for note in self.notes)]
+        lines += shorten([f"  {e}" for e in ordered if e.status not in (Status.LOADED, Status.CAST)])
         lines += [f"  cast {change}: {number} parameters" for change, number in sorted(self._casts().items())]
-        lines += [f"  {entry}" for entry in self.entries if entry.nonfinite]
+        lines += shorten([f"  {entry}" for entry in ordered if entry.nonfinite])
         return "\n".join(lines)
 
     @property
@@ -94,11 +100,6 @@ class LoadReport:
 def format_bytes(number: int) -> str:
     """Bytes for a reader: ``1.5 MB``."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if number >= size:
+        if number >= 0.99995 * size:  # what would be rounded up to a thousand of the smaller unit
             return f"{number / size:.1f} {unit}"
     return f"{number} B"
-
-
-def _listed(entries: Iterable[Entry], limit: int = 20) -> list[str]:
-    lines = [f"  {entry}" for entry in sorted(entries, key=lambda entry: entry.path)]
-    return lines if len(lines) <= limit else [*lines[:limit], f"  ... and {len(lines) - limit} more"]

@@ -77,6 +77,12 @@ def num_bytes(params: Mapping[str, Any]) -> int:
     return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves_of(params).values())
 
 
+def shorten(lines: list[str]) -> list[str]:
+    """At most 20 lines, then how many more there are."""
+    more = len(lines) - MAX_LINES
+    return lines if more <= 0 else [*lines[:MAX_LINES], f"  ... and {more} more"]
+
+
 @dataclasses.dataclass(frozen=True)
 class Differences:
     """What keeps ``found`` from being ``expected``; empty means equal in paths, shapes and, if asked, dtypes."""
@@ -89,13 +95,13 @@ class Differences:
         return bool(self.missing or self.unexpected or self.mismatched)
 
     def __str__(self) -> str:
-        """One line a path: ``-`` missing, ``+`` unexpected, ``~`` another shape or dtype; at most 20, then a count."""
-        lines = [f"  - {path}: expected {leaf}, found nothing" for path, leaf in sorted(self.missing.items())]
-        lines += [f"  + {path}: found {leaf}, expected nothing" for path, leaf in sorted(self.unexpected.items())]
-        lines += [f"  ~ {path}: expected {want}, found {got}" for path, (want, got) in sorted(self.mismatched.items())]
-        if (more := len(lines) - MAX_LINES) > 0:
-            lines[MAX_LINES:] = [f"  ... and {more} more"]
-        return "\n".join(lines)
+        """One line a path: ``-`` missing, ``+`` unexpected, ``~`` another shape or dtype; at most 20 a kind."""
+        missing = [f"  - {path}: expected {leaf}, found nothing" for path, leaf in sorted(self.missing.items())]
+        unexpected = [f"  + {path}: found {leaf}, expected nothing" for path, leaf in sorted(self.unexpected.items())]
+        mismatched = [
+            f"  ~ {path}: expected {want}, found {got}" for path, (want, got) in sorted(self.mismatched.items())
+        ]
+        return "\n".join(line for kind in (missing, unexpected, mismatched) for line in shorten(kind))
 
 
 def differences(expected: Mapping[str, Any], found: Mapping[str, Any], *, dtypes: bool = True) -> Differences:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from suite.reference import params as tree
@@ -48,15 +49,19 @@ class Pi0Config(Pi0Spec):
         return dict(sorted(_structure(self).spec.items()))
 
     def load(self, params: Mapping[str, Any]) -> Pi0:
-        """The model with exactly these parameters (flat or nested), in the dtypes they have.
+        """The model with exactly these parameters (flat or nested) on the device, in the dtypes they have.
 
         Raises:
           ParamsMismatchError: a path is missing or left over, or a shape differs. Nothing is dropped, filled or cast.
         """
         params = tree.as_flat(params)
+        self.require_fit(params)
+        return self.merge({path: jnp.asarray(array) for path, array in params.items()})
+
+    def require_fit(self, params: Params) -> None:
+        """Raise ``ParamsMismatchError`` unless the paths and shapes are exactly the model's."""
         if found := differences(self.param_spec(), params, dtypes=False):
             raise ParamsMismatchError(f"{_advice(self, params, found)}\n{found}", found)
-        return self.merge(params)
 
     def merge(self, params: Mapping[str, Any]) -> Pi0:
         """``load`` without the checks, for use inside ``jax.jit``; ``params`` are flat."""

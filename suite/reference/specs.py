@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 
 Family = Literal["pi0", "pi05"]
 EXPERTS = ("paligemma", "action_expert")
+COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,9 +38,11 @@ class Spec:
             object.__setattr__(self, name, kind.from_json(value))
 
     def _require_positive(self, *names: str) -> None:
+        """Refuse what is no positive whole number."""
         for name in names:
-            if (value := getattr(self, name)) <= 0:
-                raise ValueError(f"{type(self).__name__}.{name} is {value}; expected a positive number")
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+                raise ValueError(f"{type(self).__name__}.{name} is {value!r}; expected a positive whole number")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,7 +54,9 @@ class LoRASpec(Spec):
     rslora: bool = False
 
     def __post_init__(self) -> None:
-        self._require_positive("rank", "alpha")
+        self._require_positive("rank")
+        if not (math.isfinite(self.alpha) and self.alpha > 0):
+            raise ValueError(f"LoRASpec.alpha is {self.alpha}; expected a positive finite number")
 
     @property
     def scale(self) -> float:
@@ -154,6 +159,8 @@ class Pi0Spec(Spec):
         self._require_positive("vocab_size", "image_size", "action_dim", "action_horizon", "max_token_len")
         if self.family not in ("pi0", "pi05"):
             raise ValueError(f"family={self.family!r}; expected 'pi0' or 'pi05'")
+        if self.dtype not in COMPUTE_DTYPES:
+            raise ValueError(f"dtype={self.dtype!r}; expected one of {', '.join(COMPUTE_DTYPES)}")
         if self.image_size % self.siglip.patch_size:
             raise ValueError(f"image_size={self.image_size} is no multiple of patch_size={self.siglip.patch_size}")
         for name in ("depth", "num_heads", "num_kv_heads", "head_dim"):

@@ -15,7 +15,7 @@ import optax
 
 from suite.reference.configs import TrainConfig
 from suite.reference.load_report import LoadReport
-from suite.reference.params import Params
+from suite.reference.params import Params, as_flat
 from suite.reference.pi0 import Observation
 from suite.reference.pi0_config import Pi0Config
 
@@ -65,21 +65,23 @@ def init_train_state(config: TrainConfig, *, seed: int | None = None) -> tuple[T
 def make_train_state(
     config: TrainConfig, params: Mapping[str, Any], *, sharding: jax.sharding.Sharding | None = None
 ) -> TrainState:
-    """The state at step 0 of a run from these flat parameters, frozen ones cast; by default on the first device."""
+    """The state at step 0 of a run from these parameters, frozen ones cast; by default on the first device."""
+    params = as_flat(params)
+    config.model.require_fit(params)
     # Placed explicitly, as a resumed state is: jax compiles again for an array that only happens to be there.
     return jax.device_put(_initial_state(config, params), sharding or _first_device())
 
 
 def _initial_state(config: TrainConfig, params: Mapping[str, Any]) -> TrainState:
     model = config.model
-    frozen = {path: jnp.asarray(x, config.frozen_dtype) for path, x in params.items() if model.is_frozen(path)}
-    trainable = {path: jnp.asarray(x, jnp.float32) for path, x in params.items() if path not in frozen}
+    # Copies: the step donates its state, and must not take the caller's arrays with it.
+    frozen = {path: jnp.array(x, config.frozen_dtype) for path, x in params.items() if model.is_frozen(path)}
+    trainable = {path: jnp.array(x, jnp.float32) for path, x in params.items() if path not in frozen}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         trainable=trainable,
         frozen=frozen,
         opt_state=_optimizer(config).init(trainable),
-        # A copy: a donated state must not hold one buffer twice.
         ema=None if config.ema_decay is None else jax.tree.map(jnp.copy, trainable),
     )
 
@@ -143,7 +145,7 @@ def average(old: Params, new: Params, decay: float) -> Params:
     Frozen parameters are not part of it: averaging them in bfloat16 walks them away (bugs B4: 43 % changed in 100
     steps).
     """
-    return jax.tree.map(lambda o, n: o + (1 - decay) * (n - o), old, new)
+    return jax.tree.map(lambda o, n: jnp.where(o == n, n, o + (1 - decay) * (n - o)), old, new)
 
 
 def _first_device() -> jax.sharding.Sharding:

@@ -30,7 +30,17 @@ def open_run(folder: str | os.PathLike[str], *, max_to_keep: int | None = 1) -> 
 
 
 def save_train_state(run: ocp.CheckpointManager, config: TrainConfig, state: TrainState) -> None:
-    """Write the state as step ``state.step``, in the background; errors surface at the next call or at close."""
+    """Write the state as step ``state.step``, in the background; errors surface at the next call or at close.
+
+    Raises:
+      CheckpointError: the run already has this step or a later one. Orbax would skip the save without a word.
+    """
+    latest = run.latest_step()
+    if latest is not None and int(state.step) <= latest:
+        raise CheckpointError(
+            f"{run.directory}: step {int(state.step)} is not after the latest one, {latest}, and would not be saved; "
+            "delete the later steps or save to another folder"
+        )
     items = ocp.args.Composite(
         params=params_item(state.inference_params, config=config.model),
         train_state=ocp.args.PyTreeSave(item=_rest_of(state), custom_metadata={"ema": state.ema is not None}),
@@ -61,7 +71,10 @@ def resume_train_state(
         "params": {"params": _with_suffix(template.inference_params)},
         "train_state": _rest_of(template),
     }
-    restored = run.restore(step, args=ocp.args.Composite(**{name: _restore(item) for name, item in items.items()}))
+    try:
+        restored = run.restore(step, args=ocp.args.Composite(**{name: _restore(item) for name, item in items.items()}))
+    except Exception as error:
+        raise CheckpointError(f"{run.directory}/{step}: the step is damaged or incomplete ({error})") from error
     saved = {path.removesuffix("/value"): x for path, x in tree.flatten(restored["params"]["params"]).items()}
     return _join(template, saved, restored["train_state"])
 

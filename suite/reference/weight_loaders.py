@@ -81,6 +81,7 @@ class CheckpointWeightLoader:
         _require_same_lora(source, stored, model)
         loaded = restore_leaves(stored, {path: expected[path].dtype for path in _to_read(entries)})
         report = _inspect(source, entries, loaded, lambda path: restore_leaves(stored, {path: None})[path])
+        report = dataclasses.replace(report, notes=_assumptions(stored))
         return _complete(loaded, model, seed, expected), report
 
 
@@ -107,7 +108,8 @@ class PaliGemmaWeightLoader:
             source = str(npz.path)
             entries = _settle(expected, npz.leaves, lambda path: not in_paligemma(path))
             _refuse(source, entries, model, npz.leaves)
-            loaded = {path: npz.read(path).astype(expected[path].dtype, copy=False) for path in _to_read(entries)}
+            with np.errstate(over="ignore"):  # what overflows is refused by name, below
+                loaded = {path: npz.read(path).astype(expected[path].dtype, copy=False) for path in _to_read(entries)}
             report = _inspect(source, entries, loaded, npz.read)
         return _complete(loaded, model, seed, expected), report
 
@@ -204,6 +206,13 @@ def _require_same_lora(source: str, stored: Stored, model: Pi0Config) -> None:
                 f"{source}: LoRA on {expert} was trained with {recorded}, the config has {model.lora.get(expert)}; "
                 "use the recorded one"
             )
+
+
+def _assumptions(stored: Stored) -> tuple[str, ...]:
+    """What the checkpoint does not say about itself: openpi's has no alpha (bugs E9)."""
+    if stored.lora is None and any(is_adapter(path) for path in stored.leaves):
+        return ("the checkpoint does not record the alpha of its adapters; the config's is taken for it",)
+    return ()
 
 
 def _inspect(

@@ -26,6 +26,10 @@ class PaliGemmaNpz:
         self.path = path
         self._archive = archive
         self._members = {_param_path(name): name for name in archive.namelist()}
+        if len(self._members) != len(archive.namelist()):
+            raise CheckpointError(
+                f"{path}: two members hold the same parameter, and only one can be meant; get the file again"
+            )
         self.leaves: dict[str, Leaf] = {path: self._header(name) for path, name in sorted(self._members.items())}
 
     def read(self, path: str) -> np.ndarray:
@@ -33,6 +37,8 @@ class PaliGemmaNpz:
         name = self._members[path]
         with self._refuse_damage(name), self._archive.open(name) as member:
             array = np.lib.format.read_array(member, allow_pickle=False)
+            if member.read(1):
+                raise ValueError("it has more data than its header says")
         return array.view(ml_dtypes.bfloat16) if _is_bfloat16(array.dtype) else array
 
     def _header(self, name: str) -> Leaf:
@@ -51,7 +57,7 @@ class PaliGemmaNpz:
     def _refuse_damage(self, name: str) -> Iterator[None]:
         try:
             yield
-        except (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError) as error:
+        except Exception as error:  # zipfile and numpy raise a dozen kinds, tokenize's among them
             raise CheckpointError(f"{self.path}: {name} is damaged ({error}); get the file again") from error
 
 

@@ -1,0 +1,306 @@
+"""Adapters as parameters: what belongs together, made, merged, taken out, folded."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixtures.golden_cases import full_size
+from suite.asserts import assert_same_bits
+from suite.reference import adapters, lora
+from suite.reference.params import is_adapter, unflatten
+from suite.reference.specs import EXPERTS, LoRASpec
+from suite.selftest.reference.tiny_models import (
+    BASE,
+    LINEAR,
+    LORA,
+    Q_EINSUM,
+    SPEC,
+    Params,
+    base_params,
+    lora_params,
+)
+
+REAL_PATHS = sorted({path for model in full_size().values() for path in model.parameters})
+WHOLE = lora_params()
+ADAPTERS = sorted(path for path in WHOLE if is_adapter(path))
+# Rank and alpha of each expert's feed-forward adapters.
+FFN = [LoRASpec(**SPEC[name]["lora"]["ffn"]) for name in EXPERTS]  # type: ignore[literal-required]
+# Deltas are sums of at most rank x heads = 90 products of order one; float32 eps is 1.2e-7.
+FOLD_ATOL = 1e-5
+
+
+def weight_of(path: str) -> str:
+    """The weight of an adapter matrix by openpi's two spellings, written apart from the reference."""
+    if path.endswith(("/lora_a", "/lora_b")):
+        return path[: -len("lora_a")] + "w"
+    return path[: -len("_lora_a")]
+
+
+def without(params: Params, *paths: str) -> Params:
+    return {path: array for path, array in params.items() if path not in paths}
+
+
+@pytest.mark.parametrize("path", [path for path in REAL_PATHS if path.endswith(("lora_a", "lora_b"))])
+def test_a_matrix_belongs_to_its_weight(path: str) -> None:
+    """Every adapter matrix of openpi's models is one of the two of its weight."""
+    found = adapters.adapter_of(path)
+    assert found is not None
+    assert found.weight == weight_of(path)
+    assert path in (found.a, found.b)
+
+
+def test_matrix_and_weight_name_the_same_adapter() -> None:
+    """A weight, its lora_a and its lora_b are mapped to the same three paths."""
+    for path in REAL_PATHS:
+        if found := adapters.adapter_of(path):
+            assert [adapters.adapter_of(p) for p in (found.weight, found.a, found.b)] == [found] * 3
+
+
+def test_exactly_the_adapted_weights_can_have_adapters() -> None:
+    """Of openpi's weights, those and no others have an adapter that have one in a LoRA model."""
+    found = {path for path in REAL_PATHS if not is_adapter(path) and adapters.adapter_of(path)}
+    assert found == {weight_of(path) for path in REAL_PATHS if path.endswith(("lora_a", "lora_b"))}
+
+
+def test_is_adapter_is_true_of_openpis_adapters_only() -> None:
+    """Of openpi's real parameters, the adapters are those that a LoRA model adds to its base."""
+    models = full_size()
+    base = models["pi0_libero"].parameters.keys() | models["pi05_libero"].parameters.keys()
+    assert {path for path in REAL_PATHS if is_adapter(path)} == set(REAL_PATHS) - base
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{LINEAR}_lora_b_lora_a",
+        "action_in_proj/lora_a",
+        "PaliGemma/img/head/kernel_lora_a",
+        "PaliGemma/llm/layers/attn/o_einsum/lora_b",
+        "PaliGemma/llm/layers/mlp/router_lora_a",
+        "lora_a",
+    ],
+)
+def test_no_adapter_sits_elsewhere(path: str) -> None:
+    """A path that is named like an adapter but lies where none can sit belongs to none."""
+    assert adapters.adapter_of(path) is None
+
+
+@given(st.sets(st.sampled_from(sorted({weight_of(path) for path in ADAPTERS}))))
+def test_merge_undoes_extract(dropped: set[str]) -> None:
+    """Taking adapters out and merging them again gives the same arrays, whichever sites have one."""
+    params = {p: x for p, x in WHOLE.items() if not (is_adapter(p) and weight_of(p) in dropped)}
+    merged = adapters.merge_parameters(*adapters.extract(params))
+    assert list(merged) == sorted(params)
+    assert all(merged[path] is params[path] for path in params)
+
+
+def test_extract_parts_by_name() -> None:
+    """The base has no adapter, and the adapters have nothing else."""
+    base, found = adapters.extract(WHOLE)
+    assert base.keys() == base_params().keys()
+    assert sorted(found) == ADAPTERS
+
+
+def test_nested_parameters_are_merged_and_extracted() -> None:
+    """Nested parameters are taken as flat ones are."""
+    base, found = adapters.extract(unflatten(WHOLE))
+    merged = adapters.merge_parameters(unflatten(base), unflatten(found))
+    assert_same_bits(merged, WHOLE)
+
+
+def test_functions_leave_their_arguments_alone() -> None:
+    """Extracting, merging and folding change neither the dictionaries nor the arrays they are given."""
+    params = lora_params()
+    base, found = adapters.extract(params)
+    base_before, found_before = dict(base), dict(found)
+    adapters.merge_parameters(base, found)
+    adapters.fold(params, LORA)
+    assert (base, found) == (base_before, found_before)
+    assert_same_bits(params, WHOLE)
+
+
+@pytest.mark.parametrize("path", ADAPTERS)
+def test_half_an_adapter_is_refused(path: str) -> None:
+    """An adapter without one of its matrices is refused, and the missing one is named."""
+    base, found = adapters.extract(WHOLE)
+    with pytest.raises(ValueError, match=f"^{path} is missing"):
+        adapters.merge_parameters(base, without(found, path))
+
+
+def test_an_adapter_without_its_weight_is_refused() -> None:
+    """An adapter whose weight is not in the base is refused, and the weight is named."""
+    base, found = adapters.extract(WHOLE)
+    with pytest.raises(ValueError, match=f"^{LINEAR} is missing"):
+        adapters.merge_parameters(without(base, LINEAR), found)
+
+
+def test_an_adapter_where_none_can_sit_is_refused() -> None:
+    """An adapter beside a weight that has none in a pi0 model is refused by name."""
+    base, found = adapters.extract(WHOLE)
+    stray = {"state_proj/lora_a": np.zeros(1), "state_proj/lora_b": np.zeros(1)}
+    with pytest.raises(ValueError, match="state_proj/lora_a is named like an adapter"):
+        adapters.merge_parameters(base, found | stray)
+
+
+def test_overlap_is_refused() -> None:
+    """Parameters that are in the base and among the adapters are refused by name."""
+    _, found = adapters.extract(WHOLE)
+    with pytest.raises(ValueError, match=f"20 parameters are in base_params and in lora_params.*{ADAPTERS[0]}"):
+        adapters.merge_parameters(WHOLE, found)
+
+
+def test_strangers_among_the_adapters_are_refused() -> None:
+    """Base weights among the adapters are refused by name."""
+    with pytest.raises(ValueError, match="holds 1 parameters that are no adapters, for example head"):
+        adapters.merge_parameters({}, {"head": np.zeros(1)})
+
+
+@pytest.mark.parametrize("path", ADAPTERS)
+@pytest.mark.parametrize("axis", [-1, -2, 0])
+def test_matrices_that_do_not_fit_are_refused(path: str, axis: int) -> None:
+    """A matrix that is shorter along any axis (rank, weight or layers) is refused."""
+    base, found = adapters.extract(WHOLE)
+    shorter = np.delete(found[path], -1, axis=axis)
+    with pytest.raises(ValueError, match=r"lora_[ab]: expected shape .*, found "):
+        adapters.merge_parameters(base, found | {path: shorter})
+
+
+@pytest.fixture(scope="module")
+def fresh() -> Params:
+    return adapters.initialize_lora_parameters(base_params(), LORA, seed=3)
+
+
+def test_fresh_adapters_are_the_missing_ones(fresh: Params) -> None:
+    """Fresh adapters and a base make a model that the config loads."""
+    LORA.load(adapters.merge_parameters(base_params(), fresh))
+    assert sorted(fresh) == ADAPTERS
+
+
+def test_fresh_adapters_are_float32_for_any_base(fresh: Params) -> None:
+    """Fresh adapters are float32 and depend on the seed alone, even for a bfloat16 base."""
+    base = {path: x.astype(ml_dtypes.bfloat16) for path, x in base_params(seed=1).items()}
+    again = adapters.initialize_lora_parameters(base, LORA, seed=3)
+    assert {x.dtype for x in again.values()} == {np.dtype("float32")}
+    assert_same_bits(again, fresh)
+
+
+def test_a_config_without_lora_makes_no_adapters() -> None:
+    """Asking for the adapters of a config without LoRA is refused."""
+    with pytest.raises(ValueError, match="the config has no LoRA"):
+        adapters.initialize_lora_parameters(base_params(), BASE, seed=0)
+
+
+def test_a_base_with_adapters_gets_no_others() -> None:
+    """A base that has adapters already is refused, and the error says what to call."""
+    with pytest.raises(ValueError, match=r"already has 20 adapter matrices, .*lora_a; use extract"):
+        adapters.initialize_lora_parameters(WHOLE, LORA, seed=0)
+
+
+@pytest.mark.parametrize("shape", [None, (1, 2)], ids=["missing", "another_shape"])
+def test_a_base_without_the_adapted_weight_is_refused(shape: tuple[int, ...] | None) -> None:
+    """A base whose adapted weight is missing or of another shape is refused by the weight's name."""
+    base = without(base_params(), LINEAR) | ({} if shape is None else {LINEAR: np.zeros(shape)})
+    with pytest.raises(ValueError, match=f"^{LINEAR}: expected shape .*, found"):
+        adapters.initialize_lora_parameters(base, LORA, seed=0)
+
+
+def test_fold_of_stacked_layers_is_the_stack_of_folds() -> None:
+    """Folding all layers at once equals folding each on its own."""
+    adapted = {weight_of(path) for path in ADAPTERS}
+    stacked = adapters.fold(WHOLE, LORA)
+    for n in range(LORA.paligemma.depth):
+        layer = {p: WHOLE[p][n : n + 1] for p in [*adapted, *ADAPTERS]}
+        for path, folded in adapters.fold(layer, LORA).items():
+            np.testing.assert_allclose(stacked[path][n], folded[0], atol=FOLD_ATOL, err_msg=path)
+
+
+def test_fold_adds_the_delta_of_every_site() -> None:
+    """What folding adds to a weight is the delta of its site with the config's rank and alpha."""
+    folded = adapters.fold(WHOLE, LORA)
+    path = "PaliGemma/llm/layers/mlp_1/gating_einsum"
+    delta = lora.delta(lora.SITES["gating_einsum"], WHOLE[f"{path}_lora_a"], WHOLE[f"{path}_lora_b"], FFN[1])
+    assert np.abs(delta).max() > 0.1
+    np.testing.assert_allclose(folded[path] - WHOLE[path], delta, atol=FOLD_ATOL)
+
+
+def test_fold_touches_adapted_weights_only() -> None:
+    """Folding changes the adapted weights and hands every other array through as it is."""
+    folded = adapters.fold(WHOLE, LORA)
+    changed = {path for path, array in folded.items() if array is not WHOLE[path]}
+    assert changed == {weight_of(path) for path in ADAPTERS}
+
+
+def test_fold_of_zero_lora_b_is_the_base() -> None:
+    """Folding adapters that compute nothing gives the base, bit for bit."""
+    zeros = {path: np.zeros_like(WHOLE[path]) for path in ADAPTERS if path.endswith("lora_b")}
+    assert_same_bits(adapters.fold(WHOLE | zeros, LORA), base_params())
+
+
+def test_fold_of_a_base_is_the_base() -> None:
+    """Where there is no adapter there is nothing to fold."""
+    assert_same_bits(adapters.fold(base_params(), LORA), base_params())
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_fold_keeps_the_dtype_of_the_weight(dtype: str) -> None:
+    """A folded weight has the dtype it had, also beside adapters of another dtype."""
+    params = WHOLE | {LINEAR: WHOLE[LINEAR].astype(jnp.dtype(dtype) if dtype == "bfloat16" else dtype)}
+    assert adapters.fold(params, LORA)[LINEAR].dtype == params[LINEAR].dtype
+
+
+def test_fold_of_bfloat16_is_formed_in_float32() -> None:
+    """A bfloat16 weight is widened, the float32 delta added, and the sum rounded once."""
+    w, a, b = (WHOLE[f"{LINEAR}{end}"].astype(ml_dtypes.bfloat16) for end in ("", "_lora_a", "_lora_b"))
+    params = {LINEAR: w, f"{LINEAR}_lora_a": a, f"{LINEAR}_lora_b": b}
+    delta = np.asarray(lora.delta(lora.SITES["linear"], a, b, FFN[0]))
+    expected = (w.astype(np.float32) + delta).astype(ml_dtypes.bfloat16)
+    narrow = w + delta.astype(ml_dtypes.bfloat16)
+    assert_same_bits(adapters.fold(params, LORA), {LINEAR: expected})
+    assert (expected != narrow).any()
+
+
+@pytest.mark.parametrize(("place", "kind"), [(np.asarray, np.ndarray), (jnp.asarray, jax.Array)])
+def test_fold_leaves_arrays_where_they_are(place: Any, kind: type) -> None:
+    """Host arrays stay on the host and device arrays on the device."""
+    folded = adapters.fold({path: place(array) for path, array in WHOLE.items()}, LORA)
+    assert all(isinstance(array, kind) for array in folded.values())
+
+
+def test_fold_refuses_half_an_adapter() -> None:
+    """Folding half an adapter is refused by the name of the missing half."""
+    with pytest.raises(ValueError, match=f"^{Q_EINSUM}/lora_b is missing"):
+        adapters.fold(without(WHOLE, f"{Q_EINSUM}/lora_b"), LORA)
+
+
+def test_fold_refuses_a_config_without_the_adapter() -> None:
+    """Without its alpha an adapter cannot be folded, and the error says what to pass."""
+    with pytest.raises(ValueError, match=r"lora_a: the config has no LoRA there.*pass the config"):
+        adapters.fold(WHOLE, BASE)
+
+
+def test_fold_refuses_another_rank() -> None:
+    """An adapter of another rank than the config's is refused with both ranks."""
+    other = LoRASpec(rank=3, alpha=1.0)
+    data = LORA.to_json()
+    data["paligemma"]["lora"]["attn"] = other.to_json()
+    with pytest.raises(ValueError, match=r"lora_a: rank 4, but the config says 3"):
+        adapters.fold(WHOLE, type(LORA).from_json(data))
+
+
+def test_fold_refuses_adapters_outside_of_the_language_model() -> None:
+    """Adapters below another root, such as a checkpoint's ``params``, are refused by name."""
+    with pytest.raises(ValueError, match="params/PaliGemma"):
+        adapters.fold({f"params/{path}": array for path, array in WHOLE.items()}, LORA)
+
+
+def test_fold_leaves_no_adapter_behind() -> None:
+    """An adapter matrix of which there is no site is refused and not dropped."""
+    stray = {f"{LINEAR}_lora_b_lora_a": np.ones(1, np.float32)}
+    with pytest.raises(ValueError, match="_lora_b_lora_a"):
+        adapters.fold(WHOLE | stray, LORA)
