@@ -93,13 +93,20 @@ def abstract_train_state(config: TrainConfig, sharding: jax.sharding.Sharding | 
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed), shapes)
 
 
-def make_train_step(config: TrainConfig) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
-    """``train_step`` for the config, compiled; the state is donated, so use what it returns."""
+def make_train_step(
+    config: TrainConfig, *, compiler_options: dict[str, Any] | None = None
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+    """``train_step`` for the config, compiled; the state is donated, so use what it returns.
+
+    Args:
+      config: what ``train_step`` takes.
+      compiler_options: of XLA, as ``jax.jit`` takes them.
+    """
 
     def step(state: TrainState, key: jax.Array, batch: tuple, noise: Any = None, time: Any = None) -> tuple:
         return train_step(config, state, key, batch, noise=noise, time=time)
 
-    return jax.jit(step, donate_argnums=0)
+    return jax.jit(step, donate_argnums=0, compiler_options=compiler_options)
 
 
 def train_step(
