@@ -52,7 +52,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_itemcollected(item: pytest.Item) -> None:
     """What an implementation warns of is not a broken law; this project's own tests turn warnings into errors."""
     if _contract(item):
-        item.add_marker(pytest.mark.filterwarnings("default"))
+        # The last one wins: reads that orbax abandons complain in whatever test they are collected.
+        ignored = "ignore::pytest.PytestUnraisableExceptionWarning"
+        item.add_marker(pytest.mark.filterwarnings("default", ignored))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
