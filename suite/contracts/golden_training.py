@@ -17,8 +17,8 @@ from suite.asserts import assert_close
 from suite.subjects.protocol import Subject
 
 VALUES_ATOL = 1e-4
-# openpi's own run is one more draw from the spread that a few nearby runs sample, and may lie further out.
-NEARBY_RUNS = 4
+# The spread has a heavy tail, so it takes some runs to see; openpi's own is one more draw and may lie further out.
+NEARBY_RUNS = 16
 SPREAD_FACTOR = 4.0
 # Of all changed values, how many are openpi's to 1e-4 outright. SigLIP's key biases, all rounding, are 0.1 % of the
 # golden cases' values.
