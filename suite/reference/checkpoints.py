@@ -6,9 +6,12 @@ where openpi looks past them.
 """
 
 import os
+import shutil
 import tempfile
+import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -24,6 +27,8 @@ from suite.reference.pi0_config import Pi0Config
 
 METADATA_FILE = "_METADATA"
 _SUFFIX = "value"
+# A second in all, for writes that nobody can wait for.
+_REMOVALS, _SECONDS_BETWEEN_REMOVALS = 20, 0.05
 
 # One sharding for all parameters, or one for each path.
 Shardings: TypeAlias = jax.sharding.Sharding | Callable[[str], jax.sharding.Sharding]
@@ -86,9 +91,7 @@ def restore_leaves(
     with _checkpointer() as checkpointer:
         try:
             restored = checkpointer.restore(stored.path, args=restore)
-        except (
-            Exception
-        ) as error:  # tensorstore and orbax raise whatever fits; the user needs the folder and the reason
+        except Exception as error:  # tensorstore and orbax raise all kinds
             raise CheckpointError(
                 f"{stored.path}: the checkpoint is damaged or incomplete ({_brief(error)})"
             ) from error
@@ -117,29 +120,26 @@ def save_params(
     path = Path(path).expanduser().absolute()
     if path.exists():
         raise FileExistsError(f"{path}: already exists; choose another folder or remove it first")
-    if config is not None:
-        _require_adapters_of(config, tree.as_flat(params))
-    item = params_item(params, config=config, value_suffix=value_suffix)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A scratch folder of this call alone: orbax's own stays behind when a save fails, in the way of the next.
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True) as scratch:
-        with _checkpointer() as checkpointer:
-            checkpointer.save(Path(scratch) / path.name, args=item)
-        (Path(scratch) / path.name).rename(path)
-
-
-def params_item(
-    params: Mapping[str, Any], *, config: Pi0Config | None, value_suffix: bool = True
-) -> ocp.args.PyTreeSave:
-    """Parameters as an orbax item: openpi's nesting, with rank and alpha in the metadata."""
     flat = tree.as_flat(params)
-    if not flat:
+    if config is not None:
+        _require_adapters_of(config, flat)
+    item = params_item(flat, config=config, value_suffix=value_suffix)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _scratch_folder(path) as scratch:
+        with _checkpointer() as checkpointer:
+            checkpointer.save(scratch / path.name, args=item)
+        (scratch / path.name).rename(path)
+
+
+def params_item(params: Params, *, config: Pi0Config | None, value_suffix: bool = True) -> ocp.args.PyTreeSave:
+    """Flat parameters as an orbax item: openpi's nesting, with rank and alpha in the metadata."""
+    if not params:
         raise ValueError("there are no parameters to save")
-    _require_distinct_names(flat)
+    _require_distinct_names(params)
     if value_suffix:
-        flat = {f"{path}/{_SUFFIX}": array for path, array in flat.items()}
+        params = {f"{path}/{_SUFFIX}": array for path, array in params.items()}
     metadata = {"value_suffix": value_suffix, "lora": None if config is None else config.lora}
-    return ocp.args.PyTreeSave(item={"params": tree.unflatten(flat)}, custom_metadata=metadata)
+    return ocp.args.PyTreeSave(item={"params": tree.unflatten(params)}, custom_metadata=metadata)
 
 
 def read_metadata(path: str | os.PathLike[str], *, value_suffix: bool | None = None) -> Stored:
@@ -156,7 +156,7 @@ def read_metadata(path: str | os.PathLike[str], *, value_suffix: bool | None = N
     flat = tree.flatten(nested["params"])
     suffix = metadata.get("value_suffix") if value_suffix is None else value_suffix
     names = strip_value_suffix(list(flat), value_suffix=suffix)
-    leaves = {name: Leaf(tuple(flat[raw].shape), np.dtype(flat[raw].dtype)) for raw, name in names.items()}
+    leaves = {name: tree.leaf_of(flat[raw]) for raw, name in names.items()}
     keys = {name: ("params", *tree.split(raw)) for raw, name in names.items()}
     return Stored(folder, dict(sorted(leaves.items())), keys, metadata)
 
@@ -225,6 +225,21 @@ def _file_advice(file: Path) -> str:
     return "; for an official PaliGemma npz use PaliGemmaWeightLoader(path)" if file.suffix == ".npz" else ""
 
 
+@contextmanager
+def _scratch_folder(path: Path) -> Iterator[Path]:
+    """A folder beside ``path`` for this call alone: orbax's own stays when a save fails, in the way of the next."""
+    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield scratch
+    except BaseException:
+        # Orbax's other writes run on for a moment after the first has failed, and bring files back.
+        for _ in range(_REMOVALS):
+            shutil.rmtree(scratch, ignore_errors=True)
+            time.sleep(_SECONDS_BETWEEN_REMOVALS)
+        raise
+    scratch.rmdir()
+
+
 def _brief(error: Exception) -> str:
     """What tensorstore says of an error, without the kilobytes of the spec that it appends."""
     return str(error).partition(" [tensorstore_spec=")[0].partition(". See full TensorStore details")[0]
@@ -248,14 +263,13 @@ def _require_adapters_of(config: Pi0Config, params: Params) -> None:
 
 def _require_representable(stored: Stored, paths: Iterable[str]) -> None:
     """jax has no float64 unless it is switched on, and would round without a word."""
-    wide = [
-        path for path in paths if jax.dtypes.canonicalize_dtype(stored.leaves[path].dtype) != stored.leaves[path].dtype
-    ]
-    if wide:
-        raise CheckpointError(
-            f"{stored.path}: {wide[0]} is {stored.leaves[wide[0]]}, which jax arrays cannot hold; "
-            "restore with restore_type=np.ndarray or with a dtype"
-        )
+    for path in paths:
+        leaf = stored.leaves[path]
+        if jax.dtypes.canonicalize_dtype(leaf.dtype) != leaf.dtype:
+            raise CheckpointError(
+                f"{stored.path}: {path} is {leaf}, which jax arrays cannot hold; "
+                "restore with restore_type=np.ndarray or with a dtype"
+            )
 
 
 def _checkpointer() -> ocp.Checkpointer:

@@ -96,7 +96,7 @@ def get_config(name: str) -> TrainConfig:
     """
     if config := _CONFIGS.get(name):
         return config
-    closest = difflib.get_close_matches(name, _CONFIGS, n=3, cutoff=0.4) or sorted(_CONFIGS)
+    closest = difflib.get_close_matches(name, _CONFIGS, n=3, cutoff=0.4) or config_names()
     raise ValueError(f"no config {name!r}; the closest names are {', '.join(closest)}")
 
 

@@ -152,7 +152,6 @@ class Block(nnx.Module):
     """One transformer layer of all experts."""
 
     def __init__(self, experts: Sequence[GemmaSpec], adarms: Sequence[bool], *, rngs: nnx.Rngs) -> None:
-        self.num_experts = len(experts)
         self.attn = Attention(experts, rngs=rngs)
         for i, (spec, ada) in enumerate(zip(experts, adarms, strict=True)):
             for name in ("pre_attention_norm", "pre_ffw_norm"):
@@ -172,15 +171,12 @@ class Block(nnx.Module):
         cache: KVCache | None,
     ) -> tuple[list[jax.Array | None], KVCache]:
         """One layer: ``xs`` in, ``xs`` out, with the layer's keys and values."""
-        normed, gates = self._norm("pre_attention_norm", xs, conds)
+        normed, gates = apply_norms(self, "pre_attention_norm", xs, conds)
         attended, cache = self.attn(normed, positions, mask, cache)
         xs = [_residual(*parts) for parts in zip(xs, attended, gates, strict=True)]
-        normed, gates = self._norm("pre_ffw_norm", xs, conds)
+        normed, gates = apply_norms(self, "pre_ffw_norm", xs, conds)
         fed = [None if x is None else getattr(self, expert_name("mlp", i))(x) for i, x in enumerate(normed)]
         return [_residual(*parts) for parts in zip(xs, fed, gates, strict=True)], cache
-
-    def _norm(self, name: str, xs: PerExpert, conds: PerExpert) -> tuple[list, list]:
-        return apply_norms([getattr(self, expert_name(name, i)) for i in range(self.num_experts)], xs, conds)
 
 
 class Gemma(nnx.Module):
@@ -195,7 +191,6 @@ class Gemma(nnx.Module):
         dtype: str,
         rngs: nnx.Rngs,
     ) -> None:
-        self.num_experts = len(experts)
         self.dtype = dtype
         self.embedder = Embedder(vocab_size, experts[0].width, rngs=rngs)
         self.layers = stack_layers(lambda r: Block(experts, adarms, rngs=r), experts[0].depth, rngs)
@@ -234,8 +229,7 @@ class Gemma(nnx.Module):
             xs,
             cache,
         )
-        norms = [getattr(self, expert_name("final_norm", i)) for i in range(self.num_experts)]
-        return apply_norms(norms, xs, conds)[0], cache
+        return apply_norms(self, "final_norm", xs, conds)[0], cache
 
 
 def make_norm(width: int, adaptive: bool, rngs: nnx.Rngs) -> RMSNorm | AdaRMSNorm:
@@ -243,9 +237,12 @@ def make_norm(width: int, adaptive: bool, rngs: nnx.Rngs) -> RMSNorm | AdaRMSNor
     return AdaRMSNorm(width, rngs=rngs) if adaptive else RMSNorm(width)
 
 
-def apply_norms(norms: Sequence[nnx.Module], xs: PerExpert, conds: PerExpert) -> tuple[list, list]:
-    """Normed tokens and residual gates of each expert; None for one that does not run."""
-    pairs = [(None, None) if x is None else norm(x, c) for norm, x, c in zip(norms, xs, conds, strict=True)]
+def apply_norms(module: nnx.Module, name: str, xs: PerExpert, conds: PerExpert) -> tuple[list, list]:
+    """Tokens by the experts' norms of that name in the module, and residual gates; None for one that does not run."""
+    pairs: list[tuple] = [(None, None)] * len(xs)
+    for i, (x, cond) in enumerate(zip(xs, conds, strict=True)):
+        if x is not None:
+            pairs[i] = getattr(module, expert_name(name, i))(x, cond)
     return [x for x, _ in pairs], [gate for _, gate in pairs]
 
 

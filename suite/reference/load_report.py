@@ -4,8 +4,6 @@ import dataclasses
 import enum
 from collections import Counter
 
-import numpy as np
-
 from suite.reference.params import Leaf, shorten
 
 
@@ -37,7 +35,7 @@ class Entry:
     def num_bytes(self) -> int:
         """Bytes in the model, or in the checkpoint if it was dropped."""
         leaf = self.expected or self.found
-        return 0 if leaf is None else int(np.prod(leaf.shape)) * leaf.dtype.itemsize
+        return 0 if leaf is None else leaf.num_bytes
 
     def __str__(self) -> str:
         change = f"{self.found} -> {self.expected}" if self.status is Status.CAST else f"{self.expected or self.found}"

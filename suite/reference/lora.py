@@ -63,9 +63,9 @@ def apply(
     site: Site,
     x: jax.Array,
     w: jax.Array,
-    a: jax.Array | None,
-    b: jax.Array | None,
-    lora: LoRASpec | None,
+    a: jax.Array | None = None,
+    b: jax.Array | None = None,
+    lora: LoRASpec | None = None,
 ) -> jax.Array:
     """``base(x)`` plus the adapter's part, in the dtype of ``x`` (the weights are cast to it)."""
     y = jnp.einsum(site.base, x, w.astype(x.dtype))
@@ -109,7 +109,7 @@ class Einsum(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         if self.lora is None:
-            return apply(self.site, x, self.w[...], None, None, None)
+            return apply(self.site, x, self.w[...])
         return apply(self.site, x, self.w[...], self.lora_a[...], self.lora_b[...], self.lora)
 
 
@@ -137,6 +137,6 @@ class FeedForward(nnx.Module):
     def _apply(self, name: str, x: jax.Array) -> jax.Array:
         w = getattr(self, name)[...]
         if self.lora is None:
-            return apply(SITES[name], x, w, None, None, None)
+            return apply(SITES[name], x, w)
         a, b = (getattr(self, f"{name}_lora_{ab}")[...] for ab in "ab")
         return apply(SITES[name], x, w, a, b, self.lora)

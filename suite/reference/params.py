@@ -5,6 +5,7 @@ flattening loses nothing. Where users hand in parameters, ``as_flat`` takes the 
 """
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -20,6 +21,11 @@ class Leaf(NamedTuple):
 
     shape: tuple[int, ...]
     dtype: np.dtype
+
+    @property
+    def num_bytes(self) -> int:
+        """The bytes that the array takes."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
     def __str__(self) -> str:
         return f"{self.dtype.name}[{', '.join(map(str, self.shape))}]"
@@ -74,7 +80,7 @@ def unflatten(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def num_bytes(params: Mapping[str, Any]) -> int:
     """The bytes that the arrays (or shapes) take."""
-    return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves_of(params).values())
+    return sum(leaf.num_bytes for leaf in leaves_of(params).values())
 
 
 def shorten(lines: list[str]) -> list[str]:

@@ -12,7 +12,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from suite.reference import params as tree
-from suite.reference.checkpoints import item_metadata, params_item, read_metadata
+from suite.reference.checkpoints import Stored, item_metadata, params_item, read_metadata, restore_leaves
 from suite.reference.configs import TrainConfig
 from suite.reference.errors import CheckpointError
 from suite.reference.params import Params
@@ -66,16 +66,15 @@ def resume_train_state(
     if step is None or step not in run.all_steps():
         raise CheckpointError(f"{run.directory}: no checkpoint of step {step}; found {sorted(run.all_steps())}")
     template = abstract_train_state(config, sharding)
-    _require_same_run(Path(run.directory) / str(step), config, template)
-    items = {
-        "params": {"params": _with_suffix(template.inference_params)},
-        "train_state": _rest_of(template),
-    }
+    folder = Path(run.directory) / str(step)
+    stored = _require_same_run(folder, config, template)
+    saved = restore_leaves(
+        stored, dict.fromkeys(stored.leaves), restore_type=jax.Array, sharding=template.step.sharding
+    )
     try:
-        restored = run.restore(step, args=ocp.args.Composite(**{name: _restore(item) for name, item in items.items()}))
+        restored = run.restore(step, args=ocp.args.Composite(train_state=_restore(_rest_of(template))))
     except Exception as error:
-        raise CheckpointError(f"{run.directory}/{step}: the step is damaged or incomplete ({error})") from error
-    saved = {path.removesuffix("/value"): x for path, x in tree.flatten(restored["params"]["params"]).items()}
+        raise CheckpointError(f"{folder}: the step is damaged or incomplete ({error})") from error
     return _join(template, saved, restored["train_state"])
 
 
@@ -96,8 +95,8 @@ def _join(template: TrainState, saved: Params, rest: dict[str, Any]) -> TrainSta
     )
 
 
-def _require_same_run(folder: Path, config: TrainConfig, template: TrainState) -> None:
-    """Compare what the step recorded with what the config would make, before anything is read."""
+def _require_same_run(folder: Path, config: TrainConfig, template: TrainState) -> Stored:
+    """The step's parameters, unread, once what it recorded is what the config would make."""
     stored = read_metadata(folder / "params")
     if found := tree.differences(template.inference_params, stored.leaves):
         raise CheckpointError(f"{folder}: the step is of another model than config {config.name!r}\n{found}")
@@ -109,10 +108,7 @@ def _require_same_run(folder: Path, config: TrainConfig, template: TrainState) -
         raise CheckpointError(
             f"{folder}: trained {trained} a moving average, the config is {wants}; set ema_decay as it was"
         )
-
-
-def _with_suffix(params: Params) -> dict[str, Any]:
-    return tree.unflatten({f"{path}/value": leaf for path, leaf in params.items()})
+    return stored
 
 
 def _restore(item: Any) -> ocp.args.PyTreeRestore:
