@@ -26,6 +26,8 @@ JAX_ENV = {
     "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
 }
+# Compiling uses one core well; more than a few processes only compile the same programs again.
+IN_PARALLEL = ("-n", "auto", "--maxprocesses", "4", "--dist", "worksteal")
 
 
 def starts(python: str) -> bool:
@@ -49,8 +51,11 @@ def install(session: nox.Session, lock: str) -> None:
 
 def pytest(session: nox.Session, *args: str) -> None:
     """Run pytest with the session's own arguments last, so that they win."""
-    env = {name: os.environ.get(name, default) for name, default in JAX_ENV.items()}
-    session.run("python", "-m", "pytest", *args, *session.posargs, env=env)
+    session.run("python", "-m", "pytest", *IN_PARALLEL, *args, *session.posargs, env=jax_env())
+
+
+def jax_env() -> dict[str, str]:
+    return {name: os.environ.get(name, default) for name, default in JAX_ENV.items()}
 
 
 @nox.session
@@ -62,9 +67,19 @@ def compat(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Test the suite itself and the reference's parts."""
+    """Test the suite itself, the reference's parts, and that contracts catch the faults that name them."""
     install(session, "test")
     pytest(session, "suite/selftest")
+    if not session.posargs:
+        session.run("python", "-m", "suite.faults", "--named", *IN_PARALLEL, env=jax_env())
+
+
+@nox.session(default=False)
+def faults(session: nox.Session) -> None:
+    """Show every fault to every contract; `-- --fuzz N` gives a subject N randomly damaged checkpoints instead."""
+    install(session, "test")
+    arguments = session.posargs or ["--write", ".results/faults.jsonl", *IN_PARALLEL]
+    session.run("python", "-m", "suite.faults", *arguments, env=jax_env())
 
 
 @nox.session

@@ -26,9 +26,14 @@ def from_paligemma(path: str | Path) -> dict[str, str]:
     return {"kind": "paligemma", "path": str(path)}
 
 
+def from_hugging_face(path: str | Path) -> dict[str, str]:
+    """A load from Hugging Face's PaliGemma."""
+    return {"kind": "hugging_face", "path": str(path)}
+
+
 # The two options that go wrong together: bfloat16 weights under a moving average (bugs B4). Shared, so that one
 # program is compiled.
-LEAN: dict[str, Any] = {"frozen_dtype": "bfloat16", "ema_decay": 0.5}
+LEAN: dict[str, Any] = {"frozen_dtype": "bfloat16", "ema_decay": 0.75}
 
 
 def training_options(**changes: Any) -> dict[str, Any]:
@@ -38,6 +43,7 @@ def training_options(**changes: Any) -> dict[str, Any]:
         "seed": 0,
         "frozen_dtype": "float32",
         "ema_decay": None,
+        "shard_above": None,
     } | changes
 
 

@@ -4,7 +4,8 @@ Options: ``--subject NAME`` (a name or the path of an adapter file) and ``--gold
 repeated; ``--results FILE`` writes rows as JSON lines. Paths are relative to where pytest is called.
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,18 @@ from fixtures.golden_cases import GOLDEN, GoldenCase, find_cases, read_case
 from suite import profiles
 from suite.registry import Contract, contract_of
 from suite.results import ResultStream
-from suite.subjects.find import find_subject
+from suite.subjects.find import find_subject, is_fault
 from suite.subjects.protocol import Subject
 from suite.summary import summarize
+
+# What a plugin may choose: the subjects that a contract is asked of. With hundreds there is too much to collect.
+SUBJECTS_OF = pytest.StashKey[dict[str, list[str]]]()
 
 _GOLDEN = pytest.StashKey[list[GoldenCase]]()
 _ROWS = pytest.StashKey[list[dict[str, Any]]]()
 _STREAM = pytest.StashKey[ResultStream]()
 _SUBJECTS = pytest.StashKey[dict[str, Subject]]()
+_ROW = "pi0_compat_row"
 _PHASES = pytest.StashKey[list[pytest.TestReport]]()
 
 
@@ -38,12 +43,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_GOLDEN] = _read_golden(config)
     config.stash[_ROWS] = []
     config.stash[_SUBJECTS] = {}
+    if not _is_worker(config):
+        config.pluginmanager.register(_Recorder(config))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Ask every subject, on every golden case."""
-    if contract_of(metafunc.function):
-        names = metafunc.config.getoption("subject") or ["reference"]
+    if contract := contract_of(metafunc.function):
+        chosen = metafunc.config.stash.get(SUBJECTS_OF, {}).get(contract.id)
+        names = chosen or _subject_names(metafunc.config)
         metafunc.parametrize("subject", names, indirect=True, scope="session")
     if "golden_case" in metafunc.fixturenames:
         _parametrize_golden(metafunc)
@@ -57,22 +65,22 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.filterwarnings("default", ignored))
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Refuse a wrong subject here, once, and not in every process that pytest-xdist starts."""
+    if _hands_out(session.config):
+        _make_subjects(session.config, session.config.getoption("subject") or [])
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Make every subject before the first test, and open the stream of results if there is something to report."""
-    config = session.config
-    if config.option.collectonly or not any(_contract(item) for item in session.items):
-        return
-    for name in config.getoption("subject") or ["reference"]:
-        config.stash[_SUBJECTS][name] = _find(name)
-    if file := config.getoption("results"):
-        described = [subject.describe() for subject in config.stash[_SUBJECTS].values()]
-        config.stash[_STREAM] = ResultStream(config.invocation_params.dir / file, described)
+    """Make every subject before the first test, but for faults."""
+    if not session.config.option.collectonly and any(_contract(item) for item in session.items):
+        _make_subjects(session.config, _subject_names(session.config))
 
 
 @pytest.fixture(scope="session")
 def subject(request: pytest.FixtureRequest) -> Subject:
     """The implementation under test."""
-    return request.config.stash[_SUBJECTS][request.param]
+    return _subject(request.config, request.param)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -80,7 +88,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """A subject is not asked what it does not offer; that the absence is loud is a contract of its own."""
     if contract := _contract(item):
         needs = dict.fromkeys((*contract.needs, *_case_needs(item)))
-        if absent := [need for need in needs if need not in _subject(item).capabilities]:
+        if absent := [need for need in needs if need not in _subject(item.config, _asked_as(item)).capabilities]:
             pytest.skip(f"does not declare {', '.join(absent)}")
 
 
@@ -92,7 +100,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         phases = item.stash.setdefault(_PHASES, [])
         phases.append(report)
         if report.when == "teardown":
-            _record(item.config, _row(item, contract, phases))
+            # Travels with the report: pytest-xdist runs the test in one process and reports it in another.
+            setattr(report, _ROW, _row(item, contract, phases))
     return report
 
 
@@ -131,8 +140,19 @@ def _read_golden(config: pytest.Config) -> list[GoldenCase]:
 
 
 def _find(name: str) -> Subject:
-    try:
+    with _refusing(name):
         return find_subject(name)
+
+
+def _is_fault(name: str) -> bool:
+    with _refusing(name):
+        return is_fault(name)
+
+
+@contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:  # an adapter is foreign code, and importing it may raise anything
         raise pytest.UsageError(f"--subject {name}: {type(error).__name__}: {error}") from error
 
@@ -147,8 +167,25 @@ def _params(item: pytest.Item) -> Mapping[str, Any]:
     return item.callspec.params
 
 
-def _subject(item: pytest.Item) -> Subject:
-    return item.config.stash[_SUBJECTS][_params(item)["subject"]]
+def _asked_as(item: pytest.Item) -> str:
+    asked_as: str = _params(item)["subject"]
+    return asked_as
+
+
+def _subject(config: pytest.Config, name: str) -> Subject:
+    """A subject. A fault is made for its first test, and let go when another is made."""
+    made = config.stash[_SUBJECTS]
+    if name not in made:
+        for fault in [other for other in made if is_fault(name) and is_fault(other)]:
+            del made[fault]
+        made[name] = _find(name)
+    return made[name]
+
+
+def _name(config: pytest.Config, asked_as: str) -> str:
+    """A subject's name; that of a fault is known without making it, which may fail."""
+    made = config.stash[_SUBJECTS].get(asked_as)
+    return made.name if made else asked_as
 
 
 def _case_needs(item: pytest.Item) -> list[str]:
@@ -165,13 +202,13 @@ def _case_needs(item: pytest.Item) -> list[str]:
 def _row(item: pytest.Item, contract: Contract, phases: list[pytest.TestReport]) -> dict[str, Any]:
     assert isinstance(item, pytest.Function)
     broken = next((report for report in phases if not report.passed), None)
-    asked_as = _params(item)["subject"]
+    asked_as = _asked_as(item)
     return {
         "contract": contract.id,
         "law": contract.law,
         "source": contract.source,
         "case": item.callspec.id.removeprefix(asked_as).removeprefix("-"),
-        "subject": _subject(item).name,
+        "subject": _name(item.config, asked_as),
         "outcome": _outcome(broken),
         "seconds": round(sum(report.duration for report in phases), 3),
         "message": "" if broken is None else _message(broken),
@@ -196,7 +233,52 @@ def _message(report: pytest.TestReport) -> str:
     return " ".join(line.strip() for line in lines[:2])
 
 
-def _record(config: pytest.Config, row: dict[str, Any]) -> None:
-    config.stash[_ROWS].append(row)
-    if stream := config.stash.get(_STREAM, None):
-        stream.add(row)
+class _Recorder:
+    """Keeps the rows of all tests, in the process that reports: the only one, or pytest-xdist's controller."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        row = getattr(report, _ROW, None)
+        if row is None:
+            return
+        self._config.stash[_ROWS].append(row)
+        if stream := self._stream():
+            stream.add(row)
+
+    def _stream(self) -> ResultStream | None:
+        """The stream of ``--results``, opened with the first row."""
+        config, file = self._config, self._config.getoption("results")
+        if file and _STREAM not in config.stash:
+            _make_subjects(config, _subject_names(config))
+            described = [_describe(config, name) for name in dict.fromkeys(_subject_names(config))]
+            config.stash[_STREAM] = ResultStream(config.invocation_params.dir / file, described)
+        return config.stash.get(_STREAM, None)
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    """Whether this process was started by pytest-xdist to run some of the tests."""
+    return hasattr(config, "workerinput")
+
+
+def _hands_out(config: pytest.Config) -> bool:
+    """Whether this process has pytest-xdist's workers run the tests."""
+    return not _is_worker(config) and getattr(config.option, "dist", "no") != "no"
+
+
+def _subject_names(config: pytest.Config) -> list[str]:
+    return config.getoption("subject") or ["reference"]
+
+
+def _make_subjects(config: pytest.Config, names: list[str]) -> None:
+    """Make subjects; of a fault, only see that there is one."""
+    made = config.stash[_SUBJECTS]
+    made.update({name: _find(name) for name in names if name not in made and not _is_fault(name)})
+
+
+def _describe(config: pytest.Config, name: str) -> dict[str, Any]:
+    """What a subject tells of itself; a fault is the reference, which tells the same for hundreds of them."""
+    if is_fault(name):
+        return _subject(config, "reference").describe() | {"name": name}
+    return _subject(config, name).describe()

@@ -1,16 +1,21 @@
 """The pytest plugin, from the outside: toy contracts are asked of toy adapters, in runs of their own. No jax."""
 
+import gc
 import json
 import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
 import pytest
 
 from fixtures.golden_cases import GOLDEN, find_cases
+from suite.faults import all_faults
+from suite.subjects.protocol import Subject
 
 pytest_plugins = ["pytester"]
 
@@ -203,7 +208,14 @@ def test_plain_tests_need_no_subject(toys: pytest.Pytester) -> None:
     assert "= contracts =" not in result.stdout.str()
 
 
-@pytest.mark.parametrize(("name", "message"), [("refrence", "did you mean reference?"), ("./x.py", "x.py: no such")])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("refrence", "did you mean reference?"),
+        ("./x.py", "x.py: no such"),
+        ("fault:fold_is_per_hand", "did you mean fault:fold_is_per_head?"),
+    ],
+)
 def test_unknown_subject_is_a_usage_error(toys: pytest.Pytester, name: str, message: str) -> None:
     """A subject that is not there stops the run before its first test, with one line and no traceback."""
     result = ask(toys, "--subject", name)
@@ -223,6 +235,43 @@ def test_wrong_adapter_is_a_usage_error(toys: pytest.Pytester, wrong: str) -> No
     result = ask(toys, "--subject", "./toy.py", "-k", "apples")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: --subject ./toy.py: *"])
+
+
+def test_faults_are_made_one_after_the_other(toys: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault is made when its first test begins; by the time the next but one is made, it is gone."""
+    made: list[weakref.ref[Subject]] = []
+    alive: list[int] = []
+
+    def find(name: str) -> Subject:
+        gc.collect()
+        alive.append(sum(subject() is not None for subject in made))
+        subject = Subject(SimpleNamespace(NAME=name, TRAITS=("lora",), describe=dict, init=lambda *_: {"a/w": 1}))
+        made.append(weakref.ref(subject))
+        return subject
+
+    monkeypatch.setattr("suite.plugin.find_subject", find)
+    names = [f"fault:{fault}" for fault in list(all_faults())[:4]]
+    ask(toys, *(f"--subject={name}" for name in names), "-k", "apples").assert_outcomes(passed=8)
+    # The second is the reference, which describes the faults in the header of the results.
+    assert alive == [0, 1, 2, 2, 2]
+    assert [row["subject"] for row in rows(toys)] == [name for name in names for _ in range(2)]
+    assert [subject["name"] for subject in records(toys)[0]["subjects"]] == names
+
+
+def test_a_fault_that_cannot_be_made_is_an_error_of_its_tests(
+    toys: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault that fails when it is imported is a row like any other; the run goes on."""
+    toy = Subject(SimpleNamespace(NAME="reference", TRAITS=("lora",), describe=dict, init=lambda *_: {"a/w": 1}))
+
+    def find(name: str) -> Subject:
+        if name == "reference":
+            return toy
+        raise ImportError("no such module")
+
+    monkeypatch.setattr("suite.plugin.find_subject", find)
+    ask(toys, "--subject", "fault:fold_is_per_head", "-k", "apples").assert_outcomes(errors=2)
+    assert {row["outcome"] for row in rows(toys)} == {"error"}
 
 
 def test_golden_cases_are_asked(toys: pytest.Pytester) -> None:

@@ -3,12 +3,20 @@
 import difflib
 import importlib
 import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
+from suite.subjects.patched import Patch, patched_adapter
 from suite.subjects.protocol import Subject
+from suite.subjects.variants import VARIANTS
 
-_NOT_ADAPTERS = {"__init__", "find", "protocol", "remote"}
+T = TypeVar("T")
+
+_FAULT = "fault:"
+_NOT_ADAPTERS = {"__init__", "elsewhere", "find", "patched", "protocol", "variants", "wire", "worker"}
 
 
 def known_subjects() -> list[str]:
@@ -20,19 +28,50 @@ def find_subject(name: str) -> Subject:
     """The subject.
 
     Args:
-      name: an adapter of this folder (``reference``), or a path (``./my_adapter.py``).
+      name: an adapter of this folder (``reference``), a variant of the reference (``reference:bf16``), a fault of the
+        museum (``fault:lora_b_random``), or a path (``./my_adapter.py``).
 
     Raises:
       LookupError: there is no such adapter; the message has the names that there are.
     """
     if name.endswith(".py"):
-        return Subject(_import_file(Path(name)))
+        file = Path(name).absolute()
+        return Subject(_import_file(file), asked_as=str(file))
+    if ":" in name:
+        return Subject(_pick(name, _patched_subjects())(name), asked_as=name)
     known = known_subjects()
-    if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
-        raise LookupError(f"no subject {name!r}; {hint} An adapter of your own is given as a path: ./my_adapter.py")
-    return Subject(importlib.import_module(f"suite.subjects.{name}"))
+    _pick(name, dict.fromkeys(known))
+    return Subject(importlib.import_module(f"suite.subjects.{name}"), asked_as=name)
+
+
+def is_fault(name: str) -> bool:
+    """Whether a name is that of a fault of the museum: there are hundreds, so they are made when they are needed.
+
+    Raises:
+      LookupError: it is named like one, and there is no such fault.
+    """
+    if not name.startswith(_FAULT) or name.endswith(".py"):
+        return False
+    _pick(name, _patched_subjects())
+    return True
+
+
+def _patched_subjects() -> dict[str, Callable[[str], ModuleType]]:
+    """What makes the adapter of each variant of the reference and of each fault of the museum."""
+    faults = importlib.import_module("suite.faults").all_faults().values()
+    patches: dict[str, tuple[Sequence[Patch], frozenset[str]]]
+    patches = {f"{_FAULT}{fault.id}": (fault.patches, frozenset()) for fault in faults}
+    patches |= {f"reference:{name}": variant for name, variant in VARIANTS.items()}
+    return {name: partial(patched_adapter, patches=these, lacks=lacks) for name, (these, lacks) in patches.items()}
+
+
+def _pick(name: str, known: Mapping[str, T]) -> T:
+    """What has the name, or a LookupError with the closest one."""
+    if name in known:
+        return known[name]
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
+    raise LookupError(f"no subject {name!r}; {hint} An adapter of your own is given as a path: ./my_adapter.py")
 
 
 def _import_file(file: Path) -> ModuleType:

@@ -8,20 +8,45 @@ operation that it lacks raises ``Unsupported``, one that fails raises whatever t
     param_spec(model)                                         {path: (shape, dtype name)}
     init(model, seed)                                         params
     restore(path, dtype)                                      params; dtype is a name, or None for "as stored"
-    load(model, source, seed)                                 {"params", "report"}: {path: status}, or None
+    load(model, source, seed)                                 {"params", "report", "nonfinite", "warnings", "notes"}
     load_for_inference(model, path)                           params
     save(model, params, path)                                 None
+    download(url, cache)                                      the local path, a string; cache is a folder
     loss(model, params, batch, noise, time, seed)             float[b, horizon]; None for noise or time: drawn
     sample_actions(model, params, batch, noise, num_steps)    float[b, horizon, action_dim]
     embed_prefix(model, params, batch)                        float[b, tokens, width]
     trainable(model)                                          [path]
-    train(model, params, batches, options)                    {"params", "losses", "grad_norms", "averaged"}
-    resume(model, params, batches, options, interrupt_after, folder)    what train gives
+    begin(model, source, options)                             {"device_bytes"} of a training's first state
+    train(model, params, batches, options, folder)            {"params", "losses", "grad_norms", "averaged", ...}
+    resume(model, batches, options, folder, step)             what train gives, of the steps after the saved one
+    restore_sharded(path, shard_above)                        {"params", "device_bytes"}
+    join(coordinator, num_processes, process_id)              None; to be called before anything else
     fold(model, params)                                       params
+    convert(model, path, layout, out)                         {"warnings": [text]}; layout is "openpi_pytorch"
+    fold_losses(model, params)                                {path of an adapted weight: share of its delta lost}
+    unfold(model, params)                                     the params again, after folding and unfolding
+    extract(model, params)                                    {"base": params, "lora": params}
+    merge(model, base, lora)                                  params
+
+What a load gives beside its params: ``report``, {path: status} of every leaf of model and source; ``nonfinite``, {path:
+number of NaN and infinite values}; ``notes``, texts of what had to be assumed; all None without the trait load_report;
+``warnings``, a list of texts.
+
+A name within a path that has ``~`` or ``/`` in it has ``~0`` and ``~1`` there (RFC 6901): no two names share a path.
 
 A model is a spec as ``fixtures.specs`` writes it, a batch has the keys of ``fixtures.observations``. A source is
-``{"kind": "checkpoint" | "paligemma" | "nothing", "path": ...}``. The options of a training are ``optimizer`` (as in a
-golden case.json), ``seed``, ``frozen_dtype``, ``ema_decay``, and optionally ``noise`` and ``time``, one a step.
+``{"kind": "checkpoint" | "paligemma" | "hugging_face" | "gemma_flax" | "openpi_pytorch" | "nothing", "path": ...}``;
+with ``"resample_positions": True`` position embeddings of a PaliGemma for another image size are resampled, with
+``"extend_vocabulary": True`` a Gemma's token table gets fresh rows for tokens that it lacks. The options of a
+training are ``optimizer`` (as in a golden case.json), ``seed``, ``frozen_dtype``, ``ema_decay``, ``shard_above``, and
+optionally ``noise`` and ``time``, one a step. ``shard_above`` is None for one device; otherwise arrays of that many
+bytes or more are spread over all devices. With a ``folder`` (None by default) a training saves its state there after
+its last step and deletes no earlier one: ``<folder>/<step>/params`` is what to serve. ``resume`` goes on from a saved
+step (the latest by default); ``batches`` are those of all steps, the made ones included.
+
+What a training gives beside the rest: ``compiled``, how often each step was compiled (trait counts_compilations);
+``optimizer_bytes``, what the optimizer's state takes (trait counts_bytes), and ``device_bytes``, what each device holds
+of the whole state (trait sharding). Subjects without the trait give None.
 """
 
 from collections.abc import Callable
@@ -37,8 +62,10 @@ class Unsupported(NotImplementedError):
 class Subject:
     """An adapter behind the protocol: every operation is there; one that the adapter lacks raises ``Unsupported``."""
 
-    def __init__(self, adapter: Any) -> None:
+    def __init__(self, adapter: Any, *, asked_as: str | None = None) -> None:
         self._adapter = adapter
+        # What finds the same subject in another process.
+        self.asked_as = asked_as
         self.name: str = adapter.NAME
         traits = frozenset(adapter.TRAITS)
         if unknown := sorted(traits - TRAITS.keys()):

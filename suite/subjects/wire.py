@@ -1,0 +1,47 @@
+"""What travels between processes: plain data as it is, arrays as dtype, shape and bytes. Needs numpy and nothing else.
+
+Both sides of ``elsewhere`` use it. bfloat16 is known to numpy once ``ml_dtypes`` is imported, which every jax brings.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+_ARRAY = "__array__"
+
+
+def encode(value: Any) -> Any:
+    """The value with every array replaced by plain data."""
+    if isinstance(value, np.ndarray):
+        # bfloat16 has a name only, a foreign byte order is in the code only.
+        dtype = value.dtype.name if value.dtype.isnative else value.dtype.str
+        return {_ARRAY: [dtype, list(value.shape), value.tobytes()]}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {key: encode(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [encode(item) for item in value]
+    return value
+
+
+def decode(value: Any) -> Any:
+    """What was encoded; tuples and sets come back as lists."""
+    if isinstance(value, dict):
+        if _ARRAY in value:
+            dtype, shape, data = value[_ARRAY]
+            # A copy: an array over the received bytes could not be written to.
+            return np.frombuffer(data, _dtype(dtype)).reshape(shape).copy()
+        return {key: decode(item) for key, item in value.items()}
+    return [decode(item) for item in value] if isinstance(value, list) else value
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    try:
+        return np.dtype(name)
+    except TypeError:
+        import ml_dtypes
+
+        named: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+        return named
