@@ -1,13 +1,15 @@
-"""LoRA adapters as parameters: make fresh ones, merge them with a base, take them out, fold them into the weights.
+"""LoRA adapters as parameters: make fresh ones, merge them with a base, take them out, fold them into the weights and
+unfold them again.
 
 Every function takes flat or nested parameters, returns flat ones and leaves its arguments as they were.
 """
 
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 
 from suite.reference import lora
@@ -16,6 +18,8 @@ from suite.reference.pi0_config import Pi0Config, expert_of
 from suite.reference.specs import LoRASpec
 
 _FFN_SUFFIX = re.compile("_lora_[ab]$")
+# Above this share of a delta, what a cast loses is worth a warning.
+_LOSS_TO_WARN_OF = 0.02
 
 
 class Adapter(NamedTuple):
@@ -94,27 +98,71 @@ def extract(params: Mapping[str, Any]) -> tuple[Params, Params]:
     return {path: array for path, array in flat.items() if path not in adapters}, adapters
 
 
+class Folded(NamedTuple):
+    """What folding made, and what it cost.
+
+    Attributes:
+      params: the base model that computes what base and adapters computed.
+      replaced: the adapters and the weights that they were added to, as they were: what ``unfold`` needs.
+      lost: path of a weight -> the share of its delta that the weight's dtype could not hold, as a ratio of norms.
+    """
+
+    params: Params
+    replaced: Params
+    lost: dict[str, float]
+
+
 def fold(params: Mapping[str, Any], config: Pi0Config) -> Params:
     """The base model that computes what ``params`` compute: every adapter added to its weight, none left.
 
-    Sums are formed in float32 (float64 for a float64 weight) and cast to the weight's dtype once; in bfloat16 a small
-    delta may round away (bugs G15: 39 % of it at realistic sizes), so fold a float32 base where you can.
+    Sums are formed in float32 (float64 for a float64 weight) and cast to the weight's dtype once. In bfloat16 much of
+    a small delta rounds away (bugs G15: 39 % of it at realistic sizes): that is warned of, ``fold_and_report`` says how
+    much, and a float32 base has the whole of it.
 
     Raises:
       ValueError: half an adapter, or one that the config does not have or has with another rank.
     """
+    folded = fold_and_report(params, config)
+    worst = max(folded.lost, key=folded.lost.__getitem__, default="")
+    if worst and folded.lost[worst] > _LOSS_TO_WARN_OF:
+        warnings.warn(
+            f"{worst}: {folded.params[worst].dtype} cannot hold {folded.lost[worst]:.0%} of what its adapter adds; "
+            "fold a float32 base",
+            stacklevel=2,
+        )
+    return folded.params
+
+
+def fold_and_report(params: Mapping[str, Any], config: Pi0Config) -> Folded:
+    """``fold``, with what it lost to rounding, and with what it takes to undo it."""
     base, adapters = extract(params)
     require_whole_adapters(base | adapters)
-    folded = dict(base)
+    folded, replaced, lost = dict(base), dict(adapters), {}
     for adapter in _adapters_in(adapters):
-        spec = _spec_of(adapter, config)
-        w, a, b = base[adapter.weight], adapters[adapter.a], adapters[adapter.b]
-        if a.shape[-1] != spec.rank:
-            raise ValueError(
-                f"{adapter.a}: rank {a.shape[-1]}, but the config says {spec.rank}; alpha / rank would be wrong"
-            )
-        folded[adapter.weight] = _add(w, lora.delta(adapter.site, a, b, spec))
-    return folded
+        w = replaced[adapter.weight] = base[adapter.weight]
+        delta = _delta_like(w, adapter, adapters, config)
+        folded[adapter.weight] = _add(w, delta)
+        lost[adapter.weight] = _loss(w, folded[adapter.weight], delta)
+    return Folded(folded, replaced, lost)
+
+
+def unfold(folded: Mapping[str, Any], replaced: Mapping[str, Any], config: Pi0Config) -> Params:
+    """The base and adapters that were folded, bit for bit: the inverse of ``fold_and_report``.
+
+    Subtracting the delta would not give the base back, since the sum was rounded; so what folding replaced is put
+    back, after a look at whether ``folded`` still is its fold.
+
+    Raises:
+      ValueError: a folded weight is missing, or is not what ``replaced`` folds into: another model, or one that was
+        trained since, whose training would be lost.
+    """
+    found, again = as_flat(folded), fold_and_report(replaced, config).params
+    for path, expected in again.items():
+        if path not in found:
+            raise ValueError(f"{path}: the folded model lacks it; expected {expected.dtype}{list(expected.shape)}")
+        if found[path].dtype != expected.dtype or not _nearly_equal(found[path], expected):
+            raise ValueError(f"{path}: not the weight that these adapters were folded into; unfolding would lose it")
+    return dict(sorted((found | as_flat(replaced)).items()))
 
 
 def require_whole_adapters(params: Mapping[str, Any]) -> None:
@@ -129,10 +177,40 @@ def require_whole_adapters(params: Mapping[str, Any]) -> None:
         _require_shape(params, adapter.b, shape_b)
 
 
-def _add(w: Any, delta: jax.Array) -> Any:
-    """``w + delta`` in at least float32, then in the dtype and kind of array of ``w``."""
-    wide = np.promote_types(w.dtype, np.float32)
-    return (w.astype(wide) + (np.asarray(delta) if isinstance(w, np.ndarray) else delta)).astype(w.dtype)
+def _delta_like(w: Any, adapter: Adapter, adapters: Params, config: Pi0Config) -> Any:
+    """What an adapter adds to its weight, in float32, an array of the kind of ``w``."""
+    spec, a, b = _spec_of(adapter, config), adapters[adapter.a], adapters[adapter.b]
+    if a.shape[-1] != spec.rank:
+        raise ValueError(
+            f"{adapter.a}: rank {a.shape[-1]}, but the config says {spec.rank}; alpha / rank would be wrong"
+        )
+    delta = lora.delta(adapter.site, a, b, spec)
+    return np.asarray(delta) if isinstance(w, np.ndarray) else delta
+
+
+def _add(w: Any, delta: Any) -> Any:
+    """``w + delta`` in at least float32, then in the dtype of ``w``."""
+    return (_widen(w) + delta).astype(w.dtype)
+
+
+def _loss(w: Any, folded: Any, delta: Any) -> float:
+    """The norm of what ``folded`` lacks of ``delta``, over the norm of ``delta``; 0 where nothing was to be added."""
+    norm = np.linalg.norm if isinstance(w, np.ndarray) else jnp.linalg.norm
+    missing, whole = (float(norm(x.ravel())) for x in (_widen(folded) - _widen(w) - delta, delta))
+    return missing / whole if whole else 0.0
+
+
+def _nearly_equal(found: Any, expected: Any) -> bool:
+    """Whether two folds of the same agree: another device may round a sum otherwise."""
+    if found.shape != expected.shape:
+        return False
+    eps = float(jnp.finfo(expected.dtype).eps)
+    found, expected = np.asarray(_widen(found)), np.asarray(_widen(expected))
+    return bool(np.abs(found - expected).max() <= 8 * eps * np.abs(expected).max())
+
+
+def _widen(x: Any) -> Any:
+    return x.astype(np.promote_types(x.dtype, np.float32))
 
 
 def _adapters_in(paths: Iterable[str]) -> list[Adapter]:

@@ -151,7 +151,8 @@ class Attention(nnx.Module):
 class Block(nnx.Module):
     """One transformer layer of all experts."""
 
-    def __init__(self, experts: Sequence[GemmaSpec], adarms: Sequence[bool], *, rngs: nnx.Rngs) -> None:
+    def __init__(self, experts: Sequence[GemmaSpec], adarms: Sequence[bool], *, dropout: float, rngs: nnx.Rngs) -> None:
+        self.dropout = dropout
         self.attn = Attention(experts, rngs=rngs)
         for i, (spec, ada) in enumerate(zip(experts, adarms, strict=True)):
             for name in ("pre_attention_norm", "pre_ffw_norm"):
@@ -169,13 +170,17 @@ class Block(nnx.Module):
         mask: jax.Array,
         conds: PerExpert,
         cache: KVCache | None,
+        dropout_key: jax.Array | None = None,
     ) -> tuple[list[jax.Array | None], KVCache]:
-        """One layer: ``xs`` in, ``xs`` out, with the layer's keys and values."""
+        """One layer: ``xs`` in, ``xs`` out, with the layer's keys and values; without a key nothing is dropped."""
+        keys = (None, None) if dropout_key is None else jax.random.split(dropout_key)
         normed, gates = apply_norms(self, "pre_attention_norm", xs, conds)
         attended, cache = self.attn(normed, positions, mask, cache)
+        attended = drop(attended, self.dropout, keys[0])
         xs = [_residual(*parts) for parts in zip(xs, attended, gates, strict=True)]
         normed, gates = apply_norms(self, "pre_ffw_norm", xs, conds)
         fed = [None if x is None else getattr(self, expert_name("mlp", i))(x) for i, x in enumerate(normed)]
+        fed = drop(fed, self.dropout, keys[1])
         return [_residual(*parts) for parts in zip(xs, fed, gates, strict=True)], cache
 
 
@@ -189,11 +194,13 @@ class Gemma(nnx.Module):
         vocab_size: int,
         adarms: Sequence[bool],
         dtype: str,
+        dropout: float,
         rngs: nnx.Rngs,
     ) -> None:
         self.dtype = dtype
+        self.depth = experts[0].depth
         self.embedder = Embedder(vocab_size, experts[0].width, rngs=rngs)
-        self.layers = stack_layers(lambda r: Block(experts, adarms, rngs=r), experts[0].depth, rngs)
+        self.layers = stack_layers(lambda r: Block(experts, adarms, dropout=dropout, rngs=r), self.depth, rngs)
         for i, (spec, ada) in enumerate(zip(experts, adarms, strict=True)):
             setattr(self, expert_name("final_norm", i), make_norm(spec.width, ada, rngs))
 
@@ -209,6 +216,7 @@ class Gemma(nnx.Module):
         mask: jax.Array,
         conds: PerExpert,
         cache: KVCache | None = None,
+        dropout_key: jax.Array | None = None,
     ) -> tuple[list[jax.Array | None], KVCache]:
         """Run the experts that have tokens.
 
@@ -218,16 +226,18 @@ class Gemma(nnx.Module):
           mask: bool[B, T, S], true where a token may attend; S counts cached tokens first.
           conds: adaRMS conditioning [B, D_i] of each expert, or None.
           cache: keys and values of tokens seen before, of all layers.
+          dropout_key: decides what is dropped; None outside of training.
 
         Returns:
           The normed outputs in the compute dtype, and the keys and values of all layers, cached ones included.
         """
         xs = [None if x is None else x.astype(self.dtype) for x in xs]
+        keys = None if dropout_key is None else jax.random.split(dropout_key, self.depth)
         xs, cache = scan_layers(
             self.layers,
-            lambda block, xs, cache: block(xs, positions, mask, conds, cache),
+            lambda block, xs, inputs: block(xs, positions, mask, conds, *inputs),
             xs,
-            cache,
+            (cache, keys),
         )
         return apply_norms(self, "final_norm", xs, conds)[0], cache
 
@@ -244,6 +254,15 @@ def apply_norms(module: nnx.Module, name: str, xs: PerExpert, conds: PerExpert) 
         if x is not None:
             pairs[i] = getattr(module, expert_name(name, i))(x, cond)
     return [x for x, _ in pairs], [gate for _, gate in pairs]
+
+
+def drop(xs: PerExpert, rate: float, key: jax.Array | None) -> list[jax.Array | None]:
+    """Each value of each expert's tokens zero with probability ``rate``, the others scaled up; all, without a key."""
+    if key is None:
+        return list(xs)
+    keys = jax.random.split(key, len(xs))
+    kept = [None if x is None else jax.random.bernoulli(k, 1 - rate, x.shape) for x, k in zip(xs, keys, strict=True)]
+    return [None if x is None else jnp.where(keep, x / (1 - rate), 0) for x, keep in zip(xs, kept, strict=True)]
 
 
 def rotate(x: jax.Array, positions: jax.Array, *, max_wavelength: float = 10_000) -> jax.Array:

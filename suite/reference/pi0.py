@@ -47,7 +47,14 @@ class PaliGemma(nnx.Module):
 
     def __init__(self, spec: Pi0Spec, *, rngs: nnx.Rngs) -> None:
         adarms = (False, spec.family == "pi05")
-        self.llm = Gemma(spec.experts, vocab_size=spec.vocab_size, adarms=adarms, dtype=spec.dtype, rngs=rngs)
+        self.llm = Gemma(
+            spec.experts,
+            vocab_size=spec.vocab_size,
+            adarms=adarms,
+            dtype=spec.dtype,
+            dropout=spec.dropout,
+            rngs=rngs,
+        )
         width, size = spec.paligemma.width, spec.image_size
         self.img = Siglip(spec.siglip, image_size=size, out_width=width, dtype=spec.dtype, rngs=rngs)
 
@@ -116,24 +123,34 @@ class Pi0(nnx.Module):
         *,
         noise: jax.Array | None = None,
         time: jax.Array | None = None,
+        train: bool = False,
     ) -> jax.Array:
         """The flow-matching loss of every action, float[B, A].
 
         Args:
-          key: draws ``noise`` and ``time`` where they are not given.
+          key: draws ``noise`` and ``time`` where they are not given, and what training drops.
           observation: a batch.
           actions: float[B, A, action_dim].
           noise: float[B, A, action_dim].
           time: float[B] in (0, 1].
+          train: whether the spec's dropout is on.
         """
         drawn_noise, drawn_time = draw_noise_and_time(key, actions.shape)
         noise = drawn_noise if noise is None else noise
         time = drawn_time if time is None else time
         t = time[:, None, None]
-        velocity = self.velocity(observation, t * noise + (1 - t) * actions, time)
+        # Not one of the keys that noise and time are drawn from.
+        dropout_key = jax.random.fold_in(key, 3) if train and self.spec.dropout else None
+        velocity = self.velocity(observation, t * noise + (1 - t) * actions, time, dropout_key)
         return jnp.mean(jnp.square(velocity - (noise - actions)), axis=-1)
 
-    def velocity(self, observation: Observation, noisy_actions: jax.Array, time: jax.Array) -> jax.Array:
+    def velocity(
+        self,
+        observation: Observation,
+        noisy_actions: jax.Array,
+        time: jax.Array,
+        dropout_key: jax.Array | None = None,
+    ) -> jax.Array:
         """The predicted velocity float[B, A, action_dim] by one pass over prefix and suffix together."""
         prefix, prefix_mask = self.embed_prefix(observation)
         suffix, cond, new_block = self.embed_suffix(observation.state, noisy_actions, time)
@@ -141,7 +158,11 @@ class Pi0(nnx.Module):
         starts = jnp.concatenate([jnp.zeros(prefix.shape[1], bool), new_block])
         positions = jnp.cumsum(real, axis=1) - 1
         (_, out), _ = self.PaliGemma.llm(
-            [prefix, suffix], positions=positions, mask=block_mask(real, starts), conds=[None, cond]
+            [prefix, suffix],
+            positions=positions,
+            mask=block_mask(real, starts),
+            conds=[None, cond],
+            dropout_key=dropout_key,
         )
         return self._to_velocity(out)
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from suite.reference import params as tree
+from suite.reference.advice import advice
 from suite.reference.params import Params, differences
 from suite.reference.pi0 import Pi0
 from suite.reference.specs import Pi0Spec
@@ -61,7 +62,7 @@ class Pi0Config(Pi0Spec):
     def require_fit(self, params: Params) -> None:
         """Raise ``ParamsMismatchError`` unless the paths and shapes are exactly the model's."""
         if found := differences(self.param_spec(), params, dtypes=False):
-            raise ParamsMismatchError(f"{_advice(self, params, found)}\n{found}", found)
+            raise ParamsMismatchError(f"{advice(self.family, params, found)}\n{found}", found)
 
     def merge(self, params: Mapping[str, Any]) -> Pi0:
         """``load`` without the checks, for use inside ``jax.jit``; ``params`` are flat."""
@@ -89,37 +90,6 @@ def expert_of(path: str) -> int | None:
         return None
     modules = [key for key in keys[2:] if not key.startswith("Dense_")]
     return int(any(key.endswith(_ACTION_EXPERT_SUFFIX) for key in modules))
-
-
-def detect_family(paths: Collection[str]) -> str:
-    """What kind of checkpoint these paths come from, in words for an error message."""
-    names = {path.split("/", 1)[0] for path in paths}
-    if "time_mlp_in" in names:
-        return "pi05"
-    if "action_time_mlp_in" in names:
-        return "pi0"
-    return "pi0-FAST or PaliGemma" if "PaliGemma" in names else "no pi0 model"
-
-
-def _advice(config: Pi0Config, params: Params, found: tree.Differences) -> str:
-    if not params:
-        return "there are no parameters at all"
-    family = detect_family(params)
-    if family != config.family:
-        return f"these are parameters of {family}, the config is {config.family}: choose the config of that family"
-    adapters_only = all(tree.is_adapter(path) for path in found.missing) and not (found.unexpected or found.mismatched)
-    if adapters_only:
-        return (
-            f"a base checkpoint for a LoRA config: {len(found.missing)} adapter matrices are missing. Add fresh ones: "
-            "merge_parameters(base, initialize_lora_parameters(base, config, seed=0)), "
-            "or load with CheckpointWeightLoader, which does"
-        )
-    if found.unexpected and all(tree.is_adapter(path) for path in found.unexpected) and not found.missing:
-        return (
-            f"a LoRA checkpoint for a config without these adapters: {len(found.unexpected)} matrices would be lost. "
-            "Use the LoRA config it was trained with, or fold them into the base with fold(params, lora_config)"
-        )
-    return "the parameters are not those of the config"
 
 
 class _Structure(NamedTuple):
@@ -155,4 +125,5 @@ def _initializer(config: Pi0Config, paths: tuple[str, ...]) -> Callable[[int], l
     size = sum(math.prod(_structure(config).spec[path].shape) for path in paths)
     # Optimising the random generators costs the CPU backend 20 s for any size, and saves 5 s per 100 M values.
     quick = size < 100_000_000 and jax.default_backend() == "cpu"
-    return jax.jit(init, compiler_options={"xla_backend_optimization_level": 0} if quick else None)
+    options = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+    return jax.jit(init, compiler_options=options if quick else None)

@@ -139,7 +139,11 @@ class SiglipSpec(Spec):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pi0Spec(Spec):
-    """A whole pi0 or pi05 model. ``dtype`` is what it computes in; parameters are created in float32."""
+    """A whole pi0 or pi05 model. ``dtype`` is what it computes in; parameters are created in float32.
+
+    ``dropout`` is the share of values that training sets to zero behind every attention and feed-forward of both
+    experts; nothing else than training drops anything.
+    """
 
     family: Family = "pi0"
     dtype: str = "bfloat16"
@@ -151,6 +155,7 @@ class Pi0Spec(Spec):
     action_dim: int
     action_horizon: int
     max_token_len: int
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         self._parse("siglip", SiglipSpec)
@@ -161,6 +166,8 @@ class Pi0Spec(Spec):
             raise ValueError(f"family={self.family!r}; expected 'pi0' or 'pi05'")
         if self.dtype not in COMPUTE_DTYPES:
             raise ValueError(f"dtype={self.dtype!r}; expected one of {', '.join(COMPUTE_DTYPES)}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout={self.dropout}; expected a share of 0 or more, below 1")
         if self.image_size % self.siglip.patch_size:
             raise ValueError(f"image_size={self.image_size} is no multiple of patch_size={self.siglip.patch_size}")
         for name in ("depth", "num_heads", "num_kv_heads", "head_dim"):

@@ -1,9 +1,5 @@
 """Adapters as parameters: what belongs together, made, merged, taken out, folded."""
 
-from typing import Any
-
-import jax
-import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
@@ -12,38 +8,22 @@ from hypothesis import strategies as st
 
 from fixtures.golden_cases import full_size
 from suite.asserts import assert_same_bits
-from suite.reference import adapters, lora
+from suite.reference import adapters
 from suite.reference.params import is_adapter, unflatten
-from suite.reference.specs import EXPERTS, LoRASpec
 from suite.selftest.reference.tiny_models import (
+    ADAPTERS,
     BASE,
     LINEAR,
     LORA,
-    Q_EINSUM,
-    SPEC,
     Params,
     base_params,
     lora_params,
+    weight_of,
+    without,
 )
 
 REAL_PATHS = sorted({path for model in full_size().values() for path in model.parameters})
 WHOLE = lora_params()
-ADAPTERS = sorted(path for path in WHOLE if is_adapter(path))
-# Rank and alpha of each expert's feed-forward adapters.
-FFN = [LoRASpec(**SPEC[name]["lora"]["ffn"]) for name in EXPERTS]  # type: ignore[literal-required]
-# Deltas are sums of at most rank x heads = 90 products of order one; float32 eps is 1.2e-7.
-FOLD_ATOL = 1e-5
-
-
-def weight_of(path: str) -> str:
-    """The weight of an adapter matrix by openpi's two spellings, written apart from the reference."""
-    if path.endswith(("/lora_a", "/lora_b")):
-        return path[: -len("lora_a")] + "w"
-    return path[: -len("_lora_a")]
-
-
-def without(params: Params, *paths: str) -> Params:
-    return {path: array for path, array in params.items() if path not in paths}
 
 
 @pytest.mark.parametrize("path", [path for path in REAL_PATHS if path.endswith(("lora_a", "lora_b"))])
@@ -208,99 +188,3 @@ def test_a_base_without_the_adapted_weight_is_refused(shape: tuple[int, ...] | N
     base = without(base_params(), LINEAR) | ({} if shape is None else {LINEAR: np.zeros(shape)})
     with pytest.raises(ValueError, match=f"^{LINEAR}: expected shape .*, found"):
         adapters.initialize_lora_parameters(base, LORA, seed=0)
-
-
-def test_fold_of_stacked_layers_is_the_stack_of_folds() -> None:
-    """Folding all layers at once equals folding each on its own."""
-    adapted = {weight_of(path) for path in ADAPTERS}
-    stacked = adapters.fold(WHOLE, LORA)
-    for n in range(LORA.paligemma.depth):
-        layer = {p: WHOLE[p][n : n + 1] for p in [*adapted, *ADAPTERS]}
-        for path, folded in adapters.fold(layer, LORA).items():
-            np.testing.assert_allclose(stacked[path][n], folded[0], atol=FOLD_ATOL, err_msg=path)
-
-
-def test_fold_adds_the_delta_of_every_site() -> None:
-    """What folding adds to a weight is the delta of its site with the config's rank and alpha."""
-    folded = adapters.fold(WHOLE, LORA)
-    path = "PaliGemma/llm/layers/mlp_1/gating_einsum"
-    delta = lora.delta(lora.SITES["gating_einsum"], WHOLE[f"{path}_lora_a"], WHOLE[f"{path}_lora_b"], FFN[1])
-    assert np.abs(delta).max() > 0.1
-    np.testing.assert_allclose(folded[path] - WHOLE[path], delta, atol=FOLD_ATOL)
-
-
-def test_fold_touches_adapted_weights_only() -> None:
-    """Folding changes the adapted weights and hands every other array through as it is."""
-    folded = adapters.fold(WHOLE, LORA)
-    changed = {path for path, array in folded.items() if array is not WHOLE[path]}
-    assert changed == {weight_of(path) for path in ADAPTERS}
-
-
-def test_fold_of_zero_lora_b_is_the_base() -> None:
-    """Folding adapters that compute nothing gives the base, bit for bit."""
-    zeros = {path: np.zeros_like(WHOLE[path]) for path in ADAPTERS if path.endswith("lora_b")}
-    assert_same_bits(adapters.fold(WHOLE | zeros, LORA), base_params())
-
-
-def test_fold_of_a_base_is_the_base() -> None:
-    """Where there is no adapter there is nothing to fold."""
-    assert_same_bits(adapters.fold(base_params(), LORA), base_params())
-
-
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
-def test_fold_keeps_the_dtype_of_the_weight(dtype: str) -> None:
-    """A folded weight has the dtype it had, also beside adapters of another dtype."""
-    params = WHOLE | {LINEAR: WHOLE[LINEAR].astype(jnp.dtype(dtype) if dtype == "bfloat16" else dtype)}
-    assert adapters.fold(params, LORA)[LINEAR].dtype == params[LINEAR].dtype
-
-
-def test_fold_of_bfloat16_is_formed_in_float32() -> None:
-    """A bfloat16 weight is widened, the float32 delta added, and the sum rounded once."""
-    w, a, b = (WHOLE[f"{LINEAR}{end}"].astype(ml_dtypes.bfloat16) for end in ("", "_lora_a", "_lora_b"))
-    params = {LINEAR: w, f"{LINEAR}_lora_a": a, f"{LINEAR}_lora_b": b}
-    delta = np.asarray(lora.delta(lora.SITES["linear"], a, b, FFN[0]))
-    expected = (w.astype(np.float32) + delta).astype(ml_dtypes.bfloat16)
-    narrow = w + delta.astype(ml_dtypes.bfloat16)
-    assert_same_bits(adapters.fold(params, LORA), {LINEAR: expected})
-    assert (expected != narrow).any()
-
-
-@pytest.mark.parametrize(("place", "kind"), [(np.asarray, np.ndarray), (jnp.asarray, jax.Array)])
-def test_fold_leaves_arrays_where_they_are(place: Any, kind: type) -> None:
-    """Host arrays stay on the host and device arrays on the device."""
-    folded = adapters.fold({path: place(array) for path, array in WHOLE.items()}, LORA)
-    assert all(isinstance(array, kind) for array in folded.values())
-
-
-def test_fold_refuses_half_an_adapter() -> None:
-    """Folding half an adapter is refused by the name of the missing half."""
-    with pytest.raises(ValueError, match=f"^{Q_EINSUM}/lora_b is missing"):
-        adapters.fold(without(WHOLE, f"{Q_EINSUM}/lora_b"), LORA)
-
-
-def test_fold_refuses_a_config_without_the_adapter() -> None:
-    """Without its alpha an adapter cannot be folded, and the error says what to pass."""
-    with pytest.raises(ValueError, match=r"lora_a: the config has no LoRA there.*pass the config"):
-        adapters.fold(WHOLE, BASE)
-
-
-def test_fold_refuses_another_rank() -> None:
-    """An adapter of another rank than the config's is refused with both ranks."""
-    other = LoRASpec(rank=3, alpha=1.0)
-    data = LORA.to_json()
-    data["paligemma"]["lora"]["attn"] = other.to_json()
-    with pytest.raises(ValueError, match=r"lora_a: rank 4, but the config says 3"):
-        adapters.fold(WHOLE, type(LORA).from_json(data))
-
-
-def test_fold_refuses_adapters_outside_of_the_language_model() -> None:
-    """Adapters below another root, such as a checkpoint's ``params``, are refused by name."""
-    with pytest.raises(ValueError, match="params/PaliGemma"):
-        adapters.fold({f"params/{path}": array for path, array in WHOLE.items()}, LORA)
-
-
-def test_fold_leaves_no_adapter_behind() -> None:
-    """An adapter matrix of which there is no site is refused and not dropped."""
-    stray = {f"{LINEAR}_lora_b_lora_a": np.ones(1, np.float32)}
-    with pytest.raises(ValueError, match="_lora_b_lora_a"):
-        adapters.fold(WHOLE | stray, LORA)

@@ -1,5 +1,6 @@
 """Gemma's parts on their own: attention against a loop, rotations, norms."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -120,3 +121,31 @@ def test_tokens_are_cut_where_the_experts_meet(lengths: list[int]) -> None:
     parts = gemma._split_tokens(encoded, lengths)
     assert [0 if part is None else part.shape[1] for part in parts] == lengths
     assert np.concatenate([p for p in parts if p is not None], axis=1).tolist() == encoded.tolist()
+
+
+def test_dropped_values_are_zero_and_the_others_scaled_up() -> None:
+    """A dropped value is zero, a kept one is divided by the share that is kept, so their mean stays; experts differ."""
+    xs = [jnp.ones((4, 50, 30)), None, jnp.ones((4, 50, 30))]
+    first, absent, other = gemma.drop(xs, 0.25, jax.random.key(0))
+    assert absent is None
+    assert first is not None
+    assert other is not None
+    for dropped in (first, other):
+        assert set(np.unique(dropped)) == {np.float32(0), np.float32(1 / 0.75)}
+        # Four standard errors of the mean of 6000 values whose standard deviation is 0.58.
+        assert abs(float(dropped.mean()) - 1) < 4 * 0.58 / 6000**0.5
+    assert (np.asarray(first) != np.asarray(other)).any()
+
+
+def test_without_a_key_nothing_is_dropped() -> None:
+    """Outside of training there is no key, and the values are the same arrays."""
+    xs = [jnp.ones((2, 3)), None]
+    assert all(found is x for found, x in zip(gemma.drop(xs, 0.5, None), xs, strict=True))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_dropping_keeps_the_dtype(dtype: str) -> None:
+    """What is left has the dtype it had."""
+    (found,) = gemma.drop([jnp.ones((2, 3), dtype)], 0.5, jax.random.key(0))
+    assert found is not None
+    assert found.dtype == dtype

@@ -12,11 +12,11 @@ from flax import nnx
 from fixtures.golden_cases import full_size
 from fixtures.specs import LoraPlacement, tiny
 from suite.asserts import assert_same_bits
+from suite.reference.advice import detect_family
 from suite.reference.params import is_adapter, leaves_of, unflatten
 from suite.reference.pi0_config import (
     ParamsMismatchError,
     Pi0Config,
-    detect_family,
     expert_of,
 )
 from suite.selftest.reference.tiny_models import (

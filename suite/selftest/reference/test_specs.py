@@ -126,10 +126,18 @@ def test_impossible_gemmas_are_refused(changes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"family": "pi1"}, {"image_size": 29}, {"action_dim": 0}, {"max_token_len": -1}],
+    [
+        {"family": "pi1"},
+        {"image_size": 29},
+        {"action_dim": 0},
+        {"max_token_len": -1},
+        {"dropout": 1.0},
+        {"dropout": -0.1},
+        {"dropout": math.nan},
+    ],
 )
 def test_impossible_models_are_refused(changes: dict[str, Any]) -> None:
-    """An unknown family, an image that patches do not fill and sizes of nothing are refused."""
+    """An unknown family, an image that patches do not fill, sizes of nothing and a dropout of all are refused."""
     with pytest.raises(ValueError, match=next(iter(changes))):
         Pi0Spec.from_json(pi0_json(**changes))
 

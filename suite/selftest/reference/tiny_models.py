@@ -55,3 +55,19 @@ def observation(arrays: dict[str, np.ndarray]) -> Observation:
         tokenized_prompt=arrays["tokenized_prompt"],
         tokenized_prompt_mask=arrays["tokenized_prompt_mask"],
     )
+
+
+def weight_of(path: str) -> str:
+    """The weight of an adapter matrix by openpi's two spellings, written apart from the reference."""
+    if path.endswith(("/lora_a", "/lora_b")):
+        return path[: -len("lora_a")] + "w"
+    return path[: -len("_lora_a")]
+
+
+def without(params: Params, *paths: str) -> Params:
+    """The parameters but for these."""
+    return {path: array for path, array in params.items() if path not in paths}
+
+
+# The paths of every adapter matrix of ``LORA``.
+ADAPTERS = sorted(path for path in lora_params() if path.endswith(("lora_a", "lora_b")))
