@@ -1,8 +1,8 @@
 """Checkpoints in openpi's layout: an orbax tree ``{"params": ...}`` whose leaves may carry nnx's ``value`` suffix.
 
 ``restore_params`` takes what openpi's training and release write (openpi ``models/model.py:281``), ``save_params``
-writes what openpi reads. Beside the arrays, ours remember rank and alpha of the adapters in orbax's own metadata,
-where openpi looks past them.
+writes what openpi reads. Beside the arrays, ours remember rank and alpha of the adapters and a digest of every
+parameter in orbax's own metadata, where openpi looks past them.
 """
 
 import os
@@ -19,14 +19,21 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from suite.reference import integrity
 from suite.reference import params as tree
 from suite.reference.download import fetch
 from suite.reference.errors import CheckpointError
 from suite.reference.params import Leaf, Params
 from suite.reference.pi0_config import Pi0Config
+from suite.reference.sharding import put
+from suite.reference.untrusted import refuse_absurd_sizes, refuse_links_out
 
 METADATA_FILE = "_METADATA"
+# Orbax renames a folder of this name when it is whole.
+_UNFINISHED = ".orbax-checkpoint-tmp"
 _SUFFIX = "value"
+# Bytes of small arrays that are read at once; of larger ones, one is read at a time.
+_WINDOW = 64 << 20
 # A second in all, for writes that nobody can wait for.
 _REMOVALS, _SECONDS_BETWEEN_REMOVALS = 20, 0.05
 
@@ -48,6 +55,11 @@ class Stored(NamedTuple):
         """Rank, alpha and rslora of every expert's adapters, as in ``Pi0Spec.lora``; None if they were not recorded."""
         return self.metadata.get("lora")
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """The recorded digest of every parameter, see ``integrity``; none if they were not recorded."""
+        return integrity.read_record(self.path, self.metadata, self.leaves)
+
 
 def restore_params(
     path: str | os.PathLike[str],
@@ -56,6 +68,7 @@ def restore_params(
     dtype: Any = None,
     sharding: Shardings | None = None,
     value_suffix: bool | None = None,
+    verify: bool = True,
 ) -> Params:
     """The parameters of a checkpoint, in the order of their paths.
 
@@ -66,13 +79,15 @@ def restore_params(
         keeps the dtype it was stored in.
       sharding: where jax arrays go, for all or by path; without it they are replicated over all devices.
       value_suffix: whether the leaves carry nnx's ``value`` suffix; without it, see ``strip_value_suffix``.
+      verify: compare each parameter with its digest, where the checkpoint records them; see ``restore_leaves``.
 
     Raises:
-      CheckpointError: there is no readable checkpoint at ``path``; the message says what is there and what to pass.
+      CheckpointError: there is no readable checkpoint at ``path``, and the message says what is there and what to pass;
+        or a parameter is not what was saved.
     """
     stored = read_metadata(path, value_suffix=value_suffix)
     dtypes = dict.fromkeys(stored.leaves, dtype)
-    return restore_leaves(stored, dtypes, restore_type=restore_type, sharding=sharding)
+    return restore_leaves(stored, dtypes, restore_type=restore_type, sharding=sharding, verify=verify)
 
 
 def restore_leaves(
@@ -81,10 +96,32 @@ def restore_leaves(
     *,
     restore_type: type[np.ndarray] | type[jax.Array] = np.ndarray,
     sharding: Shardings | None = None,
+    verify: bool = True,
 ) -> Params:
-    """The parameters of ``dtypes``, each cast to its dtype (None: as stored) while it is read. No other one is read."""
+    """The parameters of ``dtypes``, each cast to its dtype (None: as stored). No other one is read.
+
+    Large parameters are read one at a time, largest first: the host never holds more than the result and one of them.
+    What has a digest is read as it is stored, by every process whole, compared, then cast and placed. Without a digest,
+    or with ``verify`` off, orbax casts and places while it reads, and each process reads its own part.
+    """
     if restore_type is jax.Array:
         _require_representable(stored, [path for path, dtype in dtypes.items() if dtype is None])
+    digests = stored.digests if verify else {}
+    sizes = {path: stored.leaves[path].num_bytes for path in dtypes}
+    restored: Params = {}
+    # In groups too: orbax reads everything at once, and holds all of it twice while it casts (bugs C14).
+    for group in _groups({path: size for path, size in sizes.items() if path not in digests}):
+        restored |= _read(stored, {path: dtypes[path] for path in group}, restore_type, sharding)
+    for group in _groups({path: size for path, size in sizes.items() if path in digests}):
+        arrays = _read(stored, dict.fromkeys(group), np.ndarray, None)
+        integrity.verify(stored.path, arrays, digests)
+        for path in group:
+            restored[path] = _placed(path, _cast(arrays.pop(path), dtypes[path]), restore_type, sharding)
+    return dict(sorted(restored.items()))
+
+
+def _read(stored: Stored, dtypes: Mapping[str, Any], restore_type: type, sharding: Shardings | None) -> Params:
+    """Parameters as orbax reads, casts and places them."""
     args = {path: _restore_args(path, dtypes[path], restore_type, sharding) for path in dtypes}
     item = _nest(stored, dict.fromkeys(dtypes, 0))
     restore = ocp.args.PyTreeRestore(item=item, restore_args=_nest(stored, args), partial_restore=True)
@@ -95,7 +132,29 @@ def restore_leaves(
             raise CheckpointError(
                 f"{stored.path}: the checkpoint is damaged or incomplete ({_brief(error)})"
             ) from error
-    return {path: _pick(restored, stored.keys[path]) for path in sorted(dtypes)}
+    return {path: _pick(restored, stored.keys[path]) for path in dtypes}
+
+
+def _groups(sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    """Paths to read at once, largest first: when little is left to hold, little is read."""
+    group: list[str] = []
+    for path in sorted(sizes, key=sizes.__getitem__, reverse=True):
+        if group and sum(sizes[member] for member in group) + sizes[path] > _WINDOW:
+            yield group
+            group = []
+        group.append(path)
+    if group:
+        yield group
+
+
+def _cast(array: np.ndarray, dtype: Any) -> np.ndarray:
+    """As numpy casts: what is too large becomes infinite, without a word."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return array if dtype is None else array.astype(dtype, copy=False)
+
+
+def _placed(path: str, array: np.ndarray, restore_type: type, sharding: Shardings | None) -> Any:
+    return array if restore_type is np.ndarray else put(array, _sharding_of(path, sharding))
 
 
 def save_params(
@@ -132,19 +191,21 @@ def save_params(
 
 
 def params_item(params: Params, *, config: Pi0Config | None, value_suffix: bool = True) -> ocp.args.PyTreeSave:
-    """Flat parameters as an orbax item: openpi's nesting, with rank and alpha in the metadata."""
+    """Flat parameters as an orbax item: openpi's nesting, with rank, alpha and digests in the metadata."""
     if not params:
         raise ValueError("there are no parameters to save")
     _require_distinct_names(params)
+    lora = None if config is None else config.lora
+    metadata = {"value_suffix": value_suffix, "lora": lora, "digests": integrity.record(params)}
     if value_suffix:
         params = {f"{path}/{_SUFFIX}": array for path, array in params.items()}
-    metadata = {"value_suffix": value_suffix, "lora": None if config is None else config.lora}
     return ocp.args.PyTreeSave(item={"params": tree.unflatten(params)}, custom_metadata=metadata)
 
 
 def read_metadata(path: str | os.PathLike[str], *, value_suffix: bool | None = None) -> Stored:
     """Paths, shapes and dtypes of a checkpoint, reading no array. Raises like ``restore_params``."""
     folder = find_params(path)
+    refuse_links_out(folder)
     try:
         item = item_metadata(folder)
         nested, metadata = item.tree, item.custom_metadata or {}
@@ -156,8 +217,10 @@ def read_metadata(path: str | os.PathLike[str], *, value_suffix: bool | None = N
     flat = tree.flatten(nested["params"])
     suffix = metadata.get("value_suffix") if value_suffix is None else value_suffix
     names = strip_value_suffix(list(flat), value_suffix=suffix)
+    refuse_absurd_sizes(folder, {name: flat[raw] for raw, name in names.items()})
     leaves = {name: tree.leaf_of(flat[raw]) for raw, name in names.items()}
     keys = {name: ("params", *tree.split(raw)) for raw, name in names.items()}
+    integrity.read_record(folder, metadata, leaves)  # a parameter that was saved and is not there
     return Stored(folder, dict(sorted(leaves.items())), keys, metadata)
 
 
@@ -201,28 +264,40 @@ def find_params(path: str | os.PathLike[str]) -> Path:
         raise CheckpointError(
             f"{folder}: is a file; expected the `params` folder of a checkpoint{_file_advice(folder)}"
         )
-    if not (folder / METADATA_FILE).is_file():
+    if _UNFINISHED in folder.name:
+        raise CheckpointError(f"{folder}: is what a killed save left behind; pass a folder that was saved to the end")
+    if not _holds_checkpoint(folder):
         raise CheckpointError(f"{folder}: holds no checkpoint (no {METADATA_FILE}); {_folder_advice(folder)}")
     return folder
 
 
 def _folder_advice(folder: Path) -> str:
     """What a folder without a checkpoint is, as far as its content tells."""
-    if (folder / "params" / METADATA_FILE).is_file():
-        return f"this is the folder of a step: pass {folder / 'params'}"
-    steps = [
-        child for child in folder.iterdir() if child.name.isdigit() and (child / "params" / METADATA_FILE).is_file()
-    ]
+    torch = sorted(file.name for file in folder.glob("*.safetensors"))
+    if _holds_checkpoint(folder / "params"):
+        beside = f"; {torch[0]} beside it is another model, and nothing says which of the two is meant" if torch else ""
+        return f"this is the folder of a step: pass {folder / 'params'}{beside}"
+    steps = [child for child in folder.iterdir() if child.name.isdigit() and _holds_checkpoint(child / "params")]
     if steps:
         return f"this is the folder of a run: pass {max(steps, key=lambda step: int(step.name)) / 'params'}"
-    if list(folder.glob("*.safetensors")):
-        return "this is a PyTorch checkpoint, which has another layout"
+    if _holds_checkpoint(folder.parent / "params"):
+        return f"the parameters are beside it: pass {folder.parent / 'params'}"
+    if torch:
+        return f"{torch[0]} is a PyTorch checkpoint, which has another layout: use a loader for that one"
     children = sorted(child.name for child in folder.iterdir())
     return f"it has {children[:5]}" if children else "it is empty"
 
 
+def _holds_checkpoint(folder: Path) -> bool:
+    return (folder / METADATA_FILE).is_file()
+
+
 def _file_advice(file: Path) -> str:
-    return "; for an official PaliGemma npz use PaliGemmaWeightLoader(path)" if file.suffix == ".npz" else ""
+    if file.suffix == ".npz":
+        return "; for an official PaliGemma npz use PaliGemmaWeightLoader(path)"
+    if file.suffix == ".safetensors":
+        return "; a PyTorch checkpoint has another layout: use a loader for that one"
+    return f"; pass its folder, {file.parent}" if _holds_checkpoint(file.parent) else ""
 
 
 @contextmanager
@@ -279,11 +354,14 @@ def _checkpointer() -> ocp.Checkpointer:
 def _restore_args(path: str, dtype: Any, restore_type: type, sharding: Shardings | None) -> ocp.RestoreArgs:
     if restore_type is np.ndarray:
         return ocp.RestoreArgs(restore_type=np.ndarray, dtype=dtype)
+    return ocp.ArrayRestoreArgs(restore_type=jax.Array, dtype=dtype, sharding=_sharding_of(path, sharding))
+
+
+def _sharding_of(path: str, sharding: Shardings | None) -> jax.sharding.Sharding:
     if sharding is None:
         mesh = jax.sharding.Mesh(jax.devices(), ("replica",))
-        sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    placed = sharding if isinstance(sharding, jax.sharding.Sharding) else sharding(path)
-    return ocp.ArrayRestoreArgs(restore_type=jax.Array, dtype=dtype, sharding=placed)
+        return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    return sharding if isinstance(sharding, jax.sharding.Sharding) else sharding(path)
 
 
 def _nest(stored: Stored, flat: Mapping[str, Any]) -> dict[str, Any]:

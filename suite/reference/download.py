@@ -36,8 +36,12 @@ def cache_dir() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "pi0-compat").expanduser()
 
 
-def fetch(path: str | os.PathLike[str]) -> Path:
+def fetch(path: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None = None) -> Path:
     """A local path for a file or folder that may be remote; local paths come back as they are, absolute.
+
+    Args:
+      path: a local path, or a URL that fsspec knows.
+      cache: the folder for downloads; ``cache_dir()`` by default.
 
     Raises:
       CheckpointError: the file system or the file is not to be had, or the transfer failed. The cache is as it was.
@@ -45,27 +49,28 @@ def fetch(path: str | os.PathLike[str]) -> Path:
     if not is_url(path):
         return Path(path).expanduser().absolute()
     url = os.fspath(path).rstrip("/")
-    target = _target(url)
+    cache = cache_dir() if cache is None else Path(cache).expanduser().absolute()
+    target = _target(url, cache)
     if target.exists():
         return target
     filesystem = _filesystem(url)
     with _one_kind_of_error(url):
         # Listed before anything is written: a URL that is not there leaves no trace.
         sizes = _list(filesystem, url)
-        cache_dir().mkdir(parents=True, exist_ok=True)
+        cache.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target.parent}.lock"):
             if not target.exists():
                 _download(filesystem, url, sizes, target)
     return target
 
 
-def _target(url: str) -> Path:
+def _target(url: str, cache: Path) -> Path:
     """The place of a URL in the cache: its own name, in a folder that no other URL shares."""
     *parents, name = urlsplit(url).path.split("/")
     if not name or ".." in (*parents, name):
         raise CheckpointError(f"{url}: expected the URL of a file or folder")
     digest = hashlib.sha256(url.encode()).hexdigest()[:16]
-    return cache_dir() / f"{name}-{digest}" / name
+    return cache / f"{name}-{digest}" / name
 
 
 def _filesystem(url: str) -> fsspec.AbstractFileSystem:
@@ -94,8 +99,9 @@ def _list(filesystem: fsspec.AbstractFileSystem, url: str) -> dict[str, int | No
 
 def _download(filesystem: fsspec.AbstractFileSystem, url: str, sizes: dict[str, int | None], target: Path) -> None:
     """Copy into a scratch folder of this call alone, compare the sizes, then rename."""
+    cache = target.parent.parent
     root = Path(filesystem._strip_protocol(url))
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=cache_dir()) as scratch:
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=cache) as scratch:
         whole = Path(scratch) / "whole"
         for remote, size in sizes.items():
             local = whole / target.name / Path(remote).relative_to(root)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures import openpi_orbax
+from fixtures import openpi_orbax, silent_damage
 from fixtures.corruptions import CORRUPTIONS, Corruption
 from suite.asserts import assert_same_bits
 from suite.cases import digests
@@ -43,6 +43,7 @@ def branches(children: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, An
 
 
 PATHS = branches(st.recursive(st.just(0), branches, max_leaves=8)).map(lambda tree: [*flatten(tree)])
+both_ways = pytest.mark.parametrize("verify", [True, False], ids=["verified", "as_orbax_reads"])
 ORBAX_DAMAGES = [d for d in CORRUPTIONS if d.name.startswith("orbax_") and d.severity == "critical"]
 
 
@@ -185,23 +186,6 @@ def test_saving_never_overwrites(tmp_path: Path, content: str) -> None:
     assert digests(tmp_path) == before
 
 
-def fail_to_save(path: Path) -> None:
-    with pytest.raises(Exception):  # noqa: B017, PT011 - whatever orbax raises
-        save_params(PARAMS | {"zzz": np.array([object()])}, path)
-
-
-def test_a_failed_save_leaves_nothing_at_the_path(tmp_path: Path) -> None:
-    """If an array cannot be written, nothing is at the path."""
-    fail_to_save(tmp_path / "params")
-    assert not (tmp_path / "params").exists()
-
-
-def test_a_failed_save_leaves_nothing_beside_the_path(tmp_path: Path) -> None:
-    """Nor is there a scratch folder, into which writes that still run would mix with those of the next save."""
-    fail_to_save(tmp_path / "params")
-    assert not [*tmp_path.iterdir()]
-
-
 def test_nothing_cannot_be_saved(tmp_path: Path) -> None:
     """Saving no parameters is refused, and no folder appears."""
     with pytest.raises(ValueError, match="there are no parameters to save"):
@@ -229,13 +213,16 @@ def test_arrays_are_jax_arrays_by_default(stored: Path) -> None:
     assert all(array.sharding.is_fully_replicated for array in restored.values())
 
 
-def test_arrays_go_where_the_sharding_says(stored: Path) -> None:
+@both_ways
+def test_arrays_go_where_the_sharding_says(stored: Path, verify: bool) -> None:
     """A sharding for all parameters is the one that they come back with."""
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    assert {x.sharding for x in restore_params(stored, sharding=sharding).values()} == {sharding}
+    restored = restore_params(stored, sharding=sharding, verify=verify)
+    assert {x.sharding for x in restored.values()} == {sharding}
 
 
-def test_a_sharding_can_depend_on_the_path(stored: Path) -> None:
+@both_ways
+def test_a_sharding_can_depend_on_the_path(stored: Path, verify: bool) -> None:
     """A function is asked for the sharding of each path once, by the parameter's name."""
     mesh = jax.sharding.Mesh(jax.devices()[:1], ("fsdp",))
     asked = []
@@ -245,16 +232,17 @@ def test_a_sharding_can_depend_on_the_path(stored: Path) -> None:
         axis = "fsdp" if path.endswith("kernel") else None
         return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(axis))
 
-    restored = restore_params(stored, sharding=sharding)
+    restored = restore_params(stored, sharding=sharding, verify=verify)
     assert sorted(asked) == sorted(lora_params())
     assert restored["action_in_proj/kernel"].sharding.spec == jax.sharding.PartitionSpec("fsdp")
     assert restored["action_in_proj/bias"].sharding.spec == jax.sharding.PartitionSpec(None)
 
 
+@both_ways
 @pytest.mark.parametrize("restore_type", [np.ndarray, jax.Array])
-def test_parameters_are_cast_while_they_are_read(stored: Path, restore_type: type) -> None:
+def test_parameters_are_cast_while_they_are_read(stored: Path, restore_type: type, verify: bool) -> None:
     """With a dtype every parameter has it, on the host and on the device alike."""
-    restored = restore_params(stored, restore_type=restore_type, dtype=ml_dtypes.bfloat16)
+    restored = restore_params(stored, restore_type=restore_type, dtype=ml_dtypes.bfloat16, verify=verify)
     expected = {path: array.astype(ml_dtypes.bfloat16) for path, array in lora_params().items()}
     assert_same_bits(restored, expected)
 
@@ -265,6 +253,33 @@ def test_only_what_is_asked_for_is_restored(stored: Path) -> None:
     restored = restore_leaves(read_metadata(stored), dtypes)
     found = {path: array.dtype for path, array in restored.items()}
     assert found == {"action_in_proj/bias": np.float16, "action_out_proj/bias": np.float32}
+
+
+def test_damaged_numbers_are_given_to_who_asks_for_them(tmp_path: Path) -> None:
+    """With ``verify=False`` a parameter comes as it is in the files; others are then unharmed."""
+    save_params(PARAMS, tmp_path / "params")
+    silent_damage.silent_zeros(tmp_path / "params", "head/kernel")
+    restored = restore_params(tmp_path / "params", restore_type=np.ndarray, verify=False)
+    assert_same_bits(restored, PARAMS | {"head/kernel": np.array([0, 0, 2, 3, 4]).astype(ml_dtypes.bfloat16)})
+
+
+@pytest.mark.filterwarnings("error")
+@both_ways
+def test_what_a_cast_makes_infinite_is_no_warning(tmp_path: Path, verify: bool) -> None:
+    """A value too large for the dtype that was asked for becomes infinite without a word: loaders refuse it by name."""
+    save_params({"a": np.full(2, 1e30, np.float32)}, tmp_path / "params")
+    restored = restore_params(tmp_path / "params", restore_type=np.ndarray, dtype=np.float16, verify=verify)
+    assert np.isposinf(restored["a"]).all()
+
+
+@given(st.dictionaries(st.text(max_size=2), st.integers(0, checkpoints._WINDOW * 3), max_size=6))
+def test_what_is_read_at_once_is_small_or_alone(sizes: dict[str, int]) -> None:
+    """Every parameter is in one group, the largest in the first, and groups of several stay within the window."""
+    groups = list(checkpoints._groups(sizes))
+    assert sorted(path for group in groups for path in group) == sorted(sizes)
+    assert all(len(group) == 1 or sum(sizes[path] for path in group) <= checkpoints._WINDOW for group in groups)
+    in_order = [sizes[path] for group in groups for path in group]
+    assert in_order == sorted(in_order, reverse=True)
 
 
 @reads_damage

@@ -1,0 +1,95 @@
+"""A digest of every parameter, recorded with the checkpoint: what is loaded is what was saved, or it is refused.
+
+orbax and openpi give back whatever decodes: 200 zeroed bytes become weights (bugs C18). The digests lie in orbax's own
+metadata, where openpi looks past them. They are made of the arrays that were handed in and compared with the arrays as
+they are stored, before any cast, so writing, the disk and every copy in between are covered. A digest costs about a
+second per gigabyte and core; leaves are hashed on all cores, without a copy. What comes from elsewhere has none, and
+the load says so.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from suite.reference.errors import CheckpointError
+from suite.reference.params import Leaf, shorten
+
+ALGORITHM = "sha256"
+NOT_RECORDED = "integrity was not checked: the checkpoint records no digests"
+NOT_ASKED = "integrity was not checked: it was not asked for"
+
+
+def digest(array: Any) -> str:
+    """The sha256 of dtype, shape and values (C order, little endian) of an array, in hex.
+
+    Raises:
+      TypeError: the array holds Python objects, which have no bytes of their own.
+    """
+    array = np.asarray(array)
+    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    header = f"{array.dtype.name} {list(array.shape)}\n"
+    hashed = hashlib.new(ALGORITHM, header.encode(), usedforsecurity=False)
+    hashed.update(np.ascontiguousarray(little).reshape(-1).view(np.uint8).data)
+    return hashed.hexdigest()
+
+
+def digests_of(params: Mapping[str, Any]) -> dict[str, str]:
+    """The digest of every parameter that this process has all of, by path."""
+    whole = {path: array for path, array in params.items() if getattr(array, "is_fully_addressable", True)}
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        return dict(zip(whole, threads.map(digest, whole.values()), strict=True))
+
+
+def record(params: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept beside the parameters: plain data."""
+    return {"algorithm": ALGORITHM, "leaves": digests_of(params)}
+
+
+def read_record(folder: Path, metadata: Mapping[str, Any], leaves: Mapping[str, Leaf]) -> dict[str, str]:
+    """The digests that a checkpoint records, by path; none if it was not ours or its algorithm is not known.
+
+    Raises:
+      CheckpointError: the record is damaged, or a parameter of which there is a digest is not in the checkpoint.
+    """
+    recorded = metadata.get("digests")
+    if not isinstance(recorded, Mapping) or recorded.get("algorithm") != ALGORITHM:
+        return {}
+    if not isinstance(digests := recorded.get("leaves"), Mapping):
+        raise CheckpointError(f"{folder}: damaged: the record of digests is {digests!r}; get the checkpoint again")
+    if lost := sorted(digests.keys() - leaves.keys()):
+        lines = "\n".join(shorten([f"  - {path}" for path in lost]))
+        raise CheckpointError(f"{folder}: damaged: parameters that were saved are not there; get it again\n{lines}")
+    return dict(digests)
+
+
+def verify(folder: Path, arrays: Mapping[str, np.ndarray], digests: Mapping[str, str]) -> None:
+    """Compare arrays, as they are stored, with their recorded digests; a path without one is passed over.
+
+    Raises:
+      CheckpointError: a digest differs; every such parameter is named.
+    """
+    recorded = {path: array for path, array in arrays.items() if path in digests}
+    found = digests_of(recorded)
+    lines = [
+        f"  ~ {p}: expected {ALGORITHM} {digests[p]}, found {found[p]}" for p in recorded if found[p] != digests[p]
+    ]
+    if lines:
+        raise CheckpointError(
+            f"{folder}: damaged: these parameters are not what was saved; get the checkpoint again, "
+            "or load what is there with verify=False\n" + "\n".join(shorten(lines))
+        )
+
+
+def notes(digests: Mapping[str, str], read: list[str], *, verified: bool) -> tuple[str, ...]:
+    """What a load report says of integrity: nothing if every parameter that was read had its digest compared."""
+    if not verified:
+        return (NOT_ASKED,)
+    if not digests:
+        return (NOT_RECORDED,)
+    unguarded = [path for path in read if path not in digests]
+    return (f"integrity was not checked of {len(unguarded)} parameters without a digest",) if unguarded else ()
