@@ -6,11 +6,13 @@ never written.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from suite.reference.configs import TrainConfig
@@ -18,6 +20,7 @@ from suite.reference.load_report import LoadReport
 from suite.reference.params import Params, as_flat
 from suite.reference.pi0 import Observation
 from suite.reference.pi0_config import Pi0Config
+from suite.reference.sharding import Placement, first_device, placed, put, shardings
 
 
 @jax.tree_util.register_dataclass
@@ -55,58 +58,93 @@ def trainable_paths(model: Pi0Config) -> list[str]:
     return [path for path in model.param_spec() if not model.is_frozen(path)]
 
 
-def init_train_state(config: TrainConfig, *, seed: int | None = None) -> tuple[TrainState, LoadReport]:
-    """A train state with the weights that the config's loader gives, and the loader's report."""
+def init_train_state(
+    config: TrainConfig, *, seed: int | None = None, sharding: Placement | None = None
+) -> tuple[TrainState, LoadReport]:
+    """A train state with the weights that the config's loader gives, and the loader's report.
+
+    Args:
+      config: whose ``weight_loader`` is asked.
+      seed: for parameters that the loader has to make; by default the config's.
+      sharding: where arrays go, see ``sharding.fsdp``; by default the first device. Each leaves the host as soon as it
+        is there, so no more than the loader's arrays are ever held twice.
+    """
     seed = config.seed if seed is None else seed
     params, report = config.weight_loader.load(config.model, seed=seed, frozen_dtype=config.frozen_dtype)
-    return make_train_state(config, params), report
+    return _place(config, params, abstract_train_state(config, sharding), copy=False), report
 
 
 def make_train_state(
-    config: TrainConfig, params: Mapping[str, Any], *, sharding: jax.sharding.Sharding | None = None
+    config: TrainConfig, params: Mapping[str, Any], *, sharding: Placement | None = None
 ) -> TrainState:
     """The state at step 0 of a run from these parameters, frozen ones cast; by default on the first device."""
     params = as_flat(params)
     config.model.require_fit(params)
-    # Placed explicitly, as a resumed state is: jax compiles again for an array that only happens to be there.
-    return jax.device_put(_initial_state(config, params), sharding or _first_device())
-
-
-def _initial_state(config: TrainConfig, params: Mapping[str, Any]) -> TrainState:
-    model = config.model
     # Copies: the step donates its state, and must not take the caller's arrays with it.
-    frozen = {path: jnp.array(x, config.frozen_dtype) for path, x in params.items() if model.is_frozen(path)}
-    trainable = {path: jnp.array(x, jnp.float32) for path, x in params.items() if path not in frozen}
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        trainable=trainable,
-        frozen=frozen,
-        opt_state=_optimizer(config).init(trainable),
-        ema=None if config.ema_decay is None else jax.tree.map(jnp.copy, trainable),
-    )
+    return _place(config, dict(params), abstract_train_state(config, sharding), copy=True)
 
 
-def abstract_train_state(config: TrainConfig, sharding: jax.sharding.Sharding | None = None) -> TrainState:
+def abstract_train_state(config: TrainConfig, sharding: Placement | None = None) -> TrainState:
     """Shapes, dtypes and placement of a train state, nothing allocated; without a sharding on the first device."""
-    placed = sharding or _first_device()
-    shapes = jax.eval_shape(lambda params: _initial_state(config, params), config.model.param_spec())
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed), shapes)
+    frozen = {
+        path: jnp.dtype(config.frozen_dtype) for path in config.model.param_spec() if config.model.is_frozen(path)
+    }
+    params = {
+        path: jax.ShapeDtypeStruct(leaf.shape, frozen.get(path, jnp.dtype(jnp.float32)))
+        for path, leaf in config.model.param_spec().items()
+    }
+    trainable = {path: leaf for path, leaf in params.items() if path not in frozen}
+    opt_state, ema = jax.eval_shape(lambda params: _fresh(config, params), trainable)
+    step = jax.ShapeDtypeStruct((), jnp.int32)
+    state = TrainState(step, trainable, {path: params[path] for path in frozen}, opt_state, ema)
+    return placed(state, sharding or first_device())
+
+
+def _place(config: TrainConfig, params: Params, template: TrainState, *, copy: bool) -> TrainState:
+    """The state at step 0, each array where the template has it. Empties ``params`` while it goes."""
+
+    def move(leaf: jax.ShapeDtypeStruct, path: str) -> jax.Array:
+        array = params.pop(path)
+        host = np.array(array, leaf.dtype) if copy else np.asarray(array).astype(leaf.dtype, copy=False)
+        return put(host, leaf.sharding)
+
+    frozen = {path: move(leaf, path) for path, leaf in template.frozen.items()}
+    trainable = {path: move(leaf, path) for path, leaf in template.trainable.items()}
+    step = put(np.zeros((), np.int32), template.step.sharding)
+    places = jax.tree.flatten(shardings((template.opt_state, template.ema)))
+    opt_state, ema = _compiled_fresh(config, places[1], tuple(places[0]))(trainable)
+    return TrainState(step, trainable, frozen, opt_state, ema)
+
+
+def _fresh(config: TrainConfig, trainable: Params) -> tuple[optax.OptState, Params | None]:
+    """Optimizer state and average of a run that begins."""
+    ema = None if config.ema_decay is None else jax.tree.map(jnp.copy, trainable)
+    return _optimizer(config).init(trainable), ema
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled_fresh(config: TrainConfig, treedef: Any, places: tuple[jax.sharding.Sharding, ...]) -> Any:
+    """``_fresh`` made where it will live."""
+    return jax.jit(lambda trainable: _fresh(config, trainable), out_shardings=jax.tree.unflatten(treedef, places))
 
 
 def make_train_step(
-    config: TrainConfig, *, compiler_options: dict[str, Any] | None = None
+    config: TrainConfig, *, sharding: Placement | None = None, compiler_options: dict[str, Any] | None = None
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """``train_step`` for the config, compiled; the state is donated, so use what it returns.
 
     Args:
       config: what ``train_step`` takes.
+      sharding: where the state is, if it is not on one device; the next state stays there.
       compiler_options: of XLA, as ``jax.jit`` takes them.
     """
 
     def step(state: TrainState, key: jax.Array, batch: tuple, noise: Any = None, time: Any = None) -> tuple:
         return train_step(config, state, key, batch, noise=noise, time=time)
 
-    return jax.jit(step, donate_argnums=0, compiler_options=compiler_options)
+    # Left to itself, the compiler may place the next state elsewhere, and the step is compiled again for that.
+    places = None if sharding is None else (shardings(abstract_train_state(config, sharding)), None)
+    return jax.jit(step, donate_argnums=0, out_shardings=places, compiler_options=compiler_options)
 
 
 def train_step(
@@ -136,7 +174,7 @@ def train_step(
 
     def mean_loss(trainable: Params) -> jax.Array:
         model = config.model.merge(state.frozen | trainable)
-        return jnp.mean(model.compute_loss(step_key, observation, actions, noise=noise, time=time))
+        return jnp.mean(model.compute_loss(step_key, observation, actions, noise=noise, time=time, train=True))
 
     loss, grads = jax.value_and_grad(mean_loss)(state.trainable)
     updates, opt_state = _optimizer(config).update(grads, state.opt_state, state.trainable)
@@ -153,10 +191,6 @@ def average(old: Params, new: Params, decay: float) -> Params:
     steps).
     """
     return jax.tree.map(lambda o, n: jnp.where(o == n, n, o + (1 - decay) * (n - o)), old, new)
-
-
-def _first_device() -> jax.sharding.Sharding:
-    return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
 
 def _optimizer(config: TrainConfig) -> optax.GradientTransformation:

@@ -16,6 +16,7 @@ from suite.reference.checkpoints import Stored, item_metadata, params_item, read
 from suite.reference.configs import TrainConfig
 from suite.reference.errors import CheckpointError
 from suite.reference.params import Params
+from suite.reference.sharding import Placement, shardings
 from suite.reference.train import TrainState, abstract_train_state
 
 
@@ -53,7 +54,7 @@ def resume_train_state(
     config: TrainConfig,
     *,
     step: int | None = None,
-    sharding: jax.sharding.Sharding | None = None,
+    sharding: Placement | None = None,
 ) -> TrainState:
     """The state of a step (the latest by default), on the first device or as ``sharding`` says, wherever it was saved.
 
@@ -68,9 +69,8 @@ def resume_train_state(
     template = abstract_train_state(config, sharding)
     folder = Path(run.directory) / str(step)
     stored = _require_same_run(folder, config, template)
-    saved = restore_leaves(
-        stored, dict.fromkeys(stored.leaves), restore_type=jax.Array, sharding=template.step.sharding
-    )
+    places = shardings(template.params)
+    saved = restore_leaves(stored, dict.fromkeys(places), restore_type=jax.Array, sharding=places.__getitem__)
     try:
         restored = run.restore(step, args=ocp.args.Composite(train_state=_restore(_rest_of(template))))
     except Exception as error:
