@@ -4,31 +4,51 @@ It imports nothing else of this project, so it can be read, copied and used on i
 a flat ``dict`` from slash paths (openpi's names, without the ``value`` suffix) to arrays.
 """
 
-from suite.reference.adapters import extract, fold, initialize_lora_parameters, merge_parameters
+from suite.reference.adapters import (
+    extract,
+    fold,
+    fold_and_report,
+    initialize_lora_parameters,
+    merge_parameters,
+    unfold,
+)
 from suite.reference.checkpoints import restore_params, save_params
 from suite.reference.configs import TrainConfig, get_config
+from suite.reference.convert import convert_checkpoint
 from suite.reference.errors import CheckpointError, LoadError
 from suite.reference.load_report import LoadReport
 from suite.reference.pi0 import Observation, Pi0
 from suite.reference.pi0_config import Pi0Config
 from suite.reference.train import TrainState, init_train_state, make_train_step, trainable_paths
 from suite.reference.train_checkpoints import open_run, resume_train_state, save_train_state
-from suite.reference.weight_loaders import CheckpointWeightLoader, NoOpWeightLoader, PaliGemmaWeightLoader
+from suite.reference.weight_loaders import (
+    CheckpointWeightLoader,
+    GemmaWeightLoader,
+    HuggingFaceWeightLoader,
+    NoOpWeightLoader,
+    OpenpiPyTorchWeightLoader,
+    PaliGemmaWeightLoader,
+)
 
 __all__ = [
     "CheckpointError",
     "CheckpointWeightLoader",
+    "GemmaWeightLoader",
+    "HuggingFaceWeightLoader",
     "LoadError",
     "LoadReport",
     "NoOpWeightLoader",
     "Observation",
+    "OpenpiPyTorchWeightLoader",
     "PaliGemmaWeightLoader",
     "Pi0",
     "Pi0Config",
     "TrainConfig",
     "TrainState",
+    "convert_checkpoint",
     "extract",
     "fold",
+    "fold_and_report",
     "get_config",
     "init_train_state",
     "initialize_lora_parameters",
@@ -40,4 +60,5 @@ __all__ = [
     "save_params",
     "save_train_state",
     "trainable_paths",
+    "unfold",
 ]

@@ -12,9 +12,15 @@ class Status(enum.Enum):
 
     LOADED = "loaded"  # from the checkpoint, unchanged
     CAST = "cast"  # from the checkpoint, in another dtype
+    RESAMPLED = "resampled"  # from the checkpoint, computed for another image size, because that was asked for
+    EXTENDED = "extended"  # from the checkpoint, with fresh rows for tokens that it lacks, because that was asked for
     INITIALISED = "initialised"  # in the model, not in the checkpoint: fresh
     DROPPED = "dropped"  # in the checkpoint, not in the model: not used
     MISSING = "missing"  # in the model, not in the checkpoint, and not allowed to be fresh
+
+
+# What is told with both what was found and what came of it.
+_CHANGED = (Status.CAST, Status.RESAMPLED)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +44,7 @@ class Entry:
         return 0 if leaf is None else leaf.num_bytes
 
     def __str__(self) -> str:
-        change = f"{self.found} -> {self.expected}" if self.status is Status.CAST else f"{self.expected or self.found}"
+        change = f"{self.found} -> {self.expected}" if self.status in _CHANGED else f"{self.expected or self.found}"
         note = f", {self.nonfinite} values are not finite" if self.nonfinite else ""
         return f"{self.path}: {self.status.value} {change}{note}"
 

@@ -8,25 +8,35 @@ by one, already cast.
 import dataclasses
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol
 
-import jax.numpy as jnp
-import ml_dtypes
-import numpy as np
-
-from suite.reference.adapters import adapter_of
+from suite.reference.accounting import (
+    Source,
+    complete,
+    expected_leaves,
+    inspect,
+    load_from,
+    refuse,
+    refuse_half_adapters,
+    settle,
+    to_read,
+)
 from suite.reference.checkpoints import Stored, read_metadata, restore_leaves
 from suite.reference.download import fetch
 from suite.reference.errors import LoadError
+from suite.reference.integrity import notes
+from suite.reference.layouts.gemma_flax import open_gemma, require_sizes
+from suite.reference.layouts.hugging_face import open_hugging_face
+from suite.reference.layouts.openpi_pytorch import open_pytorch
 from suite.reference.layouts.paligemma_npz import open_npz
-from suite.reference.load_report import Entry, LoadReport, Status
-from suite.reference.params import Leaf, Params, differences, is_adapter
-from suite.reference.pi0_config import Pi0Config, detect_family, expert_of
+from suite.reference.load_report import LoadReport
+from suite.reference.params import Leaf, Params, is_adapter
+from suite.reference.pi0_config import Pi0Config, expert_of
+from suite.reference.positions import Resampled
+from suite.reference.vocabulary import Extended
 
 PALIGEMMA_URL = "gs://vertex-model-garden-paligemma-us/paligemma/pt_224.npz"
-
-_BLOCK = 1 << 20
 
 
 class WeightLoader(Protocol):
@@ -50,8 +60,8 @@ class NoOpWeightLoader:
         """Fresh parameters, with a warning."""
         warnings.warn("no weight loader: every parameter is freshly initialised", stacklevel=2)
         expected = expected_leaves(model, frozen_dtype)
-        report = LoadReport("no source", tuple(_settle(expected, {}, lambda path: True)))
-        return _complete({}, model, seed, expected), report
+        report = LoadReport("no source", tuple(settle(expected, {}, lambda path: True)))
+        return complete({}, model, seed, expected), report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +70,11 @@ class CheckpointWeightLoader:
 
     Attributes:
       path: the checkpoint's ``params`` folder, local or a URL.
+      verify: compare what is read with the digests that the checkpoint records, if it does; else a note says so.
     """
 
     path: str | os.PathLike[str]
+    verify: bool = True
 
     def load(self, model: Pi0Config, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
         """The checkpoint's parameters, and fresh adapters where it has none.
@@ -74,15 +86,21 @@ class CheckpointWeightLoader:
         """
         stored = read_metadata(self.path)
         expected = expected_leaves(model, frozen_dtype)
-        source = str(stored.path)
-        entries = _settle(expected, stored.leaves, is_adapter)
-        _refuse_half_adapters(source, stored.leaves)
-        _refuse(source, entries, model, stored.leaves)
-        _require_same_lora(source, stored, model)
-        loaded = restore_leaves(stored, {path: expected[path].dtype for path in _to_read(entries)})
-        report = _inspect(source, entries, loaded, lambda path: restore_leaves(stored, {path: None})[path])
-        report = dataclasses.replace(report, notes=_assumptions(stored))
-        return _complete(loaded, model, seed, expected), report
+        loaded, report = _read(stored, model, expected, is_adapter, verify=self.verify)
+        return complete(loaded, model, seed, expected), report
+
+    def load_for_inference(self, model: Pi0Config) -> tuple[Params, LoadReport]:
+        """The checkpoint's parameters in the dtypes that they are stored in; nothing is fresh, adapters neither.
+
+        What fits is what fits for training: with a verdict of its own, serving loses adapters (bugs C2, C9). What is
+        stored wider than the model's dtype is cast to that.
+
+        Raises:
+          CheckpointError, LoadError: as ``load`` does, and where an adapter is missing.
+        """
+        stored = read_metadata(self.path)
+        expected = {path: _not_wider(leaf, stored.leaves.get(path)) for path, leaf in expected_leaves(model).items()}
+        return _read(stored, model, expected, lambda path: False, verify=self.verify)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,9 +109,11 @@ class PaliGemmaWeightLoader:
 
     Attributes:
       path: the npz, local or a URL; by default the public ``pt_224.npz``.
+      resample_positions: whether position embeddings for another image size are resampled; otherwise they are refused.
     """
 
     path: str | os.PathLike[str] = PALIGEMMA_URL
+    resample_positions: bool = False
 
     def load(self, model: Pi0Config, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
         """PaliGemma's parameters in place, everything else fresh.
@@ -103,22 +123,116 @@ class PaliGemmaWeightLoader:
           LoadError: it lacks a parameter that PaliGemma has, or has one of another shape, without floats, or with a
             finite value that overflows in the model's dtype.
         """
-        expected = expected_leaves(model, frozen_dtype)
         with open_npz(fetch(self.path)) as npz:
-            source = str(npz.path)
-            entries = _settle(expected, npz.leaves, lambda path: not in_paligemma(path))
-            _refuse(source, entries, model, npz.leaves)
-            with np.errstate(over="ignore"):  # what overflows is refused by name, below
-                loaded = {path: npz.read(path).astype(expected[path].dtype, copy=False) for path in _to_read(entries)}
-            report = _inspect(source, entries, loaded, npz.read)
-        return _complete(loaded, model, seed, expected), report
+            source = Resampled(npz, model) if self.resample_positions else npz
+            return _load_paligemma(source, model, seed, frozen_dtype)
 
 
-def expected_leaves(model: Pi0Config, frozen_dtype: Any = None) -> dict[str, Leaf]:
-    """Path -> shape and dtype that a train state of the model holds."""
-    frozen = np.dtype(frozen_dtype or jnp.float32)
-    spec = model.param_spec()
-    return {path: Leaf(x.shape, frozen if model.is_frozen(path) else np.dtype(x.dtype)) for path, x in spec.items()}
+@dataclasses.dataclass(frozen=True)
+class HuggingFaceWeightLoader:
+    """Hugging Face's PaliGemma; what it does not have is freshly initialised, as from Google's.
+
+    Attributes:
+      path: the folder, or in it the safetensors file or the index of the shards, local or a URL.
+      resample_positions: as for Google's.
+    """
+
+    path: str | os.PathLike[str]
+    resample_positions: bool = False
+
+    def load(self, model: Pi0Config, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
+        """PaliGemma's parameters in place, everything else fresh.
+
+        Raises:
+          CheckpointError: there is no safetensors file, or a damaged one, or index and shards do not agree.
+          LoadError: it is no PaliGemma 1, one of another size, or has adapters; the token table and its tied copy
+            differ; or as for Google's.
+        """
+        with open_hugging_face(fetch(self.path), model) as opened:
+            source = Resampled(opened, model) if self.resample_positions else opened
+            return _load_paligemma(source, model, seed, frozen_dtype)
+
+
+def _load_paligemma(source: Source, model: Pi0Config, seed: int, frozen_dtype: Any) -> tuple[Params, LoadReport]:
+    params, report = load_from(source, model, lambda path: not in_paligemma(path), seed=seed, frozen_dtype=frozen_dtype)
+    return params, source.account(report) if isinstance(source, Resampled) else report
+
+
+@dataclasses.dataclass(frozen=True)
+class GemmaWeightLoader:
+    """Google's official Gemma for flax as PaliGemma's language model; everything else is freshly initialised.
+
+    Attributes:
+      path: the folder of the orbax checkpoint, local or a URL; both of Gemma's forms are read.
+      extend_vocabulary: whether the rows of tokens that Gemma's table lacks may be freshly initialised, see
+        ``vocabulary``.
+    """
+
+    path: str | os.PathLike[str]
+    extend_vocabulary: bool = False
+
+    def load(self, model: Pi0Config, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
+        """Gemma's parameters in place, vision encoder, action expert, projections and adapters fresh.
+
+        Raises:
+          CheckpointError: there is no readable checkpoint at the path.
+          LoadError: it is a later Gemma or one of other sizes, a layer or an array is missing, it has adapters, holds
+            no floats, or a finite value overflows in the model's dtype.
+        """
+        gemma = open_gemma(fetch(self.path))
+        source = Extended(gemma, model, seed) if self.extend_vocabulary else gemma
+        require_sizes(source, model)
+        params, report = load_from(source, model, lambda path: not in_gemma(path), seed=seed, frozen_dtype=frozen_dtype)
+        return params, source.account(report) if isinstance(source, Extended) else report
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenpiPyTorchWeightLoader:
+    """A pi0 checkpoint in openpi's PyTorch layout; only adapters may be missing.
+
+    Attributes:
+      path: the folder with ``model.safetensors``, or that file, local or a URL.
+    """
+
+    path: str | os.PathLike[str]
+
+    def load(self, model: Pi0Config, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
+        """The checkpoint's parameters, and fresh adapters.
+
+        Raises:
+          CheckpointError: there is no readable file at the path.
+          LoadError: it is of another family, size or layout, a tensor is missing, it has adapters or two different
+            token tables, holds no floats, or a finite value overflows in the model's dtype.
+        """
+        source = open_pytorch(fetch(self.path), model)
+        return load_from(source, model, is_adapter, seed=seed, frozen_dtype=frozen_dtype)
+
+
+def _read(
+    stored: Stored,
+    model: Pi0Config,
+    expected: dict[str, Leaf],
+    may_be_fresh: Callable[[str], bool],
+    *,
+    verify: bool,
+) -> tuple[Params, LoadReport]:
+    """What the model takes from a checkpoint, and the report of every leaf; what does not fit is refused."""
+    source = str(stored.path)
+    entries = settle(expected, stored.leaves, may_be_fresh)
+    refuse_half_adapters(source, stored.leaves)
+    refuse(source, entries, model, stored.leaves)
+    _require_same_lora(source, stored, model)
+    loaded = restore_leaves(stored, {path: expected[path].dtype for path in to_read(entries)}, verify=verify)
+    report = inspect(source, entries, loaded, lambda path: restore_leaves(stored, {path: None}, verify=False)[path])
+    return loaded, dataclasses.replace(
+        report, notes=_assumptions(stored) + notes(stored.digests, list(loaded), verified=verify)
+    )
+
+
+def _not_wider(expected: Leaf, found: Leaf | None) -> Leaf:
+    """What is expected, in the dtype that is stored unless that is wider."""
+    narrower = found and found.dtype.itemsize < expected.dtype.itemsize
+    return Leaf(expected.shape, found.dtype) if found and narrower else expected
 
 
 def in_paligemma(path: str) -> bool:
@@ -126,76 +240,9 @@ def in_paligemma(path: str) -> bool:
     return path.startswith("PaliGemma/") and expert_of(path) != 1 and not is_adapter(path)
 
 
-def _settle(
-    expected: Mapping[str, Leaf], found: Mapping[str, Leaf], may_be_fresh: Callable[[str], bool]
-) -> list[Entry]:
-    """An entry for every path of model and checkpoint."""
-
-    def entry(path: str) -> Entry:
-        want, got = expected.get(path), found.get(path)
-        if want is None:
-            status = Status.DROPPED
-        elif got is None:
-            status = Status.INITIALISED if may_be_fresh(path) else Status.MISSING
-        else:
-            status = Status.LOADED if want.dtype == got.dtype else Status.CAST
-        return Entry(path=path, status=status, expected=want, found=got)
-
-    return [entry(path) for path in sorted(expected.keys() | found.keys())]
-
-
-def _to_read(entries: list[Entry]) -> list[str]:
-    return [entry.path for entry in entries if entry.status in (Status.LOADED, Status.CAST)]
-
-
-def _refuse(source: str, entries: list[Entry], model: Pi0Config, found: Mapping[str, Leaf]) -> None:
-    """Raise one error that lists everything that keeps the checkpoint from being loaded.
-
-    An unused parameter is dropped and reported, unless it is an adapter: with it, fine-tuning would be lost (bugs C1).
-    """
-    wrong = differences(
-        {e.path: e.expected for e in entries if e.expected and e.status is not Status.INITIALISED},
-        {e.path: e.found for e in entries if e.found and (e.status is not Status.DROPPED or is_adapter(e.path))},
-        dtypes=False,
-    )
-    if not _to_read(entries):
-        raise LoadError(f"{source}: not one parameter matches the model; found {_examples(found)}")
-    if wrong:
-        raise LoadError(f"{source}: {_cause(model, found, entries)}\n{wrong}")
-    kept = [entry for entry in entries if entry.status in (Status.LOADED, Status.CAST)]
-    if codes := [
-        f"  ~ {e.path}: expected floats, found {e.found}" for e in kept if e.found and not _is_float(e.found.dtype)
-    ]:
-        raise LoadError(
-            f"{source}: quantised or integer weights need their own loader; a cast would be garbage\n"
-            + "\n".join(codes)
-        )
-
-
-def _cause(model: Pi0Config, found: Mapping[str, Leaf], entries: list[Entry]) -> str:
-    """The likely reason, in words, for a checkpoint that does not fit."""
-    family = detect_family(found)
-    unused = [e for e in entries if e.status is Status.DROPPED and is_adapter(e.path)]
-    if family != model.family and "action_in_proj/kernel" in found:
-        return f"this is a checkpoint of {family}, the config is {model.family}; choose the config of that family"
-    if unused and not any(e.status is Status.MISSING for e in entries):
-        return (
-            f"{len(unused)} adapter matrices have no place in the model, their fine-tuning would be lost; "
-            "use the LoRA config they were trained with, or fold them first"
-        )
-    return f"the checkpoint (of {family}) does not fit the model"
-
-
-def _refuse_half_adapters(source: str, found: Mapping[str, Leaf]) -> None:
-    halves = []
-    for path in filter(is_adapter, found):
-        adapter = adapter_of(path)
-        halves += [p for p in (adapter.a, adapter.b) if p not in found] if adapter else []
-    if halves:
-        lines = "\n".join(f"  - {path}" for path in sorted(halves))
-        raise LoadError(
-            f"{source}: half an adapter is missing; the other half alone means nothing. Expected also\n{lines}"
-        )
+def in_gemma(path: str) -> bool:
+    """Whether official Gemma has the parameter: of PaliGemma's language model, no adapter."""
+    return expert_of(path) == 0 and not is_adapter(path)
 
 
 def _require_same_lora(source: str, stored: Stored, model: Pi0Config) -> None:
@@ -213,53 +260,3 @@ def _assumptions(stored: Stored) -> tuple[str, ...]:
     if stored.lora is None and any(is_adapter(path) for path in stored.leaves):
         return ("the checkpoint does not record the alpha of its adapters; the config's is taken for it",)
     return ()
-
-
-def _inspect(
-    source: str,
-    entries: list[Entry],
-    loaded: Mapping[str, np.ndarray],
-    reread: Callable[[str], np.ndarray],
-) -> LoadReport:
-    """The report, once the values are known: what is not finite is counted, what overflowed in a cast is refused."""
-    seen = []
-    overflown = []
-    for entry in entries:
-        nonfinite = count_nonfinite(loaded[entry.path]) if entry.path in loaded else 0
-        # Only a cast can turn finite values infinite, and only then is the array read again, as it was stored.
-        if nonfinite and entry.status is Status.CAST and count_nonfinite(reread(entry.path)) != nonfinite:
-            overflown.append(f"  ~ {entry.path}: finite {entry.found} overflows in {entry.expected}")
-        seen.append(dataclasses.replace(entry, nonfinite=nonfinite))
-    if overflown:
-        raise LoadError(
-            f"{source}: values too large for the model's dtype; load without a cast\n" + "\n".join(overflown)
-        )
-    return LoadReport(source, tuple(seen))
-
-
-def count_nonfinite(array: np.ndarray) -> int:
-    """How many values are NaN or infinite; in blocks, so that no mask of the whole array is made."""
-    flat = array.reshape(-1)
-    blocks = (flat[start : start + _BLOCK] for start in range(0, flat.size, _BLOCK))
-    return sum(int(block.size - np.count_nonzero(np.isfinite(block))) for block in blocks)
-
-
-def _complete(loaded: Params, model: Pi0Config, seed: int, expected: Mapping[str, Leaf]) -> Params:
-    """Every parameter: the loaded ones, and fresh ones for the rest."""
-    fresh = model.init_params(seed, only=sorted(expected.keys() - loaded.keys()))
-    cast = {path: np.asarray(array.astype(expected[path].dtype)) for path, array in fresh.items()}
-    return dict(sorted((loaded | cast).items()))
-
-
-def _is_float(dtype: np.dtype) -> bool:
-    return dtype in (
-        np.dtype(ml_dtypes.bfloat16),
-        np.dtype("float16"),
-        np.dtype("float32"),
-        np.dtype("float64"),
-    )
-
-
-def _examples(found: Mapping[str, Leaf]) -> str:
-    names = sorted(found)[:3]
-    return f"{len(found)} others, for example {', '.join(names)}" if names else "none at all"

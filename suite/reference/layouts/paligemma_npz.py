@@ -7,7 +7,7 @@ bfloat16 and reads it as two-byte voids (``|V2``); they are bfloat16 bits (big_v
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import ml_dtypes
 import numpy as np
@@ -25,6 +25,8 @@ class PaliGemmaNpz:
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self.path = path
         self._archive = archive
+        if outside := [name for name in archive.namelist() if _leads_out(name)]:
+            raise CheckpointError(f"{path}: member {outside[0]} lies outside of the archive; get the file again")
         self._members = {_param_path(name): name for name in archive.namelist()}
         if len(self._members) != len(archive.namelist()):
             raise CheckpointError(
@@ -47,6 +49,9 @@ class PaliGemmaNpz:
             version = np.lib.format.read_magic(member)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, _, dtype = read(member)
+            # Of pickled objects the size is not known.
+            if not dtype.hasobject and Leaf(shape, dtype).num_bytes > self._archive.getinfo(name).file_size:
+                raise ValueError(f"it has fewer bytes than its header says, {Leaf(shape, dtype)}")
         if dtype.hasobject:
             raise CheckpointError(
                 f"{self.path}: {name} holds pickled objects, which are never loaded; expected an array of floats"
@@ -77,6 +82,12 @@ def open_npz(path: Path) -> Iterator[PaliGemmaNpz]:
         raise CheckpointError(f"{path}: is no npz, or a truncated one ({error}); get the file again") from error
     with archive:
         yield PaliGemmaNpz(path, archive)
+
+
+def _leads_out(member: str) -> bool:
+    """Whether a member unpacks to a place that is not below the archive's folder. Ours are never unpacked."""
+    path = PurePosixPath(member.replace("\\", "/"))
+    return path.is_absolute() or ".." in path.parts
 
 
 def _param_path(member: str) -> str:

@@ -29,6 +29,8 @@ def test_counts() -> None:
     assert counts == {
         Status.LOADED: 1,
         Status.CAST: 2,
+        Status.RESAMPLED: 0,
+        Status.EXTENDED: 0,
         Status.INITIALISED: 1,
         Status.DROPPED: 1,
         Status.MISSING: 0,

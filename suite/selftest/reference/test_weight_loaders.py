@@ -15,7 +15,8 @@ from fixtures import openpi_orbax, paligemma_npz
 from fixtures.golden_cases import full_size
 from suite.asserts import assert_same_bits
 from suite.cases import digests
-from suite.reference import weight_loaders
+from suite.reference import accounting
+from suite.reference.accounting import count_nonfinite, expected_leaves
 from suite.reference.checkpoints import save_params
 from suite.reference.errors import CheckpointError, LoadError
 from suite.reference.load_report import LoadReport, Status
@@ -25,8 +26,6 @@ from suite.reference.weight_loaders import (
     CheckpointWeightLoader,
     NoOpWeightLoader,
     PaliGemmaWeightLoader,
-    count_nonfinite,
-    expected_leaves,
     in_paligemma,
 )
 from suite.selftest.reference.tiny_models import (
@@ -180,8 +179,8 @@ def test_all_that_is_wrong_is_listed_at_once(tmp_path: Path) -> None:
 def test_unused_adapters_are_refused_with_the_way_out(tmp_path: Path) -> None:
     """Adapters without a place in the model are refused: load with their config, or fold."""
     text = refusal(lora_params(), BASE, tmp_path)
-    assert "20 adapter matrices have no place in the model, their fine-tuning would be lost" in text
-    assert "use the LoRA config they were trained with, or fold them first" in text
+    assert "a LoRA checkpoint for a config without these adapters: 20 matrices would be lost" in text
+    assert "Use the LoRA config it was trained with, or fold them" in text
 
 
 @pytest.mark.parametrize("half", ["a", "b"])
@@ -226,7 +225,7 @@ def test_a_base_that_records_no_lora_takes_any(tmp_path: Path) -> None:
 def test_another_family_is_named(tmp_path: Path) -> None:
     """A checkpoint of pi0 for a pi05 config is refused with both families."""
     text = refusal(base_params(), PI05, tmp_path)
-    assert "this is a checkpoint of pi0, the config is pi05; choose the config of that family" in text
+    assert "these are parameters of pi0, the config is pi05: choose the config of that family" in text
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -245,6 +244,31 @@ def test_a_path_may_be_text(tmp_path: Path) -> None:
     """A str is taken as a Path is."""
     openpi_orbax.write(base_params(), tmp_path / "params")
     assert_same_bits(CheckpointWeightLoader(str(tmp_path / "params")).load(BASE)[0], base_params())
+
+
+@pytest.mark.parametrize(("stored", "served"), [("float16", "float16"), ("float64", "float32")])
+def test_serving_keeps_the_stored_dtype(tmp_path: Path, stored: str, served: str) -> None:
+    """For serving nothing is widened, and what is wider than the model is cast to it."""
+    openpi_orbax.write({path: array.astype(stored) for path, array in base_params().items()}, tmp_path / "params")
+    params, report = CheckpointWeightLoader(tmp_path / "params").load_for_inference(BASE)
+    assert_same_bits(params, {path: array.astype(stored).astype(served) for path, array in base_params().items()})
+    assert report.count(Status.CAST if stored != served else Status.LOADED) == len(params)
+
+
+def test_serving_adds_no_adapters(tmp_path: Path) -> None:
+    """For serving a base does not do for a LoRA config; the error says how to add adapters."""
+    openpi_orbax.write(base_params(), tmp_path / "params")
+    with pytest.raises(LoadError, match="initialize_lora_parameters"):
+        CheckpointWeightLoader(tmp_path / "params").load_for_inference(LORA)
+
+
+def test_another_byte_order_is_cast(tmp_path: Path) -> None:
+    """Big-endian floats are floats: they are loaded, and reported as cast."""
+    params = paligemma_npz.contents(BASE_SPEC)
+    paligemma_npz.write({path: array.astype(">f4") for path, array in params.items()}, tmp_path / "pt_224.npz")
+    loaded, report = PaliGemmaWeightLoader(tmp_path / "pt_224.npz").load(BASE)
+    assert_same_bits({path: loaded[path] for path in params}, params)
+    assert report.count(Status.CAST) == len(params)
 
 
 def test_files_are_left_alone(tmp_path: Path) -> None:
@@ -352,7 +376,7 @@ def test_nonfinite_values_are_counted_in_blocks(seed: int, count: int, block: in
     array = rng.standard_normal((4, 4)).astype(np.float32)
     array.flat[rng.choice(16, count, replace=False)] = rng.choice([np.nan, np.inf, -np.inf], count)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(weight_loaders, "_BLOCK", block)
+        patch.setattr(accounting, "_BLOCK", block)
         assert count_nonfinite(array) == count_nonfinite(array.T) == count
 
 

@@ -1,0 +1,189 @@
+"""The account of a load: what model and checkpoint have, what is refused, and the report of every leaf.
+
+Loaders differ in where arrays come from. What happens to the leaves is the same for all and is here.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+
+from suite.reference.adapters import adapter_of
+from suite.reference.advice import advice, looks_like_an_adapter
+from suite.reference.errors import LoadError
+from suite.reference.load_report import Entry, LoadReport, Status
+from suite.reference.params import Leaf, Params, differences, is_adapter
+from suite.reference.pi0_config import Pi0Config
+from suite.reference.versions import later_version, other_sizes
+
+_BLOCK = 1 << 20
+
+
+class Source(Protocol):
+    """An open file in some layout, under openpi's names.
+
+    Attributes:
+      path: the file or folder, for messages.
+      leaves: shape and dtype of every parameter that it holds.
+    """
+
+    path: Path
+    leaves: dict[str, Leaf]
+
+    def read(self, path: str) -> np.ndarray:
+        """One parameter, in the dtype of the file."""
+
+
+def expected_leaves(model: Pi0Config, frozen_dtype: Any = None) -> dict[str, Leaf]:
+    """Path -> shape and dtype that a train state of the model holds."""
+    frozen = np.dtype(frozen_dtype or jnp.float32)
+    spec = model.param_spec()
+    return {path: Leaf(x.shape, frozen if model.is_frozen(path) else np.dtype(x.dtype)) for path, x in spec.items()}
+
+
+def load_from(
+    source: Source,
+    model: Pi0Config,
+    may_be_fresh: Callable[[str], bool],
+    *,
+    seed: int,
+    frozen_dtype: Any,
+) -> tuple[Params, LoadReport]:
+    """All parameters of the model, read one at a time from an open file, and the report.
+
+    Args:
+      source: what is read.
+      model: what to load into.
+      may_be_fresh: whether a path that the source lacks may be initialised.
+      seed: for those.
+      frozen_dtype: as a ``WeightLoader`` takes it.
+
+    Raises:
+      LoadError: the source does not fit; every path is listed.
+    """
+    name, expected = str(source.path), expected_leaves(model, frozen_dtype)
+    entries = settle(expected, source.leaves, may_be_fresh)
+    refuse_half_adapters(name, source.leaves)
+    refuse(name, entries, model, source.leaves)
+    with np.errstate(over="ignore"):  # what overflows is refused by name, below
+        loaded = {path: source.read(path).astype(expected[path].dtype, copy=False) for path in to_read(entries)}
+    report = inspect(name, entries, loaded, source.read)
+    return complete(loaded, model, seed, expected), report
+
+
+def settle(expected: Mapping[str, Leaf], found: Mapping[str, Leaf], may_be_fresh: Callable[[str], bool]) -> list[Entry]:
+    """An entry for every path of model and checkpoint."""
+
+    def entry(path: str) -> Entry:
+        want, got = expected.get(path), found.get(path)
+        if want is None:
+            status = Status.DROPPED
+        elif got is None:
+            status = Status.INITIALISED if may_be_fresh(path) else Status.MISSING
+        else:
+            status = Status.LOADED if want.dtype == got.dtype else Status.CAST
+        return Entry(path=path, status=status, expected=want, found=got)
+
+    return [entry(path) for path in sorted(expected.keys() | found.keys())]
+
+
+def to_read(entries: list[Entry]) -> list[str]:
+    return [entry.path for entry in entries if entry.status in (Status.LOADED, Status.CAST)]
+
+
+def refuse(source: str, entries: list[Entry], model: Pi0Config, found: Mapping[str, Leaf]) -> None:
+    """Raise one error that lists everything that keeps the checkpoint from being loaded.
+
+    An unused parameter is dropped and reported, unless it is an adapter: with it, fine-tuning would be lost (bugs C1).
+    """
+    wrong = differences(
+        {e.path: e.expected for e in entries if e.expected and e.status is not Status.INITIALISED},
+        {
+            e.path: e.found
+            for e in entries
+            if e.found and (e.status is not Status.DROPPED or looks_like_an_adapter(e.path))
+        },
+        dtypes=False,
+    )
+    if later := later_version(found):
+        raise LoadError(f"{source}: {later}")
+    if not to_read(entries):
+        raise LoadError(f"{source}: not one parameter matches the model; found {_examples(found)}")
+    if wrong:
+        sizes = other_sizes({e.path: e.expected for e in entries if e.expected}, found)
+        raise LoadError(f"{source}: {'; '.join([advice(model.family, found, wrong), *sizes])}\n{wrong}")
+    kept = [entry for entry in entries if entry.status in (Status.LOADED, Status.CAST)]
+    if codes := [
+        f"  ~ {e.path}: expected floats, found {e.found}" for e in kept if e.found and not is_float(e.found.dtype)
+    ]:
+        raise LoadError(
+            f"{source}: quantised or integer weights need their own loader; a cast would be garbage\n"
+            + "\n".join(codes)
+        )
+
+
+def refuse_half_adapters(source: str, found: Mapping[str, Leaf]) -> None:
+    halves = []
+    for path in filter(is_adapter, found):
+        adapter = adapter_of(path)
+        halves += [p for p in (adapter.a, adapter.b) if p not in found] if adapter else []
+    if halves:
+        lines = "\n".join(f"  - {path}" for path in sorted(halves))
+        raise LoadError(
+            f"{source}: half an adapter is missing; the other half alone means nothing. Expected also\n{lines}"
+        )
+
+
+def inspect(
+    source: str,
+    entries: list[Entry],
+    loaded: Mapping[str, np.ndarray],
+    reread: Callable[[str], np.ndarray],
+) -> LoadReport:
+    """The report, once the values are known: what is not finite is counted, what overflowed in a cast is refused."""
+    seen = []
+    overflown = []
+    for entry in entries:
+        nonfinite = count_nonfinite(loaded[entry.path]) if entry.path in loaded else 0
+        # Only a cast can turn finite values infinite, and only then is the array read again, as it was stored.
+        if nonfinite and entry.status is Status.CAST and count_nonfinite(reread(entry.path)) != nonfinite:
+            overflown.append(f"  ~ {entry.path}: finite {entry.found} overflows in {entry.expected}")
+        seen.append(dataclasses.replace(entry, nonfinite=nonfinite))
+    if overflown:
+        raise LoadError(
+            f"{source}: values too large for the model's dtype; load without a cast\n" + "\n".join(overflown)
+        )
+    return LoadReport(source, tuple(seen))
+
+
+def count_nonfinite(array: np.ndarray) -> int:
+    """How many values are NaN or infinite; in blocks, so that no mask of the whole array is made."""
+    flat = array.reshape(-1)
+    blocks = (flat[start : start + _BLOCK] for start in range(0, flat.size, _BLOCK))
+    return sum(int(block.size - np.count_nonzero(np.isfinite(block))) for block in blocks)
+
+
+def complete(loaded: Params, model: Pi0Config, seed: int, expected: Mapping[str, Leaf]) -> Params:
+    """Every parameter: the loaded ones, and fresh ones for the rest."""
+    fresh = model.init_params(seed, only=sorted(expected.keys() - loaded.keys()))
+    cast = {path: np.asarray(array.astype(expected[path].dtype)) for path, array in fresh.items()}
+    return dict(sorted((loaded | cast).items()))
+
+
+def is_float(dtype: np.dtype) -> bool:
+    """Whether a dtype, in either byte order, holds weights: no codes, and no eight-bit floats, which need scales."""
+    return dtype.newbyteorder("=") in (
+        np.dtype(ml_dtypes.bfloat16),
+        np.dtype("float16"),
+        np.dtype("float32"),
+        np.dtype("float64"),
+    )
+
+
+def _examples(found: Mapping[str, Leaf]) -> str:
+    names = sorted(found)[:3]
+    return f"{len(found)} others, for example {', '.join(names)}" if names else "none at all"

@@ -1,0 +1,168 @@
+"""The official Gemma release for flax: an orbax tree with the layers side by side, not stacked.
+
+Two forms are out there (google-deepmind/gemma ``gm/ckpts/_checkpoint.py``). FLAT, as Google released it, has slashes in
+its keys: ``{"transformer/layer_0/attn/q_einsum": {"w": ...}, "transformer/layer_0/mlp/linear": {"w": ...}}``. NESTED is
+what flax makes: ``{"layer_0": {"attn": {"q_einsum": {"w": ...}}, "mlp": {"linear": ...}}}``. Joined by slashes, and
+without ``transformer/`` and the ``w`` of ``mlp``, they have the same names. The arrays of a layer are openpi's, so
+stacking them in the order of the layers' numbers is all there is to do.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from suite.reference import params as tree
+from suite.reference.accounting import Source
+from suite.reference.advice import looks_like_an_adapter
+from suite.reference.checkpoints import Stored, find_params, item_metadata, restore_leaves
+from suite.reference.errors import CheckpointError, LoadError
+from suite.reference.params import Leaf, shorten
+from suite.reference.pi0_config import Pi0Config
+
+_LLM = "PaliGemma/llm"
+_EMBEDDING = f"{_LLM}/embedder/input_embedding"
+_LAYERS = f"{_LLM}/layers"
+_ATTENTION = f"{_LAYERS}/attn"
+_LAYER = re.compile(r"layer_(\d+)/(.+)")
+_OUTSIDE = ("embedder/input_embedding", "final_norm/scale")
+# Parameters that the first Gemma does not have, and whose they are; the first that is found decides.
+_VERSIONS = {"_query_norm": "Gemma 3", "post_attention_norm": "Gemma 2", "post_ffw_norm": "Gemma 2"}
+
+
+class GemmaFlax:
+    """An open release under openpi's names; what Gemma 1 does not have is in ``leaves`` under its own name."""
+
+    def __init__(self, stored: Stored) -> None:
+        self.path = stored.path
+        self._stored = stored
+        # The names of a parameter's arrays by layer; of one outside of the layers, its only name as layer 0.
+        self._places: dict[str, dict[int, str]] = defaultdict(dict)
+        for name in stored.leaves:
+            path, layer = _place(name)
+            self._places[path][layer] = name
+        _refuse_other_layouts(stored)
+        _require_all_layers(stored.path, self._places)
+        self.leaves: dict[str, Leaf] = {path: self._leaf(path) for path in sorted(self._places)}
+
+    def read(self, path: str) -> np.ndarray:
+        """A parameter, its layers stacked in the order of their numbers."""
+        arrays = restore_leaves(self._stored, dict.fromkeys(self._names(path)))
+        in_order = [arrays.pop(name) for name in self._names(path)]
+        return np.stack(in_order) if _is_stacked(path) else np.asarray(in_order[0])
+
+    def _names(self, path: str) -> list[str]:
+        return [name for _, name in sorted(self._places[path].items())]
+
+    def _leaf(self, path: str) -> Leaf:
+        leaves = [self._stored.leaves[name] for name in self._names(path)]
+        if len(set(leaves)) > 1:
+            lines = [f"  ~ {name}: {leaf}" for name, leaf in zip(self._names(path), leaves, strict=True)]
+            raise LoadError(f"{self.path}: the layers of {path} are not alike\n" + "\n".join(shorten(lines)))
+        return Leaf((len(leaves), *leaves[0].shape), leaves[0].dtype) if _is_stacked(path) else leaves[0]
+
+
+def open_gemma(path: Path) -> GemmaFlax:
+    """Open an official Gemma checkpoint: names, shapes and dtypes, no array.
+
+    Raises:
+      CheckpointError: there is no readable orbax checkpoint at the path.
+      LoadError: it is another version of Gemma, another layout, holds adapters, or lacks layers.
+    """
+    folder = find_params(path)
+    try:
+        flat = tree.flatten(item_metadata(folder).tree)
+    except Exception as error:  # orbax raises all kinds
+        raise CheckpointError(f"{folder}: the checkpoint is damaged or incomplete ({error})") from error
+    names = {_plain_name(raw): raw for raw in flat}
+    if len(names) != len(flat):
+        raise CheckpointError(f"{folder}: two arrays have the same name; get the checkpoint again")
+    leaves = {name: tree.leaf_of(flat[raw]) for name, raw in sorted(names.items())}
+    return GemmaFlax(Stored(folder, leaves, {name: tree.split(raw) for name, raw in names.items()}, {}))
+
+
+def require_sizes(source: Source, model: Pi0Config) -> None:
+    """Refuse a Gemma of other sizes than PaliGemma's language model, naming each size and not only shapes.
+
+    Raises:
+      LoadError: a size differs.
+    """
+    found, expected = _sizes(source.leaves), _sizes(_shapes(model))
+    lines = [
+        f"  ~ {name}: expected {expected[name]}, found {found[name]}"
+        for name in expected
+        if name in found and found[name] != expected[name]
+    ]
+    if found.get("vocab_size", 0) < expected["vocab_size"] and len(lines) == 1:
+        lines.append("  for fresh rows of the missing tokens: GemmaWeightLoader(path, extend_vocabulary=True)")
+    if lines:
+        raise LoadError(f"{source.path}: a Gemma of other sizes than the config's language model\n" + "\n".join(lines))
+
+
+def _place(name: str) -> tuple[str, int]:
+    """The parameter of openpi that an array belongs to, and its layer; a stranger keeps its name."""
+    if layer := _LAYER.fullmatch(name):
+        return f"{_LAYERS}/{layer[2]}", int(layer[1])
+    return (f"{_LLM}/{name}" if name in _OUTSIDE else name), 0
+
+
+def _is_stacked(path: str) -> bool:
+    return path.startswith(f"{_LAYERS}/")
+
+
+def _plain_name(raw: str) -> str:
+    """The name that an array has in both forms."""
+    name = "/".join(tree.split(raw)).removeprefix("transformer/")
+    return name.removesuffix("/w") if "/mlp/" in name else name
+
+
+def _refuse_other_layouts(stored: Stored) -> None:
+    names = stored.leaves
+    if any(name.startswith("params/") for name in names):
+        raise LoadError(f"{stored.path}: is no official Gemma; for a pi0 checkpoint use CheckpointWeightLoader")
+    for part, version in _VERSIONS.items():
+        if example := next((name for name in names if part in name.split("/")), None):
+            raise LoadError(f"{stored.path}: this is {version} ({example}); PaliGemma and pi0 are built on Gemma 1")
+    if adapters := [name for name in names if looks_like_an_adapter(name)]:
+        raise LoadError(
+            f"{stored.path}: {len(adapters)} adapter matrices, for example {adapters[0]}, would be lost; "
+            "merge them into the weights first"
+        )
+
+
+def _require_all_layers(path: Path, places: Mapping[str, Mapping[int, str]]) -> None:
+    """Layers are numbered without a gap, and each has every array that another one has."""
+    stacked = {place: layers for place, layers in places.items() if _is_stacked(place)}
+    depth = 1 + max((number for layers in stacked.values() for number in layers), default=-1)
+    lines = [
+        f"  - {place.replace(_LAYERS, f'layer_{number}')}: expected, found nothing"
+        for number in range(depth)
+        for place, layers in sorted(stacked.items())
+        if number not in layers
+    ]
+    if lines:
+        text = "\n".join(shorten(lines))
+        raise LoadError(f"{path}: there is a layer_{depth - 1}, and not all of the layers before it are whole\n{text}")
+
+
+def _shapes(model: Pi0Config) -> dict[str, Leaf]:
+    return tree.leaves_of(model.param_spec())
+
+
+def _sizes(leaves: Mapping[str, Leaf]) -> dict[str, Any]:
+    """The sizes of a Gemma, as far as its arrays tell."""
+    sizes: dict[str, Any] = {}
+    if _EMBEDDING in leaves:
+        sizes["vocab_size"], sizes["width"] = leaves[_EMBEDDING].shape
+    if out := leaves.get(f"{_ATTENTION}/attn_vec_einsum/w"):
+        sizes["depth"], sizes["num_heads"], sizes["head_dim"], _ = out.shape
+    if f"{_ATTENTION}/qkv_einsum/w" in leaves:
+        sizes["num_kv_heads"] = sizes.get("num_heads")
+    elif kv := leaves.get(f"{_ATTENTION}/kv_einsum/w"):
+        sizes["num_kv_heads"] = kv.shape[2]
+    if linear := leaves.get(f"{_LAYERS}/mlp/linear"):
+        sizes["mlp_dim"] = linear.shape[1]
+    return sizes

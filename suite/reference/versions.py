@@ -1,0 +1,67 @@
+"""What a checkpoint is, in words, when it is not the version that pi0 is built on: PaliGemma 1 at the model's sizes."""
+
+import math
+import re
+from collections.abc import Collection, Mapping
+
+from suite.reference.params import Leaf
+
+# Components of names that only the later versions have, in big_vision's, gemma's and Hugging Face's words; Gemma 3
+# has those of Gemma 2 as well.
+_LATER = (
+    ("Gemma 3", re.compile(r"(^|[./_])(query_norm|key_norm|q_norm|k_norm)([./]|$)")),
+    (
+        "Gemma 2, as PaliGemma 2 has it",
+        re.compile(r"(^|[./])(post_attention_norm|post_ffw_norm|(pre|post)_feedforward_layernorm)([./]|$)"),
+    ),
+)
+_POSITIONS = "PaliGemma/img/pos_embedding"
+_PATCHES = "PaliGemma/img/embedding/kernel"
+_EMBEDDING = "PaliGemma/llm/embedder/input_embedding"
+_LAYERS = {
+    "the image encoder": "PaliGemma/img/Transformer/encoderblock/LayerNorm_0/scale",
+    "the language model": "PaliGemma/llm/layers/pre_attention_norm/scale",
+}
+
+
+def later_version(names: Collection[str]) -> str | None:
+    """Which later Gemma the parameters or tensors of these names are of, and what gives it away; None for the first."""
+    for version, mark in _LATER:
+        if marked := sorted(name for name in names if mark.search(name)):
+            return (
+                f"this is {version}: it has {marked[0]}. pi0 is built on PaliGemma 1, whose language model is Gemma 1; "
+                "use that one"
+            )
+    return None
+
+
+def other_sizes(expected: Mapping[str, Leaf], found: Mapping[str, Leaf]) -> list[str]:
+    """What sets a checkpoint apart from the model where shapes differ: image size, vocabulary, widths, depths."""
+    shared = {path: (expected[path].shape, found[path].shape) for path in expected.keys() & found.keys()}
+    both = {path: shapes for path, shapes in shared.items() if len(shapes[0]) == len(shapes[1])}
+    words = _resolution(both)
+    if _EMBEDDING in both:
+        (tokens, width), (other_tokens, other_width) = both[_EMBEDDING]
+        words += _apart("a vocabulary of {} tokens", other_tokens, tokens)
+        words += _apart("a language model of width {}", other_width, width)
+    for tower, path in _LAYERS.items():
+        if path in both:
+            words += _apart(f"{{}} layers in {tower}", both[path][1][0], both[path][0][0])
+    return words
+
+
+def _resolution(shapes: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]) -> list[str]:
+    """Image sizes, where the position embeddings differ in number and nothing else."""
+    if _POSITIONS not in shapes or _PATCHES not in shapes:
+        return []
+    (_, model_patches, width), (_, patches, other_width) = shapes[_POSITIONS]
+    if patches == model_patches or width != other_width or math.isqrt(patches) ** 2 != patches:
+        return []
+    patch_size = shapes[_PATCHES][1][0]
+    sizes = [math.isqrt(number) * patch_size for number in (patches, model_patches)]
+    apart = f"position embeddings for images of {sizes[0]} pixels, the model has {sizes[1]}"
+    return [f"{apart} (the loaders of PaliGemma resample them if asked: resample_positions=True)"]
+
+
+def _apart(words: str, found: int, expected: int) -> list[str]:
+    return [] if found == expected else [f"{words.format(found)}, the model has {expected}"]
