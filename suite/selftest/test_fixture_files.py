@@ -1,5 +1,6 @@
 """The files that fixtures write, read back by the formats' own libraries, and the damage done to them."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from fixtures import content, corruptions, openpi_layout, openpi_orbax, paligemma_npz
+from fixtures import content, old_checkpoints, openpi_layout, openpi_orbax, paligemma_npz
 from fixtures.corruptions import CORRUPTIONS, WRITERS, Corruption
 from fixtures.params import Params, read_npz
 from fixtures.specs import tiny
@@ -95,31 +96,34 @@ def test_corruptions_have_names_of_their_own() -> None:
 @each_damage
 def test_every_corruption_damages(damage: Corruption, layout: Any, tmp_path: Path) -> None:
     """A corruption changes the params or the files, and leaves the params that it was given as they are."""
-    contents, write = WRITERS[layout]
-    params = contents(damage.spec(), 0, "float32")
+    writer = WRITERS[layout]
+    params = writer.contents(damage.spec(), 0, "float32")
     kept = {path: array.copy() for path, array in params.items()}
     damaged = damage.damage_params(params)
     assert_same_bits(params, kept)
+    named = writer.named(damaged)
+    stored = damage.damage_stored(named)
     path = tmp_path / "written"
-    write(damaged, path)
+    writer.write(stored, path)
     if path.is_dir():
         # What newer orbax versions write, with older ones too: its absence is one of the damages.
         (path / "commit_success.txt").touch()
     before = digests(tmp_path)
     damage.damage_files(path)
-    assert _bits(damaged) != _bits(kept) or digests(tmp_path) != before
+    changed = _bits(damaged) != _bits(kept) or _bits(stored) != _bits(named)
+    assert changed or digests(tmp_path) != before
 
 
 def _bits(params: Params) -> dict[str, tuple[Any, ...]]:
     return {path: (x.dtype, x.shape, x.tobytes()) for path, x in params.items()}
 
 
-@pytest.mark.parametrize("layout", WRITERS)
+@pytest.mark.parametrize("layout", ["openpi_orbax", "paligemma_npz"])
 def test_applying_returns_what_was_written(layout: Any, tmp_path: Path) -> None:
     """Applying damage writes a checkpoint of its layout and returns the params in it."""
     damage = next(damage for damage in CORRUPTIONS if damage.name == "weight_transposed")
     written = damage.apply(damage.spec(), tmp_path / "written", layout=layout, seed=4)
-    expected = corruptions.WRITERS[layout][0](damage.spec(), 4, "float32")
+    expected = WRITERS[layout].contents(damage.spec(), 4, "float32")
     changed = {path for path in expected if written[path].shape != expected[path].shape}
     assert changed == {"PaliGemma/llm/layers/mlp/linear"}
     assert (tmp_path / "written").is_file() == (layout == "paligemma_npz")
@@ -130,3 +134,12 @@ def test_pickles_are_not_read(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", member=np.array([{}], dtype=object))
     with pytest.raises(ValueError, match="allow_pickle"):
         read_npz(tmp_path / "x.npz")
+
+
+def test_old_checkpoints_are_as_they_were_written() -> None:
+    """The frozen files have the digests that were noted when they were made, and there are no others."""
+    noted = json.loads((old_checkpoints.FOLDER / "PROVENANCE.json").read_text())["files"]
+    found = digests(old_checkpoints.FOLDER)
+    del found["PROVENANCE.json"]
+    assert found == {name: entry["sha256"] for name, entry in noted.items()}
+    assert {name.partition("/")[0] for name in found} == set(old_checkpoints.CHECKPOINTS)
