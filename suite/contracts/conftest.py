@@ -1,13 +1,17 @@
 """Checkpoints and batches that contracts share, written once a session, by ``fixtures``, never by a subject."""
 
 import dataclasses
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fixtures import observations, openpi_orbax
 from fixtures.params import Params
-from fixtures.specs import ModelSpec, tiny, without_lora
+from fixtures.specs import ModelSpec, tiny, wide, without_lora
+from suite.subjects.elsewhere import Elsewhere, elsewhere
+from suite.subjects.protocol import Subject
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,6 +21,11 @@ class Checkpoint:
     spec: ModelSpec
     path: str
     params: Params
+
+    @property
+    def num_bytes(self) -> int:
+        """What its arrays take."""
+        return sum(array.nbytes for array in self.params.values())
 
 
 def write_checkpoint(spec: ModelSpec, path: Path) -> Checkpoint:
@@ -51,3 +60,25 @@ def lora_checkpoint(lora_spec: ModelSpec, tmp_path_factory: pytest.TempPathFacto
 def batch(base_spec: ModelSpec) -> Params:
     """Two observations with actions, noise and time; the second has a masked camera and a padded prompt."""
     return observations.batch(base_spec)
+
+
+@pytest.fixture(scope="session")
+def wide_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkpoint]:
+    """A base model large enough (300 MB) that its bytes show beside what a process takes anyway."""
+    folder = tmp_path_factory.mktemp("wide")
+    yield write_checkpoint(wide(), folder / "params")
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def eight_devices(subject: Subject) -> Iterator[Elsewhere]:
+    """The subject in a process that has eight devices."""
+    with elsewhere(subject, devices=8) as there:
+        yield there
+
+
+@pytest.fixture(scope="session")
+def one_device(subject: Subject) -> Iterator[Elsewhere]:
+    """The subject in a process of its own, to count its memory."""
+    with elsewhere(subject) as there:
+        yield there

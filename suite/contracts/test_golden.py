@@ -9,11 +9,12 @@ from suite.subjects.protocol import Subject
 
 LOSS_RTOL = 1e-5
 ACTIONS_ATOL = 1e-4
-TOKENS_ATOL = 1e-4
+# The reference's tokens are within 2e-6; another LayerNorm epsilon (1e-5) moves them by 8e-5.
+TOKENS_ATOL = 2e-5
 TRAIN_LOSS_RTOL = 1e-4
 
 
-@contract(source="openpi pi0.py:189", needs=("restore", "loss"))
+@contract(source="openpi pi0.py:189", needs=("restore", "loss", "float32"))
 def test_loss(subject: Subject, golden_case: GoldenCase) -> None:
     """From openpi's checkpoint, batch, noise and time the loss is openpi's."""
     case, params = golden_case, subject.restore(str(golden_case.checkpoint), None)
@@ -21,7 +22,7 @@ def test_loss(subject: Subject, golden_case: GoldenCase) -> None:
     assert_close(loss, case.loss, rtol=LOSS_RTOL)
 
 
-@contract(source="openpi pi0.py:192", needs=("restore", "loss", "openpi_keys"))
+@contract(source="openpi pi0.py:192", needs=("restore", "loss", "openpi_keys", "float32"))
 def test_loss_from_the_same_key(subject: Subject, golden_case: GoldenCase) -> None:
     """From the same jax key noise and time, and so the loss, are openpi's."""
     case, params = golden_case, subject.restore(str(golden_case.checkpoint), None)
@@ -29,7 +30,7 @@ def test_loss_from_the_same_key(subject: Subject, golden_case: GoldenCase) -> No
     assert_close(loss, case.loss, rtol=LOSS_RTOL)
 
 
-@contract(source="openpi pi0.py:217", needs=("restore", "sample_actions"))
+@contract(source="openpi pi0.py:217", needs=("restore", "sample_actions", "float32"))
 def test_sampled_actions(subject: Subject, golden_case: GoldenCase) -> None:
     """From the same noise the sampled actions are openpi's."""
     case, params = golden_case, subject.restore(str(golden_case.checkpoint), None)
@@ -37,7 +38,7 @@ def test_sampled_actions(subject: Subject, golden_case: GoldenCase) -> None:
     assert_close(actions, case.sampled_actions, atol=ACTIONS_ATOL)
 
 
-@contract(source="openpi pi0.py:106", needs=("restore", "embed_prefix"))
+@contract(source="openpi pi0.py:106", needs=("restore", "embed_prefix", "float32"))
 def test_prefix_tokens(subject: Subject, golden_case: GoldenCase) -> None:
     """Images and prompt become openpi's tokens."""
     case, params = golden_case, subject.restore(str(golden_case.checkpoint), None)
@@ -54,7 +55,7 @@ def test_checkpoint_loads_whole(subject: Subject, golden_case: GoldenCase) -> No
     assert_same_bits(subject.load_for_inference(case.spec, path), restored)
 
 
-@contract(source="openpi train.py:137; suite/decisions/0001", needs=("restore", "train", "lora"))
+@contract(source="openpi train.py:137; suite/decisions/0001", needs=("restore", "train", "lora", "float32"))
 def test_training_steps(subject: Subject, golden_case: GoldenCase, golden_training: GoldenTraining) -> None:
     """AdamW steps have openpi's losses, change exactly what openpi's change, and end on openpi's values."""
     case, expected = golden_case, golden_training

@@ -1,26 +1,23 @@
 """Giving a model its parameters: every leaf of model and checkpoint is accounted for, what does not fit is refused."""
 
+import copy
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from fixtures import openpi_orbax
-from fixtures.corruptions import CORRUPTIONS, Corruption
-from fixtures.specs import ModelSpec, tiny
+from fixtures import content, openpi_orbax, paligemma_npz
+from fixtures.specs import TINY_PALIGEMMA_LORA, Family, ModelSpec, tiny, with_lora
 from suite.asserts import assert_different, assert_same_bits, assert_same_paths, refused
 from suite.cases import digests, from_checkpoint, from_paligemma, is_adapter
-from suite.contracts.conftest import Checkpoint
+from suite.contracts.conftest import Checkpoint, write_checkpoint
 from suite.registry import contract
 from suite.subjects.protocol import Subject
 
 BASE_WEIGHT = "PaliGemma/llm/layers/mlp/linear"
-
-
-def damages(severity: str, layout: str) -> pytest.MarkDecorator:
-    found = [damage for damage in CORRUPTIONS if damage.severity == severity and layout in damage.layouts()]
-    return pytest.mark.parametrize("damage", found, ids=[damage.name for damage in found])
 
 
 @contract(source="openpi weight_loaders.py:33; bugs rule 4", needs=("load",))
@@ -99,11 +96,144 @@ def test_unused_adapters_are_refused(subject: Subject, lora_checkpoint: Checkpoi
         subject.load_for_inference(base_spec, lora_checkpoint.path)
 
 
-@contract(source="bugs C10; openpi #648, #672", needs=("load", "pi05"))
-def test_other_family_is_named(subject: Subject, base_checkpoint: Checkpoint) -> None:
-    """A pi0 checkpoint for a pi05 model is refused, and the error says which family is which."""
-    with refused("pi05", "pi0"):
-        subject.load(tiny("pi05"), from_checkpoint(base_checkpoint.path), seed=0)
+@contract(source="bugs C10, P2; openpi #648, #672", needs=("load", "load_for_inference", "pi05"))
+@pytest.mark.parametrize(("stored", "model"), [("pi0", "pi05"), ("pi05", "pi0")], ids=["pi0_for_pi05", "pi05_for_pi0"])
+def test_other_family_is_named(subject: Subject, tmp_path: Path, stored: Family, model: Family) -> None:
+    """A checkpoint of another family is refused, and the error says which family is which."""
+    checkpoint = write_checkpoint(tiny(stored), tmp_path / "params")
+    with refused(f"of {stored},", f"is {model}:"):
+        subject.load(tiny(model), from_checkpoint(checkpoint.path), seed=0)
+    with refused(f"of {stored},", f"is {model}:"):
+        subject.load_for_inference(tiny(model), checkpoint.path)
+
+
+@contract(source="bugs C10; openpi #268, #672", needs=("load",))
+def test_pi0_fast_is_named(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
+    """A checkpoint that is all PaliGemma, as pi0-FAST's are, is refused for a pi0, and the error says what it is."""
+    openpi_orbax.write(paligemma_npz.contents(base_spec), tmp_path / "params")
+    with refused("FAST", "PaliGemma", "pi0"):
+        subject.load(base_spec, from_checkpoint(tmp_path / "params"), seed=0)
+
+
+@contract(source="bugs C3, P4; lucidrains/pi-zero-pytorch #1", needs=("load", "lora"))
+def test_nothing_matched_is_refused(subject: Subject, lora_spec: ModelSpec, tmp_path: Path) -> None:
+    """A checkpoint of which no parameter is the model's is refused, and the error shows names that it found."""
+    openpi_orbax.write({f"net/block{n}/w": np.ones(3, np.float32) for n in range(3)}, tmp_path / "params")
+    with refused(str(tmp_path / "params"), "net/block0/w"):
+        subject.load(lora_spec, from_checkpoint(tmp_path / "params"), seed=0)
+
+
+@contract(source="bugs C3, P4", needs=("load", "paligemma_npz"))
+def test_nothing_matched_in_npz_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
+    """A release whose names all have another prefix is refused, though a model may start from random weights."""
+    contents = {f"target/{path}": array for path, array in paligemma_npz.contents(base_spec).items()}
+    paligemma_npz.write(contents, tmp_path / "pt_224.npz")
+    with refused(str(tmp_path / "pt_224.npz"), "target/"):
+        subject.load(base_spec, from_paligemma(tmp_path / "pt_224.npz"), seed=0)
+
+
+@contract(source="bugs C12, H2; openpi PR #815", needs=("load", "load_report"))
+def test_training_from_nothing_is_announced(subject: Subject, base_spec: ModelSpec) -> None:
+    """A load from nothing warns that every parameter is fresh, and its report says so of each."""
+    loaded = subject.load(base_spec, {"kind": "nothing"}, seed=0)
+    assert [text for text in loaded["warnings"] if "fresh" in text or "random" in text or "initiali" in text]
+    assert loaded["report"] == dict.fromkeys(subject.param_spec(base_spec), "initialised")
+
+
+@contract(source="bugs P7, A15; lerobot PR #2996", needs=("load", "lora"))
+def test_same_seed_loads_the_same(subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec) -> None:
+    """Two loads with one seed agree on every bit, fresh parameters too: none is left as memory happened to be."""
+    first, second = (subject.load(lora_spec, from_checkpoint(base_checkpoint.path), 3)["params"] for _ in range(2))
+    assert_same_bits(first, second)
+    assert [path for path, array in first.items() if not np.isfinite(array).all()] == []
+
+
+@contract(source="bugs P9, H6; numpy.shares_memory", needs=("load",))
+def test_loads_are_independent(subject: Subject, base_checkpoint: Checkpoint) -> None:
+    """Two loads share no memory, and a load changes neither the model's spec nor a file of the checkpoint."""
+    spec, before = copy.deepcopy(base_checkpoint.spec), digests(base_checkpoint.path)
+    first, second = (subject.load(spec, from_checkpoint(base_checkpoint.path), 0)["params"] for _ in range(2))
+    assert not [path for path in first if np.shares_memory(first[path], second[path])]
+    assert spec == base_checkpoint.spec
+    assert digests(base_checkpoint.path) == before
+
+
+@contract(source="IEEE 754: widening is exact; bugs C6", needs=("load", "load_report"))
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_widening_is_exact(subject: Subject, base_spec: ModelSpec, tmp_path: Path, dtype: str) -> None:
+    """A checkpoint in half precision loads with every value as it was stored, and every leaf is reported as cast."""
+    written = openpi_orbax.build(base_spec, tmp_path / "params", dtype=dtype)
+    loaded = subject.load(base_spec, from_checkpoint(tmp_path / "params"), seed=0)
+    assert_same_bits(loaded["params"], {path: array.astype(np.float32) for path, array in written.items()})
+    assert loaded["report"] == dict.fromkeys(written, "cast")
+
+
+@contract(source="bugs C6", needs=("load", "load_report"))
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_is_not_finite_is_reported(
+    subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, dtype: str
+) -> None:
+    """NaN and infinity load as they are, and the report has their number for each parameter that has any."""
+    stored = {path: array.astype(content.DTYPES[dtype]) for path, array in base_checkpoint.params.items()}
+    stored[BASE_WEIGHT].flat[[0, 7, 400]] = (np.nan, np.inf, -np.inf)
+    stored["action_out_proj/bias"].flat[-1] = np.nan
+    openpi_orbax.write(stored, tmp_path / "params")
+    loaded = subject.load(base_checkpoint.spec, from_checkpoint(tmp_path / "params"), seed=0)
+    assert loaded["nonfinite"] == {BASE_WEIGHT: 3, "action_out_proj/bias": 1}
+    assert np.isposinf(loaded["params"][BASE_WEIGHT].flat[7])
+    clean = subject.load(base_checkpoint.spec, from_checkpoint(base_checkpoint.path), seed=0)
+    assert not clean["nonfinite"]
+
+
+@contract(source="bugs E9", needs=("load", "load_for_inference", "save", "lora"))
+@pytest.mark.parametrize(("key", "value"), [("alpha", 11.0), ("rslora", True)])
+def test_other_scale_than_saved_is_refused(
+    subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path, key: str, value: Any
+) -> None:
+    """Adapters saved with one alpha, or rslora, are refused by a config with another: each would act scaled."""
+    path, spec = str(tmp_path / "params"), cast("dict[str, Any]", copy.deepcopy(lora_checkpoint.spec))
+    subject.save(spec, lora_checkpoint.params, path)
+    spec["paligemma"]["lora"]["attn"][key] = value
+    with refused(path, key, str(value)):
+        subject.load(spec, from_checkpoint(path), seed=0)
+    with refused(path, key, str(value)):
+        subject.load_for_inference(spec, path)
+
+
+def spec_of(name: str) -> ModelSpec:
+    """A spec by a short name: its family, its LoRA, its depth."""
+    if name in ("pi0", "pi05"):
+        return tiny("pi05" if name == "pi05" else "pi0")
+    if name == "deeper":
+        return tiny(depth=4)
+    if name == "lower_rank":
+        attn, ffn = TINY_PALIGEMMA_LORA["attn"], TINY_PALIGEMMA_LORA["ffn"]
+        return with_lora(tiny(), paligemma={"attn": attn and {**attn, "rank": 3}, "ffn": ffn})
+    return tiny(lora={"lora": "both", "lora_0": "paligemma", "lora_1": "action_expert"}[name])  # type: ignore[arg-type]
+
+
+@contract(source="bugs C9, C2, C11, P8; openpi #283, model.py:233", needs=("load", "load_for_inference", "lora"))
+@pytest.mark.parametrize(
+    ("stored", "model", "verdict"),
+    [
+        ("pi0", "pi0", "loads"),
+        ("lora_1", "lora_1", "loads"),
+        ("lora_0", "pi0", "refused"),
+        ("lora_0", "lora_1", "refused"),
+        ("lora", "lora_0", "refused"),
+        ("lower_rank", "lora", "refused"),
+        ("deeper", "pi0", "refused"),
+        ("pi0", "deeper", "refused"),
+    ],
+)
+def test_training_and_serving_agree(subject: Subject, tmp_path: Path, stored: str, model: str, verdict: str) -> None:
+    """What a checkpoint fits for training it fits for serving, with the same values; what one refuses both refuse."""
+    checkpoint = write_checkpoint(spec_of(stored), tmp_path / "params")
+    with nullcontext() if verdict == "loads" else refused(checkpoint.path):
+        loaded = subject.load(spec_of(model), from_checkpoint(checkpoint.path), seed=0)["params"]
+        assert_same_bits(loaded, checkpoint.params)
+    with nullcontext() if verdict == "loads" else refused(checkpoint.path):
+        assert_same_bits(subject.load_for_inference(spec_of(model), checkpoint.path), checkpoint.params)
 
 
 @contract(source="bugs C5", needs=("load", "lora"))
@@ -124,48 +254,3 @@ def test_wrong_shapes_are_listed_at_once(subject: Subject, base_checkpoint: Chec
     openpi_orbax.write(base_checkpoint.params | shorter, tmp_path / "params")
     with refused(*shorter, "[9, 36]", "[8, 36]"):
         subject.load(base_checkpoint.spec, from_checkpoint(tmp_path / "params"), seed=0)
-
-
-@contract(source="the damage's own line in fixtures/corruptions.py", needs=("load",))
-@damages("critical", "openpi_orbax")
-def test_damaged_checkpoint_is_refused(subject: Subject, damage: Corruption, tmp_path: Path) -> None:
-    """A checkpoint with critical damage is refused by name, and none of its files changes."""
-    path = tmp_path / "params"
-    damage.apply(damage.spec(), path, layout="openpi_orbax")
-    before = digests(path)
-    with refused(str(path)):
-        subject.load(damage.spec(), from_checkpoint(path), seed=0)
-    assert digests(path) == before
-
-
-@contract(source="the damage's own line in fixtures/corruptions.py", needs=("load",))
-@damages("benign", "openpi_orbax")
-def test_harmless_oddity_loads(subject: Subject, damage: Corruption, tmp_path: Path) -> None:
-    """A checkpoint with a benign oddity loads, every parameter of the model as it was written."""
-    path = tmp_path / "params"
-    written = damage.apply(damage.spec(), path, layout="openpi_orbax")
-    params = subject.load(damage.spec(), from_checkpoint(path), seed=0)["params"]
-    assert_same_bits(params, {path: written[path] for path in params})
-
-
-@contract(source="the damage's own line in fixtures/corruptions.py", needs=("load", "paligemma_npz"))
-@damages("critical", "paligemma_npz")
-def test_damaged_npz_is_refused(subject: Subject, damage: Corruption, tmp_path: Path) -> None:
-    """An npz with critical damage (truncated, flipped, pickled, ill-fitting) is refused by name and left as it is."""
-    path = tmp_path / "pt_224.npz"
-    damage.apply(damage.spec(), path, layout="paligemma_npz")
-    before = digests(tmp_path)
-    with refused(str(path)):
-        subject.load(damage.spec(), from_paligemma(path), seed=0)
-    assert digests(tmp_path) == before
-
-
-@contract(source="the damage's own line in fixtures/corruptions.py", needs=("load", "paligemma_npz"))
-@damages("benign", "paligemma_npz")
-def test_harmless_npz_oddity_loads(subject: Subject, damage: Corruption, tmp_path: Path) -> None:
-    """An npz with a benign oddity loads, every parameter of PaliGemma as it was written."""
-    path = tmp_path / "pt_224.npz"
-    written = damage.apply(damage.spec(), path, layout="paligemma_npz")
-    params = subject.load(damage.spec(), from_paligemma(path), seed=0)["params"]
-    used = params.keys() & written.keys()
-    assert_same_bits({path: params[path] for path in used}, {path: written[path] for path in used})

@@ -1,11 +1,15 @@
 """Fresh adapters: a LoRA model starts as its base model, and can learn."""
 
+import copy
+
 import numpy as np
+import pytest
 
 from fixtures.params import Params
 from fixtures.specs import ModelSpec
-from suite.asserts import assert_different, assert_same_bits
+from suite.asserts import assert_different, assert_same_bits, refused
 from suite.cases import LEAN, from_checkpoint, is_adapter, training_options
+from suite.contracts.adapter_sites import lora_bs, weight_of
 from suite.contracts.conftest import Checkpoint
 from suite.registry import contract
 from suite.subjects.protocol import Subject
@@ -51,13 +55,46 @@ def test_depends_on_the_seed_alone(subject: Subject, base_spec: ModelSpec, lora_
     assert_same_bits({path: first[path] for path in base}, base)
 
 
+@contract(source="openpi weight_loaders.py:54; bugs P1, rule 4", needs=("load", "lora"))
+def test_load_adds_the_same_adapters_for_the_same_seed(
+    subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec
+) -> None:
+    """Adapters that a load adds depend on its seed alone: lora_b is zero, and the same seed draws the same lora_a."""
+    source = from_checkpoint(base_checkpoint.path)
+    first, again, other = (subject.load(lora_spec, source, seed)["params"] for seed in (0, 0, 1))
+    assert_same_bits(again, first)
+    for path in filter(is_adapter, first):
+        if path.endswith("lora_a"):
+            assert_different(first[path], other[path])
+        else:
+            assert_same_bits({path: first[path]}, {path: np.zeros_like(first[path])})
+
+
 @contract(
     source="arXiv:2106.09685; openpi lora.py:20 with zeros; bugs A2",
-    needs=("load", "train", "lora"),
+    needs=("load", "train", "fold", "lora"),
 )
 def test_can_learn(subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec, batch: Params) -> None:
-    """After the first optimizer step every lora_b, and with it every adapter's product, is non-zero."""
+    """The first optimizer step already changes every lora_b, and what every adapter adds is no longer zero."""
     params = subject.load(lora_spec, from_checkpoint(base_checkpoint.path), seed=0)["params"]
-    trained = subject.train(lora_spec, params, [batch] * 3, training_options(**LEAN))["params"]
-    still_zero = [path for path in trained if path.endswith("lora_b") and not trained[path].any()]
-    assert not still_zero
+    # The only thing that moves a zero without weight decay is its gradient.
+    trained = subject.train(lora_spec, params, [batch], training_options(**LEAN))["params"]
+    sites = lora_bs(trained)
+    assert [path for path in sites if not trained[path].any()] == []
+    zeros = {weight_of(path): np.zeros_like(params[weight_of(path)]) for path in sites}
+    folded = subject.fold(lora_spec, trained | zeros)
+    assert [path for path in zeros if not folded[path].any()] == []
+
+
+@contract(source="bugs A11; suite/decisions/0004", needs=("param_spec", "lora"))
+@pytest.mark.parametrize("rank", [0, -1, 2.5, 57, 1000])
+@pytest.mark.parametrize("group", ["attn", "ffn"])
+def test_impossible_rank_is_refused(subject: Subject, lora_spec: ModelSpec, group: str, rank: float) -> None:
+    """A rank that is no positive whole number, or above the smaller dimension of a projection (here the width, 56), is
+    refused with the rank, and the largest possible one is not."""
+    spec, largest = copy.deepcopy(lora_spec), copy.deepcopy(lora_spec)
+    spec["paligemma"]["lora"][group]["rank"] = rank  # type: ignore[index,literal-required]
+    largest["paligemma"]["lora"][group]["rank"] = 56  # type: ignore[index,literal-required]
+    assert subject.param_spec(largest)
+    with refused("rank", str(rank)):
+        subject.param_spec(spec)

@@ -1,11 +1,17 @@
 """What adapters compute, by the subject's own forward pass: the oracle is never a formula typed again."""
 
+import math
+
+import numpy as np
 import pytest
 
 from fixtures import content, observations
-from fixtures.specs import ModelSpec, tiny, without_lora
-from suite.asserts import assert_close, assert_different, assert_same_paths
+from fixtures.params import Params
+from fixtures.specs import LoraSpec, ModelSpec, tiny, without_lora
+from suite.asserts import assert_close, assert_different, assert_same_bits, assert_same_paths
 from suite.cases import is_adapter
+from suite.contracts.adapter_sites import at_every_site, lora_a_of, lora_bs, one_site_at_a_time
+from suite.contracts.conftest import Checkpoint
 from suite.registry import contract
 from suite.subjects.protocol import Subject
 
@@ -14,26 +20,105 @@ SPECS = {
     "two_kv_heads": tiny("pi05", lora="both", num_kv_heads=2),
     "as_many_kv_heads_as_query_heads": tiny("pi0", lora="both", num_kv_heads=6),
 }
+every_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 # The folded and the adapted model round differently: float32 eps (1.2e-7) over three layers of sums of about 100 terms.
+# Any one site changes a loss by 1 % or more.
 FOLD_RTOL = 1e-4
 
 
 @contract(
     source="openpi lora.py:53 and its head sum; bugs A3, A4, A5, A17",
-    needs=("fold", "loss", "lora"),
+    needs=("fold", "loss", "lora", "float32"),
 )
-@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+@every_spec
 def test_fold_equals_forward(subject: Subject, spec: ModelSpec) -> None:
     """Folding adapters into the weights leaves no adapter and changes no loss, with alpha != rank and random A, B."""
     params, batch = content.params(spec), observations.batch(spec)
     folded = subject.fold(spec, params)
     assert_same_paths(folded, {path for path in params if not is_adapter(path)})
-    adapted = subject.loss(spec, params, batch, batch["noise"], batch["time"], seed=0)
+    adapted, base = loss(subject, spec, params, batch), without_lora(spec)
+    assert_close(loss(subject, base, folded, batch), adapted, rtol=FOLD_RTOL)
+    assert_different(loss(subject, base, {path: params[path] for path in folded}, batch), adapted)
+
+
+@contract(
+    source="openpi lora.py:67, community merge scripts; bugs A5, A17, G2",
+    needs=("fold", "loss", "lora", "float32"),
+)
+@every_spec
+def test_fold_equals_forward_at_each_site(subject: Subject, spec: ModelSpec) -> None:
+    """Each site on its own, all others being zero, computes through all layers what it computes when it is folded."""
+    params, batch = content.params(spec), observations.batch(spec)
     base = without_lora(spec)
-    assert_close(
-        subject.loss(base, folded, batch, batch["noise"], batch["time"], seed=0),
-        adapted,
-        rtol=FOLD_RTOL,
-    )
-    unadapted = {path: params[path] for path in folded}
-    assert_different(subject.loss(base, unadapted, batch, batch["noise"], batch["time"], seed=0), adapted)
+    unadapted = loss(subject, base, {path: x for path, x in params.items() if not is_adapter(path)}, batch)
+    for path, only in one_site_at_a_time(params):
+        adapted = loss(subject, spec, only, batch)
+        assert_different(adapted, unadapted)
+        assert_close(loss(subject, base, subject.fold(spec, only), batch), adapted, rtol=FOLD_RTOL, name=path)
+
+
+@contract(
+    source="arXiv:2106.09685 section 4.1; openpi lora.py:144; bugs A3",
+    needs=("loss", "lora", "float32"),
+)
+def test_scale_is_alpha_over_rank_at_each_site(subject: Subject, lora_spec: ModelSpec, batch: Params) -> None:
+    """Twice the rank, filled with zeros, and six times the alpha triple what an adapter does, at each site."""
+
+    def sixfold(lora: LoraSpec) -> LoraSpec:
+        # With rslora the rank counts by its root.
+        alpha = lora["alpha"] * 3 * (math.sqrt(2) if lora["rslora"] else 2)
+        return {**lora, "rank": 2 * lora["rank"], "alpha": alpha}
+
+    params, twin = content.params(lora_spec), at_every_site(lora_spec, sixfold)
+    for path, only in one_site_at_a_time(params):
+        padded = {p: np.concatenate([x, 0 * x], axis=-1) for p, x in only.items() if p.endswith("lora_a")}
+        padded |= {p: np.concatenate([x, 0 * x], axis=-2) for p, x in only.items() if p.endswith("lora_b")}
+        expected = loss(subject, lora_spec, only | {path: 3 * only[path]}, batch)
+        assert_close(loss(subject, twin, only | padded, batch), expected, rtol=FOLD_RTOL, name=path)
+
+
+@contract(source="arXiv:2312.03732; openpi lora.py:27; bugs A4", needs=("loss", "lora", "float32"))
+def test_rslora_divides_by_the_root_of_the_rank(subject: Subject, lora_spec: ModelSpec, batch: Params) -> None:
+    """At each site, rslora is alpha times the square root of the rank without it."""
+
+    def toggle(lora: LoraSpec) -> LoraSpec:
+        root = math.sqrt(lora["rank"])
+        alpha = lora["alpha"] * root if lora["rslora"] else lora["alpha"] / root
+        return {**lora, "alpha": alpha, "rslora": not lora["rslora"]}
+
+    twin = at_every_site(lora_spec, toggle)
+    for path, only in one_site_at_a_time(content.params(lora_spec)):
+        expected = loss(subject, lora_spec, only, batch)
+        assert_close(loss(subject, twin, only, batch), expected, rtol=FOLD_RTOL, name=path)
+
+
+@contract(source="arXiv:2106.09685 section 4.1; bugs A1", needs=("loss", "lora"))
+def test_zero_lora_b_is_the_base_model(subject: Subject, lora_checkpoint: Checkpoint, batch: Params) -> None:
+    """With lora_b zero a LoRA model computes what its base computes, bit for bit, whatever lora_a is."""
+    spec, params = lora_checkpoint.spec, lora_checkpoint.params
+    base = {path: x for path, x in params.items() if not is_adapter(path)}
+    zeros = {path: np.zeros_like(params[path]) for path in lora_bs(params)}
+    large = {lora_a_of(path): 100 * params[lora_a_of(path)] for path in zeros}
+    expected = {"loss": loss(subject, without_lora(spec), base, batch)}
+    assert_same_bits({"loss": loss(subject, spec, params | zeros, batch)}, expected)
+    assert_same_bits({"loss": loss(subject, spec, params | zeros | large, batch)}, expected)
+
+
+@contract(source="openpi lora.py:86; bugs A5, P8", needs=("loss", "lora", "float32"))
+@every_spec
+def test_attn_vec_sees_the_sum_of_lora_b_over_heads(subject: Subject, spec: ModelSpec) -> None:
+    """Of attn_vec_einsum's lora_b only the sum over heads counts: in one head it does what it does in all of them."""
+    params, batch = content.params(spec), observations.batch(spec)
+    paths = [path for path in lora_bs(params) if "attn_vec_einsum" in path]
+    gathered = {path: np.zeros_like(params[path]) for path in paths}
+    for path in paths:
+        gathered[path][:, 2] = params[path].sum(axis=1)
+    adapted = loss(subject, spec, params, batch)
+    assert_close(loss(subject, spec, params | gathered, batch), adapted, rtol=FOLD_RTOL)
+    lost = {path: params[path] * (np.arange(params[path].shape[1]) == 2)[:, None, None] for path in paths}
+    assert_different(loss(subject, spec, params | lost, batch), adapted)
+
+
+def loss(subject: Subject, spec: ModelSpec, params: Params, batch: Params) -> np.ndarray:
+    """The loss at the batch's own noise and time."""
+    return np.asarray(subject.loss(spec, params, batch, batch["noise"], batch["time"], seed=0))

@@ -1,32 +1,50 @@
-"""Foreign layouts: each array of the file lands at its place in openpi's tree."""
+"""The official PaliGemma npz: each array lands at its place in openpi's tree, and another PaliGemma is named."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fixtures import paligemma_npz
+from fixtures import hugging_face, paligemma_npz
 from fixtures.specs import ModelSpec, tiny
-from suite.asserts import assert_different, assert_same_bits
-from suite.cases import from_paligemma
+from suite.asserts import assert_close, assert_different, assert_same_bits, assert_same_paths
+from suite.cases import from_hugging_face, from_paligemma, is_adapter
+from suite.contracts.landing import assert_landed, assert_refused
 from suite.registry import contract
 from suite.subjects.protocol import Subject
 
+NEEDS = ("load", "paligemma_npz")
+POSITIONS = "PaliGemma/img/pos_embedding"
+EMBEDDING = "PaliGemma/llm/embedder/input_embedding"
+RESAMPLED = {"resample_positions": True}
 
-@contract(
-    source="big_vision utils.py:827, openpi weight_loaders.py:56; bugs C7",
-    needs=("load", "paligemma_npz"),
-)
+
+def of_size(spec: ModelSpec, name: str, size: int) -> ModelSpec:
+    """The same model with another vocabulary or image size."""
+    other = copy.deepcopy(spec)
+    other[name] = size  # type: ignore[literal-required]
+    return other
+
+
+def ramp(spec: ModelSpec) -> np.ndarray:
+    """Position embeddings that rise evenly from the first row of patches to the last, and otherwise by column."""
+    side, width = spec["image_size"] // spec["siglip"]["patch_size"], spec["siglip"]["width"]
+    rise, rise_by_column = np.random.default_rng(0).normal(size=(2, width))
+    rows, columns = np.meshgrid(np.linspace(0, 1, side), np.linspace(0, 1, side), indexing="ij")
+    grid = rows[..., None] * rise + columns[..., None] * rise_by_column + 0.5
+    return grid.reshape(1, side * side, width).astype(np.float32)
+
+
+@contract(source="big_vision utils.py:827, openpi weight_loaders.py:56; bugs C7", needs=NEEDS)
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_paligemma_lands_leaf_by_leaf(subject: Subject, base_spec: ModelSpec, tmp_path: Path, dtype: str) -> None:
     """Every array of the official PaliGemma npz lands at its place, its values cast exactly to float32."""
     written = paligemma_npz.build(base_spec, tmp_path / "pt_224.npz", dtype=dtype)
-    params = subject.load(base_spec, from_paligemma(tmp_path / "pt_224.npz"), seed=0)["params"]
-    expected = {path: array.astype(np.float32) for path, array in written.items()}
-    assert_same_bits({path: params[path] for path in expected}, expected)
+    assert_landed(subject.load(base_spec, from_paligemma(tmp_path / "pt_224.npz"), seed=0)["params"], written)
 
 
-@contract(source="arXiv:2410.24164 section IV; bugs C3", needs=("load", "init", "paligemma_npz"))
+@contract(source="arXiv:2410.24164 section IV; bugs C3", needs=(*NEEDS, "init"))
 @pytest.mark.parametrize("spec", [tiny("pi0"), tiny("pi05")], ids=["pi0", "pi05"])
 def test_what_paligemma_lacks_is_freshly_initialised(subject: Subject, tmp_path: Path, spec: ModelSpec) -> None:
     """The action expert and the projections are not in PaliGemma and start as a fresh model's do, from the seed."""
@@ -35,3 +53,136 @@ def test_what_paligemma_lacks_is_freshly_initialised(subject: Subject, tmp_path:
     fresh = {path: array for path, array in subject.init(spec, 3).items() if path not in written}
     assert_same_bits({path: loaded[path] for path in fresh}, fresh)
     assert_different(loaded["action_in_proj/kernel"], subject.init(spec, 4)["action_in_proj/kernel"])
+
+
+@contract(source="lerobot #1107: pretrained weights never loaded; bugs P3, P1", needs=NEEDS)
+def test_paligemma_does_not_depend_on_the_seed(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
+    """With another seed the loaded part is the same, bit for bit, and only the fresh part differs."""
+    written = paligemma_npz.build(base_spec, tmp_path / "pt_224.npz")
+    first, second = (
+        subject.load(base_spec, from_paligemma(tmp_path / "pt_224.npz"), seed)["params"] for seed in (0, 1)
+    )
+    assert_same_bits({path: first[path] for path in written}, {path: second[path] for path in written})
+    assert_different(first["action_in_proj/kernel"], second["action_in_proj/kernel"])
+
+
+@contract(source="openpi config.py, low_mem_finetune from PaliGemma; bugs A1, C3", needs=(*NEEDS, "lora"))
+def test_lora_model_starts_from_paligemma(subject: Subject, lora_spec: ModelSpec, tmp_path: Path) -> None:
+    """A LoRA model takes PaliGemma's weights as a base model does, and its adapters are fresh: every lora_b is zero."""
+    written = paligemma_npz.build(lora_spec, tmp_path / "pt_224.npz")
+    params = subject.load(lora_spec, from_paligemma(tmp_path / "pt_224.npz"), seed=0)["params"]
+    assert_landed(params, written)
+    assert_same_paths(params, subject.param_spec(lora_spec))
+    assert {path: params[path].any() for path in params if is_adapter(path)} == {
+        path: path.endswith("lora_a") for path in params if is_adapter(path)
+    }
+
+
+@contract(source="openpi weight_loaders.py:73: 0 of 51 arrays loaded, validation passed; bugs C3, P4", needs=NEEDS)
+@pytest.mark.parametrize("prefix", ["", "opt/target/"])
+def test_nothing_matched_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path, prefix: str) -> None:
+    """An npz in which no array is where PaliGemma has it is refused, and the error has one of the names."""
+    path = tmp_path / "pt_224.npz"
+    members = {paligemma_npz.member(p): array for p, array in paligemma_npz.contents(base_spec).items()}
+    renamed = {prefix + name.removeprefix("params/"): array for name, array in members.items()}
+    paligemma_npz.write_members(renamed.items(), path)
+    assert_refused(subject, base_spec, from_paligemma(path), min(renamed))
+
+
+@contract(source="big_vision models/ppp/gemma.py; arXiv:2412.03555; bugs C11", needs=NEEDS)
+@pytest.mark.parametrize(
+    ("version", "names"),
+    [
+        ("Gemma 2", ("post_attention_norm/scale", "post_ffw_norm/scale")),
+        ("Gemma 3", ("attn/_query_norm/scale", "attn/_key_norm/scale", "post_attention_norm/scale")),
+    ],
+    ids=["gemma_2", "gemma_3"],
+)
+def test_later_version_is_named(
+    subject: Subject, base_spec: ModelSpec, tmp_path: Path, version: str, names: tuple[str, ...]
+) -> None:
+    """A later Gemma, as PaliGemma 2 has it, is refused by its name even where every shape fits."""
+    params = paligemma_npz.contents(base_spec)
+    norms = {f"PaliGemma/llm/layers/{name}": params["PaliGemma/llm/layers/pre_ffw_norm/scale"] for name in names}
+    paligemma_npz.write(params | norms, tmp_path / "pt_224.npz")
+    assert_refused(subject, base_spec, from_paligemma(tmp_path / "pt_224.npz"), version)
+
+
+@contract(source="bugs C11: shapes alone tell nobody what is wrong", needs=NEEDS)
+@pytest.mark.parametrize(
+    ("part", "size", "mentions"),
+    [
+        ("vocab_size", 601, (EMBEDDING, "vocabulary", "601", "509")),
+        ("image_size", 56, (POSITIONS, "pixels", "56", "28", "resample_positions")),
+        ("paligemma", 64, (EMBEDDING, "width", "64", "56")),
+    ],
+    ids=["vocabulary", "image_size", "width"],
+)
+def test_other_sizes_are_named(
+    subject: Subject, base_spec: ModelSpec, tmp_path: Path, part: str, size: int, mentions: tuple[str, ...]
+) -> None:
+    """A PaliGemma with another vocabulary, image size or width is refused with both sizes, in words."""
+    of_file = of_size(base_spec, part, size)
+    if part == "paligemma":
+        of_file = of_size(base_spec, part, base_spec["paligemma"] | {"width": size})  # type: ignore[arg-type]
+    paligemma_npz.build(of_file, tmp_path / "pt_224.npz")
+    assert_refused(subject, base_spec, from_paligemma(tmp_path / "pt_224.npz"), *mentions)
+
+
+@contract(source="big_vision models/vit.py resample_posemb", needs=(*NEEDS, "resampling"))
+@pytest.mark.parametrize(("of_file", "of_model"), [(56, 28), (28, 42)], ids=["to_fewer", "to_more"])
+def test_positions_are_resampled_when_asked(
+    subject: Subject, base_spec: ModelSpec, tmp_path: Path, of_file: int, of_model: int
+) -> None:
+    """On request, position embeddings that rise evenly over the image do so over as many patches as the model has."""
+    path, model = tmp_path / "pt_448.npz", of_size(base_spec, "image_size", of_model)
+    release = of_size(base_spec, "image_size", of_file)
+    written = paligemma_npz.contents(release) | {POSITIONS: ramp(release)}
+    paligemma_npz.write(written, path)
+    params = subject.load(model, from_paligemma(path) | RESAMPLED, seed=0)["params"]
+    assert_close(params[POSITIONS], ramp(model), atol=1e-6, name=POSITIONS)
+    assert_landed(params, {path: array for path, array in written.items() if path != POSITIONS})
+
+
+@contract(source="big_vision models/vit.py resample_posemb: bilinear, corners kept", needs=(*NEEDS, "resampling"))
+def test_new_positions_lie_between_old_ones(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
+    """From two by two to three by three patches the corners stay as they are, and what is new is the mean of them."""
+    model = of_size(base_spec, "image_size", 42)
+    corners = paligemma_npz.build(base_spec, tmp_path / "pt_224.npz")[POSITIONS].reshape(2, 2, -1)
+    params = subject.load(model, from_paligemma(tmp_path / "pt_224.npz") | RESAMPLED, seed=0)["params"]
+    grid = params[POSITIONS].reshape(3, 3, -1)
+    assert_same_bits({"corners": grid[::2, ::2]}, {"corners": corners})
+    for found, between in ((grid[1, 1], corners), (grid[0, 1], corners[0]), (grid[1, 0], corners[:, 0])):
+        assert_close(found, between.reshape(-1, found.size).mean(axis=0), atol=1e-6)
+
+
+@contract(source="bugs rule 5", needs=(*NEEDS, "resampling", "load_report"))
+def test_resampling_is_reported(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
+    """The report tells resampled position embeddings as such; with none to resample, the request changes nothing."""
+    path = tmp_path / "pt_224.npz"
+    for image_size, status in ((56, "resampled"), (28, "loaded")):
+        written = paligemma_npz.build(of_size(base_spec, "image_size", image_size), path)
+        loaded = subject.load(base_spec, from_paligemma(path) | RESAMPLED, seed=0)
+        assert loaded["report"][POSITIONS] == status
+    assert_landed(loaded["params"], written)
+
+
+@contract(source="bugs C11", needs=(*NEEDS, "resampling"))
+def test_positions_that_are_no_grid_are_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
+    """Position embeddings whose number is no square are refused, asked or not: nobody knows where they belong."""
+    params = paligemma_npz.contents(base_spec)
+    paligemma_npz.write(params | {POSITIONS: params[POSITIONS][:, :3].copy()}, tmp_path / "pt_224.npz")
+    source = from_paligemma(tmp_path / "pt_224.npz")
+    assert_refused(subject, base_spec, source, POSITIONS)
+    assert_refused(subject, base_spec, source | RESAMPLED, POSITIONS)
+
+
+@contract(source="the same release, in two formats", needs=(*NEEDS, "hugging_face", "resampling"))
+def test_formats_agree(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
+    """Google's npz and Hugging Face's safetensors of one release give one model, resampled position embeddings too."""
+    release = of_size(base_spec, "image_size", 56)
+    paligemma_npz.build(release, tmp_path / "pt_448.npz", dtype="bfloat16")
+    hugging_face.build(release, tmp_path / "release", dtype="bfloat16")
+    sources = from_paligemma(tmp_path / "pt_448.npz"), from_hugging_face(tmp_path / "release")
+    from_npz, from_safetensors = (subject.load(base_spec, source | RESAMPLED, seed=0)["params"] for source in sources)
+    assert_same_bits(from_safetensors, from_npz)

@@ -1,18 +1,40 @@
 """Reading a checkpoint: every bit as it was stored, under openpi's names, and nothing on disk changes."""
 
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from fixtures import openpi_orbax
-from fixtures.params import Params
+from fixtures import old_checkpoints, openpi_orbax
+from fixtures.params import Array, Params, flat
 from suite.asserts import assert_same_bits, refused
 from suite.cases import digests
 from suite.contracts.conftest import Checkpoint
 from suite.registry import contract
+from suite.strategies import nested_names
+from suite.subjects.elsewhere import elsewhere
 from suite.subjects.protocol import Subject
+
+
+def filled_with(leaves: Iterator[Array], tree: Any) -> Any:
+    """The tree with an array in place of every None."""
+    if isinstance(tree, dict):
+        return {name: filled_with(leaves, child) for name, child in tree.items()}
+    return next(leaves)
+
+
+def below_value(tree: Any) -> Any:
+    """The tree with nnx's suffix at every leaf."""
+    if isinstance(tree, dict):
+        return {name: below_value(child) for name, child in tree.items()}
+    return {"value": tree}
 
 
 @contract(source="openpi model.py:281", needs=("restore",))
@@ -63,13 +85,86 @@ def test_casts_as_asked(subject: Subject, base_checkpoint: Checkpoint) -> None:
     assert_same_bits(subject.restore(base_checkpoint.path, "bfloat16"), expected)
 
 
-@contract(source="bugs C19", needs=("restore",))
+@contract(source="bugs C8, F3; google/flax #4858, #4317; RFC 6901", needs=("restore",))
+@settings(max_examples=settings().max_examples // 3)
+@given(tree=nested_names(), suffixed=st.booleans())
+def test_keeps_any_names(subject: Subject, tree: dict[str, Any], suffixed: bool) -> None:
+    """Names of any characters, digits, dots and slashes too, come back in any nesting, each leaf under its own path."""
+    leaves = [np.full(2, n, np.float32) for n in range(len(flat(tree)))]
+    filled = filled_with(iter(leaves), tree)
+    with tempfile.TemporaryDirectory() as folder:
+        stored = {name: below_value(child) for name, child in filled.items()} if suffixed else filled
+        openpi_orbax.write_tree(stored, Path(folder) / "params")
+        restored = subject.restore(str(Path(folder) / "params"), None)
+    assert_same_bits(restored, flat(filled))
+
+
+@contract(source="bugs C8, F3", needs=("restore",))
+def test_keeps_numbers_as_names(subject: Subject, tmp_path: Path) -> None:
+    """Keys that are integers come back as their digits, in the place that they had."""
+    leaves = [np.full(2, n, np.float32) for n in range(3)]
+    openpi_orbax.write_tree({"blocks": {0: leaves[0], 10: leaves[1]}, "head": {"2": leaves[2]}}, tmp_path / "params")
+    expected = dict(zip(("blocks/0", "blocks/10", "head/2"), leaves, strict=True))
+    assert_same_bits(subject.restore(str(tmp_path / "params"), None), expected)
+
+
+@contract(source="bugs F1; orbax 0.4.8 and 0.5.20", needs=("restore",))
+@pytest.mark.parametrize("name", old_checkpoints.CHECKPOINTS)
+def test_reads_what_old_orbax_wrote(subject: Subject, name: str) -> None:
+    """Checkpoints of old orbax versions, in one file for all arrays or in one folder each, restore bit for bit."""
+    assert_same_bits(subject.restore(str(old_checkpoints.FOLDER / name), None), old_checkpoints.params())
+
+
+@contract(source="openpi model.py:281", needs=("restore",))
 def test_leaves_the_files_alone(subject: Subject, base_checkpoint: Checkpoint) -> None:
-    """Restoring twice gives the same order of paths and changes no file of the checkpoint."""
+    """Restoring, with a cast and without, changes no file of the checkpoint."""
     before = digests(base_checkpoint.path)
-    first, second = (list(subject.restore(base_checkpoint.path, None)) for _ in range(2))
-    assert first == second
+    for dtype in (None, "bfloat16"):
+        subject.restore(base_checkpoint.path, dtype)
     assert digests(base_checkpoint.path) == before
+
+
+@contract(source="bugs C19; openpi weight_loaders.py:100", needs=("restore",))
+def test_order_is_the_same_in_every_process(subject: Subject, base_checkpoint: Checkpoint) -> None:
+    """Two processes restore the parameters of a checkpoint in the same order."""
+    with elsewhere(subject) as there:
+        assert list(there.restore(base_checkpoint.path, None)) == list(subject.restore(base_checkpoint.path, None))
+
+
+@contract(source="numpy.ndarray.flags; bugs P9", needs=("restore",))
+def test_results_are_their_own(subject: Subject, base_checkpoint: Checkpoint) -> None:
+    """Two restores share no memory: what is done to one result does not show in the next."""
+    first, second = (subject.restore(base_checkpoint.path, None) for _ in range(2))
+    assert not [path for path in first if np.shares_memory(first[path], second[path])]
+
+
+@contract(source="bugs C16; pathlib", needs=("restore",))
+@pytest.mark.parametrize("spelling", ["{path}/", "{path}/../{name}", "{link}"], ids=["slash", "dots", "link"])
+def test_other_spellings_of_a_path_work(
+    subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, spelling: str
+) -> None:
+    """A path may end in a slash, go up and down, and lead through a symbolic link."""
+    path, link = Path(base_checkpoint.path), tmp_path / "link"
+    link.symlink_to(path, target_is_directory=True)
+    spelled = spelling.format(path=path, name=path.name, link=link)
+    assert_same_bits(subject.restore(spelled, None), base_checkpoint.params)
+
+
+@contract(source="bugs C16; openpi 61c2755", needs=("restore", "in_process"))
+@pytest.mark.parametrize("spelling", [Path, str], ids=["Path", "str"])
+def test_paths_are_text_or_objects(
+    subject: Subject,
+    base_checkpoint: Checkpoint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spelling: Callable[[str], Any],
+) -> None:
+    """Absolute, relative to the working directory or to `~`, as str or as Path: all name the same checkpoint."""
+    path = Path(base_checkpoint.path)
+    monkeypatch.chdir(path.parent)
+    monkeypatch.setenv("HOME", str(path.parent))
+    for spelled in (str(path), path.name, f"./{path.name}", f"~/{path.name}"):
+        assert_same_bits(subject.restore(spelling(spelled), None), base_checkpoint.params)
 
 
 @contract(source="bugs C16", needs=("restore",))
@@ -77,6 +172,61 @@ def test_step_folder_is_refused_by_name(subject: Subject, base_checkpoint: Check
     """Given the step's folder instead of its `params`, the error names the folder to pass."""
     with refused(base_checkpoint.path):
         subject.restore(str(Path(base_checkpoint.path).parent), None)
+
+
+@contract(source="bugs C16", needs=("restore",))
+def test_run_folder_is_refused_by_the_newest_step(
+    subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    """Given the folder of a run, the error names the parameters of its newest step: 1000 is newer than 999."""
+    for step in ("2", "999", "1000", "1001.orbax-checkpoint-tmp-0"):
+        shutil.copytree(base_checkpoint.path, tmp_path / step / "params")
+    with refused(str(tmp_path / "1000" / "params")):
+        subject.restore(str(tmp_path), None)
+
+
+@contract(source="bugs C16; openpi checkpoints.py:70", needs=("restore",))
+@pytest.mark.parametrize("name", ["assets", "train_state"])
+def test_folders_beside_are_refused_by_name(
+    subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, name: str
+) -> None:
+    """Given what lies beside `params` in a step, the error names the folder to pass."""
+    shutil.copytree(base_checkpoint.path, tmp_path / "params")
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "norm_stats.json").write_text("{}")
+    with refused(str(tmp_path / name), str(tmp_path / "params")):
+        subject.restore(str(tmp_path / name), None)
+
+
+@contract(source="bugs H5; openpi policy_config.py:48", needs=("restore",))
+def test_two_models_in_a_step_are_refused(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """A step with both `params` and a PyTorch file is refused by both names; asked for by name, `params` restores."""
+    shutil.copytree(base_checkpoint.path, tmp_path / "params")
+    (tmp_path / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    with refused("model.safetensors", str(tmp_path / "params")):
+        subject.restore(str(tmp_path), None)
+    assert_same_bits(subject.restore(str(tmp_path / "params"), None), base_checkpoint.params)
+
+
+@contract(source="bugs E4; orbax atomicity", needs=("restore",))
+def test_unfinished_save_is_refused(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """A folder under orbax's temporary name is an unfinished save: it is refused by name, whatever it holds."""
+    path = tmp_path / "params.orbax-checkpoint-tmp-0"
+    shutil.copytree(base_checkpoint.path, path)
+    with refused(str(path)):
+        subject.restore(str(path), None)
+
+
+@contract(source="bugs C16, H5", needs=("restore",))
+@pytest.mark.parametrize("name", ["model.safetensors", "pt_224.npz", "torch/"])
+def test_other_formats_are_called_by_their_name(subject: Subject, tmp_path: Path, name: str) -> None:
+    """Given a PyTorch checkpoint or an npz, the error says what it is, and that it has another loader."""
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    (tmp_path / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    np.savez(tmp_path / "pt_224.npz", member=np.ones(2, np.float32))
+    with refused(str(tmp_path / name).rstrip("/"), "npz" if name.endswith("npz") else "PyTorch", "oader"):
+        subject.restore(str(tmp_path / name), None)
 
 
 @contract(source="bugs C16", needs=("restore",))

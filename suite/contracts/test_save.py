@@ -2,11 +2,23 @@
 
 from pathlib import Path
 
+import ml_dtypes
+import numpy as np
+import pytest
+
+from fixtures import content, openpi_orbax
+from fixtures.params import Params
 from suite.asserts import assert_same_bits, refused
 from suite.cases import digests
 from suite.contracts.conftest import Checkpoint
 from suite.registry import contract
+from suite.subjects.elsewhere import Elsewhere
 from suite.subjects.protocol import Subject
+
+WEIGHT = "action_in_proj/kernel"
+EMBEDDING = "PaliGemma/llm/embedder/input_embedding"
+GATING = "PaliGemma/llm/layers/mlp/gating_einsum"
+ODD_FLOATS = ("float32", "float16", "bfloat16")
 
 
 @contract(source="openpi checkpoints.py:75", needs=("save", "restore"))
@@ -16,12 +28,103 @@ def test_and_restore_keep_every_bit(subject: Subject, lora_checkpoint: Checkpoin
     assert_same_bits(subject.restore(str(tmp_path / "params"), None), lora_checkpoint.params)
 
 
+@contract(source="IEEE 754; bugs C6, C18", needs=("save", "restore"))
+@pytest.mark.parametrize("dtype", ODD_FLOATS)
+def test_keeps_odd_floats(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, dtype: str) -> None:
+    """NaN payloads, signed zeros, subnormals and infinities survive saving and restoring as the bits they are."""
+    bits = np.dtype(f"u{content.DTYPES[dtype].itemsize}")
+    patterns = np.arange(2**16, dtype=np.uint32) * (1 if bits.itemsize == 2 else 2**16 + 1)
+    # By sign, and in each the smaller half (zero, subnormals) and the larger one (which ends in infinity and NaN).
+    small, large = patterns.astype(bits).view(content.DTYPES[dtype]).reshape(2, 2, -1).swapaxes(0, 1)
+    odd = {EMBEDDING: np.resize(small, (509, 56)), GATING: np.resize(large[:, ::-1], (3, 2, 56, 88))}
+    params = base_checkpoint.params | odd
+    subject.save(base_checkpoint.spec, params, str(tmp_path / "params"))
+    assert_same_bits(subject.restore(str(tmp_path / "params"), None), params)
+
+
+@contract(source="openpi checkpoints.py:75, model.py:281", needs=("save",))
+def test_openpi_finds_its_own_names(subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """What is saved is the tree that openpi's training saves: all of it below `params`, nnx's `value` at every leaf."""
+    subject.save(lora_checkpoint.spec, lora_checkpoint.params, str(tmp_path / "params"))
+    expected = {f"params/{path}/value": array for path, array in lora_checkpoint.params.items()}
+    assert_same_bits(openpi_orbax.read(tmp_path / "params"), expected)
+
+
+def in_other_orders(params: Params) -> Params:
+    """The same values as views that begin elsewhere, run backwards, lie in Fortran order or may not be written."""
+    params = {path: np.asfortranarray(array) for path, array in params.items()}
+    params["state_proj/bias"] = np.repeat(params["state_proj/bias"], 2)[::2]
+    params["action_in_proj/bias"] = np.flip(np.flip(params["action_in_proj/bias"]).copy())
+    for array in params.values():
+        array.flags.writeable = False
+    return params
+
+
+@contract(source="numpy's memory layouts", needs=("save", "restore"))
+def test_takes_any_memory_layout(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """Views with strides, arrays in Fortran order and read-only ones are saved as the values they show."""
+    subject.save(base_checkpoint.spec, in_other_orders(base_checkpoint.params), str(tmp_path / "params"))
+    assert_same_bits(subject.restore(str(tmp_path / "params"), None), base_checkpoint.params)
+
+
+@contract(source="issue 3, saves what it was given", needs=("save", "restore"))
+def test_later_changes_are_not_saved(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """When saving returns, the checkpoint is written: what happens to the arrays afterwards does not reach it, and
+    saving itself does not change them."""
+    params = {path: array.copy() for path, array in base_checkpoint.params.items()}
+    subject.save(base_checkpoint.spec, params, str(tmp_path / "params"))
+    assert_same_bits(params, base_checkpoint.params)
+    for array in params.values():
+        array[...] = 0
+    assert_same_bits(subject.restore(str(tmp_path / "params"), None), base_checkpoint.params)
+
+
 @contract(source="bugs E4", needs=("save",))
-def test_never_overwrites(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """Saving where a checkpoint lies is refused by name and leaves its files as they were."""
+@pytest.mark.parametrize("content", ["checkpoint", "file", "empty_folder"])
+def test_never_overwrites(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, content: str) -> None:
+    """Saving where something lies, be it an empty folder, is refused by name and leaves it as it was."""
     path = tmp_path / "params"
-    subject.save(base_checkpoint.spec, base_checkpoint.params, str(path))
-    before = digests(path)
+    {
+        "checkpoint": lambda: subject.save(base_checkpoint.spec, base_checkpoint.params, str(path)),
+        "file": lambda: path.write_text("mine"),
+        "empty_folder": path.mkdir,
+    }[content]()
+    before = digests(tmp_path)
     with refused(str(path)):
         subject.save(base_checkpoint.spec, base_checkpoint.params, str(path))
-    assert digests(path) == before
+    assert digests(tmp_path) == before
+
+
+@contract(source="bugs E4", needs=("save",))
+def test_what_cannot_be_saved_leaves_nothing(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """If one of the arrays cannot be stored, saving raises and leaves nothing, at the path or beside it."""
+    params = base_checkpoint.params | {WEIGHT: np.full((9, 36), None, object)}
+    with refused():
+        subject.save(base_checkpoint.spec, params, str(tmp_path / "params"))
+    assert not [*tmp_path.iterdir()]
+
+
+@contract(source="bugs E4", needs=("save", "restore"))
+def test_of_two_at_once_is_whole(
+    subject: Subject, eight_devices: Elsewhere, base_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    """Of two processes that save to one place at once, one is refused, and what lies there is all of the other's."""
+    spec, path = base_checkpoint.spec, str(tmp_path / "params")
+    saved = {seed: content.params(spec, seed) for seed in (1, 2)}
+    refusals = []
+    eight_devices.start("save", spec, saved[1], path)
+    for seed, finish in ((2, lambda: subject.save(spec, saved[2], path)), (1, eight_devices.result)):
+        try:
+            finish()
+        except Exception:  # noqa: BLE001 - any error is a refusal
+            refusals.append(seed)
+    [lost] = refusals
+    assert_same_bits(subject.restore(path, None), saved[3 - lost])
+
+
+@contract(source="bugs C18; lean loading", needs=("save", "restore"))
+def test_mixed_dtypes_are_kept(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """Every parameter keeps the dtype it was saved in, one beside the other: frozen ones are often narrower."""
+    params = base_checkpoint.params | {WEIGHT: base_checkpoint.params[WEIGHT].astype(ml_dtypes.bfloat16)}
+    subject.save(base_checkpoint.spec, params, str(tmp_path / "params"))
+    assert_same_bits(subject.restore(str(tmp_path / "params"), None), params)

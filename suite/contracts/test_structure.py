@@ -2,14 +2,33 @@
 
 import math
 
+import numpy as np
 import pytest
 
+from fixtures import openpi_layout
 from fixtures.golden_cases import FullSizeModel, full_size
-from fixtures.specs import ModelSpec
+from fixtures.specs import GemmaLora, LoraSpec, ModelSpec, tiny, with_lora
 from suite.asserts import assert_same_paths
 from suite.cases import is_adapter
 from suite.registry import contract
 from suite.subjects.protocol import Subject
+
+LOW: LoraSpec = {"rank": 2, "alpha": 3.0, "rslora": False}
+HIGH: LoraSpec = {"rank": 11, "alpha": 3.0, "rslora": True}
+MIDDLE: LoraSpec = {"rank": 5, "alpha": 3.0, "rslora": False}
+# What has adapters, and of which rank: paligemma, then action expert.
+ADAPTERS: dict[str, tuple[GemmaLora | None, GemmaLora | None]] = {
+    "attention_above_feed_forward": ({"attn": HIGH, "ffn": LOW}, {"attn": MIDDLE, "ffn": LOW}),
+    "feed_forward_above_attention": ({"attn": LOW, "ffn": HIGH}, {"attn": LOW, "ffn": MIDDLE}),
+    "attention_only": ({"attn": LOW, "ffn": None}, {"attn": HIGH, "ffn": None}),
+    "feed_forward_only": ({"attn": None, "ffn": LOW}, {"attn": None, "ffn": HIGH}),
+    "paligemma_only": ({"attn": LOW, "ffn": HIGH}, None),
+    "action_expert_only": (None, {"attn": LOW, "ffn": HIGH}),
+}
+# Where a weight's inputs are not just its last axis but one: SigLIP's heads, its patches, and attention's outputs.
+FAN_IN_AXES = {"query": (-3,), "key": (-3,), "value": (-3,), "out": (-3, -2), "attn_vec_einsum": (-3, -2)}
+# SigLIP's encoder is drawn by fan-in and fan-out together (Xavier); embeddings are no projections.
+NOT_BY_FAN_IN = ("/Transformer/", "embedd", "head/", "Dense_0/", "lora_")
 
 FULL_SIZE = full_size()
 real_sizes = pytest.mark.parametrize("model", FULL_SIZE.values(), ids=[name.replace(" ", "_") for name in FULL_SIZE])
@@ -43,3 +62,40 @@ def test_lora_adds_adapters_and_changes_nothing(subject: Subject, base_spec: Mod
     base, adapted = subject.param_spec(base_spec), subject.param_spec(lora_spec)
     assert {path: leaf for path, leaf in adapted.items() if not is_adapter(path)} == base
     assert len(adapted) == len(base) + 20
+
+
+@contract(source="openpi PR #274, 4d389c3; bugs A8, A9", needs=("param_spec", "lora"))
+@pytest.mark.parametrize("num_kv_heads", [2, 6])
+@pytest.mark.parametrize("adapters", ADAPTERS.values(), ids=ADAPTERS)
+def test_has_the_configured_rank_at_every_site(
+    subject: Subject, adapters: tuple[GemmaLora | None, GemmaLora | None], num_kv_heads: int
+) -> None:
+    """Adapters sit exactly where the config says, each with the rank of its own expert and group."""
+    paligemma, action_expert = adapters
+    spec = with_lora(tiny("pi05", num_kv_heads=num_kv_heads), paligemma=paligemma, action_expert=action_expert)
+    found = {path: tuple(shape) for path, (shape, _) in subject.param_spec(spec).items()}
+    assert found == openpi_layout.shapes(spec)
+
+
+@contract(source="openpi pi0_config.py; bugs B7", needs=("param_spec",))
+def test_compute_dtype_changes_no_parameter(subject: Subject) -> None:
+    """The dtype that a model computes in changes neither the shape nor the dtype of any parameter: all are float32."""
+    found = subject.param_spec(tiny(dtype="bfloat16"))
+    assert found == subject.param_spec(tiny())
+    assert {dtype for _, dtype in found.values()} == {"float32"}
+
+
+@contract(source="arXiv:1502.01852; openpi gemma.py:242 against gemma_fast.py:161; bugs A14", needs=("init",))
+def test_fresh_weights_spread_by_their_fan_in(subject: Subject, base_spec: ModelSpec) -> None:
+    """A fresh projection has mean zero and the standard deviation of one over the root of how many inputs are summed,
+    so for attention's outputs of heads x head dim."""
+    params = subject.init(base_spec, 0)
+    kernels = [path for path in params if not any(part in path for part in NOT_BY_FAN_IN)]
+    kernels = [path for path in kernels if path.endswith(("kernel", "/w", "gating_einsum", "linear"))]
+    assert len(kernels) >= 10
+    for path in kernels:
+        array, owner = params[path], path.split("/")[-2].removesuffix("_1")
+        expected = math.prod(array.shape[axis] for axis in FAN_IN_AXES.get(owner, (-2,))) ** -0.5
+        # Five standard errors; a truncated normal's standard deviation scatters no more than a normal's.
+        assert abs(array.std() - expected) <= 5 * expected / np.sqrt(2 * array.size), path
+        assert abs(array.mean()) <= 5 * expected / np.sqrt(array.size), path

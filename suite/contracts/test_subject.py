@@ -1,15 +1,47 @@
-"""What a subject says of itself."""
+"""What a subject says of itself, and how it treats what it is given."""
+
+import copy
+import json
+from pathlib import Path
 
 import pytest
 
+from suite.asserts import assert_same_bits
 from suite.capabilities import OPERATIONS
+from suite.contracts.conftest import Checkpoint
 from suite.registry import contract
 from suite.subjects.protocol import Subject, Unsupported
 
 
 @contract(source="suite/subjects/protocol.py; pandas tests/extension/base: an absent feature fails loudly", needs=())
 def test_absence_is_loud(subject: Subject) -> None:
-    """An operation that a subject does not offer raises Unsupported when it is called."""
+    """An operation that a subject does not offer raises Unsupported when it is called, and no other one does."""
     for operation in OPERATIONS.keys() - subject.capabilities:
         with pytest.raises(Unsupported):
             getattr(subject, operation)()
+    for operation in OPERATIONS.keys() & subject.capabilities:
+        # Called without its arguments, what is there fails as any function does.
+        with pytest.raises(Exception, match=r".") as failed:
+            getattr(subject, operation)()
+        assert not isinstance(failed.value, Unsupported), f"{operation} is declared, and not there"
+
+
+@contract(source="suite/subjects/protocol.py; a result without versions cannot be repeated", needs=())
+def test_describes_itself(subject: Subject) -> None:
+    """A subject tells its name, the versions of its packages and its device, in plain data."""
+    described = subject.describe()
+    assert json.loads(json.dumps(described)) == described
+    assert described["name"] == subject.name
+    assert described["device"]
+    assert all(isinstance(version, str) and version for version in described["packages"].values())
+    assert described["packages"]
+
+
+@contract(source="bugs H6; openpi train_pytorch.py:405", needs=("save", "lora"))
+def test_arguments_are_left_alone(subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """Saving changes neither the model's spec nor the parameters that it is given."""
+    spec = copy.deepcopy(lora_checkpoint.spec)
+    params = {path: array.copy() for path, array in lora_checkpoint.params.items()}
+    subject.save(spec, params, str(tmp_path / "params"))
+    assert spec == lora_checkpoint.spec
+    assert_same_bits(params, lora_checkpoint.params)

@@ -1,16 +1,46 @@
 """Fine-tuning: what changes, what does not, and that an interruption does not matter."""
 
+import copy
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
+import numpy as np
+import pytest
 
+from fixtures import content
 from fixtures.params import Params
-from fixtures.specs import ModelSpec
-from suite.asserts import assert_same_bits, assert_same_paths
-from suite.cases import LEAN, from_checkpoint, is_adapter, training_options
+from fixtures.specs import ModelSpec, tiny
+from suite.asserts import assert_close, assert_same_bits, assert_same_paths, refused
+from suite.cases import LEAN, digests, from_checkpoint, is_adapter, training_options
 from suite.contracts.conftest import Checkpoint
+from suite.contracts.limits import full_disk
 from suite.registry import contract
-from suite.subjects.protocol import Subject
+from suite.subjects.elsewhere import Elsewhere
+from suite.subjects.protocol import Subject, Unsupported
+
+PLACEMENTS = {f"lora_on_{placement}": tiny(lora=placement) for placement in ("none", "both", "paligemma")}
+LLM = "PaliGemma/llm/"
+
+
+def damage(step: Path, *, params: bool) -> None:
+    """Empty the largest file of a step's `params`, or of what else it has."""
+    items = [item for item in step.iterdir() if item.is_dir() and (item.name == "params") == params]
+    files = [file for item in items for file in item.rglob("*") if file.is_file()]
+    max(files, key=lambda file: file.stat().st_size).write_bytes(b"")
+
+
+def unless_refused(call: Callable[[], dict[str, Any]], mention: str) -> dict[str, Any] | None:
+    """What a call gives, or None if it is refused with an error that has ``mention`` in its text."""
+    try:
+        return call()
+    except Unsupported:
+        raise
+    except Exception as error:  # noqa: BLE001 - any error is a refusal; what it says is checked below
+        text = str(error)
+    assert mention in text
+    return None
 
 
 @contract(
@@ -31,6 +61,35 @@ def test_changes_only_trainables(
     assert changed >= {path for path in params if is_adapter(path)}
 
 
+@contract(source="openpi pi0_config.py:79; bugs B1, B2, B3, B5, B6", needs=("trainable", "param_spec", "lora"))
+@pytest.mark.parametrize("family", ["pi0", "pi05"])
+def test_adapters_freeze_their_own_expert(subject: Subject, family: str) -> None:
+    """Adapters on an expert freeze that expert's own weights, in pi05 its adaRMS too, and nothing else; without
+    adapters nothing is frozen."""
+    frozen: dict[str, set[str]] = {}
+    for placement in ("none", "both", "paligemma", "action_expert"):
+        spec = tiny(family, lora=placement)  # type: ignore[arg-type]
+        frozen[placement] = set(subject.param_spec(spec)) - set(subject.trainable(spec))
+    paths = set(subject.param_spec(tiny(family, lora="both")))  # type: ignore[arg-type]
+    assert_same_paths(frozen["none"], set())
+    assert_same_paths(frozen["both"], {path for path in paths if path.startswith(LLM) and not is_adapter(path)})
+    assert_same_paths(frozen["action_expert"], frozen["both"] - frozen["paligemma"])
+    names = [path.removeprefix(LLM).split("/") for path in sorted(frozen["action_expert"])]
+    assert names
+    assert all(any(name.endswith("_1") for name in keys) for keys in names)
+
+
+@contract(source="openpi train.py:110; bugs B2, B3", needs=("train", "trainable", "counts_bytes"))
+@pytest.mark.parametrize("spec", PLACEMENTS.values(), ids=PLACEMENTS)
+def test_optimizer_keeps_nothing_of_frozen_parameters(subject: Subject, spec: ModelSpec) -> None:
+    """AdamW keeps two float32 moments of every trainable parameter and nothing of a frozen one."""
+    params = content.params(spec)
+    kept = subject.train(spec, params, [], training_options(**LEAN))["optimizer_bytes"]
+    moments = 2 * sum(params[path].size * 4 for path in subject.trainable(spec))
+    # Beside the moments there are counters.
+    assert moments <= kept <= moments + 64
+
+
 @contract(source="openpi train.py:169; bugs B4", needs=("train", "trainable", "moving_average", "lora"))
 def test_moving_average_leaves_frozen_alone(subject: Subject, lora_checkpoint: Checkpoint, batch: Params) -> None:
     """A moving average of the parameters has frozen ones bit for bit, even in bfloat16, and follows trained ones."""
@@ -47,6 +106,39 @@ def test_moving_average_leaves_frozen_alone(subject: Subject, lora_checkpoint: C
     assert_same_paths(lagging, {p for p in trainable if (trained[p] != lora_checkpoint.params[p]).any()})
 
 
+@contract(source="openpi train.py:169; bugs B4", needs=("train", "trainable", "moving_average", "lora"))
+def test_moving_average_weighs_the_past_by_its_decay(
+    subject: Subject, lora_checkpoint: Checkpoint, batch: Params
+) -> None:
+    """Before the first step the average is the parameters, bit for bit; after it, what the step changed weighs one
+    minus the decay."""
+    spec, options = lora_checkpoint.spec, training_options(**LEAN)
+    start, step = (subject.train(spec, lora_checkpoint.params, batches, options) for batches in ([], [batch]))
+    assert_same_bits(start["averaged"], start["params"])
+    for path in subject.trainable(spec):
+        followed = step["averaged"][path] - start["params"][path]
+        changed = step["params"][path] - start["params"][path]
+        assert_close(followed, (1 - options["ema_decay"]) * changed, atol=1e-6, name=path)
+
+
+@contract(source="jax: a new shape, dtype or placement is a new program", needs=("train", "counts_compilations"))
+def test_later_steps_compile_nothing(subject: Subject, lora_checkpoint: Checkpoint, batch: Params) -> None:
+    """A training compiles its step at most once: what a step returns is what the next one takes."""
+    options = training_options(**LEAN)
+    compiled = subject.train(lora_checkpoint.spec, lora_checkpoint.params, [batch] * 3, options)["compiled"]
+    assert compiled[0] <= 1
+    assert compiled[1:] == [0, 0]
+
+
+@contract(source="arXiv:2410.24164, flow matching", needs=("load", "train", "lora"))
+def test_learns_one_batch(subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec, batch: Params) -> None:
+    """Fine-tuning a LoRA model on one batch again and again brings its loss down by more than a third."""
+    params = subject.load(lora_spec, from_checkpoint(base_checkpoint.path), seed=0)["params"]
+    losses = subject.train(lora_spec, params, [batch] * 80, training_options(**LEAN))["losses"]
+    # Noise and time are drawn anew in every step, so single losses scatter.
+    assert np.mean(losses[-10:]) < 2 / 3 * np.mean(losses[:3])
+
+
 @contract(
     source="openpi checkpoints.py:101; bugs E1, P5",
     needs=("train", "resume", "moving_average", "lora"),
@@ -57,7 +149,111 @@ def test_resumed_equals_uninterrupted(
     """Steps that are saved and resumed in between end on the same bits as uninterrupted ones."""
     spec, params, options = lora_checkpoint.spec, lora_checkpoint.params, training_options(**LEAN)
     through = subject.train(spec, params, [batch] * 3, options)
-    resumed = subject.resume(spec, params, [batch] * 3, options, interrupt_after=1, folder=str(tmp_path / "run"))
-    assert resumed["losses"] == through["losses"]
+    before = subject.train(spec, params, [batch], options, folder=str(tmp_path))
+    after = subject.resume(spec, [batch] * 3, options, folder=str(tmp_path))
+    assert before["losses"] + after["losses"] == through["losses"]
     for which in ("params", "averaged"):
-        assert_same_bits(resumed[which], through[which])
+        assert_same_bits(after[which], through[which])
+
+
+@contract(
+    source="openpi checkpoints.py:142", needs=("train", "restore", "load_for_inference", "moving_average", "lora")
+)
+def test_saves_what_is_served(subject: Subject, lora_checkpoint: Checkpoint, batch: Params, tmp_path: Path) -> None:
+    """A run's `<step>/params` is a checkpoint of the averaged parameters, and serving reads it as it is."""
+    spec, options = lora_checkpoint.spec, training_options(**LEAN)
+    trained = subject.train(spec, lora_checkpoint.params, [batch], options, folder=str(tmp_path))
+    (served,) = tmp_path.glob("*/params")
+    assert_same_bits(subject.restore(str(served), None), trained["averaged"])
+    assert_same_bits(subject.load_for_inference(spec, str(served)), trained["averaged"])
+
+
+@contract(source="bugs E1; README", needs=("train", "resume", "moving_average", "lora"))
+def test_resuming_a_finished_run_changes_nothing(
+    subject: Subject, lora_checkpoint: Checkpoint, batch: Params, tmp_path: Path
+) -> None:
+    """A run that has made all its steps is resumed to the same parameters, and nothing in its folder changes."""
+    spec, options = lora_checkpoint.spec, training_options(**LEAN)
+    trained = subject.train(spec, lora_checkpoint.params, [batch], options, folder=str(tmp_path))
+    before = digests(tmp_path)
+    resumed = subject.resume(spec, [batch], options, folder=str(tmp_path))
+    assert resumed["losses"] == []
+    assert_same_bits(resumed["params"], trained["params"])
+    assert_same_bits(resumed["averaged"], trained["averaged"])
+    assert digests(tmp_path) == before
+
+
+@contract(source="openpi checkpoints.py:142; bugs E2", needs=("train", "resume", "moving_average", "lora"))
+@pytest.mark.parametrize(
+    ("before", "after", "steps"), [(0.75, None, 1), (None, 0.75, 0)], ids=["switched_off", "switched_on"]
+)
+def test_switching_the_average_keeps_what_was_trained(
+    subject: Subject,
+    lora_checkpoint: Checkpoint,
+    batch: Params,
+    tmp_path: Path,
+    before: float | None,
+    after: float | None,
+    steps: int,
+) -> None:
+    """Resuming without the moving average that a run had, or with one that it had not, is refused by the folder's name
+    and changes nothing there, or goes on from the trained parameters: averaged ones never take their place."""
+    spec = lora_checkpoint.spec
+    had, has = (training_options(**LEAN | {"ema_decay": decay}) for decay in (before, after))
+    trained = subject.train(spec, lora_checkpoint.params, [batch] * steps, had, folder=str(tmp_path))
+    files = digests(tmp_path)
+    resumed = unless_refused(lambda: subject.resume(spec, [batch] * steps, has, folder=str(tmp_path)), str(tmp_path))
+    assert_same_bits((resumed or trained)["params"], trained["params"])
+    assert digests(tmp_path) == files
+
+
+CHANGES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "alpha": ({"alpha": 11.0}, ("10.0", "11.0")),
+    "rank": ({"rank": 5}, ("attn/q_einsum/lora_a",)),
+    "rslora": ({"rslora": True}, ("rslora",)),
+}
+
+
+@contract(source="bugs E9, P5, P8", needs=("train", "resume", "lora"))
+@pytest.mark.parametrize("change", CHANGES)
+def test_resuming_with_another_adapter_is_refused(
+    subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path, change: str
+) -> None:
+    """A run is not resumed with another rank, alpha or scaling than it was trained with; the error tells both."""
+    options = training_options(**LEAN)
+    subject.train(lora_checkpoint.spec, lora_checkpoint.params, [], options, folder=str(tmp_path))
+    values, mentions = CHANGES[change]
+    changed = copy.deepcopy(lora_checkpoint.spec)
+    changed["paligemma"]["lora"]["attn"].update(values)  # type: ignore[index,typeddict-item,union-attr]
+    with refused(str(tmp_path), *mentions):
+        subject.resume(changed, [], options, folder=str(tmp_path))
+
+
+@contract(source="bugs E4", needs=("train", "lora"))
+def test_a_save_that_fails_is_an_error(
+    subject: Subject, lora_checkpoint: Checkpoint, eight_devices: Elsewhere, tmp_path: Path
+) -> None:
+    """A save that cannot be finished is an error of the training that asked for it, also if it fails in the background,
+    and leaves no step behind."""
+    spec, params, options = lora_checkpoint.spec, lora_checkpoint.params, training_options(**LEAN)
+    with full_disk(eight_devices.pid), refused():
+        eight_devices.train(spec, params, [], options, folder=str(tmp_path))
+    assert list(tmp_path.glob("*/params")) == []
+
+
+@contract(source="bugs C18, E4", needs=("train", "resume", "moving_average", "lora"))
+@pytest.mark.parametrize("params", [True, False], ids=["its_params", "the_rest"])
+def test_a_damaged_step_is_named_and_an_older_one_resumes(
+    subject: Subject, lora_checkpoint: Checkpoint, batch: Params, tmp_path: Path, params: bool
+) -> None:
+    """Where the latest step of a run is damaged, resuming is refused by the step's name, and an earlier step can be
+    resumed bit for bit."""
+    spec, options = lora_checkpoint.spec, training_options(**LEAN)
+    first = subject.train(spec, lora_checkpoint.params, [batch], options, folder=str(tmp_path))
+    subject.resume(spec, [batch] * 2, options, folder=str(tmp_path))
+    older, latest = sorted(int(path.parent.name) for path in tmp_path.glob("*/params"))
+    damage(tmp_path / str(latest), params=params)
+    with refused(str(tmp_path / str(latest))):
+        subject.resume(spec, [batch] * 2, options, folder=str(tmp_path))
+    again = subject.resume(spec, [batch], options, folder=str(tmp_path), step=older)
+    assert_same_bits(again["params"], first["params"])

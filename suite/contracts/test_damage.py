@@ -1,0 +1,130 @@
+"""Damaged checkpoints in every layout: what is critical is refused by name, what is harmless loads as written."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fixtures.corruptions import CORRUPTIONS, Corruption
+from fixtures.params import Params
+from suite.asserts import assert_same_bits, refused
+from suite.cases import digests
+from suite.registry import contract
+from suite.subjects.protocol import Subject
+
+SOURCE = "the damage's own line in fixtures/corruptions.py"
+# The kind of source that each layout is to a subject, and what a file or folder of it is called.
+PLACES = {
+    "openpi_orbax": ("checkpoint", "params"),
+    "paligemma_npz": ("paligemma", "pt_224.npz"),
+    "hugging_face": ("hugging_face", "paligemma-3b-pt-224"),
+    "gemma_flax": ("gemma_flax", "2b"),
+    "openpi_pytorch": ("openpi_pytorch", "pi0_base_pytorch"),
+}
+
+
+def damages(severity: str, layout: str) -> pytest.MarkDecorator:
+    found = [damage for damage in CORRUPTIONS if damage.severity == severity and layout in damage.layouts()]
+    return pytest.mark.parametrize("damage", found, ids=[damage.name for damage in found])
+
+
+def assert_refused(subject: Subject, damage: Corruption, layout: Any, folder: Path) -> None:
+    """The damaged file or folder is refused by its name, and no file changes."""
+    kind, name = PLACES[layout]
+    path = folder / name
+    damage.apply(damage.spec(), path, layout=layout)
+    before = digests(folder)
+    with refused(str(path)):
+        subject.load(damage.spec(), {"kind": kind, "path": str(path)}, seed=0)
+    assert digests(folder) == before
+
+
+def assert_loads(subject: Subject, damage: Corruption, layout: Any, folder: Path) -> Params:
+    """Of the model, every parameter that was written is there, with its value in the model's dtype."""
+    kind, name = PLACES[layout]
+    written = damage.apply(damage.spec(), folder / name, layout=layout)
+    params = subject.load(damage.spec(), {"kind": kind, "path": str(folder / name)}, seed=0)["params"]
+    used = params.keys() & written.keys()
+    assert used
+    assert_same_bits({path: params[path] for path in used}, in_float32({path: written[path] for path in used}))
+    return dict(params)
+
+
+def in_float32(params: Params) -> Params:
+    """What a float32 model makes of stored values; every corrupted value that is harmless fits float32."""
+    return {path: array.astype(np.float32) for path, array in params.items()}
+
+
+@contract(source=SOURCE, needs=("load", "load_for_inference"))
+@damages("critical", "openpi_orbax")
+def test_checkpoint_is_refused(subject: Subject, damage: Corruption, tmp_path: Path) -> None:
+    """A checkpoint with critical damage is refused by name, for training and for serving, and no file changes."""
+    assert_refused(subject, damage, "openpi_orbax", tmp_path)
+    with refused(str(tmp_path / "params")):
+        subject.load_for_inference(damage.spec(), str(tmp_path / "params"))
+
+
+@contract(source=SOURCE, needs=("load", "load_for_inference"))
+@damages("benign", "openpi_orbax")
+def test_harmless_checkpoint_loads(subject: Subject, damage: Corruption, tmp_path: Path) -> None:
+    """A checkpoint with a harmless oddity loads, for training and for serving, with the values that were written."""
+    trained = assert_loads(subject, damage, "openpi_orbax", tmp_path)
+    served = subject.load_for_inference(damage.spec(), str(tmp_path / "params"))
+    assert_same_bits(in_float32(served), trained)
+
+
+@contract(source=SOURCE, needs=("load", "paligemma_npz"))
+@damages("critical", "paligemma_npz")
+def test_npz_is_refused(subject: Subject, damage: Corruption, tmp_path: Path) -> None:
+    """An npz with critical damage (truncated, flipped, pickled, ill-fitting) is refused by name and left as it is."""
+    assert_refused(subject, damage, "paligemma_npz", tmp_path)
+
+
+@contract(source=SOURCE, needs=("load", "paligemma_npz"))
+@damages("benign", "paligemma_npz")
+def test_harmless_npz_loads(subject: Subject, damage: Corruption, tmp_path: Path) -> None:
+    """An npz with a harmless oddity (byte order, compression, order of members) loads with the values in it."""
+    assert_loads(subject, damage, "paligemma_npz", tmp_path)
+
+
+@contract(source=SOURCE, needs=("load", "hugging_face"))
+@damages("critical", "hugging_face")
+def test_hugging_face_is_refused(subject: Subject, damage: Corruption, tmp_path: Path) -> None:
+    """Hugging Face's PaliGemma with critical damage is refused by name and left as it is."""
+    assert_refused(subject, damage, "hugging_face", tmp_path)
+
+
+@contract(source=SOURCE, needs=("load", "hugging_face"))
+@damages("benign", "hugging_face")
+def test_harmless_hugging_face_loads(subject: Subject, damage: Corruption, tmp_path: Path) -> None:
+    """Hugging Face's PaliGemma with a harmless oddity loads with the values that were written."""
+    assert_loads(subject, damage, "hugging_face", tmp_path)
+
+
+@contract(source=SOURCE, needs=("load", "gemma_flax"))
+@damages("critical", "gemma_flax")
+def test_gemma_is_refused(subject: Subject, damage: Corruption, tmp_path: Path) -> None:
+    """An official Gemma with critical damage is refused by name and left as it is."""
+    assert_refused(subject, damage, "gemma_flax", tmp_path)
+
+
+@contract(source=SOURCE, needs=("load", "gemma_flax"))
+@damages("benign", "gemma_flax")
+def test_harmless_gemma_loads(subject: Subject, damage: Corruption, tmp_path: Path) -> None:
+    """An official Gemma with a harmless oddity loads with the values that were written."""
+    assert_loads(subject, damage, "gemma_flax", tmp_path)
+
+
+@contract(source=SOURCE, needs=("load", "openpi_pytorch"))
+@damages("critical", "openpi_pytorch")
+def test_pytorch_is_refused(subject: Subject, damage: Corruption, tmp_path: Path) -> None:
+    """openpi's PyTorch checkpoint with critical damage is refused by name and left as it is."""
+    assert_refused(subject, damage, "openpi_pytorch", tmp_path)
+
+
+@contract(source=SOURCE, needs=("load", "openpi_pytorch"))
+@damages("benign", "openpi_pytorch")
+def test_harmless_pytorch_loads(subject: Subject, damage: Corruption, tmp_path: Path) -> None:
+    """openpi's PyTorch checkpoint with a harmless oddity loads with the values that were written."""
+    assert_loads(subject, damage, "openpi_pytorch", tmp_path)

@@ -1,0 +1,173 @@
+"""What was saved is what is loaded, whatever happens to the process, the disk and the files in between."""
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import ml_dtypes
+import pytest
+
+from fixtures import content, silent_damage
+from fixtures.file_accidents import ACCIDENTS
+from fixtures.specs import ModelSpec, tiny
+from suite.asserts import assert_same_bits, refused
+from suite.cases import from_checkpoint, training_options
+from suite.contracts.conftest import Checkpoint
+from suite.contracts.limits import full_disk
+from suite.registry import contract
+from suite.subjects.elsewhere import Elsewhere, elsewhere
+from suite.subjects.protocol import Subject, Unsupported
+
+WEIGHT = "action_in_proj/kernel"
+# Saving 45 MB takes long enough to be killed in the middle.
+LARGE: ModelSpec = {**tiny(), "vocab_size": 200_000}
+DAMAGES = [silent_damage.silent_zeros, silent_damage.last_bit, silent_damage.reversed_values]
+
+silently = pytest.mark.parametrize("damage", DAMAGES, ids=[damage.__name__ for damage in DAMAGES])
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    """Looks thousands of times a second, a minute at most."""
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < deadline, "nothing was written for a minute"
+        time.sleep(0.0002)
+
+
+@contract(source="bugs E4; openpi #566", needs=("save", "restore"))
+@pytest.mark.parametrize("moment", ["first_file", "target"])
+def test_killed_save_leaves_whole_checkpoints(subject: Subject, tmp_path: Path, moment: str) -> None:
+    """A save that is killed (when its first file, or its target, appears) leaves no half checkpoint at its target, and
+    earlier checkpoints as they were; saving there again works, whatever it left beside."""
+    params = content.params(LARGE)
+    earlier, target = tmp_path / "earlier", tmp_path / "target"
+    subject.save(LARGE, params, str(earlier))
+    with elsewhere(subject) as there:
+        there.start("save", LARGE, params, str(target))
+        wait_for({"first_file": lambda: len([*tmp_path.iterdir()]) > 1, "target": target.exists}[moment])
+        there.kill()
+    if not target.exists():
+        subject.save(LARGE, params, str(target))
+    assert_same_bits(subject.restore(str(target), None), params)
+    assert_same_bits(subject.restore(str(earlier), None), params)
+
+
+@contract(source="issue 3, a full disk loses nothing", needs=("save", "restore"))
+def test_full_disk_loses_nothing(
+    subject: Subject, eight_devices: Elsewhere, base_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    """A save for which there is no room raises, leaves nothing behind and other checkpoints as they were; once there
+    is room it works."""
+    spec, _, params = base_checkpoint.spec, base_checkpoint.path, base_checkpoint.params
+    subject.save(spec, params, str(tmp_path / "earlier"))
+    with full_disk(eight_devices.pid), refused():
+        eight_devices.save(spec, params, str(tmp_path / "target"))
+    assert [file.name for file in tmp_path.iterdir()] == ["earlier"]
+    assert_same_bits(subject.restore(str(tmp_path / "earlier"), None), params)
+    eight_devices.save(spec, params, str(tmp_path / "target"))
+    assert_same_bits(subject.restore(str(tmp_path / "target"), None), params)
+
+
+@contract(source="issue 3, two readers at once", needs=("restore",))
+def test_two_readers_agree(subject: Subject, eight_devices: Elsewhere, base_checkpoint: Checkpoint) -> None:
+    """Two processes that read a checkpoint at the same time both get it, every time."""
+    for _ in range(3):
+        eight_devices.start("restore", base_checkpoint.path, None)
+        assert_same_bits(subject.restore(base_checkpoint.path, None), base_checkpoint.params)
+        assert_same_bits(eight_devices.result(), base_checkpoint.params)
+
+
+@contract(source="bugs C18; openpi restores 200 zeroed bytes", needs=("save", "restore"))
+@pytest.mark.parametrize("accident", ACCIDENTS)
+def test_damaged_file_is_refused_or_harmless(
+    subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, accident: str
+) -> None:
+    """Whichever file of a saved checkpoint is damaged, the checkpoint is refused or loads every bit as it was saved;
+    one of the files matters."""
+    saved, refusals = tmp_path / "saved", 0
+    subject.save(base_checkpoint.spec, base_checkpoint.params, str(saved))
+    for n, file in enumerate(sorted(file.relative_to(saved) for file in saved.rglob("*") if file.is_file())):
+        shutil.copytree(saved, damaged := tmp_path / str(n))
+        ACCIDENTS[accident](damaged / file)
+        try:
+            restored = subject.restore(str(damaged), None)
+        except Unsupported:
+            raise
+        except Exception:  # noqa: BLE001 - any error is a refusal
+            refusals += 1
+        else:
+            assert_same_bits(restored, base_checkpoint.params)
+    assert refusals
+
+
+@contract(source="bugs C18", needs=("save", "restore"))
+@silently
+@pytest.mark.parametrize("dtype", [None, "bfloat16"], ids=["as_stored", "cast"])
+def test_other_numbers_are_refused_by_name(
+    subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, damage: Callable, dtype: str | None
+) -> None:
+    """A saved parameter whose numbers are others than were saved is refused by its name, though every file decodes;
+    also where the cast that was asked for rounds the difference away."""
+    subject.save(base_checkpoint.spec, base_checkpoint.params, str(tmp_path / "params"))
+    damage(tmp_path / "params", WEIGHT)
+    with refused(WEIGHT, str(tmp_path / "params")):
+        subject.restore(str(tmp_path / "params"), dtype)
+
+
+@contract(source="bugs C18", needs=("save", "load", "load_for_inference"))
+@silently
+def test_other_numbers_are_not_loaded(
+    subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, damage: Callable
+) -> None:
+    """A saved checkpoint with other numbers than were saved gets into no model, for training and for serving."""
+    subject.save(base_checkpoint.spec, base_checkpoint.params, str(tmp_path / "params"))
+    damage(tmp_path / "params", WEIGHT)
+    with refused(WEIGHT):
+        subject.load(base_checkpoint.spec, from_checkpoint(tmp_path / "params"), seed=0)
+    with refused(WEIGHT):
+        subject.load_for_inference(base_checkpoint.spec, str(tmp_path / "params"))
+
+
+@contract(source="bugs C18", needs=("train", "resume", "restore", "lora"))
+def test_other_numbers_are_not_trained_on(subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """A step of a training in which a parameter has other numbers than were saved is neither restored nor resumed; the
+    error has the parameter's name."""
+    spec, options = lora_checkpoint.spec, training_options()
+    subject.train(spec, lora_checkpoint.params, [], options, folder=str(tmp_path))
+    (served,) = tmp_path.glob("*/params")
+    silent_damage.last_bit(served, WEIGHT)
+    with refused(WEIGHT):
+        subject.restore(str(served), None)
+    with refused(WEIGHT):
+        subject.resume(spec, [], options, folder=str(tmp_path))
+
+
+@contract(source="bugs P12; google-deepmind/gemma #161", needs=("save", "restore"))
+def test_lost_parameter_is_refused_by_name(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """A saved checkpoint whose list of arrays lost one is refused by the name of that parameter."""
+    subject.save(base_checkpoint.spec, base_checkpoint.params, str(tmp_path / "params"))
+    silent_damage.unlisted(tmp_path / "params", WEIGHT)
+    with refused(WEIGHT, str(tmp_path / "params")):
+        subject.restore(str(tmp_path / "params"), None)
+
+
+@contract(source="bugs C18", needs=("save", "restore"))
+def test_saved_checkpoint_casts_as_asked(subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """A saved checkpoint restores in another dtype as one that openpi saved: what guards its bits is no obstacle."""
+    subject.save(lora_checkpoint.spec, lora_checkpoint.params, str(tmp_path / "params"))
+    expected = {path: array.astype(ml_dtypes.bfloat16) for path, array in lora_checkpoint.params.items()}
+    assert_same_bits(subject.restore(str(tmp_path / "params"), "bfloat16"), expected)
+
+
+@contract(source="issue 3, integrity that was not checked is said", needs=("load", "save", "load_report"))
+def test_unguarded_checkpoint_is_said_to_be(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """A load from a checkpoint that carries nothing to check its bits with, as openpi's, says that integrity was not
+    checked; a load from a saved one does not."""
+    subject.save(base_checkpoint.spec, base_checkpoint.params, str(tmp_path / "params"))
+    foreign, own = (
+        subject.load(base_checkpoint.spec, from_checkpoint(path), seed=0)["notes"]
+        for path in (base_checkpoint.path, tmp_path / "params")
+    )
+    assert [note for note in foreign if "integrity was not checked" in note]
+    assert not [note for note in own if "integrity" in note]

@@ -1,0 +1,221 @@
+"""What the forward pass does and does not depend on, and that its two ways, loss and sampling, are one model."""
+
+import dataclasses
+
+import ml_dtypes
+import numpy as np
+
+from fixtures import observations
+from fixtures.observations import CAMERAS
+from fixtures.params import Params
+from fixtures.specs import ModelSpec
+from suite.asserts import assert_close, assert_different, assert_same_bits
+from suite.cases import training_options
+from suite.contracts.conftest import Checkpoint
+from suite.contracts.velocity import velocity
+from suite.registry import contract
+from suite.subjects.protocol import Subject
+
+# The same sums in another order: 30 times what float32 rounding (1.2e-7) moves a loss of the tiny models.
+ORDER_RTOL = 3e-5
+# Four velocities read off losses, each as exact as nine losses of order one are.
+EULER_ATOL = 1e-4
+EULER_STEPS = 4
+# bfloat16 has eight bits, so a number is off by up to 0.4 %. The mean difference of the losses over their mean was
+# recorded on the reference (0.38 % and 0.36 %); half as much to spare.
+BFLOAT16_RTOL = 0.006
+# A real prompt's length, with three real images: angles that are formed in bfloat16 are off by a radian there.
+LONG_PROMPT = 400
+# The same for one module's parameters in bfloat16 under a float32 model, each recorded, with half as much to spare.
+BFLOAT16_MODULES = {
+    "/img/": 6.1e-4,
+    "/embedder/": 2.5e-4,
+    "/attn/": 9.2e-4,
+    "/mlp": 1.3e-3,
+    "norm": 3.2e-4,
+    "action_": 1.4e-3,
+}
+# A tenth of the smallest effect that a parameter times 1.5 has, a thousand times what rounding does.
+MATTERS_RTOL = 1e-3
+LAYERS = "PaliGemma/llm/layers/"
+UNREAD_IN_THE_LAST_LAYER = (
+    f"{LAYERS}attn/q_einsum/",
+    f"{LAYERS}attn/attn_vec_einsum/",
+    f"{LAYERS}mlp/",
+    f"{LAYERS}pre_ffw_norm/",
+)
+SIGLIP_KEY = "PaliGemma/img/Transformer/encoderblock/MultiHeadDotProductAttention_0/key"
+DROPOUT = 0.1
+
+
+@contract(source="openpi pi0.py:19, make_attn_mask", needs=("loss", "sample_actions"))
+def test_what_is_masked_does_not_matter(subject: Subject, base_checkpoint: Checkpoint, batch: Params) -> None:
+    """Other content of an absent camera or of a prompt's padding changes no bit of a loss or of a sampled action; other
+    content of a camera that is there, or of the prompt's tokens, does."""
+    rng = np.random.default_rng(1)
+    camera = f"image/{CAMERAS[-1]}"
+    hidden = {name: batch[name].copy() for name in (camera, "tokenized_prompt")}
+    absent, padding = ~batch[f"image_mask/{CAMERAS[-1]}"], ~batch["tokenized_prompt_mask"]
+    hidden[camera][absent] = rng.uniform(-1, 1, hidden[camera][absent].shape)
+    hidden["tokenized_prompt"][padding] = (batch["tokenized_prompt"][padding] + 1) % 500
+    seen = [{camera: batch[camera][::-1]}, {"tokenized_prompt": (batch["tokenized_prompt"] + 1) % 500}]
+    expected = outputs(subject, base_checkpoint, batch)
+    assert_same_bits(outputs(subject, base_checkpoint, batch | hidden), expected)
+    for change in seen:
+        for name, found in outputs(subject, base_checkpoint, batch | change).items():
+            assert_different(found, expected[name])
+
+
+@contract(source="openpi pi0.py:108, positions by cumulative sum", needs=("loss", "sample_actions", "float32"))
+def test_padding_may_lie_anywhere(subject: Subject, base_checkpoint: Checkpoint, batch: Params) -> None:
+    """Only real tokens are counted: a prompt with its padding in front or in between is the same prompt."""
+    expected = outputs(subject, base_checkpoint, batch)
+    # The second prompt has five tokens and ends in two of padding.
+    for order in ([5, 6, 0, 1, 2, 3, 4], [0, 5, 1, 6, 2, 3, 4]):
+        moved = {name: batch[name].copy() for name in ("tokenized_prompt", "tokenized_prompt_mask")}
+        for array in moved.values():
+            array[1] = array[1][order]
+        assert_near(outputs(subject, base_checkpoint, batch | moved), expected)
+
+
+@contract(source="openpi model.py, max_token_len; bugs C10", needs=("loss", "float32"))
+def test_longer_prompt_with_padding_is_the_same(subject: Subject, base_checkpoint: Checkpoint, batch: Params) -> None:
+    """A model that takes more tokens computes the same from the same prompts, whatever fills them up: from one token
+    to as many as it had."""
+    params = base_checkpoint.params
+    spec: ModelSpec = {**base_checkpoint.spec, "max_token_len": 12}
+    for lengths in ((7, 5), (1, 7)):
+        masks = np.arange(7) < np.array(lengths)[:, None]
+        short = batch | {"tokenized_prompt_mask": masks}
+        fill = batch["tokenized_prompt"][:, :5][::-1]
+        long = batch | {
+            "tokenized_prompt": np.concatenate([batch["tokenized_prompt"], fill], axis=1),
+            "tokenized_prompt_mask": np.pad(masks, ((0, 0), (0, 5))),
+        }
+        expected = loss(subject, base_checkpoint.spec, params, short)
+        assert_close(loss(subject, spec, params, long), expected, rtol=ORDER_RTOL, name=f"lengths {lengths}")
+
+
+@contract(source="openpi pi0.py:189", needs=("loss", "sample_actions", "float32"))
+def test_order_of_the_batch_does_not_matter(subject: Subject, base_checkpoint: Checkpoint, batch: Params) -> None:
+    """Samples in another order have their losses and actions in that order."""
+    swapped = outputs(subject, base_checkpoint, {name: array[::-1] for name, array in batch.items()})
+    assert_near({name: array[::-1] for name, array in swapped.items()}, outputs(subject, base_checkpoint, batch))
+
+
+@contract(source="openpi pi0.py:189", needs=("loss", "float32"))
+def test_sample_is_computed_alone(subject: Subject, base_checkpoint: Checkpoint, batch: Params) -> None:
+    """A sample has the same loss alone as beside others, and no sample sees another."""
+    spec, params = base_checkpoint.spec, base_checkpoint.params
+    together = loss(subject, spec, params, batch)
+    for n in range(len(together)):
+        alone = loss(subject, spec, params, {name: array[n : n + 1] for name, array in batch.items()})
+        assert_close(alone, together[n : n + 1], rtol=ORDER_RTOL)
+
+
+@contract(source="arXiv:2410.24164; openpi pi0.py:217", needs=("loss", "sample_actions", "lora", "float32"))
+def test_sampling_follows_the_velocity_of_the_loss(
+    subject: Subject, lora_checkpoint: Checkpoint, batch: Params
+) -> None:
+    """Sampling takes equal Euler steps from noise at time 1 to actions at time 0 along the velocity that the loss is
+    measured against: what is computed through a cached prefix equals the pass over all tokens."""
+    spec, params = lora_checkpoint.spec, lora_checkpoint.params
+    x = batch["noise"].astype(np.float64)
+    for step in range(EULER_STEPS):
+        x = x - velocity(subject, spec, params, batch, x, 1 - step / EULER_STEPS) / EULER_STEPS
+    actions = subject.sample_actions(spec, params, batch, batch["noise"], num_steps=EULER_STEPS)
+    assert_close(actions, x, atol=EULER_ATOL)
+
+
+@contract(source="bugs A3, A8, A17, rule 1", needs=("loss", "lora", "float32"))
+def test_every_parameter_matters(subject: Subject, lora_checkpoint: Checkpoint, batch: Params) -> None:
+    """Every parameter, in every layer, changes the loss, but for those that nothing reads: behind PaliGemma's last keys
+    and values comes no action, and a softmax cancels SigLIP's key biases."""
+    spec, params = lora_checkpoint.spec, lora_checkpoint.params
+    expected, last = loss(subject, spec, params, batch), spec["paligemma"]["depth"] - 1
+    without_effect = set()
+    for path, array in params.items():
+        stacked = "/layers/" in path or "/encoderblock/" in path
+        for layer in range(len(array)) if stacked else [...]:
+            changed = array.copy()
+            changed[layer] *= 1.5
+            found = loss(subject, spec, params | {path: changed}, batch)
+            if np.abs(found / expected - 1).max() < MATTERS_RTOL:
+                without_effect.add((path, layer))
+    unread = {(path, last) for path in params if path.startswith(UNREAD_IN_THE_LAST_LAYER)}
+    unread |= {(f"{SIGLIP_KEY}/bias", layer) for layer in range(len(params[f"{SIGLIP_KEY}/bias"]))}
+    assert without_effect == unread | {("PaliGemma/llm/final_norm/scale", ...)}
+
+
+@contract(source="openpi policy_config.py:57; bugs B7", needs=("loss", "float32"))
+def test_bfloat16_is_near_float32(subject: Subject, base_checkpoint: Checkpoint) -> None:
+    """A model that computes in bfloat16, from float32 parameters or from ones in bfloat16, has the losses of float32
+    within a recorded bound, for a long prompt too."""
+    spec: ModelSpec = {**base_checkpoint.spec, "max_token_len": LONG_PROMPT}
+    narrow: ModelSpec = {**spec, "dtype": "bfloat16"}
+    params, batch = base_checkpoint.params, observations.batch(spec)
+    expected = loss(subject, spec, params, batch)
+    stored = {path: array.astype(ml_dtypes.bfloat16) for path, array in params.items()}
+    for weights in (params, stored):
+        found = loss(subject, narrow, weights, batch)
+        assert_different(found, expected)
+        assert_close(np.abs(found - expected).mean() / expected.mean(), 0.0, atol=BFLOAT16_RTOL)
+
+
+@contract(source="openpi policy_config.py:57; bugs B7", needs=("restore", "loss", "float32"))
+def test_bfloat16_parameters_are_near_float32(subject: Subject, base_checkpoint: Checkpoint, batch: Params) -> None:
+    """The parameters of one module restored in bfloat16, norm scales and action projections too, change the losses
+    within a bound that is recorded for the module."""
+    spec, params = base_checkpoint.spec, base_checkpoint.params
+    expected, narrow = loss(subject, spec, params, batch), subject.restore(base_checkpoint.path, "bfloat16")
+    for module, bound in BFLOAT16_MODULES.items():
+        rounded = {path: x.astype(np.float32) for path, x in narrow.items() if module in path}
+        found = loss(subject, spec, params | rounded, batch)
+        assert_different(found, expected)
+        assert_close(np.abs(found - expected).mean() / expected.mean(), 0.0, atol=bound, name=module)
+
+
+@contract(source="openpi gemma.py:359; bugs A16", needs=("train", "loss", "lora"))
+def test_dropout_trains(subject: Subject, lora_checkpoint: Checkpoint, batch: Params) -> None:
+    """A LoRA model trains with dropout: its losses are finite, follow the seed, and differ from those without it."""
+    spec, params = with_dropout(lora_checkpoint.spec), lora_checkpoint.params
+    draws = {"noise": batch["noise"][None], "time": batch["time"][None]}
+    runs = [subject.train(spec, params, [batch], training_options(seed=seed, **draws)) for seed in (0, 0, 1)]
+    first, again, other = (run["losses"] for run in runs)
+    whole = loss(subject, lora_checkpoint.spec, params, batch).mean()
+    assert np.isfinite([*first, *other]).all()
+    assert first == again
+    assert_different(first, other)
+    assert max(abs(first[0] / whole - 1), abs(other[0] / whole - 1)) > MATTERS_RTOL
+
+
+@contract(source="openpi gemma.py:289, deterministic", needs=("loss", "sample_actions"))
+def test_dropout_is_for_training_only(subject: Subject, base_checkpoint: Checkpoint, batch: Params) -> None:
+    """Without a training step nothing is dropped: losses and sampled actions are those of a model without dropout."""
+    expected = outputs(subject, base_checkpoint, batch)
+    dropping = dataclasses.replace(base_checkpoint, spec=with_dropout(base_checkpoint.spec))
+    assert_same_bits(outputs(subject, dropping, batch), expected)
+
+
+def with_dropout(spec: ModelSpec) -> ModelSpec:
+    """The same model, dropping a tenth of what its layers add while it trains."""
+    return {**spec, "dropout": DROPOUT}
+
+
+def loss(subject: Subject, spec: ModelSpec, params: Params, batch: Params) -> np.ndarray:
+    """The loss at the batch's own noise and time."""
+    return np.asarray(subject.loss(spec, params, batch, batch["noise"], batch["time"], seed=0))
+
+
+def outputs(subject: Subject, checkpoint: Checkpoint, batch: Params) -> dict[str, np.ndarray]:
+    """Losses and sampled actions of a batch."""
+    spec, params = checkpoint.spec, checkpoint.params
+    actions = subject.sample_actions(spec, params, batch, batch["noise"], num_steps=EULER_STEPS)
+    return {"loss": loss(subject, spec, params, batch), "actions": np.asarray(actions)}
+
+
+def assert_near(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    """The same numbers but for the order of sums."""
+    __tracebackhide__ = True
+    for name, array in expected.items():
+        assert_close(found[name], array, rtol=ORDER_RTOL, atol=ORDER_RTOL, name=name)

@@ -1,0 +1,166 @@
+"""Google's official Gemma for flax: layers side by side in the file, stacked in the model's language model."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fixtures import gemma_flax
+from fixtures.params import Params
+from fixtures.specs import TINY_QUERY_HEADS, ModelSpec, tiny
+from suite.asserts import assert_different, assert_same_bits, assert_same_paths, refused
+from suite.cases import digests
+from suite.contracts.conftest import Checkpoint
+from suite.registry import contract
+from suite.subjects.protocol import Subject
+
+NEEDS = ("load", "gemma_flax")
+TABLE = "PaliGemma/llm/embedder/input_embedding"
+# The first two are the session's LoRA model: its program for what Gemma lacks is compiled once for all contracts here.
+LANDINGS: dict[str, tuple[gemma_flax.Form, ModelSpec]] = {
+    "flat": ("flat", tiny(lora="both")),
+    "nested": ("nested", tiny(lora="both")),
+    "fused_qkv": ("nested", tiny(num_kv_heads=TINY_QUERY_HEADS, depth=5)),
+    "two_kv_heads_eleven_layers": ("flat", tiny(num_kv_heads=2, depth=11)),
+}
+
+
+def from_gemma(path: Path) -> dict[str, str]:
+    """A load from an official Gemma."""
+    return {"kind": "gemma_flax", "path": str(path)}
+
+
+@contract(source="google-deepmind/gemma gm/ckpts/_checkpoint.py, _compat.py", needs=(*NEEDS, "lora"))
+@pytest.mark.parametrize("case", LANDINGS)
+def test_lands_leaf_by_leaf(subject: Subject, tmp_path: Path, case: str) -> None:
+    """Every array of an official Gemma lands in expert 0, its layers in the order of their numbers, in both forms."""
+    form, spec = LANDINGS[case]
+    written = gemma_flax.build(spec, tmp_path / "gemma", form=form)
+    params = subject.load(spec, from_gemma(tmp_path / "gemma"), seed=0)["params"]
+    assert_same_bits({path: params[path] for path in written}, written)
+
+
+@contract(source="google-deepmind/gemma releases are bfloat16; bugs C7", needs=(*NEEDS, "lora"))
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_is_cast_exactly(subject: Subject, lora_spec: ModelSpec, tmp_path: Path, dtype: str) -> None:
+    """A Gemma stored in half precision is cast to float32 value by value."""
+    written = gemma_flax.build(lora_spec, tmp_path / "gemma", dtype=dtype)
+    params = subject.load(lora_spec, from_gemma(tmp_path / "gemma"), seed=0)["params"]
+    expected = {path: array.astype(np.float32) for path, array in written.items()}
+    assert_same_bits({path: params[path] for path in expected}, expected)
+
+
+@contract(source="bugs rule 5, P3", needs=(*NEEDS, "init", "lora", "load_report"))
+def test_what_gemma_lacks_is_freshly_initialised(subject: Subject, lora_spec: ModelSpec, tmp_path: Path) -> None:
+    """Vision encoder, action expert, projections and adapters start as a fresh model's do, and the report says so."""
+    written = gemma_flax.build(lora_spec, tmp_path / "gemma")
+    loaded = subject.load(lora_spec, from_gemma(tmp_path / "gemma"), seed=3)
+    fresh = {path: array for path, array in subject.init(lora_spec, 3).items() if path not in written}
+    assert_same_bits({path: loaded["params"][path] for path in fresh}, fresh)
+    assert_same_paths([path for path, status in loaded["report"].items() if status == "initialised"], fresh)
+    assert_same_paths([path for path, status in loaded["report"].items() if status == "loaded"], written)
+    assert_different(loaded["params"]["action_in_proj/kernel"], np.zeros_like(fresh["action_in_proj/kernel"]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Misfit:
+    """What is wrong with a Gemma, and what the error has to name."""
+
+    change: Callable[[Params], Params]
+    names: tuple[str, ...]
+
+
+def without(start: str) -> Callable[[Params], Params]:
+    return lambda arrays: {name: array for name, array in arrays.items() if not name.startswith(start)}
+
+
+def with_extra(name: str) -> Callable[[Params], Params]:
+    return lambda arrays: arrays | {name: np.ones(56, np.float32)}
+
+
+def shortened(name: str) -> Callable[[Params], Params]:
+    return lambda arrays: arrays | {name: arrays[name][..., :-2]}
+
+
+MISFITS = {
+    "layer_missing": Misfit(without("layer_1/"), ("layer_1",)),
+    "array_missing": Misfit(without("layer_2/attn/kv_einsum"), ("layer_2/attn/kv_einsum",)),
+    "embedding_missing": Misfit(without("embedder"), ("embedder/input_embedding",)),
+    "norms_missing": Misfit(without("final_norm"), ("final_norm/scale",)),
+    "one_layer_narrower": Misfit(shortened("layer_1/mlp/linear"), ("layer_1/mlp/linear",)),
+    "gemma_2": Misfit(with_extra("layer_0/post_attention_norm/scale"), ("Gemma 2",)),
+    "gemma_3": Misfit(with_extra("layer_0/attn/_query_norm/scale"), ("Gemma 3",)),
+    "adapters": Misfit(
+        with_extra("layer_0/attn/q_einsum/_LoRAEinsum_0/lora/a"), ("layer_0/attn/q_einsum/_LoRAEinsum_0/lora/a",)
+    ),
+}
+
+
+@contract(source="bugs C1, C5, C10, C11; google-deepmind/gemma gm/nn", needs=(*NEEDS, "lora"))
+@pytest.mark.parametrize("case", MISFITS)
+@pytest.mark.parametrize("form", ["flat", "nested"])
+def test_what_is_no_whole_gemma_1_is_refused(
+    subject: Subject, lora_spec: ModelSpec, tmp_path: Path, case: str, form: gemma_flax.Form
+) -> None:
+    """A Gemma that lacks an array, is a later version or has adapters is refused, and the error says which."""
+    arrays = gemma_flax.arrays(gemma_flax.contents(lora_spec))
+    gemma_flax.write(MISFITS[case].change(arrays), tmp_path / "gemma", form=form)
+    before = digests(tmp_path)
+    with refused(str(tmp_path / "gemma"), *MISFITS[case].names):
+        subject.load(lora_spec, from_gemma(tmp_path / "gemma"), seed=0)
+    assert digests(tmp_path) == before
+
+
+OTHER_SIZES: dict[str, tuple[ModelSpec, tuple[str, ...]]] = {
+    "a_layer_more": (tiny(depth=4), ("depth", "3", "4")),
+    "more_kv_heads": (tiny(num_kv_heads=2), ("num_kv_heads", "1", "2")),
+    "another_vocabulary": ({**tiny(), "vocab_size": 480}, ("vocab_size", "509", "480")),
+    "wider": ({**tiny(), "paligemma": {**tiny()["paligemma"], "width": 60}}, ("width", "56", "60")),
+    "wider_mlp": ({**tiny(), "paligemma": {**tiny()["paligemma"], "mlp_dim": 92}}, ("mlp_dim", "88", "92")),
+}
+
+
+@contract(source="bugs C10, C11; Gemma has 256128 tokens, PaliGemma 257152", needs=NEEDS)
+@pytest.mark.parametrize("case", OTHER_SIZES)
+def test_other_sizes_are_named(subject: Subject, tmp_path: Path, case: str) -> None:
+    """A Gemma of other sizes is refused, and the error names each size, expected and found."""
+    spec, names = OTHER_SIZES[case]
+    gemma_flax.build(spec, tmp_path / "gemma")
+    with refused(str(tmp_path / "gemma"), *names):
+        subject.load(tiny(), from_gemma(tmp_path / "gemma"), seed=0)
+
+
+@contract(
+    source="google-deepmind/gemma has 256128 tokens, PaliGemma (arXiv:2407.07726) 257152",
+    needs=(*NEEDS, "init", "load_report", "lora"),
+)
+def test_missing_tokens_are_fresh_when_asked(subject: Subject, lora_spec: ModelSpec, tmp_path: Path) -> None:
+    """Asked to extend the vocabulary, a load takes Gemma's rows and fresh ones after them, and the report says so."""
+    smaller: ModelSpec = {**lora_spec, "vocab_size": 480}
+    written = gemma_flax.build(smaller, tmp_path / "gemma")[TABLE]
+    source = {**from_gemma(tmp_path / "gemma"), "extend_vocabulary": True}
+    loaded = subject.load(lora_spec, source, seed=3)
+    expected = np.concatenate([written, subject.init(lora_spec, 3)[TABLE][480:]])
+    assert_same_bits({TABLE: loaded["params"][TABLE]}, {TABLE: expected})
+    assert loaded["report"][TABLE] == "extended"
+    gemma_flax.build(lora_spec, tmp_path / "larger")
+    with refused("vocab_size", "480", "509"):
+        subject.load(smaller, {**source, "path": str(tmp_path / "larger")}, seed=3)
+
+
+@contract(source="bugs rule 5", needs=(*NEEDS, "load_report", "lora"))
+def test_what_the_model_lacks_is_reported(subject: Subject, lora_spec: ModelSpec, tmp_path: Path) -> None:
+    """An array that the model has no place for is left out, and the report says so under the array's own name."""
+    arrays = gemma_flax.arrays(gemma_flax.contents(lora_spec))
+    gemma_flax.write(arrays | {"embedder/position_table": np.ones((2, 3), np.float32)}, tmp_path / "gemma")
+    report = subject.load(lora_spec, from_gemma(tmp_path / "gemma"), seed=0)["report"]
+    assert [path for path, status in report.items() if status == "dropped"] == ["embedder/position_table"]
+
+
+@contract(source="bugs C3, P4", needs=NEEDS)
+def test_another_layout_is_refused(subject: Subject, base_checkpoint: Checkpoint) -> None:
+    """A pi0 checkpoint is no Gemma and is refused, not taken for one of which nothing matches."""
+    with refused(base_checkpoint.path):
+        subject.load(base_checkpoint.spec, {"kind": "gemma_flax", "path": base_checkpoint.path}, seed=0)

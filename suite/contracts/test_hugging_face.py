@@ -1,0 +1,320 @@
+"""Hugging Face's PaliGemma: PyTorch tensors, one a layer, under three sets of names, land in openpi's stacked tree."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fixtures import content, hugging_face, paligemma_npz
+from fixtures.hugging_face import EMBEDDING, GENERATIONS, Generation
+from fixtures.params import Params
+from fixtures.specs import ModelSpec, tiny
+from suite.asserts import assert_different, assert_same_bits, assert_same_paths
+from suite.cases import from_hugging_face
+from suite.contracts.landing import assert_landed, assert_refused
+from suite.registry import contract
+from suite.subjects.protocol import Subject
+
+NEEDS = ("load", "hugging_face")
+VISION, LANGUAGE = "model.vision_tower.vision_model.", "model.language_model."
+EMBED_TOKENS, LM_HEAD = f"{LANGUAGE}embed_tokens.weight", "lm_head.weight"
+IMG, LLM, SELF_ATTENTION = "PaliGemma/img/", "PaliGemma/llm/layers/", "MultiHeadDotProductAttention_0"
+
+# Where each kind of tensor is in openpi's tree, by hand: the layer, then the half of what is fused.
+PLACES: dict[str, tuple[str, Any]] = {
+    f"{LANGUAGE}layers.2.input_layernorm.weight": (f"{LLM}pre_attention_norm/scale", 2),
+    f"{LANGUAGE}layers.2.post_attention_layernorm.weight": (f"{LLM}pre_ffw_norm/scale", 2),
+    f"{LANGUAGE}layers.2.self_attn.q_proj.weight": (f"{LLM}attn/q_einsum/w", 2),
+    f"{LANGUAGE}layers.2.self_attn.k_proj.weight": (f"{LLM}attn/kv_einsum/w", (2, 0)),
+    f"{LANGUAGE}layers.2.self_attn.v_proj.weight": (f"{LLM}attn/kv_einsum/w", (2, 1)),
+    f"{LANGUAGE}layers.2.self_attn.o_proj.weight": (f"{LLM}attn/attn_vec_einsum/w", 2),
+    f"{LANGUAGE}layers.2.mlp.gate_proj.weight": (f"{LLM}mlp/gating_einsum", (2, 0)),
+    f"{LANGUAGE}layers.2.mlp.up_proj.weight": (f"{LLM}mlp/gating_einsum", (2, 1)),
+    f"{LANGUAGE}layers.2.mlp.down_proj.weight": (f"{LLM}mlp/linear", 2),
+    f"{LANGUAGE}norm.weight": ("PaliGemma/llm/final_norm/scale", ...),
+    f"{VISION}encoder.layers.1.layer_norm1.weight": (f"{IMG}Transformer/encoderblock/LayerNorm_0/scale", 1),
+    f"{VISION}encoder.layers.1.layer_norm1.bias": (f"{IMG}Transformer/encoderblock/LayerNorm_0/bias", 1),
+    f"{VISION}encoder.layers.1.layer_norm2.weight": (f"{IMG}Transformer/encoderblock/LayerNorm_1/scale", 1),
+    f"{VISION}encoder.layers.1.layer_norm2.bias": (f"{IMG}Transformer/encoderblock/LayerNorm_1/bias", 1),
+    f"{VISION}encoder.layers.1.mlp.fc1.bias": (f"{IMG}Transformer/encoderblock/MlpBlock_0/Dense_0/bias", 1),
+    f"{VISION}encoder.layers.1.mlp.fc2.bias": (f"{IMG}Transformer/encoderblock/MlpBlock_0/Dense_1/bias", 1),
+    **{
+        f"{VISION}encoder.layers.1.self_attn.{name}_proj.weight": (
+            f"{IMG}Transformer/encoderblock/{SELF_ATTENTION}/{path}/kernel",
+            1,
+        )
+        for name, path in {"q": "query", "k": "key", "v": "value", "out": "out"}.items()
+    },
+    f"{VISION}post_layernorm.weight": (f"{IMG}Transformer/encoder_norm/scale", ...),
+    f"{VISION}post_layernorm.bias": (f"{IMG}Transformer/encoder_norm/bias", ...),
+    "model.multi_modal_projector.linear.bias": (f"{IMG}head/bias", ...),
+}
+
+
+def deep() -> ModelSpec:
+    """More than ten layers in both towers, two key/value heads, heads that together are no width."""
+    spec = tiny(num_kv_heads=2, depth=11)
+    spec["siglip"]["depth"] = 12
+    return spec
+
+
+def load(subject: Subject, spec: ModelSpec, path: Path, seed: int = 0) -> Params:
+    params: Params = subject.load(spec, from_hugging_face(path), seed=seed)["params"]
+    return params
+
+
+def refuse_tensors(subject: Subject, spec: ModelSpec, named: Params, path: Path, *mentions: str) -> None:
+    """A file with these tensors is refused, and the error names the file and all of ``mentions``."""
+    hugging_face.write_tensors(named, path)
+    assert_refused(subject, spec, from_hugging_face(path), *mentions)
+
+
+@contract(source="transformers 4.41, 4.52 and 5.6 modeling_paligemma.py; lerobot #1406, #2964; bugs F6", needs=NEEDS)
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_lands_leaf_by_leaf(
+    subject: Subject, base_spec: ModelSpec, tmp_path: Path, generation: Generation, shards: int
+) -> None:
+    """Under the names of every generation of transformers, whole or in shards, every array lands at its place."""
+    path = tmp_path / "release"
+    written = hugging_face.build(base_spec, path, generation=generation, shards=shards)
+    assert_landed(load(subject, base_spec, path), written)
+
+
+@contract(source="huggingface.co/google/paligemma-3b-pt-224, branches float16 and bfloat16; bugs C7", needs=NEEDS)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_casts_are_exact(subject: Subject, base_spec: ModelSpec, tmp_path: Path, dtype: str) -> None:
+    """Tensors in half precision land as exactly these numbers in float32."""
+    written = hugging_face.build(base_spec, tmp_path / "model.safetensors", dtype=dtype)
+    assert_landed(load(subject, base_spec, tmp_path / "model.safetensors"), written)
+
+
+@contract(source="peers.md 1, tunix reads a mixed file as garbage", needs=NEEDS)
+def test_mixed_dtypes_land(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
+    """A file whose layers alternate between float16, bfloat16 and float32 lands with the values of each."""
+    params = paligemma_npz.contents(base_spec)
+    dtypes = [content.DTYPES[name] for name in ("float16", "bfloat16", "float32")]
+    for path in (path for path in params if path.startswith(LLM)):
+        params[path] = np.stack(
+            [layer.astype(dtypes[n % 3]).astype(np.float32) for n, layer in enumerate(params[path])]
+        )
+    named = hugging_face.tensors(params)
+    for name in (name for name in named if ".language_model.layers." in name):
+        named[name] = named[name].astype(dtypes[int(name.split(".")[3]) % 3])
+    hugging_face.write_tensors(named, tmp_path / "release")
+    assert_landed(load(subject, base_spec, tmp_path / "release"), params)
+
+
+@contract(source="openpi convert_jax_model_to_pytorch.py:208, transformers convert_paligemma; bugs G9", needs=NEEDS)
+@pytest.mark.parametrize("spec", [deep(), tiny(num_kv_heads=6, depth=5)], ids=["eleven_layers", "all_kv_heads"])
+def test_every_layer_and_head_lands(subject: Subject, tmp_path: Path, spec: ModelSpec) -> None:
+    """Layer ten comes after layer nine, every key/value head is kept, and heads need not add up to the width."""
+    written = hugging_face.build(spec, tmp_path / "release", shards=2)
+    assert_landed(load(subject, spec, tmp_path / "release"), written)
+
+
+@contract(source="transformers modeling_gemma.py, modeling_siglip.py", needs=NEEDS)
+def test_each_tensor_has_its_place(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
+    """A tensor filled with one number gives one layer of one parameter that number, or one half of a fused one."""
+    named = hugging_face.tensors(paligemma_npz.contents(base_spec))
+    numbers = {name: 2.0 + n for n, name in enumerate(PLACES)}
+    filled = {name: np.full_like(named[name], number) for name, number in numbers.items()}
+    hugging_face.write_tensors(named | filled, tmp_path / "release")
+    params = load(subject, base_spec, tmp_path / "release")
+    found = {name: params[path][index] for name, (path, index) in PLACES.items()}
+    assert {name: (array.min(), array.max()) for name, array in found.items()} == {
+        name: (number, number) for name, number in numbers.items()
+    }
+
+
+@contract(source="transformers modeling_gemma.py: view(..., heads, head_dim)", needs=NEEDS)
+def test_heads_keep_their_order(subject: Subject, tmp_path: Path) -> None:
+    """Heads lie one after the other in a projection, and head n of the file is head n of the model."""
+    spec = deep()
+    named = hugging_face.tensors(paligemma_npz.contents(spec))
+    heads, kv_heads, head_dim = 6, 2, spec["paligemma"]["head_dim"]
+    for name in (name for name in named if ".language_model.layers." in name and "self_attn" in name):
+        numbers = np.repeat(np.arange(kv_heads if "k_proj" in name or "v_proj" in name else heads), head_dim)
+        named[name][...] = numbers if "o_proj" in name else numbers[:, None]
+    hugging_face.write_tensors(named, tmp_path / "release")
+    params = load(subject, spec, tmp_path / "release")
+    for path, axis in (("q_einsum", 1), ("kv_einsum", 2), ("attn_vec_einsum", 1)):
+        by_head = np.moveaxis(params[f"{LLM}attn/{path}/w"], axis, 0)
+        assert [np.unique(head).tolist() for head in by_head] == [[n] for n in range(len(by_head))], path
+
+
+@contract(source="arXiv:2407.07726: the output layer is the embedding; openpi #669; bugs G7", needs=NEEDS)
+@pytest.mark.parametrize("names", [(EMBED_TOKENS,), (LM_HEAD,), (EMBED_TOKENS, LM_HEAD)], ids=["embed", "head", "both"])
+def test_one_tied_name_is_enough(
+    subject: Subject, base_spec: ModelSpec, tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    """The embedding comes from embed_tokens, from lm_head, or from both where they are equal."""
+    written = paligemma_npz.contents(base_spec)
+    named = hugging_face.tensors(written)
+    embedding = named.pop(EMBED_TOKENS)
+    hugging_face.write_tensors(named | dict.fromkeys(names, embedding), tmp_path / "release")
+    assert_landed(load(subject, base_spec, tmp_path / "release"), written)
+
+
+@contract(source="transformers resolves it silently (peers.md 2.4); bugs G7", needs=NEEDS)
+def test_conflicting_tied_pair_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
+    """Tied tables, embed_tokens and lm_head, that differ in one number are refused, and both are named."""
+    named = hugging_face.tensors(paligemma_npz.contents(base_spec))
+    other = named[EMBED_TOKENS].copy()
+    other[-4, 0] += 1  # the last token; what follows are the rows that transformers adds
+    refuse_tensors(subject, base_spec, named | {LM_HEAD: other}, tmp_path / "release", EMBED_TOKENS, LM_HEAD)
+
+
+@contract(source="transformers convert_paligemma_weights_to_hf.py: 257216 rows for 257152 tokens", needs=NEEDS)
+def test_added_tokens_are_not_loaded(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
+    """The rows of noise that transformers adds to the vocabulary are left out, and a file without them loads alike."""
+    written = paligemma_npz.contents(base_spec)
+    for padded in (True, False):
+        named = hugging_face.tensors(written, padded=padded)
+        assert (named[EMBED_TOKENS].shape[0] == base_spec["vocab_size"]) is not padded
+        hugging_face.write_tensors(named, tmp_path / str(padded))
+        assert_landed(load(subject, base_spec, tmp_path / str(padded)), written)
+
+
+@contract(source="bugs rule 5", needs=(*NEEDS, "load_report"))
+def test_reports_every_leaf(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
+    """The report has every parameter as loaded or initialised, and what is not used by its own name, as dropped."""
+    written = paligemma_npz.contents(base_spec)
+    named = hugging_face.tensors(written, padded=False)
+    unused = {LM_HEAD: named[EMBED_TOKENS], f"{VISION}embeddings.position_ids": np.arange(4)}
+    hugging_face.write_tensors(named | unused, tmp_path / "release")
+    report = subject.load(base_spec, from_hugging_face(tmp_path / "release"), seed=0)["report"]
+    fresh = subject.param_spec(base_spec).keys() - written.keys()
+    expected = dict.fromkeys(written, "loaded") | dict.fromkeys(fresh, "initialised") | dict.fromkeys(unused, "dropped")
+    assert report == expected
+
+
+@contract(source="arXiv:2410.24164 section IV; bugs C3, P3", needs=(*NEEDS, "init"))
+def test_what_it_lacks_is_freshly_initialised(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
+    """The action expert and the projections start as a fresh model's do, from the seed; nothing else depends on it."""
+    written = hugging_face.build(base_spec, tmp_path / "release")
+    loaded, other = (load(subject, base_spec, tmp_path / "release", seed=seed) for seed in (3, 4))
+    fresh = {path: array for path, array in subject.init(base_spec, 3).items() if path not in written}
+    assert_same_bits({path: loaded[path] for path in fresh}, fresh)
+    assert_same_bits({path: other[path] for path in written}, {path: loaded[path] for path in written})
+    assert_different(loaded["action_in_proj/kernel"], other["action_in_proj/kernel"])
+    assert_same_paths(loaded, subject.param_spec(base_spec))
+
+
+@contract(source="bugs C3, C5; lerobot #4577", needs=NEEDS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{LANGUAGE}layers.1.mlp.up_proj.weight",
+        f"{VISION}encoder.layers.0.layer_norm2.bias",
+        f"{LANGUAGE}norm.weight",
+        EMBED_TOKENS,
+    ],
+    ids=["projection", "bias", "last_norm", "embedding"],
+)
+def test_missing_tensor_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path, name: str) -> None:
+    """A file without one of PaliGemma's tensors is refused by the tensor's name."""
+    named = hugging_face.tensors(paligemma_npz.contents(base_spec))
+    refuse_tensors(
+        subject, base_spec, {n: x for n, x in named.items() if n != name}, tmp_path / "model.safetensors", name
+    )
+
+
+@contract(source="bugs G9, C11", needs=NEEDS)
+@pytest.mark.parametrize("kept", [(0, 2), (0, 1, 2, 3)], ids=["one_missing", "one_too_many"])
+@pytest.mark.parametrize(
+    ("part", "prefix"),
+    [("paligemma", f"{LANGUAGE}layers."), ("siglip", f"{VISION}encoder.layers.")],
+    ids=["language", "vision"],
+)
+def test_other_layers_are_refused(
+    subject: Subject, base_spec: ModelSpec, tmp_path: Path, part: str, prefix: str, kept: tuple[int, ...]
+) -> None:
+    """A file with a gap between its layers, or with more layers than the model, is refused: layers are counted."""
+    model, of_file = copy.deepcopy(base_spec), copy.deepcopy(base_spec)
+    model["siglip"]["depth"] = of_file["siglip"]["depth"] = 3
+    of_file[part]["depth"] = 4  # type: ignore[literal-required]
+    gone = tuple(f"{prefix}{n}." for n in range(4) if n not in kept)
+    named = hugging_face.tensors(paligemma_npz.contents(of_file))
+    left = {name: array for name, array in named.items() if not name.startswith(gone)}
+    refuse_tensors(subject, model, left, tmp_path / "release", "layers", *gone[:1])
+
+
+@contract(source="openpi weight_loaders.py:73, lucidrains/pi-zero-pytorch #1; bugs C3, P4", needs=NEEDS)
+@pytest.mark.parametrize("prefix", ["policy.", "paligemma_with_expert.paligemma."])
+def test_nothing_matched_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path, prefix: str) -> None:
+    """A file in which every name has another prefix is refused, and the error has one of the names."""
+    named = hugging_face.tensors(paligemma_npz.contents(base_spec))
+    renamed = {prefix + name: array for name, array in named.items()}
+    refuse_tensors(subject, base_spec, renamed, tmp_path / "release", prefix)
+
+
+@contract(source="bugs C1, G1; PEFT's names", needs=NEEDS)
+def test_adapters_are_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
+    """Adapters of PEFT beside the weights are refused by name: their fine-tuning would be lost."""
+    named = hugging_face.tensors(paligemma_npz.contents(base_spec))
+    name = f"{LANGUAGE}layers.0.self_attn.q_proj.lora_A.weight"
+    refuse_tensors(subject, base_spec, named | {name: np.ones((2, 56), np.float32)}, tmp_path / "release", name)
+
+
+@contract(source="bugs C6: int8 codes loaded as weights", needs=NEEDS)
+def test_codes_are_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
+    """One layer of int8 codes among floats is refused by the parameter's path."""
+    named = hugging_face.tensors(paligemma_npz.contents(base_spec))
+    name = f"{LANGUAGE}layers.1.mlp.down_proj.weight"
+    refuse_tensors(
+        subject, base_spec, named | {name: named[name].astype(np.int8)}, tmp_path / "release", f"{LLM}mlp/linear"
+    )
+
+
+@contract(source="transformers modeling_gemma2.py, modeling_gemma3.py; arXiv:2412.03555", needs=NEEDS)
+@pytest.mark.parametrize(
+    ("version", "names"),
+    [
+        ("Gemma 2", ("pre_feedforward_layernorm", "post_feedforward_layernorm")),
+        (
+            "Gemma 3",
+            ("self_attn.q_norm", "self_attn.k_norm", "pre_feedforward_layernorm", "post_feedforward_layernorm"),
+        ),
+    ],
+    ids=["gemma_2", "gemma_3"],
+)
+def test_later_version_is_named(
+    subject: Subject, base_spec: ModelSpec, tmp_path: Path, version: str, names: tuple[str, ...]
+) -> None:
+    """A later Gemma, as PaliGemma 2 has it, is refused by its name even where every shape fits."""
+    named = hugging_face.tensors(paligemma_npz.contents(base_spec))
+    width, depth = base_spec["paligemma"]["width"], base_spec["paligemma"]["depth"]
+    norms = {f"{LANGUAGE}layers.{n}.{name}.weight": np.ones(width, np.float32) for n in range(depth) for name in names}
+    refuse_tensors(subject, base_spec, named | norms, tmp_path / "release", version)
+
+
+@contract(source="bugs C11: shapes alone tell nobody what is wrong", needs=NEEDS)
+@pytest.mark.parametrize(
+    ("size", "other", "mentions"),
+    [
+        ("vocab_size", 600, (EMBEDDING, "vocabulary", "640", "509")),
+        ("image_size", 56, (f"{IMG}pos_embedding", "pixels", "56", "28")),
+    ],
+    ids=["vocabulary", "image_size"],
+)
+def test_other_sizes_are_named(
+    subject: Subject, base_spec: ModelSpec, tmp_path: Path, size: str, other: int, mentions: tuple[str, ...]
+) -> None:
+    """Another vocabulary or image size is refused with both sizes, in words."""
+    of_file = copy.deepcopy(base_spec)
+    of_file[size] = other  # type: ignore[literal-required]
+    named = hugging_face.tensors(paligemma_npz.contents(of_file))
+    refuse_tensors(subject, base_spec, named, tmp_path / "release", *mentions)
+
+
+@contract(source="bugs C11; huggingface/safetensors#format", needs=NEEDS)
+def test_unequal_layers_are_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
+    """Layers of different widths, or a tensor that lies the other way round, are refused by the tensor's path."""
+    named = hugging_face.tensors(paligemma_npz.contents(base_spec))
+    name = f"{LANGUAGE}layers.1.mlp.down_proj.weight"
+    refuse_tensors(subject, base_spec, named | {name: named[name][:, :-1]}, tmp_path / "narrow", "mlp/linear")
+    turned = {n: x.T.copy() if "o_proj" in n else x for n, x in named.items()}
+    refuse_tensors(subject, base_spec, turned, tmp_path / "turned", "attn_vec_einsum")

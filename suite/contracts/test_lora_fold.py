@@ -1,0 +1,142 @@
+"""Adapters as parameters: folded into the weights, taken out again, parted from the base and merged with it."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from fixtures import content
+from fixtures.params import Params
+from fixtures.specs import ModelSpec, tiny
+from suite.asserts import assert_close, assert_different, assert_same_bits, refused
+from suite.cases import is_adapter
+from suite.contracts.adapter_sites import at_every_site, lora_bs, weight_of
+from suite.registry import contract
+from suite.subjects.protocol import Subject
+
+SPECS = {
+    "one_kv_head": tiny("pi0", lora="both"),
+    "as_many_kv_heads_as_query_heads": tiny("pi05", lora="both", num_kv_heads=6),
+}
+every_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+# Of a matrix product in float32: its other singular values are roundings (1e-7) of its largest.
+RANK_RTOL = 1e-4
+# A thousandth of the adapters of the fixtures: on weights in bfloat16 the most of it rounds away.
+SMALL = 1e-3
+# The share is itself computed in float32, from differences of numbers a hundred times as large as they are.
+LOSS_RTOL = 1e-2
+
+
+@contract(source="arXiv:2106.09685 section 4.1; bugs A6, A17", needs=("fold", "lora"))
+@every_spec
+def test_delta_has_the_rank_of_its_adapter(subject: Subject, spec: ModelSpec) -> None:
+    """What an adapter adds has its rank in each layer and head: no more, and at random values no less."""
+    params = content.params(spec)
+    zeros = {weight_of(path): np.zeros_like(params[weight_of(path)]) for path in lora_bs(params)}
+    folded = subject.fold(spec, params | zeros)
+    for path in lora_bs(params):
+        matrices = folded[weight_of(path)].astype(np.float64)
+        found = set(np.linalg.matrix_rank(matrices, rtol=RANK_RTOL).flat)
+        assert found == {params[path].shape[-2]}, path
+
+
+@contract(source="openpi #396, PR #960; bugs G15", needs=("fold", "lora"))
+@every_spec
+def test_of_bfloat16_is_formed_in_float32(subject: Subject, spec: ModelSpec) -> None:
+    """A bfloat16 weight is folded as its float32 values are, and rounded once, to bfloat16, at the end."""
+    params = content.params(spec)
+    stored = {path: x if is_adapter(path) else x.astype(BFLOAT16) for path, x in params.items()}
+    wide = subject.fold(spec, {path: x.astype(np.float32) for path, x in stored.items()})
+    assert_same_bits(subject.fold(spec, stored), {path: x.astype(BFLOAT16) for path, x in wide.items()})
+
+
+@contract(source="openpi PR #960; bugs G15", needs=("fold", "fold_losses", "lora"))
+@every_spec
+def test_tells_what_rounding_took(subject: Subject, spec: ModelSpec) -> None:
+    """A fold tells for every site which share of what the adapter adds is lost: most of a small one in bfloat16, none
+    in float32."""
+    params = content.params(spec)
+    params |= {path: SMALL * params[path] for path in lora_bs(params)}
+    stored = {path: x if is_adapter(path) else x.astype(BFLOAT16) for path, x in params.items()}
+    wide = {path: x.astype(np.float32) for path, x in stored.items()}
+    before, exact, found = wide, subject.fold(spec, wide), subject.fold(spec, stored)
+    told, in_float32 = (subject.fold_losses(spec, p) for p in (stored, wide))
+    for path in map(weight_of, lora_bs(params)):
+        lost = np.linalg.norm(found[path].astype(np.float32) - exact[path]) / np.linalg.norm(exact[path] - before[path])
+        assert lost > 0.5, path
+        assert_close(told[path], lost, rtol=LOSS_RTOL, name=path)
+        assert in_float32[path] < 1e-3, path
+
+
+@contract(source="users' request: openpi #396, #958; peft's unmerge", needs=("fold", "unfold", "lora"))
+@every_spec
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_unfold_gives_the_base_back(subject: Subject, spec: ModelSpec, dtype: str) -> None:
+    """Folding and unfolding gives base and adapters back bit for bit, also where a subtraction cannot."""
+    params = content.params(spec, dtype=dtype)
+    before = {path: x.copy() for path, x in params.items()}
+    assert_same_bits(subject.unfold(spec, params), before)
+    assert_same_bits(params, before)
+
+
+@contract(source="users' request: openpi #985", needs=("extract", "merge", "lora"))
+@every_spec
+def test_merge_undoes_extract(subject: Subject, spec: ModelSpec) -> None:
+    """Base and adapters of a LoRA model, parted and merged again, are the model, bit for bit."""
+    params = content.params(spec)
+    parts = subject.extract(spec, params)
+    assert_same_bits(parts["base"], {path: x for path, x in params.items() if not is_adapter(path)})
+    assert_same_bits(parts["lora"], {path: x for path, x in params.items() if is_adapter(path)})
+    assert_same_bits(subject.merge(spec, parts["base"], parts["lora"]), params)
+
+
+@contract(source="openpi weight_loaders.py:90; bugs C4", needs=("fold", "extract", "merge", "lora"))
+@every_spec
+def test_half_an_adapter_is_refused(subject: Subject, spec: ModelSpec) -> None:
+    """An adapter without one of its matrices is neither folded nor merged, and the error names the one it lacks."""
+    params = content.params(spec)
+    for path in filter(is_adapter, params):
+        halved = {p: x for p, x in params.items() if p != path}
+        with refused(path):
+            subject.fold(spec, halved)
+        parts = subject.extract(spec, halved)
+        with refused(path):
+            subject.merge(spec, parts["base"], parts["lora"])
+
+
+@contract(source="openpi stores neither rank nor alpha; bugs E9", needs=("fold", "lora"))
+def test_another_rank_is_refused(subject: Subject, lora_spec: ModelSpec, base_spec: ModelSpec) -> None:
+    """Adapters are folded with the config they were trained with: one of another rank, or without adapters, has no
+    alpha for them and is refused by the adapter's name."""
+    params = content.params(lora_spec)
+    for spec in (base_spec, at_every_site(lora_spec, lambda lora: {**lora, "rank": lora["rank"] + 1})):
+        with refused("lora_"):
+            subject.fold(spec, params)
+
+
+@contract(source="a public fork that reshapes and truncates; bugs P8", needs=("fold", "lora"))
+@every_spec
+def test_adapters_of_another_layout_are_refused(subject: Subject, spec: ModelSpec) -> None:
+    """An adapter whose matrices do not fit the weight is refused by name, never cut or reshaped until it fits."""
+    params = content.params(spec)
+    for path in filter(is_adapter, params):
+        matrix = params[path]
+        for other in (matrix[..., :-1], matrix[:-1], np.swapaxes(matrix, -1, -2), matrix.sum(axis=1)):
+            with refused(path.rpartition("lora_")[0]):
+                subject.fold(spec, params | {path: other})
+
+
+@contract(source="suite/reference/adapters.py; bugs G15", needs=("fold", "lora"))
+def test_changes_nothing_but_adapted_weights(subject: Subject, lora_spec: ModelSpec) -> None:
+    """Folding changes every weight that has an adapter, in its own dtype, no other parameter and none of its inputs."""
+    params = content.params(lora_spec, dtype="bfloat16")
+    before: Params = {path: x.copy() for path, x in params.items()}
+    folded = subject.fold(lora_spec, params)
+    adapted = set(map(weight_of, lora_bs(params)))
+    assert_same_bits(params, before)
+    assert_same_bits(
+        {p: x for p, x in folded.items() if p not in adapted}, {p: params[p] for p in folded if p not in adapted}
+    )
+    for path in adapted:
+        assert folded[path].dtype == params[path].dtype
+        assert_different(folded[path], params[path])

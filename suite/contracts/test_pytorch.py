@@ -1,0 +1,232 @@
+"""openpi's PyTorch layout, both ways: what is converted has the checkpoint's bits, what is read back too."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import pytest
+
+from fixtures import openpi_orbax, openpi_pytorch, safetensors_file
+from fixtures.params import Params
+from fixtures.specs import ModelSpec, tiny, tiny_table
+from suite.asserts import assert_same_bits, assert_same_paths, refused
+from suite.cases import digests, is_adapter
+from suite.contracts.conftest import Checkpoint, write_checkpoint
+from suite.registry import contract
+from suite.subjects.protocol import Subject
+
+CONVERT, LOAD = ("convert", "openpi_pytorch"), ("load", "openpi_pytorch")
+LAYOUT = "openpi_pytorch"
+EVERY_SIZE = tiny_table()
+FAMILIES = {"pi0": tiny("pi0"), "pi05": tiny("pi05")}
+
+
+def from_pytorch(path: Path) -> dict[str, str]:
+    """A load from openpi's PyTorch layout."""
+    return {"kind": "openpi_pytorch", "path": str(path)}
+
+
+def tensors_in(folder: Path) -> Params:
+    return safetensors_file.read(folder / openpi_pytorch.WEIGHTS)
+
+
+@contract(
+    source="openpi convert_jax_model_to_pytorch.py:42-395, models_pytorch/; bugs G1, G5, G9, G10, G12",
+    needs=CONVERT,
+)
+@pytest.mark.parametrize("case", EVERY_SIZE)
+def test_every_tensor_has_the_bits_of_the_checkpoint(subject: Subject, tmp_path: Path, case: str) -> None:
+    """Each converted tensor holds its part of the checkpoint bit for bit, for any heads, key/value heads and layers."""
+    checkpoint = write_checkpoint(EVERY_SIZE[case], tmp_path / "params")
+    subject.convert(checkpoint.spec, checkpoint.path, LAYOUT, str(tmp_path / "out"))
+    expected, found = openpi_pytorch.tensors(checkpoint.params), tensors_in(tmp_path / "out")
+    assert_same_bits({name: found[name] for name in expected if name in found}, expected)
+
+
+@contract(source="openpi models/model.py:246, safetensors torch.py load_model; bugs G1, G7, P10", needs=CONVERT)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_strict_reader_finds_exactly_its_names(subject: Subject, tmp_path: Path, family: str) -> None:
+    """The file has every name that openpi's model asks for and no other; of the tied table, ``embed_tokens`` alone."""
+    checkpoint = write_checkpoint(FAMILIES[family], tmp_path / "params")
+    subject.convert(checkpoint.spec, checkpoint.path, LAYOUT, str(tmp_path / "out"))
+    expected = openpi_pytorch.tensors(checkpoint.params).keys() | {openpi_pytorch.EXPERT_HEAD}
+    found = tensors_in(tmp_path / "out")
+    assert_same_paths(found, expected)
+    head = (checkpoint.spec["vocab_size"], checkpoint.spec["action_expert"]["width"])
+    assert found[openpi_pytorch.EXPERT_HEAD].shape == head
+
+
+@contract(source="openpi convert_jax_model_to_pytorch.py:514-527; bugs G5, G6", needs=CONVERT)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_stored_dtype_is_kept(subject: Subject, base_spec: ModelSpec, tmp_path: Path, dtype: str) -> None:
+    """A checkpoint in half precision is converted as it is stored, bit for bit."""
+    params = openpi_orbax.build(base_spec, tmp_path / "params", dtype=dtype)
+    subject.convert(base_spec, str(tmp_path / "params"), LAYOUT, str(tmp_path / "out"))
+    expected, found = openpi_pytorch.tensors(params), tensors_in(tmp_path / "out")
+    assert_same_bits({name: found[name] for name in expected}, expected)
+
+
+@contract(source="openpi convert_jax_model_to_pytorch.py:384; bugs G8", needs=CONVERT)
+def test_conversion_repeats_byte_for_byte(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """Two conversions of one checkpoint write the same bytes, and the checkpoint's own files stay as they are."""
+    before = digests(base_checkpoint.path)
+    for name in ("first", "second"):
+        subject.convert(base_checkpoint.spec, base_checkpoint.path, LAYOUT, str(tmp_path / name))
+    assert digests(tmp_path / "first") == digests(tmp_path / "second")
+    assert openpi_pytorch.WEIGHTS in digests(tmp_path / "first")
+    assert digests(base_checkpoint.path) == before
+
+
+@contract(source="bugs G9, P10; every layout round-trips", needs=(*CONVERT, "load"))
+@pytest.mark.parametrize("case", ["two_kv_heads", "as_many_kv_heads_as_query_heads", "eleven_layers", "pi05"])
+def test_round_trip_is_exact(subject: Subject, tmp_path: Path, case: str) -> None:
+    """What is converted and read back is the checkpoint, bit for bit."""
+    checkpoint = write_checkpoint(EVERY_SIZE[case], tmp_path / "params")
+    subject.convert(checkpoint.spec, checkpoint.path, LAYOUT, str(tmp_path / "out"))
+    assert_same_bits(subject.load(checkpoint.spec, from_pytorch(tmp_path / "out"), seed=0)["params"], checkpoint.params)
+
+
+@contract(source="openpi convert_jax_model_to_pytorch.py:528-550; bugs G7", needs=LOAD)
+@pytest.mark.parametrize("token_table", ["lm_head", "embed_tokens", "both"])
+def test_either_name_of_the_tied_table_loads(
+    subject: Subject, base_spec: ModelSpec, tmp_path: Path, token_table: openpi_pytorch.TokenTable
+) -> None:
+    """A file with the token table as ``lm_head`` (as openpi writes it), as ``embed_tokens`` or as both equal loads."""
+    written = openpi_pytorch.build(base_spec, tmp_path / "torch", token_table=token_table)
+    assert_same_bits(subject.load(base_spec, from_pytorch(tmp_path / "torch"), seed=0)["params"], written)
+
+
+@contract(source="bugs G7", needs=LOAD)
+def test_conflicting_tied_tables_are_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
+    """A file whose two token tables differ in one number is refused, naming both."""
+    openpi_pytorch.build(base_spec, tmp_path / "torch", token_table="both")
+    tensors = tensors_in(tmp_path / "torch")
+    tensors[openpi_pytorch.LM_HEAD] = tensors[openpi_pytorch.LM_HEAD].copy()
+    tensors[openpi_pytorch.LM_HEAD][-1, -1] += 1
+    openpi_pytorch.write(tensors, tmp_path / "torch")
+    with refused(openpi_pytorch.TOKEN_TABLE, openpi_pytorch.LM_HEAD):
+        subject.load(base_spec, from_pytorch(tmp_path / "torch"), seed=0)
+
+
+@contract(source="torch.compile, DistributedDataParallel, lerobot modeling_pi0.py:845", needs=LOAD)
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "model.", "model._orig_mod."])
+def test_wrappers_prefixes_are_recognised(subject: Subject, base_spec: ModelSpec, tmp_path: Path, prefix: str) -> None:
+    """Names that a wrapper has put a prefix before load like plain ones."""
+    written = openpi_pytorch.build(base_spec, tmp_path / "torch", prefix=prefix)
+    assert_same_bits(subject.load(base_spec, from_pytorch(tmp_path / "torch"), seed=0)["params"], written)
+
+
+@contract(source="openpi gemma_pytorch.py:62-85: norms and embeddings stay float32 beside bfloat16", needs=LOAD)
+def test_mixed_precision_loads_exactly(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
+    """In a file of bfloat16 tensors one that is float32 keeps its values, among layers of one parameter too."""
+    params = openpi_pytorch.build(base_spec, tmp_path / "torch", dtype="bfloat16")
+    expected = {path: array.astype(np.float32) for path, array in params.items()}
+    expected["PaliGemma/llm/layers/pre_attention_norm/scale"][1] += np.float32(2**-20)
+    name = "paligemma_with_expert.paligemma.model.language_model.layers.1.input_layernorm.weight"
+    exact = openpi_pytorch.tensors(expected)[name]
+    openpi_pytorch.write(openpi_pytorch.tensors(params) | {name: exact}, tmp_path / "torch")
+    assert_same_bits(subject.load(base_spec, from_pytorch(tmp_path / "torch"), seed=0)["params"], expected)
+
+
+@contract(source="openpi #958, #840; bugs G1", needs=(*CONVERT, "lora"))
+def test_adapters_are_refused_with_the_way_out(subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """A LoRA checkpoint is refused, for its adapters have no place: the error says to fold, and nothing is written."""
+    with refused("PaliGemma/llm/layers/attn/", "lora_a", "fold"):
+        subject.convert(lora_checkpoint.spec, lora_checkpoint.path, LAYOUT, str(tmp_path / "out"))
+    assert not list(tmp_path.iterdir())
+
+
+@contract(source="openpi #396, #958; bugs G1, G15", needs=(*CONVERT, "load", "save", "fold", "lora"))
+def test_folded_checkpoint_converts(
+    subject: Subject, lora_checkpoint: Checkpoint, base_spec: ModelSpec, tmp_path: Path
+) -> None:
+    """A LoRA checkpoint that was folded and saved converts, and reads back as what was folded."""
+    folded = subject.fold(lora_checkpoint.spec, lora_checkpoint.params)
+    subject.save(base_spec, folded, str(tmp_path / "params"))
+    subject.convert(lora_checkpoint.spec, str(tmp_path / "params"), LAYOUT, str(tmp_path / "out"))
+    assert_same_bits(subject.load(base_spec, from_pytorch(tmp_path / "out"), seed=0)["params"], folded)
+    assert_same_bits(tensors_in(tmp_path / "out"), tensors_in(tmp_path / "out") | openpi_pytorch.tensors(folded))
+
+
+@contract(source="bugs C4, G1; PEFT names", needs=LOAD)
+@pytest.mark.parametrize("name", ["self_attn.q_proj.lora_A.weight", "self_attn.q_proj.lora_B.default.weight"])
+def test_unmerged_adapters_are_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path, name: str) -> None:
+    """A file with adapters beside the weights is refused, naming one: without them it is another model."""
+    tensors = openpi_pytorch.tensors(openpi_pytorch.build(base_spec, tmp_path / "torch"))
+    adapter = f"paligemma_with_expert.gemma_expert.model.layers.0.{name}"
+    openpi_pytorch.write(tensors | {adapter: np.ones((4, 36), np.float32)}, tmp_path / "torch")
+    with refused(adapter):
+        subject.load(base_spec, from_pytorch(tmp_path / "torch"), seed=0)
+
+
+@contract(source="openpi convert_jax_model_to_pytorch.py:293; bugs G3", needs=CONVERT)
+@pytest.mark.parametrize(("family", "folder"), [("pi0", "pi05_droid"), ("pi05", "pi0_base")])
+def test_family_is_not_read_from_the_path(subject: Subject, tmp_path: Path, family: str, folder: str) -> None:
+    """A checkpoint in a folder with the other family's name is converted as what it is."""
+    checkpoint = write_checkpoint(FAMILIES[family], tmp_path / folder / "params")
+    subject.convert(checkpoint.spec, checkpoint.path, LAYOUT, str(tmp_path / "out"))
+    expected = openpi_pytorch.tensors(checkpoint.params).keys() | {openpi_pytorch.EXPERT_HEAD}
+    assert_same_paths(tensors_in(tmp_path / "out"), expected)
+
+
+@contract(source="bugs C10, G3, G14, P2", needs=(*CONVERT, "load", "pi05"))
+def test_other_family_is_named(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """A pi0 checkpoint is neither converted nor read for a pi05 model, and the error says which family is which."""
+    both = r"(?s)(?=.*\bpi0\b)(?=.*\bpi05\b)"
+    with pytest.raises(Exception, match=both):
+        subject.convert(FAMILIES["pi05"], base_checkpoint.path, LAYOUT, str(tmp_path / "out"))
+    assert not list(tmp_path.iterdir())
+    openpi_pytorch.build(base_checkpoint.spec, tmp_path / "torch")
+    with pytest.raises(Exception, match=both):
+        subject.load(FAMILIES["pi05"], from_pytorch(tmp_path / "torch"), seed=0)
+
+
+@contract(source="openpi #283; bugs C5", needs=(*LOAD, "load_report", "lora"))
+def test_base_into_lora_adds_only_adapters(subject: Subject, lora_spec: ModelSpec, tmp_path: Path) -> None:
+    """A PyTorch checkpoint fills a LoRA model; only adapters are fresh, and the unused head is reported as dropped."""
+    written = openpi_pytorch.build(lora_spec, tmp_path / "torch")
+    loaded = subject.load(lora_spec, from_pytorch(tmp_path / "torch"), seed=0)
+    assert_same_bits({path: loaded["params"][path] for path in written}, written)
+    assert_same_paths(loaded["params"], subject.param_spec(lora_spec))
+    assert [path for path, status in loaded["report"].items() if status == "dropped"] == [openpi_pytorch.EXPERT_HEAD]
+    fresh = [path for path, status in loaded["report"].items() if status == "initialised"]
+    assert len(fresh) == 20, fresh
+    assert all(is_adapter(path) for path in fresh)
+
+
+Change: TypeAlias = Callable[[Params], Params]
+KEY = "paligemma_with_expert.gemma_expert.model.layers.1.self_attn.k_proj.weight"
+LAST = "paligemma_with_expert.paligemma.model.language_model.layers.2.mlp.up_proj.weight"
+# What a file lacks or has besides, and the names that the error has to list, all at once.
+MISFITS: dict[str, tuple[Change, tuple[str, ...]]] = {
+    "two_missing": (lambda t: {n: x for n, x in t.items() if n not in (KEY, LAST)}, (KEY, LAST)),
+    "two_of_other_shapes": (lambda t: t | {KEY: t[KEY][:-1], LAST: t[LAST].T}, (KEY, LAST, "[9, 36]", "[56, 88]")),
+    "a_layer_more": (lambda t: t | {KEY.replace(".1.", ".3."): t[KEY]}, (KEY.replace(".1.", ".3."),)),
+    "hugging_face": (lambda t: {n.removeprefix("paligemma_with_expert."): x for n, x in t.items()}, ()),
+    "one_name_twice": (lambda t: t | {f"module.{KEY}": t[KEY]}, (KEY, f"module.{KEY}")),
+    "integers": (lambda t: t | {KEY: t[KEY].astype(np.int8)}, (KEY, "int8")),
+}
+
+
+@contract(source="bugs C3, C5, C6, C11, G13, P4", needs=LOAD)
+@pytest.mark.parametrize("case", MISFITS)
+def test_what_does_not_fit_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path, case: str) -> None:
+    """A file that lacks tensors, has other shapes, layers or names is refused, and the error lists every tensor."""
+    change, names = MISFITS[case]
+    tensors = openpi_pytorch.tensors(openpi_pytorch.build(base_spec, tmp_path / "torch"))
+    openpi_pytorch.write(change(tensors), tmp_path / "torch")
+    before = digests(tmp_path)
+    with refused(str(tmp_path / "torch"), *names):
+        subject.load(base_spec, from_pytorch(tmp_path / "torch"), seed=0)
+    assert digests(tmp_path) == before
+
+
+@contract(source="bugs rule 5, P10; ZibinDong/openpi_pytorch #2", needs=(*LOAD, "load_report"))
+def test_what_the_model_lacks_is_reported(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
+    """A tensor that no module of the model reads is left out, and the report says so under its own name."""
+    unused = "paligemma_with_expert.gemma_expert.model.embed_tokens.weight"
+    tensors = openpi_pytorch.tensors(openpi_pytorch.build(base_spec, tmp_path / "torch"))
+    openpi_pytorch.write(tensors | {unused: np.ones((3, 2), np.float32)}, tmp_path / "torch")
+    report = subject.load(base_spec, from_pytorch(tmp_path / "torch"), seed=0)["report"]
+    assert [path for path, status in report.items() if status == "dropped"] == [unused]

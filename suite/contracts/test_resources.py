@@ -1,0 +1,48 @@
+"""What a load takes: memory for its result and a bounded window, never for everything twice."""
+
+from typing import Any
+
+import pytest
+
+from fixtures.specs import with_lora
+from suite.cases import from_checkpoint, training_options
+from suite.contracts.conftest import Checkpoint
+from suite.contracts.processes import WINDOW
+from suite.registry import contract
+from suite.subjects.elsewhere import Elsewhere
+from suite.subjects.protocol import Subject
+
+
+def growth(process: Elsewhere, *call: Any) -> int:
+    """By how many bytes a process grows while it makes a call for the second time: the first one compiles."""
+    process.memory_of(*call)
+    return int(process.memory_of(*call))
+
+
+@contract(source="openpi 0fffc72; bugs C13, C14", needs=("restore",))
+@pytest.mark.parametrize(("dtype", "share"), [(None, 1.0), ("bfloat16", 0.5)], ids=["as_stored", "bfloat16"])
+def test_restores_within_its_budget(
+    subject: Subject, wide_checkpoint: Checkpoint, one_device: Elsewhere, dtype: str | None, share: float
+) -> None:
+    """Restoring takes the memory of its result and a bounded window: nothing is copied that has the right dtype, and
+    nothing is kept in the stored one while it is cast."""
+    grown = growth(one_device, "restore", wide_checkpoint.path, dtype)
+    assert grown <= share * wide_checkpoint.num_bytes + WINDOW
+
+
+@contract(source="openpi 0fffc72, weight_loaders.py:58; bugs C13, P6", needs=("load", "lora"))
+def test_loads_within_its_budget(subject: Subject, wide_checkpoint: Checkpoint, one_device: Elsewhere) -> None:
+    """Loading a base checkpoint into a LoRA model takes the memory of the model's parameters and a bounded window."""
+    spec, source = with_lora(wide_checkpoint.spec), from_checkpoint(wide_checkpoint.path)
+    grown = growth(one_device, "load", spec, source, 0)
+    assert grown <= wide_checkpoint.num_bytes + WINDOW
+
+
+@contract(source="openpi train.py:106, train.py:122; bugs C14", needs=("begin", "lora"))
+def test_begins_within_its_budget(subject: Subject, wide_checkpoint: Checkpoint, one_device: Elsewhere) -> None:
+    """The first state of a LoRA training whose frozen parameters are bfloat16 takes their memory and a bounded window,
+    though the checkpoint is float32."""
+    spec, source = with_lora(wide_checkpoint.spec), from_checkpoint(wide_checkpoint.path)
+    grown = growth(one_device, "begin", spec, source, training_options(frozen_dtype="bfloat16"))
+    # Nearly all parameters are frozen.
+    assert grown <= 0.5 * wide_checkpoint.num_bytes + WINDOW

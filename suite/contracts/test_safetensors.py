@@ -1,0 +1,69 @@
+"""Safetensors files and the index of their shards: names count, order does not, and what is damaged is refused."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixtures import hugging_face, paligemma_npz
+from fixtures.damaged_safetensors import FILE_DAMAGES, FOLDER_DAMAGES, INDEX_DAMAGES
+from fixtures.hugging_face import GENERATIONS, Generation
+from fixtures.specs import ModelSpec
+from suite.cases import digests, from_hugging_face
+from suite.contracts.landing import assert_landed, assert_refused
+from suite.registry import contract
+from suite.subjects.protocol import Subject
+
+NEEDS = ("load", "hugging_face")
+
+
+@contract(source="safetensors format: tensors have names, no order", needs=NEEDS)
+@given(seed=st.integers(0, 2**32 - 1), shards=st.sampled_from([1, 2, 7]), generation=st.sampled_from([*GENERATIONS]))
+def test_packing_means_nothing(
+    subject: Subject, base_spec: ModelSpec, seed: int, shards: int, generation: Generation
+) -> None:
+    """In whatever order and in however many shards the tensors lie, the same parameters come out."""
+    params = paligemma_npz.contents(base_spec)
+    named = hugging_face.tensors(params, generation)
+    shuffled = {name: named[name] for name in np.random.default_rng(seed).permutation(sorted(named))}
+    with tempfile.TemporaryDirectory() as folder:
+        hugging_face.write_tensors(shuffled, Path(folder, "release"), shards=shards)
+        assert_landed(subject.load(base_spec, from_hugging_face(Path(folder, "release")), seed=0)["params"], params)
+
+
+@contract(source="Hugging Face's cache: snapshots are links to blobs", needs=NEEDS)
+def test_files_of_the_cache_are_read(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
+    """A folder of links to files elsewhere, as Hugging Face's cache keeps a release, loads."""
+    written = hugging_face.build(base_spec, tmp_path / "blobs", shards=2)
+    snapshot = tmp_path / "snapshot"
+    snapshot.mkdir()
+    for file in (tmp_path / "blobs").iterdir():
+        (snapshot / file.name).symlink_to(file)
+    assert_landed(subject.load(base_spec, from_hugging_face(snapshot), seed=0)["params"], written)
+
+
+@contract(source="the damage's own line in fixtures/damaged_safetensors.py", needs=NEEDS)
+@pytest.mark.parametrize("damage", [*FILE_DAMAGES, *FOLDER_DAMAGES])
+def test_damaged_file_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path, damage: str) -> None:
+    """A file that is truncated, overlapping, too large to be true or no safetensors is refused and left as it is."""
+    path = tmp_path / "release"
+    hugging_face.build(base_spec, path)
+    (FILE_DAMAGES | FOLDER_DAMAGES)[damage](path)
+    before = digests(tmp_path)
+    assert_refused(subject, base_spec, from_hugging_face(path))
+    assert digests(tmp_path) == before
+
+
+@contract(source="the damage's own line in fixtures/damaged_safetensors.py", needs=NEEDS)
+@pytest.mark.parametrize("damage", INDEX_DAMAGES)
+def test_damaged_index_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path, damage: str) -> None:
+    """An index that leads out of its folder, or does not agree with its shards, is refused; no file changes."""
+    path = tmp_path / "release"
+    hugging_face.build(base_spec, path, shards=3)
+    INDEX_DAMAGES[damage](path)
+    before = digests(tmp_path)
+    assert_refused(subject, base_spec, from_hugging_face(path))
+    assert digests(tmp_path) == before

@@ -1,0 +1,148 @@
+"""A checkpoint that a stranger made: nothing in it runs, reaches out of its folder, or takes memory without end."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fixtures import hostile, openpi_orbax, silent_damage
+from fixtures.failing_files import serve
+from suite.asserts import assert_same_bits, refused
+from suite.cases import digests, from_checkpoint, from_paligemma
+from suite.contracts.conftest import Checkpoint
+from suite.contracts.limits import limit_memory
+from suite.registry import contract
+from suite.subjects.elsewhere import Elsewhere, elsewhere
+from suite.subjects.protocol import Subject
+
+WEIGHT = "action_in_proj/kernel"
+
+
+@contract(source="python docs, pickle: it runs what a file says", needs=("restore",))
+@pytest.mark.parametrize("name", ["params.pkl", "params.pt", "params"])
+def test_pickle_is_not_run(subject: Subject, tmp_path: Path, name: str) -> None:
+    """A pickle, or an archive of torch that holds one, given as a checkpoint is refused by name and never unpickled."""
+    path, mark = tmp_path / name, tmp_path / "mark"
+    path.write_bytes(hostile.pickled(mark))
+    if name == "params.pt":
+        hostile.torch_archive(path, mark)
+    with refused(str(path)):
+        subject.restore(str(path), None)
+    assert not mark.exists()
+
+
+@contract(source="python docs, pickle; numpy.load's allow_pickle", needs=("load", "paligemma_npz"))
+def test_pickle_in_an_npz_is_not_run(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """An npz with a member of pickled objects is refused by name, and the pickle never runs."""
+    path, mark = tmp_path / "pt_224.npz", tmp_path / "mark"
+    hostile.npz_with_a_pickle(base_checkpoint.spec, path, mark)
+    with refused(str(path)):
+        subject.load(base_checkpoint.spec, from_paligemma(path), seed=0)
+    assert not mark.exists()
+
+
+@contract(source="CWE-22, zip slip", needs=("load", "paligemma_npz"))
+@pytest.mark.parametrize("kind", ["relative", "absolute"])
+def test_member_outside_is_refused(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, kind: str) -> None:
+    """An archive with a member that unpacks to a place outside is refused by that member's name; nothing is written."""
+    name = {"relative": "../../outside.npy", "absolute": f"{tmp_path}/outside.npy"}[kind]
+    path = tmp_path / "a" / "b" / "pt_224.npz"
+    path.parent.mkdir(parents=True)
+    hostile.npz_with_a_member_outside(base_checkpoint.spec, path, name)
+    before = digests(tmp_path)
+    with refused(str(path), name):
+        subject.load(base_checkpoint.spec, from_paligemma(path), seed=0)
+    assert digests(tmp_path) == before
+
+
+@contract(source="CWE-22, path traversal", needs=("download", "in_process"))
+@pytest.mark.parametrize("name", ["../outside", "d/../../../outside"])
+def test_listing_outside_is_refused(subject: Subject, tmp_path: Path, name: str) -> None:
+    """A server that lists a file outside of the folder that was asked for is refused; nothing of it is written."""
+    remote = serve({"bucket/params/d/0": b"good"})
+    remote.listed = {f"bucket/params/{name}": b"evil"}
+    cache = tmp_path / "a" / "b" / "c" / "cache"
+    with refused(remote.url("bucket/params")):
+        subject.download(remote.url("bucket/params"), str(cache))
+    assert b"evil" not in [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
+
+
+@contract(source="CWE-59, link following", needs=("restore", "load"))
+@pytest.mark.parametrize("name", ["manifest.ocdbt", "d", "ocdbt.process_0"])
+def test_link_out_is_refused(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, name: str) -> None:
+    """A checkpoint whose file or folder is a symbolic link to a place outside of it is refused by the link's name."""
+    inside, outside = tmp_path / "params", tmp_path / "outside"
+    shutil.copytree(base_checkpoint.path, inside)
+    (inside / name).rename(outside)
+    (inside / name).symlink_to(os.path.relpath(outside, inside))
+    with refused(str(inside), name):
+        subject.restore(str(inside), None)
+    with refused(str(inside), name):
+        subject.load(base_checkpoint.spec, from_checkpoint(inside), seed=0)
+
+
+@contract(source="issue 3; a folder of datasets is often a link", needs=("restore",))
+def test_links_that_stay_are_followed(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """A link to the whole checkpoint is as good as its folder, and so is a link from one of its files to another."""
+    shutil.copytree(base_checkpoint.path, tmp_path / "stored")
+    (tmp_path / "stored" / "manifest.ocdbt").rename(tmp_path / "stored" / "manifest")
+    (tmp_path / "stored" / "manifest.ocdbt").symlink_to("manifest")
+    (tmp_path / "params").symlink_to("stored")
+    assert_same_bits(subject.restore(str(tmp_path / "params"), None), base_checkpoint.params)
+
+
+@pytest.fixture(scope="module")
+def bounded(subject: Subject, base_checkpoint: Checkpoint) -> Iterator[Elsewhere]:
+    """The subject in a process that has read a checkpoint, gets 4 GiB more and a minute."""
+    with elsewhere(subject, timeout=60) as there:
+        there.restore(base_checkpoint.path, None)
+        limit_memory(there.pid, 4 * 2**30)
+        yield there
+
+
+@contract(source="issue 3, absurd sizes in a header", needs=("restore",))
+@pytest.mark.parametrize("rows", [2**28, 2**31, 2**50])
+def test_absurd_shape_is_refused_at_once(
+    bounded: Elsewhere, subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, rows: int
+) -> None:
+    """A checkpoint that claims an array far larger than its files is refused by that array's name, and takes no memory
+    for it."""
+    shutil.copytree(base_checkpoint.path, tmp_path / "params")
+    silent_damage.absurd_shape(tmp_path / "params", WEIGHT, rows)
+    with refused(str(tmp_path / "params"), WEIGHT):
+        bounded.restore(str(tmp_path / "params"), None)
+
+
+@contract(source="openpi lora.py: a fresh lora_b may be all zeros", needs=("restore",))
+def test_compressed_zeros_are_plausible(subject: Subject, tmp_path: Path) -> None:
+    """An array of zeros, which takes ten thousand times less room on disk than in memory, is no absurd claim."""
+    params = {"head/kernel": np.zeros((2048, 4096), np.float32)}
+    openpi_orbax.write(params, tmp_path / "params")
+    assert_same_bits(subject.restore(str(tmp_path / "params"), None), params)
+
+
+@contract(source="issue 3, absurd sizes in a header", needs=("load", "paligemma_npz"))
+@pytest.mark.parametrize("length", [2**33, 2**50])
+def test_absurd_npz_header_is_refused_at_once(
+    bounded: Elsewhere, subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, length: int
+) -> None:
+    """An npz with a member that claims more numbers than it has is refused by its name, and takes no memory for it."""
+    path = tmp_path / "pt_224.npz"
+    hostile.npz_with_an_absurd_header(base_checkpoint.spec, path, length)
+    with refused(str(path), "img/embedding/bias"):
+        bounded.load(base_checkpoint.spec, from_paligemma(path), seed=0)
+
+
+@contract(source="CPython's recursion limit", needs=("restore",))
+@pytest.mark.parametrize("text", ["[" * 10**6, '{"tree_metadata":' * 10**5], ids=["lists", "objects"])
+def test_bottomless_metadata_is_refused(
+    subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, text: str
+) -> None:
+    """Metadata that is nested without end is refused as damaged, by the checkpoint's name."""
+    shutil.copytree(base_checkpoint.path, tmp_path / "params")
+    (tmp_path / "params" / "_METADATA").write_text(text)
+    with refused(str(tmp_path / "params")):
+        subject.restore(str(tmp_path / "params"), None)
