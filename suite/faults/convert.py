@@ -1,0 +1,84 @@
+"""Faults in what lies beside converted weights and in what a conversion leaves behind."""
+
+from suite.faults.fault import Fault, Patch
+
+_OPENPI = "https://github.com/Physical-Intelligence/openpi"
+_SCRIPT = f"{_OPENPI}/blob/15a9616/examples/convert_jax_model_to_pytorch.py"
+_LAYOUT = "layouts/openpi_pytorch.py"
+
+FAULTS = (
+    Fault(
+        id="config_forgets_family",
+        bugs=("G11",),
+        story="config.json does not say whether the model is a pi05.",
+        evidence=f"{_SCRIPT}#L544-L550",
+        patches=(Patch(_LAYOUT, '        "pi05": model.family == "pi05",\n', ""),),
+        caught_by=("convert.config_tells_what_the_model_is",),
+    ),
+    Fault(
+        id="config_forgets_sizes",
+        bugs=("G11",),
+        story="config.json does not have the sizes, and a file is read with other heads than it was written with.",
+        evidence=f"{_SCRIPT}#L544-L550",
+        patches=(Patch(_LAYOUT, '        "model": model.to_json(),\n', ""),),
+        caught_by=("convert.config_tells_what_the_model_is", "convert.recorded_sizes_count"),
+    ),
+    Fault(
+        id="config_has_action_dim_32",
+        bugs=("G12",),
+        story="The number of action dimensions is 32, whatever the model's.",
+        evidence=f"{_OPENPI}/issues/714",
+        patches=(Patch(_LAYOUT, '"action_dim": model.action_dim', '"action_dim": 32'),),
+        caught_by=("convert.config_tells_what_the_model_is",),
+    ),
+    Fault(
+        id="recorded_sizes_not_compared",
+        story="The sizes beside the weights are not looked at, and six heads of ten are read as ten of six.",
+        evidence="mutation: reads tensors by their shapes alone",
+        patches=(Patch(_LAYOUT, 'if name != "lora" and got != want:', "if False:"),),
+        caught_by=("convert.recorded_sizes_count",),
+    ),
+    Fault(
+        id="assets_looked_up_one_folder_too_high",
+        bugs=("G4",),
+        story="Norm stats are looked for beside the step's folder and not in it, and are not found.",
+        evidence=f"{_SCRIPT}#L536",
+        patches=(Patch("convert.py", "assets = params.parent /", "assets = params.parent.parent /"),),
+        caught_by=("convert.assets_go_along",),
+    ),
+    Fault(
+        id="conversion_overwrites",
+        story="What is at the output's place is removed.",
+        evidence=f"{_SCRIPT}#L538-L541",
+        patches=(
+            Patch("convert.py", "if out.exists():", "if out.is_file():"),
+            Patch(
+                "convert.py", "whole.rename(out)", "shutil.rmtree(out, ignore_errors=True)\n        whole.rename(out)"
+            ),
+        ),
+        caught_by=("convert.nothing_is_overwritten",),
+    ),
+    Fault(
+        id="conversion_written_in_place",
+        story="The output is written where it will lie, and half of it stays when the conversion fails.",
+        evidence=f"{_SCRIPT}#L530",
+        patches=(Patch("convert.py", "whole = Path(scratch) / out.name", "whole = out"),),
+        caught_by=("convert.failed_conversion_leaves_nothing",),
+    ),
+    Fault(
+        id="conversion_does_not_compare_sizes",
+        bugs=("G10",),
+        story="Sizes are taken from the config without a look at the checkpoint, and an index runs over in the middle.",
+        evidence=f"{_SCRIPT}#L476-L503",
+        patches=(Patch("convert.py", "model.require_fit(dict(stored.leaves))", "pass"),),
+        caught_by=("convert.other_sizes_are_refused", "pytorch.other_family_is_named"),
+    ),
+    Fault(
+        id="conversion_ignores_layout",
+        bugs=("G6",),
+        story="What was asked for is looked at last, after minutes of reading.",
+        evidence=f"{_SCRIPT}#L525-L527",
+        patches=(Patch("convert.py", "if layout not in LAYOUTS:", "if not layout:"),),
+        caught_by=("convert.unknown_layout_is_refused_first",),
+    ),
+)

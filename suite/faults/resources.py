@@ -1,0 +1,46 @@
+"""Faults that cost memory: copies that nobody needs, and arrays that are kept while others are made of them."""
+
+from suite.faults.fault import Fault, Patch
+
+OPENPI = "https://github.com/Physical-Intelligence/openpi"
+AT = f"{OPENPI}/blob/15a9616"
+
+FAULTS = (
+    Fault(
+        id="every_leaf_is_copied",
+        bugs=("C13", "P6"),
+        story="Every array is copied once more while the tree that was read is still held.",
+        evidence=f"{OPENPI}/commit/0fffc72",
+        patches=(
+            Patch(
+                "checkpoints.py",
+                "    return dict(sorted(restored.items()))",
+                "    return {path: np.array(array) for path, array in sorted(restored.items())}",
+            ),
+        ),
+        caught_by=("resources.restores_within_its_budget", "resources.loads_within_its_budget"),
+    ),
+    Fault(
+        id="everything_is_read_before_it_is_cast",
+        bugs=("C14",),
+        story="All arrays are read in the dtype of the file before the first one is cast.",
+        evidence=f"{AT}/src/openpi/training/weight_loaders.py#L58",
+        patches=(
+            Patch("checkpoints.py", "{path: dtypes[path] for path in group}", "dict.fromkeys(group)"),
+            Patch(
+                "checkpoints.py",
+                "    return dict(sorted(restored.items()))",
+                "    return {path: _cast(array, dtypes[path]) for path, array in sorted(restored.items())}",
+            ),
+        ),
+        caught_by=("resources.restores_within_its_budget",),
+    ),
+    Fault(
+        id="float32_tree_is_kept_while_it_is_cast",
+        bugs=("C14",),
+        story="A checkpoint is loaded whole in float32, and frozen parameters are cast afterwards.",
+        evidence=f"{AT}/scripts/train.py#L106",
+        patches=(Patch("train.py", "seed=seed, frozen_dtype=config.frozen_dtype)", "seed=seed)"),),
+        caught_by=("resources.begins_within_its_budget",),
+    ),
+)
