@@ -16,6 +16,16 @@ OPTIMIZER: dict[str, Any] = {
 }
 
 
+# The kind of source that each stored layout is to a subject.
+SOURCE_KINDS = {
+    "openpi_orbax": "checkpoint",
+    "paligemma_npz": "paligemma",
+    "hugging_face": "hugging_face",
+    "gemma_flax": "gemma_flax",
+    "openpi_pytorch": "openpi_pytorch",
+}
+
+
 def from_checkpoint(path: str | Path) -> dict[str, str]:
     """A load from a pi0 checkpoint."""
     return {"kind": "checkpoint", "path": str(path)}

@@ -9,18 +9,18 @@ import pytest
 from fixtures.corruptions import CORRUPTIONS, Corruption
 from fixtures.params import Params
 from suite.asserts import assert_same_bits, refused
-from suite.cases import digests
+from suite.cases import SOURCE_KINDS, digests
 from suite.registry import contract
 from suite.subjects.protocol import Subject
 
 SOURCE = "the damage's own line in fixtures/corruptions.py"
-# The kind of source that each layout is to a subject, and what a file or folder of it is called.
-PLACES = {
-    "openpi_orbax": ("checkpoint", "params"),
-    "paligemma_npz": ("paligemma", "pt_224.npz"),
-    "hugging_face": ("hugging_face", "paligemma-3b-pt-224"),
-    "gemma_flax": ("gemma_flax", "2b"),
-    "openpi_pytorch": ("openpi_pytorch", "pi0_base_pytorch"),
+# What a file or folder of each layout is called.
+NAMES = {
+    "openpi_orbax": "params",
+    "paligemma_npz": "pt_224.npz",
+    "hugging_face": "paligemma-3b-pt-224",
+    "gemma_flax": "2b",
+    "openpi_pytorch": "pi0_base_pytorch",
 }
 
 
@@ -31,20 +31,19 @@ def damages(severity: str, layout: str) -> pytest.MarkDecorator:
 
 def assert_refused(subject: Subject, damage: Corruption, layout: Any, folder: Path) -> None:
     """The damaged file or folder is refused by its name, and no file changes."""
-    kind, name = PLACES[layout]
-    path = folder / name
+    path = folder / NAMES[layout]
     damage.apply(damage.spec(), path, layout=layout)
     before = digests(folder)
     with refused(str(path)):
-        subject.load(damage.spec(), {"kind": kind, "path": str(path)}, seed=0)
+        subject.load(damage.spec(), {"kind": SOURCE_KINDS[layout], "path": str(path)}, seed=0)
     assert digests(folder) == before
 
 
 def assert_loads(subject: Subject, damage: Corruption, layout: Any, folder: Path) -> Params:
     """Of the model, every parameter that was written is there, with its value in the model's dtype."""
-    kind, name = PLACES[layout]
-    written = damage.apply(damage.spec(), folder / name, layout=layout)
-    params = subject.load(damage.spec(), {"kind": kind, "path": str(folder / name)}, seed=0)["params"]
+    path = folder / NAMES[layout]
+    written = damage.apply(damage.spec(), path, layout=layout)
+    params = subject.load(damage.spec(), {"kind": SOURCE_KINDS[layout], "path": str(path)}, seed=0)["params"]
     used = params.keys() & written.keys()
     assert used
     assert_same_bits({path: params[path] for path in used}, in_float32({path: written[path] for path in used}))

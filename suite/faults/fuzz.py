@@ -19,18 +19,11 @@ from fixtures.corruption import WRITERS, StoredLayout
 from fixtures.params import Params
 from fixtures.random_damage import damage_arrays, damage_files
 from fixtures.specs import ModelSpec, tiny
-from suite.cases import digests
+from suite.cases import SOURCE_KINDS, digests
 from suite.subjects.elsewhere import Elsewhere, ProcessDiedError, SubjectError, elsewhere
 from suite.subjects.find import find_subject
 from suite.subjects.protocol import Subject
 
-KINDS: dict[StoredLayout, str] = {
-    "openpi_orbax": "checkpoint",
-    "paligemma_npz": "paligemma",
-    "hugging_face": "hugging_face",
-    "gemma_flax": "gemma_flax",
-    "openpi_pytorch": "openpi_pytorch",
-}
 # What is saved by the subject has digests, a zip has checksums.
 CHECKED = {"openpi_orbax", "paligemma_npz"}
 TIMEOUT = 60.0
@@ -75,7 +68,7 @@ class Fuzzer:
 
     def layouts(self) -> list[StoredLayout]:
         """The layouts that the subject reads."""
-        return [layout for layout in KINDS if layout in {"openpi_orbax", *self.subject.capabilities}]
+        return [layout for layout in WRITERS if layout in {"openpi_orbax", *self.subject.capabilities}]
 
     def run(self, case: Case) -> dict[str, Any] | None:
         """What went wrong, if something did; the case's files are gone afterwards."""
@@ -128,7 +121,7 @@ class Fuzzer:
     def _outcome(self, layout: StoredLayout, path: Path, damage: Damage) -> str | None:
         """Why the way in which the subject takes a checkpoint is wrong; None if it is refused well, or loads well."""
         try:
-            source = {"kind": KINDS[layout], "path": str(path)}
+            source = {"kind": SOURCE_KINDS[layout], "path": str(path)}
             loaded = self._process().load(self._spec_of(layout), source, 0)
             grown = self._process().peak_memory() - self._baseline
         except SubjectError as error:

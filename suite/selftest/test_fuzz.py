@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fixtures.corruption import WRITERS
 from fixtures.random_damage import damage_arrays, damage_files
-from suite.faults.fuzz import KINDS, Case, Damage, Fuzzer, _silent, _unclear
+from suite.faults.fuzz import Case, Damage, Fuzzer, _silent, _unclear
 from suite.subjects.elsewhere import ProcessDiedError, SubjectError
 from suite.subjects.find import find_subject
 
@@ -69,10 +70,10 @@ def test_arrays_are_damaged_and_left_alone() -> None:
 
 def test_every_layout_is_fuzzed(fuzzer: Fuzzer) -> None:
     """A subject that reads every layout is given every layout."""
-    assert fuzzer.layouts() == list(KINDS)
+    assert fuzzer.layouts() == list(WRITERS)
 
 
-@pytest.mark.parametrize("layout", KINDS)
+@pytest.mark.parametrize("layout", WRITERS)
 def test_the_reference_takes_a_damaged_checkpoint_well(running: Fuzzer, layout: str) -> None:
     """One case of each layout, refused or loaded; its files are gone afterwards."""
     assert running.run(Case(layout, 2)) is None  # type: ignore[arg-type]
