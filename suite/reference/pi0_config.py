@@ -12,6 +12,7 @@ from flax import nnx
 
 from suite.reference import params as tree
 from suite.reference.advice import advice
+from suite.reference.compiling import quickest
 from suite.reference.params import Params, differences
 from suite.reference.pi0 import Pi0
 from suite.reference.specs import Pi0Spec
@@ -125,5 +126,4 @@ def _initializer(config: Pi0Config, paths: tuple[str, ...]) -> Callable[[int], l
     size = sum(math.prod(_structure(config).spec[path].shape) for path in paths)
     # Optimising the random generators costs the CPU backend 20 s for any size, and saves 5 s per 100 M values.
     quick = size < 100_000_000 and jax.default_backend() == "cpu"
-    options = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-    return jax.jit(init, compiler_options=options if quick else None)
+    return jax.jit(init, compiler_options=quickest() if quick else None)

@@ -14,6 +14,7 @@ from jax.experimental.multihost_utils import process_allgather
 
 from suite.reference import adapters, checkpoints, sharding, train_checkpoints, weight_loaders
 from suite.reference import train as training
+from suite.reference.compiling import UNOPTIMISED, quickest
 from suite.reference.configs import TrainConfig
 from suite.reference.convert import convert_checkpoint
 from suite.reference.download import fetch
@@ -43,11 +44,6 @@ TRAITS = (
 )
 
 Params: TypeAlias = dict[str, np.ndarray]
-# Of tiny models, compiling is nearly all the time. Draws are left alone: unoptimised, they are off openpi's by an ulp.
-_QUICK_FORWARD = {"xla_backend_optimization_level": 0}
-# Five times quicker still, but adding a zero then costs a rounding, and a fresh adapter changes no bit.
-_QUICK_STEP = _QUICK_FORWARD | {"xla_cpu_use_fusion_emitters": False}
-
 # Specs, sources and options are plain JSON data.
 Data: TypeAlias = dict[str, Any]
 
@@ -218,13 +214,17 @@ def _split(batch: Params) -> tuple[Observation, np.ndarray]:
 _draw = jax.jit(draw_noise_and_time, static_argnums=1)
 
 
+# Of tiny models, compiling is nearly all the time. Draws are left alone: unoptimised, they are off openpi's by an ulp;
+# so would be, with ``quickest``, a model whose adapters add zero.
+
+
 @functools.lru_cache
 def _compiled_loss(config: Pi0Config) -> Any:
     return jax.jit(
         lambda params, observation, actions, noise, time: config.merge(params).compute_loss(
             jax.random.key(0), observation, actions, noise=noise, time=time
         ),
-        compiler_options=_QUICK_FORWARD,
+        compiler_options=UNOPTIMISED,
     )
 
 
@@ -235,7 +235,7 @@ def _compiled_sample(config: Pi0Config, num_steps: int) -> Any:
         lambda params, observation, noise: config.merge(params).sample_actions(
             key, observation, noise=noise, num_steps=num_steps
         ),
-        compiler_options=_QUICK_FORWARD,
+        compiler_options=UNOPTIMISED,
     )
 
 
@@ -243,13 +243,13 @@ def _compiled_sample(config: Pi0Config, num_steps: int) -> Any:
 def _compiled_prefix(config: Pi0Config) -> Any:
     return jax.jit(
         lambda params, observation: config.merge(params).embed_prefix(observation)[0],
-        compiler_options=_QUICK_FORWARD,
+        compiler_options=UNOPTIMISED,
     )
 
 
 @functools.lru_cache
 def _compiled_step(config: TrainConfig, shard_above: int | None) -> Any:
-    return training.make_train_step(config, sharding=_placement(shard_above), compiler_options=_QUICK_STEP)
+    return training.make_train_step(config, sharding=_placement(shard_above), compiler_options=quickest())
 
 
 @functools.lru_cache

@@ -1,6 +1,7 @@
 """Correct variants of the reference: other ways to run the same mathematics. No contract fails for one of them.
 
-``reference:bf16`` computes in bfloat16 whatever the model's spec says, ``reference:eager`` runs operation by operation,
+``reference:bf16`` computes in bfloat16 whatever the model's spec says, ``reference:eager`` runs forward passes one
+operation at a time (but not training: its loop over layers would be compiled again in every step),
 ``reference:unrolled`` has its layers one after the other instead of in a loop, ``reference:sharded8`` spreads
 parameters over eight devices.
 """
@@ -9,7 +10,6 @@ from typing import NamedTuple
 
 from suite.subjects.patched import Patch
 
-_JITTED_STEP = "    return jax.jit(step, donate_argnums=0, out_shardings=places, compiler_options=compiler_options)"
 # Before anything asks jax for its devices; ``elsewhere`` has its own idea of how many there are.
 _EIGHT_DEVICES = """import os
 if "device_count" not in os.environ.get("XLA_FLAGS", ""):
@@ -49,12 +49,7 @@ VARIANTS: dict[str, Variant] = {
             _uncompiled("\n        lambda params, observation, actions, noise, time:"),
             _uncompiled("\n        lambda params, observation, noise:"),
             _uncompiled("\n        lambda params, observation: config.merge(params).embed_prefix"),
-            _adapter("        programs = step._cache_size()\n", ""),
-            _adapter('infos.append(info | {"compiled": step._cache_size() - programs})', "infos.append(info)"),
-            _adapter('[info["compiled"] for info in infos]', "None"),
-            Patch("train.py", _JITTED_STEP, "    return step"),
-        ),
-        lacks=frozenset({"counts_compilations"}),
+        )
     ),
     "unrolled": Variant(
         (
