@@ -26,6 +26,7 @@ _GOLDEN = pytest.StashKey[list[GoldenCase]]()
 _ROWS = pytest.StashKey[list[dict[str, Any]]]()
 _STREAM = pytest.StashKey[ResultStream]()
 _SUBJECTS = pytest.StashKey[dict[str, Subject]]()
+_LAWS = pytest.StashKey[list[str]]()
 _ROW = "pi0_compat_row"
 _PHASES = pytest.StashKey[list[pytest.TestReport]]()
 
@@ -72,8 +73,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Make every subject before the first test, but for faults."""
-    if not session.config.option.collectonly and any(_contract(item) for item in session.items):
+    """Make every subject before the first test, but for faults; of a mere list, keep the laws."""
+    contracts = {found.id: found for item in session.items if (found := _contract(item))}
+    if session.config.option.collectonly:
+        session.config.stash[_LAWS] = [f"{found.id}: {found.law}" for found in contracts.values()]
+    elif contracts:
         _make_subjects(session.config, _subject_names(session.config))
 
 
@@ -113,9 +117,10 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    if rows := config.stash[_ROWS]:
+    rows = config.stash[_ROWS]
+    if lines := summarize(rows) if rows else config.stash.get(_LAWS, []):
         terminalreporter.section("contracts")
-        for line in summarize(rows):
+        for line in lines:
             terminalreporter.write_line(line)
 
 

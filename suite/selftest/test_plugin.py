@@ -311,7 +311,7 @@ def test_golden_folder_without_cases_is_a_usage_error(toys: pytest.Pytester) -> 
 
 
 def test_contracts_can_be_listed() -> None:
-    """`pytest suite/contracts --collect-only` lists contracts with subject and case."""
+    """`pytest suite/contracts --collect-only -q` lists contracts with subject and case, then the laws."""
     command = [
         sys.executable,
         "-m",
@@ -324,7 +324,9 @@ def test_contracts_can_be_listed() -> None:
     ]
     result = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "suite/contracts/test_golden.py::test_loss[reference-pi0_base]" in result.stdout.splitlines()
+    lines = result.stdout.splitlines()
+    assert "suite/contracts/test_golden.py::test_loss[reference-pi0_base]" in lines
+    assert "golden.loss: From openpi's checkpoint, batch, noise and time the loss is openpi's." in lines
 
 
 def test_plugin_is_light() -> None:
