@@ -95,7 +95,7 @@ FAULTS = (
         id="gemma_version_not_looked_at",
         story="A Gemma 2 or 3 is not recognised by the norms that the first Gemma does not have.",
         evidence="mutation: reads every version with the names of the first",
-        patches=(Patch(_LAYOUT, "for part, version in _VERSIONS.items():", "for part, version in ():"),),
+        patches=(Patch(_LAYOUT, "if version := later_version(names):", "if version := None:"),),
         caught_by=("gemma_flax.what_is_no_whole_gemma_1_is_refused",),
     ),
     Fault(

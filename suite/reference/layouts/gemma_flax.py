@@ -22,6 +22,7 @@ from suite.reference.checkpoints import Stored, find_params, item_metadata, rest
 from suite.reference.errors import CheckpointError, LoadError
 from suite.reference.params import Leaf, shorten
 from suite.reference.pi0_config import Pi0Config
+from suite.reference.versions import later_version
 
 _LLM = "PaliGemma/llm"
 _EMBEDDING = f"{_LLM}/embedder/input_embedding"
@@ -29,8 +30,6 @@ _LAYERS = f"{_LLM}/layers"
 _ATTENTION = f"{_LAYERS}/attn"
 _LAYER = re.compile(r"layer_(\d+)/(.+)")
 _OUTSIDE = ("embedder/input_embedding", "final_norm/scale")
-# Parameters that the first Gemma does not have, and whose they are; the first that is found decides.
-_VERSIONS = {"_query_norm": "Gemma 3", "post_attention_norm": "Gemma 2", "post_ffw_norm": "Gemma 2"}
 
 
 class GemmaFlax:
@@ -123,9 +122,8 @@ def _refuse_other_layouts(stored: Stored) -> None:
     names = stored.leaves
     if any(name.startswith("params/") for name in names):
         raise LoadError(f"{stored.path}: is no official Gemma; for a pi0 checkpoint use CheckpointWeightLoader")
-    for part, version in _VERSIONS.items():
-        if example := next((name for name in names if part in name.split("/")), None):
-            raise LoadError(f"{stored.path}: this is {version} ({example}); PaliGemma and pi0 are built on Gemma 1")
+    if version := later_version(names):
+        raise LoadError(f"{stored.path}: {version}")
     if adapters := [name for name in names if looks_like_an_adapter(name)]:
         raise LoadError(
             f"{stored.path}: {len(adapters)} adapter matrices, for example {adapters[0]}, would be lost; "
