@@ -26,8 +26,9 @@ JAX_ENV = {
     "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
 }
-# Compiling uses one core well; more than a few processes only compile the same programs again.
-IN_PARALLEL = ("-n", "auto", "--maxprocesses", "4", "--dist", "worksteal")
+# One process more than cores, as some tests mostly wait; more than a few only compile the same programs again.
+WORKERS = min((os.cpu_count() or 1) + 1, 4)
+IN_PARALLEL = ("-n", str(WORKERS), "--dist", "worksteal")
 
 
 def starts(python: str) -> bool:

@@ -46,8 +46,8 @@ FAULTS = (
         patches=(
             Patch(
                 "convert.py",
-                "return rule.to_torch(self._held[1][index])",
-                'return rule.to_torch(self._held[1][index].astype("bfloat16").astype(self.leaves[name].dtype))',
+                "return rule.to_torch(self._held[rule.path][index])",
+                'return rule.to_torch(self._held[rule.path][index].astype("bfloat16").astype(self.leaves[name].dtype))',
             ),
         ),
         caught_by=(_BITS, _ROUND_TRIP, "pytorch.stored_dtype_is_kept", "pytorch.folded_checkpoint_converts"),

@@ -107,17 +107,31 @@ def restore_leaves(
     if restore_type is jax.Array:
         _require_representable(stored, [path for path, dtype in dtypes.items() if dtype is None])
     digests = stored.digests if verify else {}
+    # Largest first: when little is left to hold, little is read.
     sizes = {path: stored.leaves[path].num_bytes for path in dtypes}
+    sizes = dict(sorted(sizes.items(), key=lambda item: item[1], reverse=True))
     restored: Params = {}
     # In groups too: orbax reads everything at once, and holds all of it twice while it casts (bugs C14).
-    for group in _groups({path: size for path, size in sizes.items() if path not in digests}):
+    for group in windows({path: size for path, size in sizes.items() if path not in digests}):
         restored |= _read(stored, {path: dtypes[path] for path in group}, restore_type, sharding)
-    for group in _groups({path: size for path, size in sizes.items() if path in digests}):
+    for group in windows({path: size for path, size in sizes.items() if path in digests}):
         arrays = _read(stored, dict.fromkeys(group), np.ndarray, None)
         integrity.verify(stored.path, arrays, digests)
         for path in group:
             restored[path] = _placed(path, _cast(arrays.pop(path), dtypes[path]), restore_type, sharding)
     return dict(sorted(restored.items()))
+
+
+def windows(sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    """Paths in their order, as many at once as may be held beside a result; a larger one alone."""
+    group: list[str] = []
+    for path in sizes:
+        if group and sum(sizes[member] for member in group) + sizes[path] > _WINDOW:
+            yield group
+            group = []
+        group.append(path)
+    if group:
+        yield group
 
 
 def _read(stored: Stored, dtypes: Mapping[str, Any], restore_type: type, sharding: Shardings | None) -> Params:
@@ -133,18 +147,6 @@ def _read(stored: Stored, dtypes: Mapping[str, Any], restore_type: type, shardin
                 f"{stored.path}: the checkpoint is damaged or incomplete ({_brief(error)})"
             ) from error
     return {path: _pick(restored, stored.keys[path]) for path in dtypes}
-
-
-def _groups(sizes: Mapping[str, int]) -> Iterator[list[str]]:
-    """Paths to read at once, largest first: when little is left to hold, little is read."""
-    group: list[str] = []
-    for path in sorted(sizes, key=sizes.__getitem__, reverse=True):
-        if group and sum(sizes[member] for member in group) + sizes[path] > _WINDOW:
-            yield group
-            group = []
-        group.append(path)
-    if group:
-        yield group
 
 
 def _cast(array: np.ndarray, dtype: Any) -> np.ndarray:

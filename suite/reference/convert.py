@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from suite.reference.checkpoints import Stored, read_metadata, restore_leaves
+from suite.reference.checkpoints import Stored, read_metadata, restore_leaves, windows
 from suite.reference.errors import LoadError
 from suite.reference.layouts import openpi_pytorch
 from suite.reference.layouts.safetensors_file import write_safetensors
 from suite.reference.layouts.torch_rules import Rule
-from suite.reference.params import Leaf, is_adapter
+from suite.reference.params import Leaf, Params, is_adapter
 from suite.reference.pi0_config import ParamsMismatchError, Pi0Config
 
 LAYOUTS = ("openpi_pytorch",)
@@ -30,8 +30,9 @@ def convert_checkpoint(
 ) -> None:
     """Write an openpi checkpoint as a folder in another layout. It appears at ``out`` whole or not at all.
 
-    Every array keeps its dtype and its bits, two conversions give the same bytes, and no more than one stacked array is
-    held at a time. The ``assets`` beside the checkpoint (norm stats) go along; without them there is a warning.
+    Every array keeps its dtype and its bits, two conversions give the same bytes, and no more is held at a time than
+    one large stacked array, or a few small ones. The ``assets`` beside the checkpoint (norm stats) go along; without
+    them there is a warning.
 
     Args:
       path: the ``params`` folder, local or a URL.
@@ -63,11 +64,11 @@ def convert_checkpoint(
 
 
 class _Tensors:
-    """The tensors of a checkpoint in openpi's PyTorch layout, cut from one stacked array after the other."""
+    """The tensors of a checkpoint in openpi's PyTorch layout, cut from its stacked arrays, a few at a time."""
 
     def __init__(self, stored: Stored, model: Pi0Config) -> None:
         self._stored = stored
-        self._held: tuple[str, np.ndarray] | None = None
+        self._held: Params = {}
         self._pieces: dict[str, tuple[Rule, tuple[int, ...]]] = {}
         self.leaves: dict[str, Leaf] = {}
         for rule in openpi_pytorch.rules(model):
@@ -75,6 +76,8 @@ class _Tensors:
             for name, index in rule.pieces():
                 self.leaves[name] = Leaf(rule.tensor_shape(shape), dtype)
                 self._pieces[name] = rule, index
+        sizes = {rule.path: stored.leaves[rule.path].num_bytes for rule, _ in self._pieces.values()}
+        self._windows = {path: window for window in windows(sizes) for path in window}
         table = self.leaves[openpi_pytorch.TABLE]
         unused = (table.shape[0], model.action_expert.width)
         self.leaves[openpi_pytorch.UNUSED_HEAD] = Leaf(unused, table.dtype)
@@ -84,10 +87,10 @@ class _Tensors:
         if name == openpi_pytorch.UNUSED_HEAD:
             return np.zeros(*self.leaves[name])
         rule, index = self._pieces[name]
-        if self._held is None or self._held[0] != rule.path:
-            self._held = None  # before the next one is read, so that there is never more than one
-            self._held = rule.path, restore_leaves(self._stored, {rule.path: None})[rule.path]
-        return rule.to_torch(self._held[1][index])
+        if rule.path not in self._held:
+            self._held = {}  # before the next ones are read, so that there is never more than one window
+            self._held = restore_leaves(self._stored, dict.fromkeys(self._windows[rule.path]))
+        return rule.to_torch(self._held[rule.path][index])
 
 
 def _without_adapters(config: Pi0Config) -> Pi0Config:

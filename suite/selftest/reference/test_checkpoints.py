@@ -274,12 +274,10 @@ def test_what_a_cast_makes_infinite_is_no_warning(tmp_path: Path, verify: bool) 
 
 @given(st.dictionaries(st.text(max_size=2), st.integers(0, checkpoints._WINDOW * 3), max_size=6))
 def test_what_is_read_at_once_is_small_or_alone(sizes: dict[str, int]) -> None:
-    """Every parameter is in one group, the largest in the first, and groups of several stay within the window."""
-    groups = list(checkpoints._groups(sizes))
-    assert sorted(path for group in groups for path in group) == sorted(sizes)
+    """Windows go through the parameters in order, and those of several stay within the limit."""
+    groups = list(checkpoints.windows(sizes))
+    assert [path for group in groups for path in group] == list(sizes)
     assert all(len(group) == 1 or sum(sizes[path] for path in group) <= checkpoints._WINDOW for group in groups)
-    in_order = [sizes[path] for group in groups for path in group]
-    assert in_order == sorted(in_order, reverse=True)
 
 
 @reads_damage
