@@ -32,6 +32,7 @@ TRAITS = {
     "pi0": "Has the pi0 family.",
     "pi05": "Has the pi05 family, whose action expert uses adaRMS.",
     "lora": "Has models with LoRA adapters.",
+    "openpi_orbax": "Loads from openpi's own checkpoints.",
     "paligemma_npz": "Reads Google's official PaliGemma npz.",
     "hugging_face": "Reads Hugging Face's PaliGemma safetensors.",
     "resampling": "Computes position embeddings for another image size when asked.",

@@ -55,7 +55,7 @@ def in_float32(params: Params) -> Params:
     return {path: array.astype(np.float32) for path, array in params.items()}
 
 
-@contract(source=SOURCE, needs=("load", "load_for_inference"))
+@contract(source=SOURCE, needs=("load", "openpi_orbax", "load_for_inference"))
 @damages("critical", "openpi_orbax")
 def test_checkpoint_is_refused(subject: Subject, damage: Corruption, tmp_path: Path) -> None:
     """A checkpoint with critical damage is refused by name, for training and for serving, and no file changes."""
@@ -64,7 +64,7 @@ def test_checkpoint_is_refused(subject: Subject, damage: Corruption, tmp_path: P
         subject.load_for_inference(damage.spec(), str(tmp_path / "params"))
 
 
-@contract(source=SOURCE, needs=("load", "load_for_inference"))
+@contract(source=SOURCE, needs=("load", "openpi_orbax", "load_for_inference"))
 @damages("benign", "openpi_orbax")
 def test_harmless_checkpoint_loads(subject: Subject, damage: Corruption, tmp_path: Path) -> None:
     """A checkpoint with a harmless oddity loads, for training and for serving, with the values that were written."""

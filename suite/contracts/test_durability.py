@@ -115,7 +115,7 @@ def test_other_numbers_are_refused_by_name(
         subject.restore(str(tmp_path / "params"), dtype)
 
 
-@contract(source="bugs C18", needs=("save", "load", "load_for_inference"))
+@contract(source="bugs C18", needs=("save", "load", "openpi_orbax", "load_for_inference"))
 @silently
 def test_other_numbers_are_not_loaded(
     subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, damage: Callable
@@ -160,7 +160,9 @@ def test_saved_checkpoint_casts_as_asked(subject: Subject, lora_checkpoint: Chec
     assert_same_bits(subject.restore(str(tmp_path / "params"), "bfloat16"), expected)
 
 
-@contract(source="issue 3, integrity that was not checked is said", needs=("load", "save", "load_report"))
+@contract(
+    source="issue 3, integrity that was not checked is said", needs=("load", "openpi_orbax", "save", "load_report")
+)
 def test_unguarded_checkpoint_is_said_to_be(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """A load from a checkpoint that carries nothing to check its bits with, as openpi's, says that integrity was not
     checked; a load from a saved one does not."""

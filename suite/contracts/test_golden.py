@@ -45,7 +45,7 @@ def test_prefix_tokens(subject: Subject, golden_case: GoldenCase) -> None:
     assert_close(subject.embed_prefix(case.spec, params, case.batch), case.prefix_tokens, atol=TOKENS_ATOL)
 
 
-@contract(source="openpi weight_loaders.py:33", needs=("restore", "load", "load_for_inference"))
+@contract(source="openpi weight_loaders.py:33", needs=("restore", "load", "openpi_orbax", "load_for_inference"))
 def test_checkpoint_loads_whole(subject: Subject, golden_case: GoldenCase) -> None:
     """openpi's checkpoint loads whole into its own config, for training and for serving, bit for bit."""
     case, path = golden_case, str(golden_case.checkpoint)

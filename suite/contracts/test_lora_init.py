@@ -17,7 +17,9 @@ from suite.subjects.protocol import Subject
 LORA_A_STDDEV = 0.01
 
 
-@contract(source="arXiv:2106.09685 section 4.1; bugs A1", needs=("load", "loss", "sample_actions", "lora"))
+@contract(
+    source="arXiv:2106.09685 section 4.1; bugs A1", needs=("load", "openpi_orbax", "loss", "sample_actions", "lora")
+)
 def test_starts_as_the_base_model(
     subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec, batch: Params
 ) -> None:
@@ -55,7 +57,7 @@ def test_depends_on_the_seed_alone(subject: Subject, base_spec: ModelSpec, lora_
     assert_same_bits({path: first[path] for path in base}, base)
 
 
-@contract(source="openpi weight_loaders.py:54; bugs P1, rule 4", needs=("load", "lora"))
+@contract(source="openpi weight_loaders.py:54; bugs P1, rule 4", needs=("load", "openpi_orbax", "lora"))
 def test_load_adds_the_same_adapters_for_the_same_seed(
     subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec
 ) -> None:
@@ -72,7 +74,7 @@ def test_load_adds_the_same_adapters_for_the_same_seed(
 
 @contract(
     source="arXiv:2106.09685; openpi lora.py:20 with zeros; bugs A2",
-    needs=("load", "train", "fold", "lora"),
+    needs=("load", "openpi_orbax", "train", "fold", "lora"),
 )
 def test_can_learn(subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec, batch: Params) -> None:
     """The first optimizer step already changes every lora_b, and what every adapter adds is no longer zero."""

@@ -30,7 +30,7 @@ def test_restores_within_its_budget(
     assert grown <= share * wide_checkpoint.num_bytes + WINDOW
 
 
-@contract(source="openpi 0fffc72, weight_loaders.py:58; bugs C13, P6", needs=("load", "lora"))
+@contract(source="openpi 0fffc72, weight_loaders.py:58; bugs C13, P6", needs=("load", "openpi_orbax", "lora"))
 def test_loads_within_its_budget(subject: Subject, wide_checkpoint: Checkpoint, one_device: Elsewhere) -> None:
     """Loading a base checkpoint into a LoRA model takes the memory of the model's parameters and a bounded window."""
     spec, source = with_lora(wide_checkpoint.spec), from_checkpoint(wide_checkpoint.path)

@@ -70,7 +70,7 @@ def test_listing_outside_is_refused(subject: Subject, tmp_path: Path, name: str)
     assert b"evil" not in [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
 
 
-@contract(source="CWE-59, link following", needs=("restore", "load"))
+@contract(source="CWE-59, link following", needs=("restore", "load", "openpi_orbax"))
 @pytest.mark.parametrize("name", ["manifest.ocdbt", "d", "ocdbt.process_0"])
 def test_link_out_is_refused(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, name: str) -> None:
     """A checkpoint whose file or folder is a symbolic link to a place outside of it is refused by the link's name."""

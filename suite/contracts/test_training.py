@@ -45,7 +45,7 @@ def unless_refused(call: Callable[[], dict[str, Any]], mention: str) -> dict[str
 
 @contract(
     source="openpi train.py:106, train.py:152; bugs B3",
-    needs=("load", "train", "trainable", "lora"),
+    needs=("load", "openpi_orbax", "train", "trainable", "lora"),
 )
 def test_changes_only_trainables(
     subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec, batch: Params
@@ -130,7 +130,7 @@ def test_later_steps_compile_nothing(subject: Subject, lora_checkpoint: Checkpoi
     assert compiled[1:] == [0, 0]
 
 
-@contract(source="arXiv:2410.24164, flow matching", needs=("load", "train", "lora"))
+@contract(source="arXiv:2410.24164, flow matching", needs=("load", "openpi_orbax", "train", "lora"))
 def test_learns_one_batch(subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec, batch: Params) -> None:
     """Fine-tuning a LoRA model on one batch again and again brings its loss down by more than a third."""
     params = subject.load(lora_spec, from_checkpoint(base_checkpoint.path), seed=0)["params"]

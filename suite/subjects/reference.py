@@ -28,6 +28,7 @@ TRAITS = (
     "pi0",
     "pi05",
     "lora",
+    "openpi_orbax",
     "paligemma_npz",
     "hugging_face",
     "resampling",
