@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from suite.subjects.protocol import Unsupported
+from suite.subjects.protocol import ProcessDiedError, Unsupported
 
 _MAX_LINES = 20
 
@@ -50,11 +50,14 @@ def assert_different(left: Any, right: Any) -> None:
 
 @contextmanager
 def refused(*mentions: str) -> Iterator[None]:
-    """The body raises an error that has every one of ``mentions`` in its text; ``Unsupported`` does not count."""
+    """The body raises an error that has every one of ``mentions`` in its text.
+
+    An operation that is absent or a process that dies refuses nothing.
+    """
     __tracebackhide__ = True
     try:
         yield
-    except Unsupported:
+    except (Unsupported, ProcessDiedError):
         raise
     except Exception as error:  # noqa: BLE001 - any error is a refusal; what it says is checked below
         text = f"{type(error).__name__}: {error}"

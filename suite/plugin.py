@@ -1,21 +1,23 @@
 """The pytest plugin: which subjects are asked which contracts on which cases, and what came of it.
 
-Options: ``--subject NAME`` (a name or the path of an adapter file) and ``--golden DIR`` (further golden cases) may be
-repeated; ``--results FILE`` writes rows as JSON lines. Paths are relative to where pytest is called.
+Options: ``--subject NAME[=PYTHON]`` (a name or the path of an adapter file, with the interpreter that it runs in; or
+``all``), ``--expectations FILE`` (known failures) and ``--golden DIR`` (further golden cases) may be repeated;
+``--results FILE`` writes rows as JSON lines. Paths are relative to where pytest is called.
 """
 
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import pytest
 
 from fixtures.golden_cases import GOLDEN, GoldenCase, find_cases, read_case
-from suite import profiles
+from suite import profiles, verdicts
+from suite.expectations import Expectation, complaints
 from suite.registry import Contract, contract_of
 from suite.results import ResultStream
-from suite.subjects.find import find_subject, is_fault
+from suite.roster import Roster, is_a_fault
+from suite.subjects.adapter_files import parse
+from suite.subjects.elsewhere import TIMEOUT
 from suite.subjects.protocol import Subject
 from suite.summary import summarize
 
@@ -25,17 +27,28 @@ SUBJECTS_OF = pytest.StashKey[dict[str, list[str]]]()
 _GOLDEN = pytest.StashKey[list[GoldenCase]]()
 _ROWS = pytest.StashKey[list[dict[str, Any]]]()
 _STREAM = pytest.StashKey[ResultStream]()
-_SUBJECTS = pytest.StashKey[dict[str, Subject]]()
+_ROSTER = pytest.StashKey[Roster]()
 _LAWS = pytest.StashKey[list[str]]()
+_COMPLAINTS = pytest.StashKey[list[str]]()
 _ROW = "pi0_compat_row"
 _PHASES = pytest.StashKey[list[pytest.TestReport]]()
+_JUDGED = pytest.StashKey[str]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("pi0-compat")
     group.addoption("--subject", action="append", metavar="NAME", help="implementation to ask (default: reference)")
+    group.addoption(
+        "--require-subject", action="append", default=[], metavar="NAME", help="of all, one that has to be available"
+    )
+    group.addoption(
+        "--expectations", action="append", default=[], metavar="FILE", help="known failures of SUBJECT.toml"
+    )
     group.addoption("--golden", action="append", default=[], metavar="DIR", help="further folder of golden cases")
     group.addoption("--results", metavar="FILE", help="write result rows as JSON lines")
+    group.addoption(
+        "--operation-timeout", type=float, default=TIMEOUT, metavar="SECONDS", help="of a subject in another process"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -43,7 +56,13 @@ def pytest_configure(config: pytest.Config) -> None:
     profiles.register()
     config.stash[_GOLDEN] = _read_golden(config)
     config.stash[_ROWS] = []
-    config.stash[_SUBJECTS] = {}
+    files = [config.invocation_params.dir / file for file in config.getoption("expectations")]
+    config.stash[_ROSTER] = Roster(
+        config.getoption("subject") or [],
+        config.getoption("require_subject"),
+        files,
+        config.getoption("operation_timeout"),
+    )
     if not _is_worker(config):
         config.pluginmanager.register(_Recorder(config))
 
@@ -52,8 +71,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Ask every subject, on every golden case."""
     if contract := contract_of(metafunc.function):
         chosen = metafunc.config.stash.get(SUBJECTS_OF, {}).get(contract.id)
-        names = chosen or _subject_names(metafunc.config)
-        metafunc.parametrize("subject", names, indirect=True, scope="session")
+        names = chosen or metafunc.config.stash[_ROSTER].names
+        metafunc.parametrize("subject", names, indirect=True, scope="session", ids=[parse(name)[0] for name in names])
     if "golden_case" in metafunc.fixturenames:
         _parametrize_golden(metafunc)
 
@@ -68,8 +87,10 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Refuse a wrong subject here, once, and not in every process that pytest-xdist starts."""
-    if _hands_out(session.config):
-        _make_subjects(session.config, session.config.getoption("subject") or [])
+    if _hands_out(session.config) and session.config.getoption("subject"):
+        session.config.stash[_ROSTER].make()
+        # They are asked by the workers, each in a process of its own.
+        session.config.stash[_ROSTER].rest()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -77,35 +98,43 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     contracts = {found.id: found for item in session.items if (found := _contract(item))}
     if session.config.option.collectonly:
         session.config.stash[_LAWS] = [f"{found.id}: {found.law}" for found in contracts.values()]
-    elif contracts:
-        _make_subjects(session.config, _subject_names(session.config))
+    elif contracts and not _is_worker(session.config):
+        session.config.stash[_ROSTER].make()
 
 
 @pytest.fixture(scope="session")
 def subject(request: pytest.FixtureRequest) -> Subject:
     """The implementation under test."""
-    return _subject(request.config, request.param)
+    return request.config.stash[_ROSTER].get(request.param)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """A subject is not asked what it does not offer; that the absence is loud is a contract of its own."""
     if contract := _contract(item):
+        roster, asked_as = item.config.stash[_ROSTER], _asked_as(item)
+        if reason := roster.unavailable(asked_as):
+            pytest.skip(f"{verdicts.UNAVAILABLE}{reason}")
         needs = dict.fromkeys((*contract.needs, *_case_needs(item)))
-        if absent := [need for need in needs if need not in _subject(item.config, _asked_as(item)).capabilities]:
+        if absent := [need for need in needs if need not in roster.get(asked_as).capabilities]:
             pytest.skip(f"does not declare {', '.join(absent)}")
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """One row a test, when its last phase is over: a fixture may still fail at teardown."""
     report = yield
     if contract := _contract(item):
         phases = item.stash.setdefault(_PHASES, [])
         phases.append(report)
+        entry = _expectation(item, contract)
+        if report.when == "call" and entry:
+            item.stash[_JUDGED] = verdicts.expect(report, call.excinfo, entry)
         if report.when == "teardown":
             # Travels with the report: pytest-xdist runs the test in one process and reports it in another.
-            setattr(report, _ROW, _row(item, contract, phases))
+            setattr(report, _ROW, _row(item, contract, phases, entry))
     return report
 
 
@@ -114,13 +143,16 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if stream := session.config.stash.get(_STREAM, None):
         finished = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         stream.close(whole=finished and not (session.shouldstop or session.shouldfail))
+    if found := [] if _is_worker(session.config) else _complaints(session.config):
+        session.config.stash[_COMPLAINTS] = found
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     rows = config.stash[_ROWS]
     if lines := summarize(rows) if rows else config.stash.get(_LAWS, []):
         terminalreporter.section("contracts")
-        for line in lines:
+        for line in (*lines, *config.stash.get(_COMPLAINTS, [])):
             terminalreporter.write_line(line)
 
 
@@ -137,29 +169,11 @@ def _parametrize_golden(metafunc: pytest.Metafunc) -> None:
 
 def _read_golden(config: pytest.Config) -> list[GoldenCase]:
     """The cases that come with the suite, and those of every ``--golden``."""
-    folders = [GOLDEN, *(config.invocation_params.dir / Path(folder) for folder in config.getoption("golden"))]
+    folders = [GOLDEN, *(config.invocation_params.dir / folder for folder in config.getoption("golden"))]
     try:
         return [read_case(case) for folder in folders for case in find_cases(folder)]
     except (OSError, KeyError, ValueError) as error:
         raise pytest.UsageError(f"--golden: {error}") from error
-
-
-def _find(name: str) -> Subject:
-    with _refusing(name):
-        return find_subject(name)
-
-
-def _is_fault(name: str) -> bool:
-    with _refusing(name):
-        return is_fault(name)
-
-
-@contextmanager
-def _refusing(name: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # an adapter is foreign code, and importing it may raise anything
-        raise pytest.UsageError(f"--subject {name}: {type(error).__name__}: {error}") from error
 
 
 def _contract(item: pytest.Item) -> Contract | None:
@@ -177,22 +191,6 @@ def _asked_as(item: pytest.Item) -> str:
     return asked_as
 
 
-def _subject(config: pytest.Config, name: str) -> Subject:
-    """A subject. A fault is made for its first test, and let go when another is made."""
-    made = config.stash[_SUBJECTS]
-    if name not in made:
-        for fault in [other for other in made if is_fault(name) and is_fault(other)]:
-            del made[fault]
-        made[name] = _find(name)
-    return made[name]
-
-
-def _name(config: pytest.Config, asked_as: str) -> str:
-    """A subject's name; that of a fault is known without making it, which may fail."""
-    made = config.stash[_SUBJECTS].get(asked_as)
-    return made.name if made else asked_as
-
-
 def _case_needs(item: pytest.Item) -> list[str]:
     """What a case needs beside its contract: the family of its model, and LoRA if that has adapters."""
     values = _params(item).values()
@@ -204,38 +202,44 @@ def _case_needs(item: pytest.Item) -> list[str]:
     return needs
 
 
-def _row(item: pytest.Item, contract: Contract, phases: list[pytest.TestReport]) -> dict[str, Any]:
+def _row(
+    item: pytest.Item, contract: Contract, phases: list[pytest.TestReport], entry: Expectation | None
+) -> dict[str, Any]:
+    subject = item.config.stash[_ROSTER].name(_asked_as(item))
+    row = verdicts.row(contract, _case(item), subject, phases, item.stash.get(_JUDGED, None))
+    if entry and row["outcome"] in ("known", "fixed"):
+        row["expectation"] = {"kind": entry.kind, "reason": entry.reason, "link": entry.link}
+    return row
+
+
+def _case(item: pytest.Item) -> str:
+    """The id of the case: the test's, without the subject's name."""
     assert isinstance(item, pytest.Function)
-    broken = next((report for report in phases if not report.passed), None)
-    asked_as = _asked_as(item)
-    return {
-        "contract": contract.id,
-        "law": contract.law,
-        "source": contract.source,
-        "case": item.callspec.id.removeprefix(asked_as).removeprefix("-"),
-        "subject": _name(item.config, asked_as),
-        "outcome": _outcome(broken),
-        "seconds": round(sum(report.duration for report in phases), 3),
-        "message": "" if broken is None else _message(broken),
-    }
+    return item.callspec.id.removeprefix(parse(_asked_as(item))[0]).removeprefix("-")
 
 
-def _outcome(broken: pytest.TestReport | None) -> str:
-    if broken is None:
-        return "pass"
-    if broken.skipped:
-        return "absent"
-    return "fail" if broken.when == "call" else "error"
+def _expectation(item: pytest.Item, contract: Contract) -> Expectation | None:
+    """The first entry that speaks of the test; that there is another is a complaint at the end."""
+    entries = item.config.stash[_ROSTER].expected(_asked_as(item)) if not is_a_fault(_asked_as(item)) else ()
+    return next((entry for entry in entries if entry.is_of(contract.id, _case(item))), None)
 
 
-def _message(report: pytest.TestReport) -> str:
-    """The beginning of what went wrong, or why the subject was not asked."""
-    if isinstance(report.longrepr, tuple):
-        return report.longrepr[2].removeprefix("Skipped: ")
-    crash = getattr(report.longrepr, "reprcrash", None)
-    lines = (crash.message if crash else str(report.longrepr)).splitlines()
-    # An assertion on many parameters says how many differ, then the first of them.
-    return " ".join(line.strip() for line in lines[:2])
+def _complaints(config: pytest.Config) -> list[str]:
+    """What is wrong with the expectations of the subjects that were asked."""
+    roster, rows, found = config.stash[_ROSTER], config.stash[_ROWS], []
+    for asked_as in roster.names if rows else []:
+        if not is_a_fault(asked_as) and (expected := roster.expected(asked_as)):
+            own = [row for row in rows if row["subject"] == roster.name(asked_as)]
+            whole = {row["contract"].partition(".")[0] for row in own} if _is_whole(config) else set()
+            found += [f"error: {roster.name(asked_as)}.toml: {line}" for line in complaints(expected, own, whole)]
+    return found
+
+
+def _is_whole(config: pytest.Config) -> bool:
+    """Whether every contract of the files that were named was run."""
+    option = config.option
+    narrowed = (option.keyword, option.markexpr, option.deselect, getattr(option, "lf", False), option.maxfail)
+    return not any(narrowed) and not any("::" in argument for argument in config.args)
 
 
 class _Recorder:
@@ -254,10 +258,11 @@ class _Recorder:
 
     def _stream(self) -> ResultStream | None:
         """The stream of ``--results``, opened with the first row."""
-        config, file = self._config, self._config.getoption("results")
+        config, file, roster = self._config, self._config.getoption("results"), self._config.stash[_ROSTER]
         if file and _STREAM not in config.stash:
-            _make_subjects(config, _subject_names(config))
-            described = [_describe(config, name) for name in dict.fromkeys(_subject_names(config))]
+            described = [roster.describe(name) for name in roster.names]
+            if _hands_out(config):
+                roster.rest()
             config.stash[_STREAM] = ResultStream(config.invocation_params.dir / file, described)
         return config.stash.get(_STREAM, None)
 
@@ -270,20 +275,3 @@ def _is_worker(config: pytest.Config) -> bool:
 def _hands_out(config: pytest.Config) -> bool:
     """Whether this process has pytest-xdist's workers run the tests."""
     return not _is_worker(config) and getattr(config.option, "dist", "no") != "no"
-
-
-def _subject_names(config: pytest.Config) -> list[str]:
-    return config.getoption("subject") or ["reference"]
-
-
-def _make_subjects(config: pytest.Config, names: list[str]) -> None:
-    """Make subjects; of a fault, only see that there is one."""
-    made = config.stash[_SUBJECTS]
-    made.update({name: _find(name) for name in names if name not in made and not _is_fault(name)})
-
-
-def _describe(config: pytest.Config, name: str) -> dict[str, Any]:
-    """What a subject tells of itself; a fault is the reference, which tells the same for hundreds of them."""
-    if is_fault(name):
-        return _subject(config, "reference").describe() | {"name": name}
-    return _subject(config, name).describe()

@@ -20,9 +20,9 @@ from fixtures.params import Params
 from fixtures.random_damage import damage_arrays, damage_files
 from fixtures.specs import ModelSpec, tiny
 from suite.cases import SOURCE_KINDS, digests
-from suite.subjects.elsewhere import Elsewhere, ProcessDiedError, SubjectError, elsewhere
+from suite.subjects.elsewhere import Elsewhere, SubjectError, elsewhere
 from suite.subjects.find import find_subject
-from suite.subjects.protocol import Subject
+from suite.subjects.protocol import ProcessDiedError, Subject
 
 # What is saved by the subject has digests, a zip has checksums.
 CHECKED = {"openpi_orbax", "paligemma_npz"}

@@ -10,8 +10,9 @@ import pytest
 from fixtures.corruption import WRITERS
 from fixtures.random_damage import damage_arrays, damage_files
 from suite.faults.fuzz import Case, Damage, Fuzzer, _silent, _unclear
-from suite.subjects.elsewhere import ProcessDiedError, SubjectError
+from suite.subjects.elsewhere import SubjectError
 from suite.subjects.find import find_subject
+from suite.subjects.protocol import ProcessDiedError
 
 ARRAYS = {"net/w": np.ones((2, 3), np.float32), "net/b": np.ones(3, np.float32)}
 
@@ -83,8 +84,8 @@ def test_the_reference_takes_a_damaged_checkpoint_well(running: Fuzzer, layout: 
 @pytest.mark.parametrize(
     ("told", "wrong"),
     [
-        (SubjectError("KeyError: 'w'"), "refused without naming the path"),
-        (SubjectError("MemoryError: cannot take 2 TB for PATH"), "memory"),
+        (SubjectError("KeyError", "'w'"), "refused without naming the path"),
+        (SubjectError("MemoryError", "cannot take 2 TB for PATH"), "memory"),
         (ProcessDiedError("the process ended without an answer"), "crash or hang"),
         ("large", "memory"),
         ({"params": {"w": np.zeros(2)}, "report": {"w": "loaded"}}, "silently different: w"),

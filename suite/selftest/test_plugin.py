@@ -242,14 +242,14 @@ def test_faults_are_made_one_after_the_other(toys: pytest.Pytester, monkeypatch:
     made: list[weakref.ref[Subject]] = []
     alive: list[int] = []
 
-    def find(name: str) -> Subject:
+    def find(name: str, timeout: float) -> Subject:
         gc.collect()
         alive.append(sum(subject() is not None for subject in made))
         subject = Subject(SimpleNamespace(NAME=name, TRAITS=("lora",), describe=dict, init=lambda *_: {"a/w": 1}))
         made.append(weakref.ref(subject))
         return subject
 
-    monkeypatch.setattr("suite.plugin.find_subject", find)
+    monkeypatch.setattr("suite.roster.find_subject", find)
     names = [f"fault:{fault}" for fault in list(all_faults())[:4]]
     ask(toys, *(f"--subject={name}" for name in names), "-k", "apples").assert_outcomes(passed=8)
     # The second is the reference, which describes the faults in the header of the results.
@@ -264,12 +264,12 @@ def test_a_fault_that_cannot_be_made_is_an_error_of_its_tests(
     """A fault that fails when it is imported is a row like any other; the run goes on."""
     toy = Subject(SimpleNamespace(NAME="reference", TRAITS=("lora",), describe=dict, init=lambda *_: {"a/w": 1}))
 
-    def find(name: str) -> Subject:
+    def find(name: str, timeout: float) -> Subject:
         if name == "reference":
             return toy
         raise ImportError("no such module")
 
-    monkeypatch.setattr("suite.plugin.find_subject", find)
+    monkeypatch.setattr("suite.roster.find_subject", find)
     ask(toys, "--subject", "fault:fold_is_per_head", "-k", "apples").assert_outcomes(errors=2)
     assert {row["outcome"] for row in rows(toys)} == {"error"}
 

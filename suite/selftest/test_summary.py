@@ -18,7 +18,13 @@ subject other
 area   contracts  cases  pass  fail  seconds
 load           1      1     1     0      1.2
 --------------------------------------------
-total          1      1     1     0      1.2"""
+total          1      1     1     0      1.2
+passed / asked, + known failures
+area   toy  other
+load   1/3    1/1
+save     -      -
+-----------------
+total  1/3    1/1"""
 
 
 def row(contract: str, outcome: str, **changes: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Get a subject by the name of its adapter in this folder, or by the path of an adapter's file."""
+"""Get a subject by the name of its adapter, or by the path of an adapter's file; each may come with an interpreter."""
 
 import difflib
 import importlib
@@ -7,41 +7,63 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from suite.subjects.adapter_files import adapter_file, foreign_names, is_foreign, parse
+from suite.subjects.elsewhere import TIMEOUT
 from suite.subjects.patched import Patch, patched_adapter
 from suite.subjects.protocol import Subject
+from suite.subjects.remote import RemoteAdapter, interpreter
 from suite.subjects.variants import VARIANTS
 
 T = TypeVar("T")
 
 _FAULT = "fault:"
-_NOT_ADAPTERS = {"__init__", "elsewhere", "find", "patched", "protocol", "variants", "wire", "worker"}
+_REFERENCE = "reference"
 
 
 def known_subjects() -> list[str]:
     """The names of the adapters that come with the suite."""
-    return sorted({file.stem for file in Path(__file__).parent.glob("*.py")} - _NOT_ADAPTERS)
+    return [_REFERENCE, *foreign_names()]
 
 
-def find_subject(name: str) -> Subject:
+def find_subject(asked_as: str, *, timeout: float = TIMEOUT) -> Subject:
     """The subject.
 
     Args:
-      name: an adapter of this folder (``reference``), a variant of the reference (``reference:bf16``), a fault of the
-        museum (``fault:lora_b_random``), or a path (``./my_adapter.py``).
+      asked_as: the reference, a variant of it (``reference:bf16``), a fault of the museum (``fault:lora_b_random``), an
+        adapter of a foreign implementation (``openpi``), or the path of an adapter (``./my_adapter.py``). The last two
+        take an interpreter to run in (``openpi=../openpi/.venv/bin/python``). Without it a foreign implementation
+        runs in a process of its own, an adapter that is a path runs in this one.
+      timeout: seconds that an operation in another process may take.
 
     Raises:
       LookupError: there is no such adapter; the message has the names that there are.
+      UnavailableError: the interpreter does not start, or it lacks the implementation.
+    """
+    name, python = parse(asked_as)
+    if name.endswith(".py"):
+        name = str(adapter_file(name))
+    if python is None and not is_foreign(name):
+        return Subject(find_adapter(name), asked_as=name)
+    _pick(name, dict.fromkeys([*known_subjects(), name] if name.endswith(".py") else known_subjects()))
+    adapter_file(name)
+    asked_as = f"{name}={interpreter(python)}" if python else name
+    return Subject(RemoteAdapter(asked_as, timeout), asked_as=asked_as)
+
+
+def find_adapter(name: str) -> Any:
+    """An adapter that runs in this interpreter.
+
+    Raises:
+      LookupError: there is none of that name.
     """
     if name.endswith(".py"):
-        file = Path(name).absolute()
-        return Subject(_import_file(file), asked_as=str(file))
+        return _import_file(adapter_file(name))
     if ":" in name:
-        return Subject(_pick(name, _patched_subjects())(name), asked_as=name)
-    known = known_subjects()
-    _pick(name, dict.fromkeys(known))
-    return Subject(importlib.import_module(f"suite.subjects.{name}"), asked_as=name)
+        return _pick(name, _patched_subjects())(name)
+    _pick(name, dict.fromkeys(known_subjects()))
+    return importlib.import_module(f"suite.subjects.{name}")
 
 
 def is_fault(name: str) -> bool:
@@ -75,8 +97,6 @@ def _pick(name: str, known: Mapping[str, T]) -> T:
 
 
 def _import_file(file: Path) -> ModuleType:
-    if not file.is_file():
-        raise LookupError(f"{file}: no such adapter file")
     spec = importlib.util.spec_from_file_location(f"adapter_{file.stem}", file)
     if spec is None or spec.loader is None:
         raise LookupError(f"{file}: cannot be imported")

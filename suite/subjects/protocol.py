@@ -59,6 +59,10 @@ class Unsupported(NotImplementedError):
     """The subject does not offer the operation."""
 
 
+class ProcessDiedError(Exception):
+    """The process that a subject runs in ended, or did not answer in time."""
+
+
 class Subject:
     """An adapter behind the protocol: every operation is there; one that the adapter lacks raises ``Unsupported``."""
 
@@ -79,6 +83,10 @@ class Subject:
             "capabilities": sorted(self.capabilities),
             **self._adapter.describe(),
         }
+
+    def rest(self) -> None:
+        """Let go of what can be had again: the process of an adapter that runs in another."""
+        getattr(self._adapter, "rest", lambda: None)()
 
     def __getattr__(self, operation: str) -> Callable[..., Any]:
         """The operation, whether or not the adapter has it."""

@@ -23,7 +23,9 @@ def encode(value: Any) -> Any:
         return {key: encode(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [encode(item) for item in value]
-    return value
+    if value is None or isinstance(value, (bool, int, float, str, bytes)):
+        return value
+    raise TypeError(f"a {type(value).__name__} cannot travel between processes, only plain data and numpy arrays can")
 
 
 def decode(value: Any) -> Any:

@@ -1,42 +1,66 @@
-"""The other side of ``elsewhere``: serves one subject's operations over a channel until it closes."""
+"""The other side of ``elsewhere``: serves one adapter's operations over a channel until it closes.
+
+It runs in any interpreter (Python 3.10 or newer, numpy 1.26 or newer), with nothing of this project but its siblings.
+"""
 
 import ctypes
+import faulthandler
 import gc
 import traceback
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from suite.subjects.find import find_subject
-from suite.subjects.protocol import Subject, Unsupported
-from suite.subjects.wire import decode, encode
+from .wire import decode, encode
 
 # Of glibc's mallopt: arrays from this size on have memory of their own, which goes back to the system with them.
 _M_MMAP_THRESHOLD = -3
 
 
-def serve(channel: Any, name: str) -> None:
-    """Answer each (operation, args, kwargs) with ("result", value), ("unsupported", text) or ("error", text)."""
-    subject = find_subject(name)
-    channel.send(("result", sorted(subject.capabilities)))
+def serve(channel: Any, load_adapter: Callable[[], Any], operations: Iterable[str]) -> None:
+    """Say what the adapter is, then answer each (operation, args, kwargs).
+
+    Every answer is ("result", value), ("unsupported", text) or ("error", (type, text)). Of an adapter that cannot be
+    imported the first answer is an error, and the last one.
+    """
+    faulthandler.enable()
+    try:
+        adapter = load_adapter()
+        hello = encode(
+            {
+                "name": adapter.NAME,
+                "traits": sorted(adapter.TRAITS),
+                "operations": [name for name in operations if hasattr(adapter, name)],
+                "description": adapter.describe(),
+            }
+        )
+    except BaseException as error:  # noqa: BLE001 - an adapter is foreign code
+        channel.send(_refusal(error))
+        return
+    channel.send(("result", hello))
     for operation, args, kwargs in channel:
-        channel.send(_answer(subject, operation, decode(args), decode(kwargs)))
+        channel.send(_answer(adapter, operation, decode(args), decode(kwargs)))
 
 
-def _answer(subject: Subject, operation: str, args: list[Any], kwargs: dict[str, Any]) -> tuple[str, Any]:
+def _answer(adapter: Any, operation: str, args: list[Any], kwargs: dict[str, Any]) -> tuple[str, Any]:
     try:
         if operation == "peak_memory":
             return "result", _peak_memory()
         if operation == "memory_of":
-            return "result", _memory_of(subject, *args, **kwargs)
-        return "result", encode(getattr(subject, operation)(*args, **kwargs))
-    except Unsupported as error:
-        return "unsupported", str(error)
+            return "result", _memory_of(adapter, *args, **kwargs)
+        if not hasattr(adapter, operation):
+            return "unsupported", f"{adapter.NAME} does not offer {operation}"
+        return "result", encode(getattr(adapter, operation)(*args, **kwargs))
     except BaseException as error:  # noqa: BLE001 - the other side decides what an error means
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        return "error", f"{type(error).__name__}: {error} (at {last.filename}:{last.lineno})"
+        return _refusal(error)
 
 
-def _memory_of(subject: Subject, operation: str, *args: Any, **kwargs: Any) -> int:
+def _refusal(error: BaseException) -> tuple[str, tuple[str, str]]:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return "error", (type(error).__name__, f"{error} (at {last.filename}:{last.lineno})")
+
+
+def _memory_of(adapter: Any, operation: str, *args: Any, **kwargs: Any) -> int:
     """By how many bytes the process grows, at most, while an operation runs; what it returns is dropped, not sent."""
     # What is free goes back to the system, now and later: growing into it would not show, and holes would count.
     gc.collect()
@@ -46,7 +70,7 @@ def _memory_of(subject: Subject, operation: str, *args: Any, **kwargs: Any) -> i
     # Sets VmHWM back to what is used now.
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     before = _peak_memory()
-    getattr(subject, operation)(*args, **kwargs)
+    getattr(adapter, operation)(*args, **kwargs)
     return _peak_memory() - before
 
 

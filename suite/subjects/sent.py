@@ -1,0 +1,48 @@
+"""Modules that came as text: how an adapter runs in an interpreter that has nothing of this project.
+
+This file is the first thing that is sent. It needs the standard library only, of Python 3.10 or newer.
+"""
+
+import importlib.abc
+import importlib.machinery
+import sys
+from collections.abc import Mapping, Sequence
+from types import CodeType, ModuleType
+
+
+class SentModules(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
+    """Imports modules from their source text, by full name; a name that others are below is a package."""
+
+    def __init__(self, sources: Mapping[str, str]) -> None:
+        self._sources = dict(sources)
+        for name in sources:
+            parents = name.split(".")[:-1]
+            for depth in range(len(parents)):
+                self._sources.setdefault(".".join(parents[: depth + 1]), "")
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """The module, if it was sent."""
+        if fullname not in self._sources:
+            return None
+        return importlib.machinery.ModuleSpec(
+            fullname, self, origin=f"<sent {fullname}>", is_package=self.is_package(fullname)
+        )
+
+    def is_package(self, fullname: str) -> bool:
+        """Whether another module lies below."""
+        return any(name.startswith(f"{fullname}.") for name in self._sources)
+
+    def get_source(self, fullname: str) -> str:
+        """The text, for tracebacks too."""
+        return self._sources[fullname]
+
+    def get_code(self, fullname: str) -> CodeType:
+        """The compiled text, under a name that an error's place shows."""
+        return compile(self._sources[fullname], f"<sent {fullname}>", "exec", dont_inherit=True)
+
+
+def install(sources: Mapping[str, str]) -> None:
+    """Make modules importable that were sent as text."""
+    sys.meta_path.insert(0, SentModules(sources))
