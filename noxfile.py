@@ -3,9 +3,11 @@
 # ///
 """What can be run. `nox -s compat` is the one to know; arguments after `--` go to pytest."""
 
+import itertools
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import nox
@@ -17,7 +19,16 @@ nox.options.reuse_venv = "yes"
 nox.options.error_on_missing_interpreters = False
 
 ROOT = Path(__file__).parent
-PYTHONS = nox.project.python_versions(nox.project.load_toml(ROOT / "pyproject.toml"))
+PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+PYTHONS = nox.project.python_versions(PROJECT)
+
+# The dependency group that each subject from the package index needs. The others are given with their interpreter:
+# `--subject openpi=PYTHON`.
+SUBJECT_GROUPS = {
+    "peft": "subject-transformers",
+    "transformers": "subject-transformers",
+    "transformers-paligemma": "subject-transformers",
+}
 
 # The same device and the same compilation cache in every session, unless the user says otherwise.
 # Tiny models compile in less than jax's default threshold for caching, one second.
@@ -50,27 +61,57 @@ def install(session: nox.Session, lock: str) -> None:
     session.install("--require-hashes", "-r", f"locks/{lock}.txt")
 
 
-def pytest(session: nox.Session, *args: str) -> None:
-    """Run pytest with the session's own arguments last, so that they win."""
-    session.run("python", "-m", "pytest", *IN_PARALLEL, *args, *session.posargs, env=jax_env())
+def run_pytest(session: nox.Session, *args: str) -> None:
+    session.run("python", "-m", "pytest", *IN_PARALLEL, *args, env=jax_env())
 
 
 def jax_env() -> dict[str, str]:
     return {name: os.environ.get(name, default) for name, default in JAX_ENV.items()}
 
 
+def with_interpreters(session: nox.Session, arguments: Sequence[str]) -> list[str]:
+    """The arguments, with an interpreter for each `--subject NAME` that has a dependency group; `all` has them all."""
+    words: list[str] = []
+    for argument in arguments:
+        words += ["--subject", argument.removeprefix("--subject=")] if argument.startswith("--subject=") else [argument]
+    asked = {word for option, word in itertools.pairwise(words) if option == "--subject"}
+    if "all" in asked:
+        named = {name.partition("=")[0] for name in asked}
+        words += [word for name in SUBJECT_GROUPS if name not in named for word in ("--subject", name)]
+    return [
+        f"{word}={subject_python(session, word)}" if option == "--subject" and word in SUBJECT_GROUPS else word
+        for option, word in itertools.pairwise(["", *words])
+    ]
+
+
+def subject_python(session: nox.Session, name: str) -> str:
+    """The interpreter of an environment with a subject's dependency group."""
+    group = SUBJECT_GROUPS[name]
+    folder = ROOT / ".nox" / group
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    pins = "\n".join(nox.project.dependency_groups(PROJECT, group))
+    installed = folder / "installed.txt"
+    if not installed.is_file() or installed.read_text() != pins:
+        session.run("python", "-m", "venv", "--clear", str(folder))
+        # By pip: where the index has a torch for the CPU only, it is found.
+        session.run(str(python), "-m", "pip", "install", "--quiet", *pins.splitlines(), external=True)
+        installed.write_text(pins)
+    return str(python)
+
+
 @nox.session
 def compat(session: nox.Session) -> None:
     """Ask subjects to keep the contracts: the reference, or `-- --subject NAME`."""
     install(session, "test")
-    pytest(session, "suite/contracts", "--results", ".results/compat.jsonl")
+    arguments = with_interpreters(session, session.posargs)
+    run_pytest(session, "suite/contracts", "--results", ".results/compat.jsonl", *arguments)
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """Test the suite itself, the reference's parts, and that contracts catch the faults that name them."""
     install(session, "test")
-    pytest(session, "suite/selftest")
+    run_pytest(session, "suite/selftest", *session.posargs)
     if not session.posargs:
         session.run("python", "-m", "suite.faults", "--named", *IN_PARALLEL, env=jax_env())
 
@@ -98,7 +139,7 @@ def lint(session: nox.Session) -> None:
 def versions(session: nox.Session, lock: str) -> None:
     """Run self-tests and the reference's contracts on the oldest and the newest supported set."""
     install(session, lock)
-    pytest(session, "suite/selftest", "suite/contracts", "--subject", "reference")
+    run_pytest(session, "suite/selftest", "suite/contracts", "--subject", "reference", *session.posargs)
 
 
 @nox.session(default=False)

@@ -7,6 +7,7 @@ import datetime as dt
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 SCHEMA_VERSION = 1
+# The beginning of an absolute path, up to its last part; neither a URL nor a parameter's path.
+_FOLDERS = re.compile(r"""(?<![\w.:/*-])/(?:[^\s/'":,;()\[\]]+/)+""")
 _FLAGS = ("JAX_PLATFORMS", "XLA_FLAGS", "HYPOTHESIS_PROFILE", "CI")
 
 
@@ -30,7 +33,7 @@ class ResultStream:
     def add(self, row: Mapping[str, Any]) -> None:
         """Append a row."""
         self._counts[row["outcome"]] += 1
-        self._write({"kind": "row", **row})
+        self._write({"kind": "row", **row, "message": without_folders(row["message"])})
 
     def close(self, *, whole: bool = True) -> None:
         """Append the footer, how many rows of each outcome there are, if the run is ``whole``."""
@@ -58,8 +61,13 @@ def manifest() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "git": _git_state(),
         "flags": {name: os.environ[name] for name in _FLAGS if name in os.environ},
-        "arguments": sys.argv[1:],
+        "arguments": [without_folders(argument) for argument in sys.argv[1:]],
     }
+
+
+def without_folders(text: str) -> str:
+    """The text with nothing of absolute paths but their last part: results are published."""
+    return _FOLDERS.sub(".../", text)
 
 
 def _git_state() -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 
 from suite import expectations
 from suite.expectations import Expectation
+from suite.results import without_folders
 from suite.subjects.adapter_files import foreign_names, parse
 from suite.subjects.find import find_subject, is_fault, known_subjects
 from suite.subjects.protocol import Subject
@@ -89,7 +90,7 @@ class Roster:
     def describe(self, asked_as: str) -> dict[str, Any]:
         """What a subject tells of itself; a fault is the reference, which tells the same for hundreds of them."""
         if reason := self.unavailable(asked_as):
-            return {"name": self.name(asked_as), "capabilities": [], "unavailable": reason}
+            return {"name": self.name(asked_as), "capabilities": [], "unavailable": without_folders(reason)}
         if is_a_fault(asked_as):
             return self.get(_DEFAULT).describe() | {"name": asked_as}
         return self.get(asked_as).describe()

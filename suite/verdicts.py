@@ -9,6 +9,10 @@ from suite.expectations import Expectation
 from suite.registry import Contract
 from suite.subjects.elsewhere import SubjectError
 
+# Of a message, in letters: torch names every key of a model.
+_LONGEST = 400
+_ELSEWHERE = f"{SubjectError.__module__}.{SubjectError.__qualname__}: "
+
 UNAVAILABLE = "unavailable: "
 
 
@@ -67,4 +71,5 @@ def _message(report: pytest.TestReport) -> str:
     crash = getattr(report.longrepr, "reprcrash", None)
     lines = (crash.message if crash else str(report.longrepr)).splitlines()
     # An assertion on many parameters says how many differ, then the first of them.
-    return " ".join(line.strip() for line in lines[:2])
+    message = " ".join(line.strip() for line in lines[:2]).removeprefix(_ELSEWHERE)
+    return message if len(message) <= _LONGEST else f"{message[:_LONGEST]}..."

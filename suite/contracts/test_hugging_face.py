@@ -178,7 +178,7 @@ def test_added_tokens_are_not_loaded(subject: Subject, base_spec: ModelSpec, tmp
         assert_landed(load(subject, base_spec, tmp_path / str(padded)), written)
 
 
-@contract(source="bugs rule 5", needs=(*NEEDS, "load_report"))
+@contract(source="bugs rule 5", needs=(*NEEDS, "load_report", "param_spec"))
 def test_reports_every_leaf(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
     """The report has every parameter as loaded or initialised, and what is not used by its own name, as dropped."""
     written = paligemma_npz.contents(base_spec)
@@ -191,7 +191,7 @@ def test_reports_every_leaf(subject: Subject, base_spec: ModelSpec, tmp_path: Pa
     assert report == expected
 
 
-@contract(source="arXiv:2410.24164 section IV; bugs C3, P3", needs=(*NEEDS, "init"))
+@contract(source="arXiv:2410.24164 section IV; bugs C3, P3", needs=(*NEEDS, "init", "param_spec"))
 def test_what_it_lacks_is_freshly_initialised(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
     """The action expert and the projections start as a fresh model's do, from the seed; nothing else depends on it."""
     written = hugging_face.build(base_spec, tmp_path / "release")

@@ -27,7 +27,10 @@ def test_base_fills_base(subject: Subject, base_checkpoint: Checkpoint) -> None:
     assert_same_bits(loaded["params"], base_checkpoint.params)
 
 
-@contract(source="openpi #283, config pi0_libero_low_mem_finetune on pi0_base", needs=("load", "openpi_orbax", "lora"))
+@contract(
+    source="openpi #283, config pi0_libero_low_mem_finetune on pi0_base",
+    needs=("load", "openpi_orbax", "lora", "param_spec"),
+)
 def test_base_into_lora_adds_only_adapters(subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec) -> None:
     """A base checkpoint fills a LoRA model; only adapters are fresh, and they are there."""
     params = subject.load(lora_spec, from_checkpoint(base_checkpoint.path), seed=0)["params"]
@@ -35,7 +38,7 @@ def test_base_into_lora_adds_only_adapters(subject: Subject, base_checkpoint: Ch
     assert_same_paths(params, subject.param_spec(lora_spec))
 
 
-@contract(source="openpi weight_loaders.py:33", needs=("load", "openpi_orbax", "save", "lora"))
+@contract(source="openpi weight_loaders.py:33", needs=("load", "openpi_orbax", "save", "lora", "load_for_inference"))
 def test_saved_lora_loads_into_lora(subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """A saved LoRA checkpoint loads into its LoRA model, adapters bit for bit, for training and for serving."""
     path = str(tmp_path / "params")
@@ -45,7 +48,7 @@ def test_saved_lora_loads_into_lora(subject: Subject, lora_checkpoint: Checkpoin
     assert_same_bits(subject.load_for_inference(lora_checkpoint.spec, path), lora_checkpoint.params)
 
 
-@contract(source="bugs rule 5, C1, C5", needs=("load", "openpi_orbax", "load_report", "lora"))
+@contract(source="bugs rule 5, C1, C5", needs=("load", "openpi_orbax", "load_report", "lora", "param_spec"))
 def test_reports_every_leaf(
     subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec, tmp_path: Path
 ) -> None:
@@ -132,7 +135,7 @@ def test_nothing_matched_in_npz_is_refused(subject: Subject, base_spec: ModelSpe
         subject.load(base_spec, from_paligemma(tmp_path / "pt_224.npz"), seed=0)
 
 
-@contract(source="bugs C12, H2; openpi PR #815", needs=("load", "openpi_orbax", "load_report"))
+@contract(source="bugs C12, H2; openpi PR #815", needs=("load", "openpi_orbax", "load_report", "param_spec"))
 def test_training_from_nothing_is_announced(subject: Subject, base_spec: ModelSpec) -> None:
     """A load from nothing warns that every parameter is fresh, and its report says so of each."""
     loaded = subject.load(base_spec, {"kind": "nothing"}, seed=0)

@@ -66,7 +66,7 @@ def test_paligemma_does_not_depend_on_the_seed(subject: Subject, base_spec: Mode
     assert_different(first["action_in_proj/kernel"], second["action_in_proj/kernel"])
 
 
-@contract(source="openpi config.py, low_mem_finetune from PaliGemma; bugs A1, C3", needs=(*NEEDS, "lora"))
+@contract(source="openpi config.py, low_mem_finetune from PaliGemma; bugs A1, C3", needs=(*NEEDS, "lora", "param_spec"))
 def test_lora_model_starts_from_paligemma(subject: Subject, lora_spec: ModelSpec, tmp_path: Path) -> None:
     """A LoRA model takes PaliGemma's weights as a base model does, and its adapters are fresh: every lora_b is zero."""
     written = paligemma_npz.build(lora_spec, tmp_path / "pt_224.npz")

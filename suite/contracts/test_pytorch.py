@@ -182,7 +182,7 @@ def test_other_family_is_named(subject: Subject, base_checkpoint: Checkpoint, tm
         subject.load(FAMILIES["pi05"], from_pytorch(tmp_path / "torch"), seed=0)
 
 
-@contract(source="openpi #283; bugs C5", needs=(*LOAD, "load_report", "lora"))
+@contract(source="openpi #283; bugs C5", needs=(*LOAD, "load_report", "lora", "param_spec"))
 def test_base_into_lora_adds_only_adapters(subject: Subject, lora_spec: ModelSpec, tmp_path: Path) -> None:
     """A PyTorch checkpoint fills a LoRA model; only adapters are fresh, and the unused head is reported as dropped."""
     written = openpi_pytorch.build(lora_spec, tmp_path / "torch")

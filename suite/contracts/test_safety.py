@@ -124,7 +124,7 @@ def test_compressed_zeros_are_plausible(subject: Subject, tmp_path: Path) -> Non
     assert_same_bits(subject.restore(str(tmp_path / "params"), None), params)
 
 
-@contract(source="issue 3, absurd sizes in a header", needs=("load", "paligemma_npz"))
+@contract(source="issue 3, absurd sizes in a header", needs=("restore", "load", "paligemma_npz"))
 @pytest.mark.parametrize("length", [2**33, 2**50])
 def test_absurd_npz_header_is_refused_at_once(
     bounded: Elsewhere, subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, length: int

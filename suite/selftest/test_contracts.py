@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from suite.capabilities import CAPABILITIES
+from suite.capabilities import CAPABILITIES, OPERATIONS
 from suite.registry import Contract, contract_of
 
 FOLDER = Path(__file__).parents[1] / "contracts"
@@ -73,6 +73,42 @@ def test_ids_are_unique() -> None:
 def test_every_contract_has_a_source() -> None:
     """Every contract says where it comes from."""
     assert [contract.id for contract in contracts() if not contract.source.strip()] == []
+
+
+def operations(tree: ast.Module, function: ast.FunctionDef) -> set[str]:
+    """The operations that a contract calls, itself or by a function of its file."""
+    called = _names_in(function)
+    others = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in called]
+    return OPERATIONS.keys() & set().union(*(_attributes(node) for node in (function, *others)))
+
+
+def _names_in(function: ast.FunctionDef) -> set[str]:
+    return {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
+
+
+def _attributes(function: ast.FunctionDef) -> set[str]:
+    """Names behind a dot after what is a subject, here or in another process."""
+    nodes = [node for node in ast.walk(function) if isinstance(node, ast.Attribute)]
+    return {
+        node.attr for node in nodes if ast.unparse(node.value) in ("subject", "there", "one_device", "eight_devices")
+    }
+
+
+def test_every_operation_is_needed() -> None:
+    """A contract needs every operation that it calls: a subject without one of them is not asked."""
+    needs = {contract.id: contract.needs for contract in contracts()}
+    lacking = {
+        _id(name, function): missing
+        for name, tree in modules().items()
+        for function in tree.body
+        if isinstance(function, ast.FunctionDef) and function.name.startswith("test_")
+        if (missing := operations(tree, function) - set(needs[_id(name, function)]))
+    }
+    assert lacking == {}
+
+
+def _id(module: str, function: ast.FunctionDef) -> str:
+    return f"{module.removeprefix('test_')}.{function.name.removeprefix('test_')}"
 
 
 def test_every_need_is_known() -> None:

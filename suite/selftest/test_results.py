@@ -7,7 +7,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from suite.results import SCHEMA_VERSION, ResultStream
+from suite.results import SCHEMA_VERSION, ResultStream, without_folders
 from suite.summary import OUTCOMES
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "reports/schema/rows.schema.json").read_text())
@@ -92,3 +92,20 @@ WRONG = {
 def test_other_lines_are_invalid(record: dict[str, Any]) -> None:
     """The schema refuses lines that are not what the stream writes."""
     assert not VALIDATOR.is_valid(record)
+
+
+@pytest.mark.parametrize(
+    ("text", "published"),
+    [
+        ("--subject openpi=/opt/me/openpi/.venv/bin/python", "--subject openpi=.../python"),
+        (
+            "FileNotFoundError: '/tmp/run-1/params/_METADATA' (at /srv/x.py:3)",
+            "FileNotFoundError: '.../_METADATA' (at .../x.py:3)",
+        ),
+        ("PaliGemma/llm/layers/attn/q_einsum/w: see https://example.org/a/b#L1", None),
+        ("./my_adapter.py ../openpi/python -- 1/2 a//b", None),
+    ],
+)
+def test_folders_of_a_machine_are_not_published(text: str, published: str | None) -> None:
+    """Of an absolute path the last part is left; parameters, URLs and relative paths stay as they are."""
+    assert without_folders(text) == (text if published is None else published)

@@ -43,7 +43,14 @@ def _dtype(name: str) -> np.dtype[Any]:
     try:
         return np.dtype(name)
     except TypeError:
-        import ml_dtypes
-
-        named: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+        named: np.dtype[Any] = np.dtype(getattr(_ml_dtypes(name), name))
         return named
+
+
+def _ml_dtypes(name: str) -> Any:
+    """What gives numpy the dtypes that machine learning has beside its own."""
+    try:
+        import ml_dtypes
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"an array is {name}; to receive it, install ml_dtypes in this interpreter") from error
+    return ml_dtypes
