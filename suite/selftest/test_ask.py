@@ -1,0 +1,78 @@
+"""What a fork's CI runs: `.ci/ask`, and the workflow that calls it, with a nox that only says how it was called."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+WORKFLOW = (ROOT / ".github/workflows/compat.yml").read_text(encoding="utf-8")
+NOX = """#!/bin/sh
+echo "nox: $*"
+echo "==== contracts ===="
+echo "subject mine"
+exit ${NOX_STATUS:-0}
+"""
+
+
+@pytest.fixture
+def fork(tmp_path: Path) -> Path:
+    """A repository with an adapter, an interpreter, known failures, and a nox on its path."""
+    for name in ("ci/my_adapter.py", "ci/my_adapter.toml", ".venv/bin/python", "bin/nox"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(NOX if name.endswith("nox") else "")
+    (tmp_path / "bin/nox").chmod(0o755)
+    return tmp_path
+
+
+def ask(fork: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    path = f"{fork / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "GITHUB_STEP_SUMMARY": str(fork / "summary.md")} | variables
+    command = [str(ROOT / ".ci/ask")]
+    return subprocess.run(command, cwd=fork, env=environment, check=False, capture_output=True, text=True)
+
+
+def test_paths_are_those_of_the_caller(fork: Path) -> None:
+    """Adapter, interpreter and expectations are found where it was called from; arguments are passed on."""
+    asked = ask(
+        fork,
+        SUBJECT="ci/my_adapter.py",
+        SUBJECT_PYTHON=".venv/bin/python",
+        EXPECTATIONS="ci/my_adapter.toml",
+        ARGUMENTS="-k lora",
+    )
+    subject = f"--subject {fork}/ci/my_adapter.py={fork}/.venv/bin/python"
+    expected = f"nox: -s compat -- {subject} --expectations {fork}/ci/my_adapter.toml -k lora"
+    assert (asked.returncode, asked.stdout.splitlines()[0]) == (0, expected)
+
+
+def test_names_stay_names(fork: Path) -> None:
+    """A subject or an interpreter that is no path from there is taken by its name."""
+    asked = ask(fork, SUBJECT="openpi", SUBJECT_PYTHON="python3.11")
+    assert asked.stdout.splitlines()[0] == "nox: -s compat -- --subject openpi=python3.11"
+
+
+def test_a_broken_contract_fails_the_job_and_is_in_its_summary(fork: Path) -> None:
+    """The status is nox's, and the summary has the table all the same."""
+    assert ask(fork, SUBJECT="openpi", SUBJECT_PYTHON="python3", NOX_STATUS="7").returncode == 7
+    assert (fork / "summary.md").read_text() == "```\n==== contracts ====\nsubject mine\n```\n"
+
+
+@pytest.mark.parametrize("missing", ["SUBJECT", "SUBJECT_PYTHON"])
+def test_what_is_missing_is_named(fork: Path, missing: str) -> None:
+    """Without a subject or an interpreter nothing is run."""
+    given = {"SUBJECT": "openpi", "SUBJECT_PYTHON": "python3"} | {missing: ""}
+    asked = ask(fork, **given)
+    assert asked.returncode != 0
+    assert f"{missing}:" in asked.stderr
+    assert "nox:" not in asked.stdout
+
+
+def test_the_workflow_hands_over_every_input() -> None:
+    """Each input of the workflow is used, and no input is pasted into a shell."""
+    inputs = re.findall(r"^      (\w+):\n        description", WORKFLOW, flags=re.MULTILINE)
+    assert {"subject", "python", "setup", "expectations", "arguments", "ref", "repository"} == set(inputs)
+    assert set(re.findall(r"inputs\.(\w+)", WORKFLOW)) == set(inputs)
+    assert "inputs." not in "".join(re.findall(r"run: .*", WORKFLOW))
