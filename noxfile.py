@@ -124,6 +124,13 @@ def faults(session: nox.Session) -> None:
     session.run("python", "-m", "suite.faults", *arguments, env=jax_env())
 
 
+@nox.session(default=False)
+def report(session: nox.Session) -> None:
+    """Write what the files of reports/compat say into the README and reports/matrix.md; `-- --check` only compares."""
+    install(session, "test")
+    session.run("python", "-m", "reports", *session.posargs)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check format, style, types, and who imports whom."""
