@@ -30,6 +30,18 @@ SUBJECT_GROUPS = {
     "transformers-paligemma": "subject-transformers",
 }
 
+# Versions around known breaks, oldest first: `nox -s versions -- --subject NAME`.
+VERSION_SETS = {
+    # 0.11.22 changed what metadata() gives; flax 0.12 is the reference's first.
+    "reference": [
+        ("orbax-checkpoint==0.11.21", "flax==0.12.0"),
+        ("orbax-checkpoint==0.11.22", "flax==0.12.0"),
+        ("orbax-checkpoint==0.12.8", "flax==0.12.8"),
+    ],
+    # 5.6 moved SigLIP's names in the model.
+    "transformers": [("transformers==5.5.4",), ("transformers==5.6.0",), ("transformers==5.23.0",)],
+}
+
 # The same device and the same compilation cache in every session, unless the user says otherwise.
 # Tiny models compile in less than jax's default threshold for caching, one second.
 JAX_ENV = {
@@ -84,18 +96,18 @@ def with_interpreters(session: nox.Session, arguments: Sequence[str]) -> list[st
     ]
 
 
-def subject_python(session: nox.Session, name: str) -> str:
-    """The interpreter of an environment with a subject's dependency group."""
+def subject_python(session: nox.Session, name: str, *pins: str) -> str:
+    """The interpreter of an environment with a subject's dependency group; ``pins`` replace its versions."""
     group = SUBJECT_GROUPS[name]
-    folder = ROOT / ".nox" / group
+    chosen = {pin.partition("==")[0]: pin for pin in (*nox.project.dependency_groups(PROJECT, group), *pins)}
+    folder = ROOT / ".nox" / "-".join([group, *pins])
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    pins = "\n".join(nox.project.dependency_groups(PROJECT, group))
-    installed = folder / "installed.txt"
-    if not installed.is_file() or installed.read_text() != pins:
+    wanted, installed = "\n".join(chosen.values()), folder / "installed.txt"
+    if not installed.is_file() or installed.read_text() != wanted:
         session.run("python", "-m", "venv", "--clear", str(folder))
         # By pip: where the index has a torch for the CPU only, it is found.
-        session.run(str(python), "-m", "pip", "install", "--quiet", *pins.splitlines(), external=True)
-        installed.write_text(pins)
+        session.run(str(python), "-m", "pip", "install", "--quiet", *chosen.values(), external=True)
+        installed.write_text(wanted)
     return str(python)
 
 
@@ -142,11 +154,41 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
-@nox.parametrize(("python", "lock"), [(PYTHONS[0], "oldest"), (newest_python(), "test")])
+@nox.parametrize(("python", "lock"), [(PYTHONS[0], "oldest"), (newest_python(), "test")], ids=["oldest", "newest"])
 def versions(session: nox.Session, lock: str) -> None:
-    """Run self-tests and the reference's contracts on the oldest and the newest supported set."""
+    """Run all tests on the oldest and newest packages; `-- --subject NAME`: which version broke which contract."""
+    if name := asked_subject(session.posargs):
+        if lock == "test":
+            session.skip("the versions of a subject are compared in versions(oldest)")
+        compare_versions(session, name)
+        return
     install(session, lock)
     run_pytest(session, "suite/selftest", "suite/contracts", "--subject", "reference", *session.posargs)
+
+
+def asked_subject(arguments: Sequence[str]) -> str | None:
+    """The first `--subject`, if there is one."""
+    words = " ".join(arguments).replace("--subject=", "--subject ").split()
+    return next((word for option, word in itertools.pairwise(words) if option == "--subject"), None)
+
+
+def compare_versions(session: nox.Session, name: str) -> None:
+    """Ask a subject in each of its version sets; fail if a contract that held in one is broken in the next."""
+    if name not in VERSION_SETS:
+        session.error(f"no versions are known for {name}; there are sets for {', '.join(VERSION_SETS)}")
+    files = []
+    for pins in VERSION_SETS[name]:
+        files.append(f".results/versions/{name}-{'-'.join(pins)}.jsonl")
+        install(session, "test" if name in SUBJECT_GROUPS else "oldest")
+        if name in SUBJECT_GROUPS:
+            subject = f"{name}={subject_python(session, name, *pins)}"
+        else:
+            session.install(*pins)
+            subject = name
+        arguments = ("suite/contracts", "--subject", subject, "--results", files[-1])
+        # A broken contract is a result, not an end.
+        session.run("python", "-m", "pytest", *IN_PARALLEL, *arguments, env=jax_env(), success_codes=[0, 1])
+    session.run("python", "-m", "reports.drift", *files)
 
 
 @nox.session(default=False)

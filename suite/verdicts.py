@@ -1,5 +1,6 @@
 """What came of a test, as a row: its outcome, whether that was expected, and the beginning of what went wrong."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,8 @@ from suite.subjects.elsewhere import SubjectError
 
 # Of a message, in letters: torch names every key of a model.
 _LONGEST = 400
-_ELSEWHERE = f"{SubjectError.__module__}.{SubjectError.__qualname__}: "
+# How pytest begins a message on what came from another process: the type over there is enough.
+_ELSEWHERE = re.compile(rf"^suite\.subjects\.\w+\.({SubjectError.__qualname__}: )?")
 
 UNAVAILABLE = "unavailable: "
 
@@ -71,5 +73,5 @@ def _message(report: pytest.TestReport) -> str:
     crash = getattr(report.longrepr, "reprcrash", None)
     lines = (crash.message if crash else str(report.longrepr)).splitlines()
     # An assertion on many parameters says how many differ, then the first of them.
-    message = " ".join(line.strip() for line in lines[:2]).removeprefix(_ELSEWHERE)
+    message = _ELSEWHERE.sub("", " ".join(line.strip() for line in lines[:2]))
     return message if len(message) <= _LONGEST else f"{message[:_LONGEST]}..."
