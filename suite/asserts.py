@@ -1,5 +1,6 @@
 """The few assertions that contracts make. Each says which parameter differs, what was expected and what was found."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -49,8 +50,8 @@ def assert_different(left: Any, right: Any) -> None:
 
 
 @contextmanager
-def refused(*mentions: str) -> Iterator[None]:
-    """The body raises an error that has every one of ``mentions`` in its text.
+def refused(*mentions: str | re.Pattern[str]) -> Iterator[None]:
+    """The body raises an error that has every one of ``mentions`` in its text; a pattern is searched for.
 
     An operation that is absent or a process that dies refuses nothing.
     """
@@ -61,10 +62,14 @@ def refused(*mentions: str) -> Iterator[None]:
         raise
     except Exception as error:  # noqa: BLE001 - any error is a refusal; what it says is checked below
         text = f"{type(error).__name__}: {error}"
-        unnamed = [mention for mention in mentions if mention not in text]
+        unnamed = [getattr(mention, "pattern", mention) for mention in mentions if not _mentioned(mention, text)]
         assert not unnamed, f"refused, but without naming {unnamed}: {text}"
     else:
         raise AssertionError("accepted, expected an error")
+
+
+def _mentioned(mention: str | re.Pattern[str], text: str) -> bool:
+    return mention in text if isinstance(mention, str) else bool(mention.search(text))
 
 
 def _bit_difference(path: str, found: Any, expected: Any) -> str | None:

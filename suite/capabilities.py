@@ -32,6 +32,7 @@ TRAITS = {
     "pi0": "Has the pi0 family.",
     "pi05": "Has the pi05 family, whose action expert uses adaRMS.",
     "lora": "Has models with LoRA adapters.",
+    "partial": "Takes parameters of a part of a pi0, such as its language model alone.",
     "openpi_orbax": "Loads from openpi's own checkpoints.",
     "paligemma_npz": "Reads Google's official PaliGemma npz.",
     "hugging_face": "Reads Hugging Face's PaliGemma safetensors.",
@@ -45,6 +46,7 @@ TRAITS = {
     "counts_bytes": "Tells how many bytes the optimizer's state takes.",
     "sharding": "Trains a model that is spread over all devices.",
     "in_process": "Runs in the suite's own process.",
+    "dropout": "Drops values while training where the model says so.",
     "moving_average": "Keeps a moving average of the parameters while training.",
 }
 

@@ -1,6 +1,7 @@
 """What contracts say often: where a load comes from, how a training goes, what an adapter is called."""
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ OPTIMIZER: dict[str, Any] = {
     "schedule": {"warmup_steps": 1, "peak_lr": 0.01, "decay_steps": 10, "decay_lr": 0.001},
 }
 
+
+# An error that confuses nobody says both, each as a word of its own.
+BOTH_FAMILIES = (re.compile(r"\bpi0\b"), re.compile(r"\bpi05\b"))
 
 # The kind of source that each stored layout is to a subject.
 SOURCE_KINDS = {

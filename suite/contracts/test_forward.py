@@ -175,7 +175,7 @@ def test_bfloat16_parameters_are_near_float32(subject: Subject, base_checkpoint:
         assert_close(np.abs(found - expected).mean() / expected.mean(), 0.0, atol=bound, name=module)
 
 
-@contract(source="openpi gemma.py:359; bugs A16", needs=("train", "loss", "lora"))
+@contract(source="openpi gemma.py:359; bugs A16", needs=("train", "loss", "lora", "dropout"))
 def test_dropout_trains(subject: Subject, lora_checkpoint: Checkpoint, batch: Params) -> None:
     """A LoRA model trains with dropout: its losses are finite, follow the seed, and differ from those without it."""
     spec, params = with_dropout(lora_checkpoint.spec), lora_checkpoint.params
@@ -189,7 +189,7 @@ def test_dropout_trains(subject: Subject, lora_checkpoint: Checkpoint, batch: Pa
     assert max(abs(first[0] / whole - 1), abs(other[0] / whole - 1)) > MATTERS_RTOL
 
 
-@contract(source="openpi gemma.py:289, deterministic", needs=("loss", "sample_actions"))
+@contract(source="openpi gemma.py:289, deterministic", needs=("loss", "sample_actions", "dropout"))
 def test_dropout_is_for_training_only(subject: Subject, base_checkpoint: Checkpoint, batch: Params) -> None:
     """Without a training step nothing is dropped: losses and sampled actions are those of a model without dropout."""
     expected = outputs(subject, base_checkpoint, batch)

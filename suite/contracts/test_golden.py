@@ -8,9 +8,10 @@ from suite.contracts.golden_training import assert_reproduces, train_golden
 from suite.registry import contract
 from suite.subjects.protocol import Subject
 
-LOSS_RTOL = 1e-5
+# The reference is within 1e-6. openpi's own PyTorch, and lerobot after it, have the time embedding in float64: 1.3e-5.
+LOSS_RTOL = 2e-5
 # openpi adds up its times in float32 and is off by 1e-7 after a few steps. The fastest sinusoid of the time turns by
-# 1571 rad (2 pi / 0.004), so that is 1.5e-4 rad: transformers, which multiplies, is within 1.7e-4, the reference 2e-6.
+# 1571 rad (2 pi / 0.004), so that is 1.5e-4 rad: transformers, which multiplies, is within 1.7e-4, the reference 3e-6.
 ACTIONS_ATOL = 3e-4
 # The reference's tokens are within 2e-6; another LayerNorm epsilon (1e-5) moves them by 8e-5.
 TOKENS_ATOL = 2e-5

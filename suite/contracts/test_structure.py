@@ -64,7 +64,7 @@ def test_lora_adds_adapters_and_changes_nothing(subject: Subject, base_spec: Mod
     assert len(adapted) == len(base) + 20
 
 
-@contract(source="openpi PR #274, 4d389c3; bugs A8, A9", needs=("param_spec", "lora"))
+@contract(source="openpi PR #274, 4d389c3; bugs A8, A9", needs=("param_spec", "lora", "pi05"))
 @pytest.mark.parametrize("num_kv_heads", [2, 6])
 @pytest.mark.parametrize("adapters", ADAPTERS.values(), ids=ADAPTERS)
 def test_has_the_configured_rank_at_every_site(

@@ -71,7 +71,7 @@ FAULTS = (
         story="Sizes are taken from the config without a look at the checkpoint, and an index runs over in the middle.",
         evidence=f"{_SCRIPT}#L476-L503",
         patches=(Patch("convert.py", "model.require_fit(dict(stored.leaves))", "pass"),),
-        caught_by=("convert.other_sizes_are_refused", "pytorch.other_family_is_named"),
+        caught_by=("convert.other_sizes_are_refused", "pytorch.other_family_is_not_converted"),
     ),
     Fault(
         id="conversion_ignores_layout",

@@ -115,7 +115,7 @@ FAULTS = (
         story="Adapters are checked and then not part of the model: it acts like its base.",
         evidence=f"{_OPENPI}/issues/958",
         patches=(Patch("adapters.py", "    merged = base | adapters\n", "    merged = base\n"),),
-        caught_by=("lora_fold.merge_undoes_extract",),
+        caught_by=("lora_fold.merge_undoes_extract", "language_model.merge_undoes_extract"),
     ),
     Fault(
         id="half_an_adapter_is_merged",
@@ -129,7 +129,7 @@ FAULTS = (
                 "            if path not in params:\n                return\n                raise",
             ),
         ),
-        caught_by=("lora_fold.half_an_adapter_is_refused",),
+        caught_by=("lora_fold.half_an_adapter_is_refused", "language_model.half_an_adapter_is_not_merged"),
     ),
     Fault(
         id="fold_with_another_rank",

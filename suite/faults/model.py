@@ -198,7 +198,7 @@ FAULTS = (
                 'dtype=jnp.dtype(dtype or "bfloat16"))',
             ),
         ),
-        caught_by=("golden.loss", "golden.sampled_actions"),
+        caught_by=("golden.checkpoint_loads_whole",),
     ),
     Fault(
         id="rotary_angles_in_the_compute_dtype",

@@ -36,7 +36,7 @@ FAULTS = (
                 "    model = dataclasses.replace(_without_adapters(config), family=name)",
             ),
         ),
-        caught_by=("pytorch.family_is_not_read_from_the_path", "pytorch.other_family_is_named", _STRICT, _BITS),
+        caught_by=("pytorch.family_is_not_read_from_the_path", "pytorch.other_family_is_not_converted", _STRICT, _BITS),
     ),
     Fault(
         id="conversion_through_bfloat16",
@@ -63,7 +63,7 @@ FAULTS = (
                 "shape, dtype = stored.leaves[rule.path]",
                 'shape, dtype = stored.leaves[rule.path].shape, np.dtype("float32")',
             ),
-            Patch("convert.py", "{rule.path: None}", '{rule.path: "float32"}'),
+            Patch("convert.py", "fromkeys(self._windows[rule.path])", 'fromkeys(self._windows[rule.path], "float32")'),
         ),
         caught_by=("pytorch.stored_dtype_is_kept",),
     ),

@@ -99,7 +99,7 @@ def test_other_lines_are_invalid(record: dict[str, Any]) -> None:
     [
         ("--subject openpi=/opt/me/openpi/.venv/bin/python", "--subject openpi=.../python"),
         (
-            "FileNotFoundError: '/tmp/run-1/params/_METADATA' (at /srv/x.py:3)",
+            "FileNotFoundError: '/opt/run-1/params/_METADATA' (at /srv/x.py:3)",
             "FileNotFoundError: '.../_METADATA' (at .../x.py:3)",
         ),
         ("PaliGemma/llm/layers/attn/q_einsum/w: see https://example.org/a/b#L1", None),

@@ -1,0 +1,40 @@
+"""Adapters of a language model alone, for those that have no more of a pi0 than that."""
+
+from fixtures import content
+from fixtures.params import Params
+from fixtures.specs import ModelSpec, tiny, with_lora
+from suite.asserts import assert_same_bits, refused
+from suite.cases import is_adapter
+from suite.registry import contract
+from suite.subjects.protocol import Subject
+
+# Of expert 0 alone: the names of the other one's modules end in _1.
+SPEC: ModelSpec = with_lora(tiny(), action_expert=None)
+NEEDS = ("merge", "lora", "partial")
+
+
+def language_model() -> Params:
+    """Its token table, its layers and their adapters."""
+    params = content.params(SPEC)
+    return {path: x for path, x in params.items() if path.startswith("PaliGemma/llm/") and "_1/" not in path}
+
+
+@contract(source="users' request: openpi #985; google-deepmind/gemma peft/_tree_utils.py", needs=(*NEEDS, "extract"))
+def test_merge_undoes_extract(subject: Subject) -> None:
+    """Base and adapters of a language model, parted and merged again, are the language model, bit for bit."""
+    params = language_model()
+    parts = subject.extract(SPEC, params)
+    assert_same_bits(parts["base"], {path: x for path, x in params.items() if not is_adapter(path)})
+    assert_same_bits(parts["lora"], {path: x for path, x in params.items() if is_adapter(path)})
+    assert_same_bits(subject.merge(SPEC, parts["base"], parts["lora"]), params)
+
+
+@contract(source="openpi weight_loaders.py:90; bugs C4", needs=NEEDS)
+def test_half_an_adapter_is_not_merged(subject: Subject) -> None:
+    """An adapter without one of its matrices is not merged with a language model, and the error names it."""
+    params = language_model()
+    base = {path: x for path, x in params.items() if not is_adapter(path)}
+    lora = {path: x for path, x in params.items() if is_adapter(path)}
+    for path in lora:
+        with refused(path):
+            subject.merge(SPEC, base, {p: x for p, x in lora.items() if p != path})

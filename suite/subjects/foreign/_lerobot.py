@@ -1,0 +1,97 @@
+"""lerobot's policies at the sizes of a spec, and where a pi0's parameters are in them.
+
+lerobot writes sizes into its code: those of openpi's own models, and 8 heads. While a model is made or runs they are
+the spec's, and afterwards lerobot's own again. No code path changes. A spec with PaliGemma's own vocabulary is of real
+size and replaces nothing.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from types import FunctionType, ModuleType
+from typing import Any
+from unittest import mock
+
+from lerobot.policies.pi0 import modeling_pi0
+from lerobot.policies.pi05 import modeling_pi05
+
+from ._tensors import LLM, Rules, dense, gemma_rules, paligemma_rules
+
+MODULES = {"pi0": modeling_pi0, "pi05": modeling_pi05}
+REAL_VOCABULARY, REAL_HEADS = 257152, 8
+PROJECTIONS = {
+    "pi0": ("action_in_proj", "action_out_proj", "state_proj", "action_time_mlp_in", "action_time_mlp_out"),
+    "pi05": ("action_in_proj", "action_out_proj", "time_mlp_in", "time_mlp_out"),
+}
+
+
+@contextlib.contextmanager
+def at_size(spec: Any) -> Iterator[ModuleType]:
+    """In the body, the module of the spec's family has its sizes."""
+    module = MODULES[spec["family"]]
+    if spec["vocab_size"] == REAL_VOCABULARY:
+        yield module
+        return
+
+    def paligemma(config: Any, make: Any = module.PaliGemmaForConditionalGenerationWithPiGemma) -> Any:
+        config.text_config.vocab_size = config.image_token_index = spec["vocab_size"]
+        for name, size in _vision_sizes(spec).items():
+            setattr(config.vision_config, name, size)
+        return make(config=config)
+
+    def expert(config: Any, make: Any = module.PiGemmaForCausalLM) -> Any:
+        config.vocab_size = spec["vocab_size"]
+        return make(config=config)
+
+    layer = _with_heads(module.compute_layer_complete, spec["paligemma"]["num_heads"])
+    with (
+        mock.patch.object(module, "get_gemma_config", lambda variant: _gemma_config(module, spec, variant)),
+        mock.patch.object(module, "PaliGemmaForConditionalGenerationWithPiGemma", paligemma),
+        mock.patch.object(module, "PiGemmaForCausalLM", expert),
+        mock.patch.object(module, "compute_layer_complete", layer),
+    ):
+        yield module
+
+
+def _gemma_config(module: ModuleType, spec: Any, variant: str) -> Any:
+    sizes = dict(spec["paligemma" if variant == "gemma_2b" else "action_expert"])
+    del sizes["lora"]
+    return module.GemmaConfig(**sizes)
+
+
+def _vision_sizes(spec: Any) -> dict[str, int]:
+    siglip = spec["siglip"]
+    return {
+        "hidden_size": siglip["width"],
+        "num_hidden_layers": siglip["depth"],
+        "num_attention_heads": siglip["num_heads"],
+        "intermediate_size": siglip["mlp_dim"],
+        "patch_size": siglip["patch_size"],
+        "projection_dim": spec["paligemma"]["width"],
+    }
+
+
+def _with_heads(function: FunctionType, num_heads: int) -> FunctionType:
+    """``att_output.reshape(batch_size, -1, 1 * 8 * head_dim)`` with another number than 8, the only one there."""
+    code = function.__code__
+    constants = (num_heads if type(value) is int and value == REAL_HEADS else value for value in code.co_consts)
+    return FunctionType(code.replace(co_consts=tuple(constants)), function.__globals__, function.__name__)
+
+
+def rules_of(spec: Any) -> Rules:
+    """Every parameter of a model without adapters, in the tensors of a policy."""
+    root = "model.paligemma_with_expert"
+    rules = paligemma_rules(spec, f"{root}.paligemma.model.")
+    rules |= gemma_rules(spec["action_expert"], f"{root}.gemma_expert.model", "_1")
+    if spec["family"] == "pi05":
+        rules = {path: rule for path, rule in rules.items() if not path.endswith("_norm_1/scale")}
+        rules |= _adarms_rules(spec["action_expert"]["depth"], f"{root}.gemma_expert.model")
+    for name in PROJECTIONS[spec["family"]]:
+        rules |= dense(name, f"model.{name}")
+    return rules
+
+
+def _adarms_rules(depth: int, root: str) -> Rules:
+    rules = dense(f"{LLM}/final_norm_1/Dense_0", f"{root}.norm.dense")
+    for ours, theirs in (("pre_attention_norm", "input_layernorm"), ("pre_ffw_norm", "post_attention_layernorm")):
+        rules |= dense(f"{LLM}/layers/{ours}_1/Dense_0", f"{root}.layers.{{}}.{theirs}.dense", depth)
+    return rules

@@ -1,0 +1,122 @@
+"""A pi0 of transformers, whoever has put what into it: its config, its inputs, what it computes."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForImageTextToText, PI0Config
+
+from ._tensors import Params, Rules, dense, gemma_rules, paligemma_rules, to_numpy, to_torch
+
+CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
+# The action expert's token table: it has one by its class, and is only ever given embeddings.
+UNREAD = "model.dit.embed_tokens.weight"
+# One thread: the models are tiny, and others run beside.
+torch.set_num_threads(1)
+
+
+def pi0_rules(spec: Any) -> Rules:
+    """Every parameter of a pi0 without adapters."""
+    rules = paligemma_rules(spec, "model.vlm.") | gemma_rules(spec["action_expert"], "model.dit", "_1")
+    rules |= dense("action_out_proj", "action_out_proj")
+    for name in ("action_in_proj", "state_proj", "action_time_mlp_in", "action_time_mlp_out"):
+        rules |= dense(name, f"embed_action_time.{name}")
+    return rules
+
+
+def paligemma_config(spec: Any, vocab_size: int) -> dict[str, Any]:
+    """The options of a PaliGemmaConfig."""
+    siglip = spec["siglip"]
+    return {
+        "model_type": "paligemma",
+        "image_token_id": spec["vocab_size"],
+        "projection_dim": spec["paligemma"]["width"],
+        "text_config": gemma_config(spec["paligemma"], vocab_size),
+        "vision_config": {
+            "model_type": "siglip_vision_model",
+            "image_size": spec["image_size"],
+            "patch_size": siglip["patch_size"],
+            "hidden_size": siglip["width"],
+            "intermediate_size": siglip["mlp_dim"],
+            "num_hidden_layers": siglip["depth"],
+            "num_attention_heads": siglip["num_heads"],
+            "vision_use_head": False,
+        },
+    }
+
+
+def gemma_config(spec: Any, vocab_size: int) -> dict[str, Any]:
+    """The options of a GemmaConfig."""
+    return {
+        "model_type": "gemma",
+        "vocab_size": vocab_size,
+        "hidden_size": spec["width"],
+        "num_hidden_layers": spec["depth"],
+        "intermediate_size": spec["mlp_dim"],
+        "num_attention_heads": spec["num_heads"],
+        "num_key_value_heads": spec["num_kv_heads"],
+        "head_dim": spec["head_dim"],
+    }
+
+
+def pi0_config(spec: Any) -> PI0Config:
+    return PI0Config(
+        vlm_config=paligemma_config(spec, spec["vocab_size"]),
+        dit_config=gemma_config(spec["action_expert"], spec["vocab_size"]),
+        chunk_size=spec["action_horizon"],
+        max_state_dim=spec["action_dim"],
+        max_action_dim=spec["action_dim"],
+        # Every action's own loss is asked for.
+        loss_reduction="none",
+    )
+
+
+def fresh_model(spec: Any, dtype: str = "float32") -> Any:
+    """A PI0ForConditionalGeneration in one dtype."""
+    return AutoModelForImageTextToText.from_config(pi0_config(spec), dtype=getattr(torch, dtype)).eval()
+
+
+def loss(model: Any, batch: Params, noise: np.ndarray | None, time: np.ndarray | None) -> np.ndarray:
+    """The loss float[b, horizon]: what the model gives for every number of an action, averaged."""
+    inputs = _inputs(model, batch) | {
+        "actions": to_torch(batch["actions"]).to(model.dtype),
+        "noise": None if noise is None else to_torch(noise).to(model.dtype),
+        "timestep": None if time is None else to_torch(time),
+    }
+    with torch.no_grad():
+        return to_numpy(model(**inputs).loss.mean(-1))
+
+
+def sample_actions(model: Any, batch: Params, noise: np.ndarray, num_steps: int) -> np.ndarray:
+    start = to_torch(noise).to(model.dtype)
+    return to_numpy(model.sample_actions(**_inputs(model, batch), noise=start, num_steps=num_steps))
+
+
+def embed_prefix(model: Any, batch: Params) -> np.ndarray:
+    """The tokens of all cameras, as openpi embeds them: absent ones too."""
+    inputs = _inputs(model, {name: np.ones_like(x) if "image_mask" in name else x for name, x in batch.items()})
+    names = ("input_ids", "pixel_values", "pixel_attention_mask")
+    with torch.no_grad():
+        return to_numpy(model.model.embed_prefix(**{name: inputs[name] for name in names}))
+
+
+def _inputs(model: Any, batch: Params) -> dict[str, torch.Tensor]:
+    """A batch as PI0Processor packs it: a sample's cameras in front of its absent ones, then its prompt."""
+    images = torch.stack([to_torch(batch[f"image/{camera}"]) for camera in CAMERAS], dim=1)
+    present = torch.stack([to_torch(batch[f"image_mask/{camera}"]) for camera in CAMERAS], dim=1)
+    order = (~present).int().argsort(dim=1, stable=True)
+    samples = torch.arange(len(order))[:, None]
+    images, present = images[samples, order], present[samples, order]
+    prompt, vision = to_torch(batch["tokenized_prompt"]).long(), model.config.vlm_config.vision_config
+    patches = (vision.image_size // vision.patch_size) ** 2
+    places = present.repeat_interleave(patches, dim=1)
+    # There are image tokens for present cameras only; what fills the places of the others is masked.
+    image_tokens = places.long() * model.config.vlm_config.image_token_id
+    return {
+        "state": to_torch(batch["state"]).to(model.dtype),
+        "input_ids": torch.cat([image_tokens, prompt], dim=1),
+        "attention_mask": torch.cat([places, to_torch(batch["tokenized_prompt_mask"])], dim=1).long(),
+        # Channels lie in front of rows and columns.
+        "pixel_values": images.movedim(-1, 2).to(model.dtype),
+        "pixel_attention_mask": present,
+    }

@@ -1,0 +1,112 @@
+"""DeepMind's gemma: reads official Gemmas for flax, parts and merges trees with adapters.
+
+It has neither image encoder nor action expert of a pi0. What it loads is the language model, expert 0. Its own adapters
+have one rank, no alpha and matrices of other shapes than openpi's: a load leaves them out of what it gives.
+"""
+
+import re
+from importlib import metadata
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+from gemma import gm, peft
+
+NAME = "gemma"
+TRAITS = ("gemma_flax", "lora", "partial")
+LLM = "PaliGemma/llm/"
+PACKAGES = ("gemma", "jax", "flax", "orbax-checkpoint", "numpy")
+
+Params = dict[str, np.ndarray]
+# Specs and sources are plain JSON data.
+Data = dict[str, Any]
+
+
+def describe() -> Data:
+    packages = {name: metadata.version(name) for name in PACKAGES}
+    device = jax.devices()[0]
+    return {
+        "version": packages["gemma"],
+        "packages": packages,
+        "device": f"{device.platform}: {device.device_kind}",
+    }
+
+
+def load(model: Data, source: Data, seed: int) -> Data:
+    if source["kind"] != "gemma_flax":
+        raise NotImplementedError(f"gemma reads official Gemmas for flax, not {source['kind']}")
+    # A model with adapters is loaded without them, as gm.ckpts.SkipLoRA does it.
+    base = peft.split_params(_abstract(model)).original
+    loaded = gm.ckpts.load_params(source["path"], params=base)
+    return {"params": _stacked(loaded), "report": None, "nonfinite": None, "warnings": [], "notes": None}
+
+
+def extract(model: Data, params: Params) -> Data:
+    parts = peft.split_params(_tree(params))
+    return {"base": _flat(parts.original), "lora": _flat(parts.lora)}
+
+
+def merge(model: Data, base: Params, lora: Params) -> Params:
+    return _flat(peft.merge_params(_tree(base), _tree(lora)))
+
+
+def _abstract(model: Data) -> Any:
+    """Shapes and dtypes of the model's parameters, all float32 as openpi's are, in gemma's tree."""
+    transformer: Any = gm.nn.Transformer(config=_config(model), dtype=jnp.float32)
+    if lora := model["paligemma"]["lora"]:
+        rank = next(site["rank"] for site in lora.values() if site)
+        transformer = gm.nn.LoRA(rank=rank, model=transformer, dtype=jnp.float32)
+    tree = jax.eval_shape(transformer.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
+    # With a device for each array, a load gives what a jitted init would have given.
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(lambda leaf: leaf.update(sharding=device), tree)
+
+
+def _config(model: Data) -> Any:
+    sizes = model["paligemma"]
+    return gm.nn.config.TransformerConfig(
+        num_embed=model["vocab_size"],
+        embed_dim=sizes["width"],
+        hidden_dim=sizes["mlp_dim"],
+        num_heads=sizes["num_heads"],
+        head_dim=sizes["head_dim"],
+        num_kv_heads=sizes["num_kv_heads"],
+        attention_types=(gm.nn.config.AttentionType.GLOBAL,) * sizes["depth"],
+        # Gemma 1 has neither.
+        final_logit_softcap=None,
+        use_post_attn_norm=False,
+        use_post_ffw_norm=False,
+    )
+
+
+def _stacked(tree: Any) -> Params:
+    """gemma's tree under openpi's names: the layers of one kind in one array."""
+    leaves: Params = {}
+    layers: dict[str, dict[int, Any]] = {}
+    for name, leaf in traverse_util.flatten_dict(tree, sep="/").items():
+        if found := re.match(r"layer_(\d+)/(.*)", name):
+            layers.setdefault(found[2], {})[int(found[1])] = leaf
+        else:
+            leaves[LLM + name] = np.asarray(leaf)
+    stacks = {name: np.stack([by_number[n] for n in sorted(by_number)]) for name, by_number in layers.items()}
+    return leaves | {f"{LLM}layers/{name}": stack for name, stack in stacks.items()}
+
+
+def _tree(params: Params) -> Any:
+    """openpi's tree with its adapters where gemma has them: below the name ``lora``."""
+    named = {}
+    for path, array in params.items():
+        renamed = re.sub(r"(\w+)_lora_([ab])$", r"_LoRAEinsum_\1/lora/\2", path)
+        named[re.sub(r"/lora_([ab])$", r"/_LoRAEinsum_0/lora/\1", renamed)] = array
+    return traverse_util.unflatten_dict(named, sep="/")
+
+
+def _flat(tree: Any) -> Params:
+    """openpi's names of such a tree."""
+    params = {}
+    for name, array in traverse_util.flatten_dict(tree, sep="/").items():
+        renamed = re.sub(r"/_LoRAEinsum_0/lora/([ab])$", r"/lora_\1", name)
+        params[re.sub(r"_LoRAEinsum_(\w+)/lora/([ab])$", r"\1_lora_\2", renamed)] = array
+    return params

@@ -1,0 +1,86 @@
+"""transformers' PI0ForConditionalGeneration: reads openpi's PyTorch layout; losses, sampling, tokens. Without pi05."""
+
+import functools
+import json
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PI0ForConditionalGeneration
+
+from . import _pi0
+from ._loading import load_model
+from ._pi0 import UNREAD, fresh_model, pi0_config, pi0_rules
+from ._tensors import VISION_TOWER, Params, in_openpi_names, params_of, shapes_of, tensors_of
+
+NAME = "transformers"
+TRAITS = ("pi0", "openpi_pytorch", "float32")
+# What ``from_pretrained`` renames, backwards.
+FILE_NAMES = {
+    "model.dit.embed_tokens": "paligemma_with_expert.gemma_expert.lm_head",
+    "model.dit.": "paligemma_with_expert.gemma_expert.model.",
+    f"model.vlm.{VISION_TOWER}.": "paligemma_with_expert.paligemma.model.vision_tower.vision_model.",
+    "model.vlm.": "paligemma_with_expert.paligemma.model.",
+    "embed_action_time.": "",
+}
+
+
+def describe() -> dict[str, Any]:
+    packages = {name: metadata.version(name) for name in ("transformers", "torch", "safetensors", "numpy")}
+    return {"version": packages["transformers"], "packages": packages, "device": "cpu: torch"}
+
+
+def param_spec(model: Any) -> dict[str, Any]:
+    # On the meta device nothing is allocated.
+    with torch.device("meta"):
+        tensors = fresh_model(model).state_dict()
+    return shapes_of(tensors, pi0_rules(model))
+
+
+def init(model: Any, seed: int) -> Params:
+    torch.manual_seed(seed)
+    return params_of(fresh_model(model).state_dict(), pi0_rules(model))
+
+
+def load(model: Any, source: Any, seed: int) -> dict[str, Any]:
+    if source["kind"] != "openpi_pytorch":
+        raise NotImplementedError(f"PI0ForConditionalGeneration reads openpi's PyTorch layout, not {source['kind']}")
+    torch.manual_seed(seed)
+    unread = (_file_name(UNREAD),)
+    loaded = load_model(PI0ForConditionalGeneration, source["path"], pi0_config(model), unread, _file_name)
+    params = params_of(loaded.state_dict(), pi0_rules(model))
+    return {"params": params, "report": None, "nonfinite": None, "warnings": [], "notes": None}
+
+
+def loss(model: Any, params: Params, batch: Params, noise: Any, time: Any, seed: int) -> np.ndarray:
+    torch.manual_seed(seed)
+    return _pi0.loss(_filled(model, params), batch, noise, time)
+
+
+def sample_actions(model: Any, params: Params, batch: Params, noise: np.ndarray, num_steps: int) -> np.ndarray:
+    return _pi0.sample_actions(_filled(model, params), batch, noise, num_steps)
+
+
+def embed_prefix(model: Any, params: Params, batch: Params) -> np.ndarray:
+    return _pi0.embed_prefix(_filled(model, params), batch)
+
+
+def _filled(model: Any, params: Params) -> Any:
+    """A model with these parameters, in the dtype that it computes in. Making one takes longer than running it."""
+    made = _made(json.dumps(model))
+    tensors = tensors_of(params, pi0_rules(model))
+    with in_openpi_names(pi0_rules(model)):
+        made.load_state_dict(tensors | {UNREAD: made.get_parameter(UNREAD)})
+    return made
+
+
+@functools.lru_cache(maxsize=8)
+def _made(spec: str) -> Any:
+    return fresh_model(json.loads(spec), json.loads(spec)["dtype"])
+
+
+def _file_name(tensor: str) -> str:
+    """What a tensor of the model is called in openpi's PyTorch layout."""
+    start = next((start for start in FILE_NAMES if tensor.startswith(start)), "")
+    return FILE_NAMES.get(start, "") + tensor.removeprefix(start)
