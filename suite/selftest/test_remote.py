@@ -119,7 +119,7 @@ def test_what_cannot_travel_is_an_error(small: Subject) -> None:
 def test_it_can_be_had_elsewhere(small: Subject) -> None:
     """A contract that needs a process of its own gets one of the same interpreter and adapter."""
     with elsewhere(small) as there:
-        assert there.description == {"version": "1.2", "python": sys.executable}
+        assert there.describe() == {"version": "1.2", "python": sys.executable}
         assert there.restore("x", None)["pid"] == there.pid != small.restore("x", None)["pid"]
 
 

@@ -24,7 +24,7 @@ from suite.subjects.wire import decode, encode
 TIMEOUT = 300.0
 
 _ROOT = Path(__file__).parents[2]
-_OTHER_CALLS = ("peak_memory", "memory_of")
+_OTHER_CALLS = ("describe", "peak_memory", "memory_of")
 
 # These run over there: the environment first, because jax reads it when it is imported.
 _WITH_THIS_PROJECT = """
@@ -80,7 +80,6 @@ class Elsewhere:
         self.name: str = hello["name"]
         self.traits: tuple[str, ...] = tuple(hello["traits"])
         self.operations = frozenset(hello["operations"])
-        self.description: dict[str, Any] = hello["description"]
 
     def __getattr__(self, operation: str) -> Callable[..., Any]:
         if operation not in OPERATIONS and operation not in _OTHER_CALLS:

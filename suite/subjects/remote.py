@@ -30,10 +30,11 @@ class RemoteAdapter:
         self._there: Elsewhere | None = None
         there = self._start()
         self.NAME, self.TRAITS = there.name, there.traits
-        self._operations, self._description = there.operations, there.description
+        self._operations = there.operations
+        self._description: dict[str, Any] = there.describe()
 
     def describe(self) -> dict[str, Any]:
-        """What the adapter told of itself when it was imported."""
+        """What the adapter tells of itself."""
         return self._description
 
     def __getattr__(self, operation: str) -> Any:

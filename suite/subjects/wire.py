@@ -52,5 +52,5 @@ def _ml_dtypes(name: str) -> Any:
     try:
         import ml_dtypes
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"an array is {name}; to receive it, install ml_dtypes in this interpreter") from error
+        raise ModuleNotFoundError(f"an array is {name}: install ml_dtypes in this interpreter to receive it") from error
     return ml_dtypes

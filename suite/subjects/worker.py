@@ -31,7 +31,6 @@ def serve(channel: Any, load_adapter: Callable[[], Any], operations: Iterable[st
                 "name": adapter.NAME,
                 "traits": sorted(adapter.TRAITS),
                 "operations": [name for name in operations if hasattr(adapter, name)],
-                "description": adapter.describe(),
             }
         )
     except BaseException as error:  # noqa: BLE001 - an adapter is foreign code
@@ -46,6 +45,8 @@ def _answer(adapter: Any, operation: str, args: list[Any], kwargs: dict[str, Any
     try:
         if operation == "peak_memory":
             return "result", _peak_memory()
+        if operation == "describe":
+            return "result", encode(adapter.describe())
         if operation == "memory_of":
             return "result", _memory_of(adapter, *args, **kwargs)
         if not hasattr(adapter, operation):
