@@ -185,7 +185,9 @@ def test_resuming_a_finished_run_changes_nothing(
 
 @contract(source="openpi checkpoints.py:142; bugs E2", needs=("train", "resume", "moving_average", "lora"))
 @pytest.mark.parametrize(
-    ("before", "after", "steps"), [(LEAN["ema_decay"], None, 1), (None, LEAN["ema_decay"], 0)], ids=["switched_off", "switched_on"]
+    ("before", "after", "steps"),
+    [(LEAN["ema_decay"], None, 1), (None, LEAN["ema_decay"], 0)],
+    ids=["switched_off", "switched_on"],
 )
 def test_switching_the_average_keeps_what_was_trained(
     subject: Subject,
