@@ -38,6 +38,7 @@ def test_every_session_it_names_exists() -> None:
 def test_ci_runs_its_test_command() -> None:
     """`.ci/run` calls exactly the README's commands."""
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    for command in ("nox -s tests", "nox -s lint", "nox -s compat"):
+    compat = "nox -s compat -- --subject reference --subject transformers --subject peft"
+    for command in ("nox -s tests", "nox -s lint", compat):
         assert command in README
         assert f"step {command}\n" in script
