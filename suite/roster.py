@@ -49,10 +49,11 @@ class Roster:
         self._expected: dict[str, tuple[Expectation, ...]] = {}
 
     def make(self) -> None:
-        """Make every subject, but of faults only see that there are such: there are hundreds."""
+        """Make every subject and read what it is expected to break; of faults only see that there are such."""
         for name in self.names:
             if not is_a_fault(name) and self.unavailable(name) is None:
                 self.get(name)
+                self.expected(name)
 
     def get(self, asked_as: str) -> Subject:
         """A subject. One that another is asked after lets go of its process, a fault is let go altogether."""

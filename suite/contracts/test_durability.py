@@ -10,9 +10,10 @@ import pytest
 
 from fixtures import content, silent_damage
 from fixtures.file_accidents import ACCIDENTS
+from fixtures.params import Params
 from fixtures.specs import ModelSpec, tiny
 from suite.asserts import assert_same_bits, refused
-from suite.cases import from_checkpoint, training_options
+from suite.cases import LEAN, from_checkpoint, training_options
 from suite.contracts.conftest import Checkpoint
 from suite.contracts.limits import full_disk
 from suite.registry import contract
@@ -130,17 +131,19 @@ def test_other_numbers_are_not_loaded(
 
 
 @contract(source="bugs C18", needs=("train", "resume", "restore", "lora"))
-def test_other_numbers_are_not_trained_on(subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_other_numbers_are_not_trained_on(
+    subject: Subject, lora_checkpoint: Checkpoint, batch: Params, tmp_path: Path
+) -> None:
     """A step of a training in which a parameter has other numbers than were saved is neither restored nor resumed; the
     error has the parameter's name."""
-    spec, options = lora_checkpoint.spec, training_options()
-    subject.train(spec, lora_checkpoint.params, [], options, folder=str(tmp_path))
+    spec, options = lora_checkpoint.spec, training_options(**LEAN)
+    subject.train(spec, lora_checkpoint.params, [batch], options, folder=str(tmp_path))
     (served,) = tmp_path.glob("*/params")
     silent_damage.last_bit(served, WEIGHT)
     with refused(WEIGHT):
         subject.restore(str(served), None)
     with refused(WEIGHT):
-        subject.resume(spec, [], options, folder=str(tmp_path))
+        subject.resume(spec, [batch], options, folder=str(tmp_path))
 
 
 @contract(source="bugs P12; google-deepmind/gemma #161", needs=("save", "restore"))

@@ -88,7 +88,9 @@ def test_conversion_repeats_byte_for_byte(subject: Subject, base_checkpoint: Che
 
 
 @contract(source="bugs G9, P10; every layout round-trips", needs=(*CONVERT, "load"))
-@pytest.mark.parametrize("case", ["two_kv_heads", "as_many_kv_heads_as_query_heads", "eleven_layers", "pi05"])
+@pytest.mark.parametrize(
+    "case", ["two_kv_heads", "as_many_kv_heads_as_query_heads", "heads_as_wide_as_the_model", "eleven_layers", "pi05"]
+)
 def test_round_trip_is_exact(subject: Subject, tmp_path: Path, case: str) -> None:
     """What is converted and read back is the checkpoint, bit for bit."""
     checkpoint = write_checkpoint(EVERY_SIZE[case], tmp_path / "params")

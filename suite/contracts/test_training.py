@@ -219,16 +219,16 @@ CHANGES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
 @contract(source="bugs E9, P5, P8", needs=("train", "resume", "lora"))
 @pytest.mark.parametrize("change", CHANGES)
 def test_resuming_with_another_adapter_is_refused(
-    subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path, change: str
+    subject: Subject, lora_checkpoint: Checkpoint, batch: Params, tmp_path: Path, change: str
 ) -> None:
     """A run is not resumed with another rank, alpha or scaling than it was trained with; the error tells both."""
     options = training_options(**LEAN)
-    subject.train(lora_checkpoint.spec, lora_checkpoint.params, [], options, folder=str(tmp_path))
+    subject.train(lora_checkpoint.spec, lora_checkpoint.params, [batch], options, folder=str(tmp_path))
     values, mentions = CHANGES[change]
     changed = copy.deepcopy(lora_checkpoint.spec)
     changed["paligemma"]["lora"]["attn"].update(values)  # type: ignore[index,typeddict-item,union-attr]
     with refused(str(tmp_path), *mentions):
-        subject.resume(changed, [], options, folder=str(tmp_path))
+        subject.resume(changed, [batch], options, folder=str(tmp_path))
 
 
 @contract(source="bugs E4", needs=("train", "lora"))

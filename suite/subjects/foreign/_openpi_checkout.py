@@ -1,0 +1,143 @@
+"""openpi as its checkout has it, at the sizes of a spec.
+
+openpi writes its sizes into its code. While a model is built or traced they are those of the spec, and afterwards
+openpi's own again. No code path changes. A spec with openpi's own vocabulary is of real size and replaces nothing.
+"""
+
+import contextlib
+import functools
+import hashlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+# Imported at the top of openpi's training, used by its data sets and its logging alone; ``uv sync`` has both.
+for _name in ("lerobot.common.datasets.lerobot_dataset", "wandb"):
+    if importlib.util.find_spec(_name.partition(".")[0]) is None:
+        for _end in range(_name.count(".") + 1):
+            _part = ".".join(_name.split(".")[: _end + 1])
+            sys.modules[_part] = types.ModuleType(_part)
+
+# Of tiny models compiling is nearly all the time; jax reads this when it is imported.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+
+import jax
+import numpy as np
+from flax import nnx, traverse_util
+from openpi.models import gemma, lora, pi0_config, siglip
+from openpi.models import model as openpi_model
+
+import openpi
+
+# jax 0.5.3 computes wrong numbers on the CPU with programs from its persistent cache: jax.random.beta gives 0.636 for
+# every key, and some params come out of init_train_state changed.
+jax.config.update("jax_enable_compilation_cache", False)
+
+ROOT = Path(next(iter(openpi.__path__))).parents[1]
+PALIGEMMA_VARIANTS = ("gemma_2b", "gemma_2b_lora")
+REAL_VOCABULARY = gemma.PALIGEMMA_VOCAB_SIZE
+
+
+def version() -> str:
+    """The checkout's commit, with a + where files differ from it; of a copy without git, a digest of its source."""
+    git = ["git", f"--git-dir={ROOT / '.git'}", f"--work-tree={ROOT}"]
+    git += ["describe", "--always", "--abbrev=7", "--dirty=+", "--exclude=*"]
+    told = subprocess.run(git, capture_output=True, check=False, text=True)
+    source = b"".join(file.read_bytes() for file in sorted(ROOT.glob("src/**/*.py")))
+    return told.stdout.strip() or f"source-{hashlib.sha256(source).hexdigest()[:7]}"
+
+
+def script(path: str) -> types.ModuleType:
+    """A script of the checkout, as a module."""
+    spec = importlib.util.spec_from_file_location(f"openpi_{Path(path).stem}", ROOT / path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def config_of(model: dict[str, Any]) -> pi0_config.Pi0Config:
+    """openpi's own config of a spec; the name of a variant with adapters decides what is frozen."""
+    return pi0_config.Pi0Config(
+        dtype=model["dtype"],
+        pi05=model["family"] == "pi05",
+        paligemma_variant="gemma_2b_lora" if model["paligemma"]["lora"] else "gemma_2b",
+        action_expert_variant="gemma_300m_lora" if model["action_expert"]["lora"] else "gemma_300m",
+        action_dim=model["action_dim"],
+        action_horizon=model["action_horizon"],
+        max_token_len=model["max_token_len"],
+        pytorch_compile_mode=None,
+    )
+
+
+@contextlib.contextmanager
+def at_size(model: dict[str, Any]) -> Iterator[None]:
+    """In the body, openpi has the sizes of the spec."""
+    if model["vocab_size"] == REAL_VOCABULARY:
+        yield
+        return
+    resolution = (model["image_size"], model["image_size"])
+    vit = model["siglip"] | {"patch_size": (model["siglip"]["patch_size"],) * 2}
+    of_images = {"image_resolution": resolution}
+    with (
+        mock.patch.object(gemma, "get_config", functools.partial(_gemma_config, model)),
+        mock.patch.object(gemma, "PALIGEMMA_VOCAB_SIZE", model["vocab_size"]),
+        mock.patch.object(siglip, "decode_variant", return_value=vit),
+        mock.patch.object(openpi_model, "IMAGE_RESOLUTION", resolution),
+        mock.patch.dict(openpi_model.preprocess_observation.__kwdefaults__, of_images),
+    ):
+        yield
+
+
+def _gemma_config(model: dict[str, Any], variant: str) -> gemma.Config:
+    sizes = dict(model["paligemma" if variant in PALIGEMMA_VARIANTS else "action_expert"])
+    sites = (sizes.pop("lora") or {}).items()
+    return gemma.Config(**sizes, lora_configs={site: lora.LoRAConfig(**values) for site, values in sites if values})
+
+
+def key_of(model: dict[str, Any]) -> str:
+    """A spec as something that a cache takes."""
+    return json.dumps(model, sort_keys=True)
+
+
+@functools.lru_cache
+def _abstract(key: str) -> tuple[nnx.GraphDef, nnx.State]:
+    model = json.loads(key)
+    with at_size(model):
+        return nnx.split(nnx.eval_shape(config_of(model).create, jax.random.key(0)))
+
+
+def abstract(model: dict[str, Any]) -> tuple[nnx.GraphDef, nnx.State]:
+    """The model's definition, and a state of its own without any values."""
+    graphdef, state = _abstract(key_of(model))
+    return graphdef, jax.tree.map(lambda x: x, state)
+
+
+def filled(model: dict[str, Any], params: dict[str, np.ndarray]) -> tuple[nnx.GraphDef, nnx.State]:
+    """The model's definition, and a state with these values, put there as openpi's ``config.load`` does."""
+    graphdef, state = abstract(model)
+    state.replace_by_pure_dict(nested(params))
+    return graphdef, state
+
+
+def nested(params: dict[str, Any]) -> Any:
+    """openpi's tree of flat params."""
+    return traverse_util.unflatten_dict(params, sep="/")
+
+
+def flat(tree: Any, leaf: Callable[[Any], Any] = np.asarray) -> dict[str, Any]:
+    """Flat params of openpi's tree, or of a state of its model; with ``leaf``, something else of every leaf."""
+    tree = tree.to_pure_dict() if isinstance(tree, nnx.State) else tree
+    return {_joined(path): leaf(value) for path, value in traverse_util.flatten_dict(tree).items()}
+
+
+def _joined(path: tuple[Any, ...]) -> str:
+    return "/".join(str(name).replace("~", "~0").replace("/", "~1") for name in path)

@@ -1,0 +1,66 @@
+"""What openpi's models are given: observations, and noise and time in place of what they draw."""
+
+import contextlib
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from . import _openpi_checkout  # noqa: F401 - has to be imported before openpi and jax
+
+# isort: split
+import jax
+import jax.numpy as jnp
+import numpy as np
+from openpi.models import model as openpi_model
+from openpi.models import pi0
+
+Params = dict[str, np.ndarray]
+
+
+def observation_of(batch: Params) -> tuple[openpi_model.Observation, Any]:
+    """openpi's observation and actions of a batch."""
+    batch = {name: jnp.asarray(array) for name, array in batch.items()}
+    cameras = openpi_model.IMAGE_KEYS
+    observation = openpi_model.Observation.from_dict(
+        {name: batch[name] for name in ("state", "tokenized_prompt", "tokenized_prompt_mask")}
+        | {kind: {camera: batch[f"{kind}/{camera}"] for camera in cameras} for kind in ("image", "image_mask")}
+    )
+    return observation, batch["actions"]
+
+
+class _Scaled:
+    """A drawn time that openpi's scaling to (0.001, 1) leaves as it is, to the last bit."""
+
+    def __init__(self, time: Any) -> None:
+        self._time = time
+
+    def __mul__(self, _: float) -> "_Scaled":
+        return self
+
+    def __add__(self, _: float) -> Any:
+        return self._time
+
+
+@contextlib.contextmanager
+def drawn(noise: Any, time: Any) -> Iterator[None]:
+    """In the body, where a program is traced and compiled, the model draws this noise and this time; None: it draws."""
+    random = dict(vars(jax.random))
+    random |= {} if noise is None else {"normal": lambda *_: noise}
+    random |= {} if time is None else {"beta": lambda *_: _Scaled(time)}
+    # In that module alone: flax checks shapes with jax's own draws.
+    seen = SimpleNamespace(**vars(jax) | {"random": SimpleNamespace(**random)})
+    with mock.patch.object(pi0, "jax", seen):
+        yield
+
+
+@contextlib.contextmanager
+def images_as_they_are() -> Iterator[None]:
+    """In the body, training augments no images: with noise and time given, nothing in a step is drawn."""
+    preprocess = openpi_model.preprocess_observation
+    with mock.patch.object(
+        openpi_model,
+        "preprocess_observation",
+        lambda _, observation, *, train: preprocess(None, observation, train=False),
+    ):
+        yield

@@ -1,0 +1,160 @@
+"""openpi, by the interpreter of its own checkout.
+
+Params go through openpi's own code alone: its weight loaders, ``init_train_state`` and ``train_step`` of its
+``scripts/train.py``, ``restore_params``, ``config.load``, its checkpoint manager and its converter to PyTorch.
+"""
+
+import functools
+import json
+import shutil
+import uuid
+import warnings
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from . import _openpi_torch, _openpi_training
+from ._openpi_checkout import abstract, at_size, config_of, filled, flat, key_of, version
+from ._openpi_inputs import drawn, observation_of
+from ._openpi_training import loader_of
+
+# isort: split
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from openpi.models import model as openpi_model
+from openpi.training import config as openpi_config
+from openpi.training import weight_loaders
+
+NAME = "openpi"
+TRAITS = (
+    "pi0",
+    "pi05",
+    "lora",
+    "openpi_orbax",
+    "paligemma_npz",
+    "openpi_pytorch",
+    "openpi_keys",
+    "moving_average",
+    "float32",
+    "counts_compilations",
+    "counts_bytes",
+    "sharding",
+)
+
+Params = dict[str, np.ndarray]
+Data = dict[str, Any]
+
+
+def describe() -> Data:
+    packages = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "torch", "transformers")
+    device = jax.devices()[0]
+    return {
+        "version": version(),
+        "packages": {name: metadata.version(name) for name in packages},
+        "device": f"{device.platform}: {device.device_kind}",
+    }
+
+
+def param_spec(model: Data) -> dict[str, tuple[tuple[int, ...], str]]:
+    leaves = flat(abstract(model)[1], leaf=lambda leaf: (tuple(leaf.shape), leaf.dtype.name))
+    return {path: leaves[path] for path in sorted(leaves)}
+
+
+def trainable(model: Data) -> list[str]:
+    config = config_of(model)
+    filters = openpi_config.TrainConfig(name=NAME, model=config, freeze_filter=config.get_freeze_filter())
+    return list(flat(abstract(model)[1].filter(filters.trainable_filter), leaf=lambda leaf: leaf.shape))
+
+
+def init(model: Data, seed: int) -> Params:
+    return _openpi_training.load(model, weight_loaders.NoOpWeightLoader(), seed)
+
+
+def restore(path: str, dtype: str | None) -> Params:
+    return flat(openpi_model.restore_params(path, restore_type=np.ndarray, dtype=dtype and jnp.dtype(dtype)))
+
+
+def load(model: Data, source: Data, seed: int) -> Data:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if source["kind"] == "openpi_pytorch":
+            params = _openpi_torch.load(model, source["path"])
+        else:
+            with loader_of(**source) as loader:
+                params = _openpi_training.load(model, loader, seed)
+    texts = [str(warning.message) for warning in caught]
+    return {"params": params, "report": None, "nonfinite": None, "warnings": texts, "notes": None}
+
+
+def load_for_inference(model: Data, path: str) -> Params:
+    # As its notebooks do. create_trained_policy asks for everything in bfloat16 here, whatever the model computes in.
+    with at_size(model):
+        return flat(nnx.state(config_of(model).load(openpi_model.restore_params(path))))
+
+
+def save(model: Data, params: Params, path: str) -> None:
+    # openpi saves runs, and none where something is. Else a run of one step lies beside until its params are whole.
+    run = Path(path if Path(path).exists() else f"{path}.run-{uuid.uuid4().hex}")
+    _openpi_training.save(model, params, str(run))
+    (run / "0" / "params").rename(path)
+    shutil.rmtree(run)
+
+
+def loss(model: Data, params: Params, batch: Params, noise: Any, time: Any, seed: int) -> np.ndarray:
+    _, state = filled(model, params)
+    with at_size(model):
+        return np.asarray(
+            _compiled_loss(key_of(model))(state, jax.random.key(seed), *observation_of(batch), noise, time)
+        )
+
+
+def sample_actions(model: Data, params: Params, batch: Params, noise: np.ndarray, num_steps: int) -> np.ndarray:
+    _, state = filled(model, params)
+    with at_size(model):
+        return np.asarray(_compiled_sample(key_of(model), num_steps)(state, observation_of(batch)[0], noise))
+
+
+def embed_prefix(model: Data, params: Params, batch: Params) -> np.ndarray:
+    _, state = filled(model, params)
+    with at_size(model):
+        return np.asarray(_compiled_prefix(key_of(model))(state, observation_of(batch)[0]))
+
+
+begin = _openpi_training.begin
+train = _openpi_training.train
+resume = _openpi_training.resume
+convert = _openpi_torch.convert
+
+
+@functools.lru_cache
+def _compiled_loss(key: str) -> Any:
+    graphdef, _ = abstract(json.loads(key))
+
+    def loss_of(state: nnx.State, rng: Any, observation: Any, actions: Any, noise: Any, time: Any) -> Any:
+        with drawn(noise, time):
+            return nnx.merge(graphdef, state).compute_loss(rng, observation, actions, train=False)
+
+    return jax.jit(loss_of)
+
+
+@functools.lru_cache
+def _compiled_sample(key: str, num_steps: int) -> Any:
+    graphdef, _ = abstract(json.loads(key))
+    rng = jax.random.key(0)
+    return jax.jit(
+        lambda state, observation, noise: nnx.merge(graphdef, state).sample_actions(
+            rng, observation, num_steps=num_steps, noise=noise
+        )
+    )
+
+
+@functools.lru_cache
+def _compiled_prefix(key: str) -> Any:
+    graphdef, _ = abstract(json.loads(key))
+    return jax.jit(
+        lambda state, observation: nnx.merge(graphdef, state).embed_prefix(
+            openpi_model.preprocess_observation(None, observation, train=False)
+        )[0]
+    )
