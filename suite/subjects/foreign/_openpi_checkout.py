@@ -30,11 +30,10 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_opti
 
 import jax
 import numpy as np
+import openpi
 from flax import nnx, traverse_util
 from openpi.models import gemma, lora, pi0_config, siglip
 from openpi.models import model as openpi_model
-
-import openpi
 
 # jax 0.5.3 computes wrong numbers on the CPU with programs from its persistent cache: jax.random.beta gives 0.636 for
 # every key, and some params come out of init_train_state changed.
@@ -54,7 +53,7 @@ def version() -> str:
     return told.stdout.strip() or f"source-{hashlib.sha256(source).hexdigest()[:7]}"
 
 
-def script(path: str) -> types.ModuleType:
+def script(path: str) -> Any:
     """A script of the checkout, as a module."""
     spec = importlib.util.spec_from_file_location(f"openpi_{Path(path).stem}", ROOT / path)
     assert spec

@@ -29,7 +29,8 @@ class _TracedOnce:
     """jax, as the script sees it: what ``init_train_state`` traced for a config is used again for the same config."""
 
     def __init__(self) -> None:
-        self.key, self._known = "", {}
+        self.key = ""
+        self._known: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(jax, name)
