@@ -8,14 +8,16 @@ Row = Mapping[str, Any]
 
 OUTCOMES = ("pass", "fail", "known", "fixed", "absent", "unavailable", "error")
 _ALWAYS_SHOWN = ("pass", "fail")
+# A table of more subjects, of faults for one, is too wide to be read.
+_MOST_COLUMNS = 10
 
 
 def summarize(rows: Iterable[Row]) -> list[str]:
-    """The lines to print: one table a subject, and if there are several one of all."""
+    """The lines to print: one table a subject, and if there are several, but not many, one of all."""
     rows = list(rows)
     by_subject = _group(rows, lambda row: row["subject"])
     tables = [line for subject, own in by_subject.items() for line in _table(subject, own)]
-    return [*tables, *(_matrix(rows, list(by_subject)) if len(by_subject) > 1 else [])]
+    return [*tables, *(_matrix(rows, list(by_subject)) if 1 < len(by_subject) <= _MOST_COLUMNS else [])]
 
 
 def _table(subject: str, rows: list[Row]) -> list[str]:
