@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,10 @@ def convert(model: Data, path: str, layout: str, out: str) -> Data:
     if layout != LAYOUT:
         raise ValueError(f"openpi converts to {LAYOUT} alone, not to {layout}")
     config = config_of(model)
-    with _at_size(model):
+    with _at_size(model), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         converter.convert_pi0_checkpoint(str(Path(path).parent), config.dtype, out, config)
-    return {"warnings": []}
+    return {"warnings": [str(warning.message) for warning in caught]}
 
 
 def load(model: Data, path: str) -> Params:
