@@ -38,3 +38,9 @@ def test_plain_data_stay_plain() -> None:
     sent = {"kind": "checkpoint", "n": 3, "flags": [True, None]}
     assert encode(sent) == sent
     assert json.dumps(encode(sent)) == json.dumps(sent)
+
+
+def test_an_array_of_objects_does_not_travel() -> None:
+    """Its bytes are addresses of the process that it came from."""
+    with pytest.raises(TypeError, match="array of Python objects"):
+        encode({"a": np.array([object()])})

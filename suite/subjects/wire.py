@@ -14,6 +14,8 @@ _ARRAY = "__array__"
 def encode(value: Any) -> Any:
     """The value with every array replaced by plain data."""
     if isinstance(value, np.ndarray):
+        if value.dtype.hasobject:
+            raise TypeError("an array of Python objects cannot travel between processes: its bytes are addresses")
         # bfloat16 has a name only, a foreign byte order is in the code only.
         dtype = value.dtype.name if value.dtype.isnative else value.dtype.str
         return {_ARRAY: [dtype, list(value.shape), value.tobytes()]}
