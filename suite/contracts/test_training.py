@@ -13,7 +13,7 @@ from fixtures import content
 from fixtures.params import Params
 from fixtures.specs import ModelSpec, tiny
 from suite.asserts import assert_close, assert_same_bits, assert_same_paths, refused
-from suite.cases import LEAN, digests, from_checkpoint, is_adapter, training_options
+from suite.cases import LEAN, OPTIMIZER, digests, from_checkpoint, is_adapter, training_options
 from suite.contracts.conftest import Checkpoint
 from suite.contracts.limits import full_disk
 from suite.registry import contract
@@ -22,6 +22,8 @@ from suite.subjects.protocol import Subject, Unsupported
 
 PLACEMENTS = {f"lora_on_{placement}": tiny(lora=placement) for placement in ("none", "both", "paligemma")}
 LLM = "PaliGemma/llm/"
+# Far above rounding, far below what another time makes of a loss.
+DRAWS_RTOL = 1e-3
 
 
 def damage(step: Path, *, params: bool) -> None:
@@ -137,6 +139,17 @@ def test_learns_one_batch(subject: Subject, base_checkpoint: Checkpoint, lora_sp
     losses = subject.train(lora_spec, params, [batch] * 80, training_options(**LEAN))["losses"]
     # Noise and time are drawn anew in every step, so single losses scatter.
     assert np.mean(losses[-10:]) < 2 / 3 * np.mean(losses[:3])
+
+
+@contract(source="openpi train.py:155, rng folded with the step", needs=("train", "lora"))
+def test_each_step_draws_anew(subject: Subject, lora_checkpoint: Checkpoint, batch: Params) -> None:
+    """Steps that change nothing, at a learning rate of zero, have different losses: each draws its noise and times."""
+    standing = OPTIMIZER | {"schedule": OPTIMIZER["schedule"] | {"peak_lr": 0.0, "decay_lr": 0.0}}
+    options = training_options(**LEAN, optimizer=standing)
+    trained = subject.train(lora_checkpoint.spec, lora_checkpoint.params, [batch] * 3, options)
+    first, *others = trained["losses"]
+    assert len(set(trained["losses"])) == 3
+    assert min(abs(other / first - 1) for other in others) > DRAWS_RTOL
 
 
 @contract(

@@ -269,6 +269,13 @@ FAULTS = (
         caught_by=("training.a_save_that_fails_is_an_error",),
     ),
     Fault(
+        id="every_step_draws_the_same",
+        story="The run's key is used as it is: every step has the noise and the times of the first.",
+        evidence=f"{AT}/scripts/train.py#L155",
+        patches=(Patch("train.py", "jax.random.fold_in(key, state.step)", "jax.random.fold_in(key, 0)"),),
+        caught_by=("training.each_step_draws_anew",),
+    ),
+    Fault(
         id="only_the_last_step_is_kept",
         story="Every save deletes the step before it; when the last one is damaged, there is no other.",
         evidence=f"{AT}/src/openpi/training/checkpoints.py#L34",
