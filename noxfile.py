@@ -73,8 +73,8 @@ def install(session: nox.Session, lock: str) -> None:
     session.install("--require-hashes", "-r", f"locks/{lock}.txt")
 
 
-def run_pytest(session: nox.Session, *args: str) -> None:
-    session.run("python", "-m", "pytest", *IN_PARALLEL, *args, env=jax_env())
+def run_pytest(session: nox.Session, *args: str, success_codes: Sequence[int] = (0,)) -> None:
+    session.run("python", "-m", "pytest", *IN_PARALLEL, *args, env=jax_env(), success_codes=success_codes)
 
 
 def jax_env() -> dict[str, str]:
@@ -83,10 +83,8 @@ def jax_env() -> dict[str, str]:
 
 def with_interpreters(session: nox.Session, arguments: Sequence[str]) -> list[str]:
     """The arguments, with an interpreter for each `--subject NAME` that has a dependency group; `all` has them all."""
-    words: list[str] = []
-    for argument in arguments:
-        words += ["--subject", argument.removeprefix("--subject=")] if argument.startswith("--subject=") else [argument]
-    asked = {word for option, word in itertools.pairwise(words) if option == "--subject"}
+    words = as_words(arguments)
+    asked = asked_subjects(words)
     if "all" in asked:
         named = {name.partition("=")[0] for name in asked}
         words += [word for name in SUBJECT_GROUPS if name not in named for word in ("--subject", name)]
@@ -94,6 +92,19 @@ def with_interpreters(session: nox.Session, arguments: Sequence[str]) -> list[st
         f"{word}={subject_python(session, word)}" if option == "--subject" and word in SUBJECT_GROUPS else word
         for option, word in itertools.pairwise(["", *words])
     ]
+
+
+def as_words(arguments: Sequence[str]) -> list[str]:
+    """The arguments with every `--subject=NAME` as two words, as `--subject NAME` is."""
+    words: list[str] = []
+    for argument in arguments:
+        words += argument.split("=", 1) if argument.startswith("--subject=") else [argument]
+    return words
+
+
+def asked_subjects(words: Sequence[str]) -> list[str]:
+    """What follows each `--subject`."""
+    return [word for option, word in itertools.pairwise(words) if option == "--subject"]
 
 
 def subject_python(session: nox.Session, name: str, *pins: str) -> str:
@@ -157,19 +168,13 @@ def lint(session: nox.Session) -> None:
 @nox.parametrize(("python", "lock"), [(PYTHONS[0], "oldest"), (newest_python(), "test")], ids=["oldest", "newest"])
 def versions(session: nox.Session, lock: str) -> None:
     """Run all tests on the oldest and newest packages; `-- --subject NAME`: which version broke which contract."""
-    if name := asked_subject(session.posargs):
+    if asked := asked_subjects(as_words(session.posargs)):
         if lock == "test":
             session.skip("the versions of a subject are compared in versions(oldest)")
-        compare_versions(session, name)
+        compare_versions(session, asked[0])
         return
     install(session, lock)
     run_pytest(session, "suite/selftest", "suite/contracts", "--subject", "reference", *session.posargs)
-
-
-def asked_subject(arguments: Sequence[str]) -> str | None:
-    """The first `--subject`, if there is one."""
-    words = " ".join(arguments).replace("--subject=", "--subject ").split()
-    return next((word for option, word in itertools.pairwise(words) if option == "--subject"), None)
 
 
 def compare_versions(session: nox.Session, name: str) -> None:
@@ -185,9 +190,9 @@ def compare_versions(session: nox.Session, name: str) -> None:
         else:
             session.install(*pins)
             subject = name
-        arguments = ("suite/contracts", "--subject", subject, "--results", files[-1])
         # A broken contract is a result, not an end.
-        session.run("python", "-m", "pytest", *IN_PARALLEL, *arguments, env=jax_env(), success_codes=[0, 1])
+        arguments = ("suite/contracts", "--subject", subject, "--results", files[-1])
+        run_pytest(session, *arguments, success_codes=(0, 1))
     session.run("python", "-m", "reports.drift", *files)
 
 

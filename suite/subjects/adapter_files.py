@@ -50,6 +50,6 @@ def sources_of(file: Path) -> tuple[str, dict[str, str]]:
     files = {f"{_PACKAGE}.{name}": _HERE / f"{name}.py" for name in _SERVING}
     module = f"{_PACKAGE}.adapters.{file.stem if file.stem.isidentifier() else 'adapter'}"
     if file.parent == FOREIGN:
-        files |= {f"{_PACKAGE}.adapters.{sibling.stem}": sibling for sibling in FOREIGN.glob("[!_]*.py")}
-        files |= {f"{_PACKAGE}.adapters.{part.stem}": part for part in FOREIGN.glob("_[!_]*.py")}
+        siblings = [part for part in FOREIGN.glob("*.py") if part.stem != "__init__"]
+        files |= {f"{_PACKAGE}.adapters.{part.stem}": part for part in siblings}
     return module, {name: part.read_text(encoding="utf-8") for name, part in (files | {module: file}).items()}

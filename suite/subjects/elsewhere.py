@@ -64,7 +64,7 @@ class Elsewhere:
     """A subject's operations in another process. Every call waits for its answer, ``start`` does not."""
 
     def __init__(self, gateway: Any, asked_as: str, environment: dict[str, str], timeout: float) -> None:
-        self._gateway, self._timeout = gateway, timeout
+        self._timeout = timeout
         name, python = parse(asked_as)
         operations = list(OPERATIONS)
         if is_foreign(name) or python:
