@@ -14,6 +14,7 @@ from unittest import mock
 from lerobot.policies.pi0 import modeling_pi0
 from lerobot.policies.pi05 import modeling_pi05
 
+from ._hugging_face_sizes import siglip_sizes
 from ._tensors import LLM, Rules, dense, gemma_rules, paligemma_rules
 
 MODULES = {"pi0": modeling_pi0, "pi05": modeling_pi05}
@@ -59,15 +60,7 @@ def _gemma_config(module: ModuleType, spec: Any, variant: str) -> Any:
 
 
 def _vision_sizes(spec: Any) -> dict[str, int]:
-    siglip = spec["siglip"]
-    return {
-        "hidden_size": siglip["width"],
-        "num_hidden_layers": siglip["depth"],
-        "num_attention_heads": siglip["num_heads"],
-        "intermediate_size": siglip["mlp_dim"],
-        "patch_size": siglip["patch_size"],
-        "projection_dim": spec["paligemma"]["width"],
-    }
+    return siglip_sizes(spec["siglip"]) | {"projection_dim": spec["paligemma"]["width"]}
 
 
 def _with_heads(function: FunctionType, num_heads: int) -> FunctionType:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from ._hugging_face_sizes import gemma_sizes, siglip_sizes
 from ._openpi_checkout import REAL_VOCABULARY, at_size, config_of, script
 
 # isort: split
@@ -50,7 +51,7 @@ def _at_size(model: Data) -> Iterator[None]:
         return
 
     def slicing(state_dict: Data, config: Any, slice_all: Any = converter.slice_paligemma_state_dict) -> Any:
-        for name, value in _text_sizes(model["paligemma"]).items():
+        for name, value in gemma_sizes(model["paligemma"]).items():
             setattr(config.text_config, name, value)
         for name, value in _vision_sizes(model).items():
             setattr(config.vision_config, name, value)
@@ -75,27 +76,9 @@ def _at_size(model: Data) -> Iterator[None]:
         yield
 
 
-def _text_sizes(gemma: Data) -> Data:
-    return {
-        "hidden_size": gemma["width"],
-        "num_hidden_layers": gemma["depth"],
-        "num_attention_heads": gemma["num_heads"],
-        "head_dim": gemma["head_dim"],
-        "intermediate_size": gemma["mlp_dim"],
-    }
-
-
 def _vision_sizes(model: Data) -> Data:
-    siglip = model["siglip"]
-    return {
-        "hidden_size": siglip["width"],
-        "num_hidden_layers": siglip["depth"],
-        "num_attention_heads": siglip["num_heads"],
-        "intermediate_size": siglip["mlp_dim"],
-        "patch_size": siglip["patch_size"],
-        "image_size": model["image_size"],
-        "projection_dim": model["paligemma"]["width"],
-    }
+    further = {"image_size": model["image_size"], "projection_dim": model["paligemma"]["width"]}
+    return siglip_sizes(model["siglip"]) | further
 
 
 def _in_jax(model: Data, tensors: Params) -> Params:

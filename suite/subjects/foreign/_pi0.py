@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForImageTextToText, PI0Config
 
+from ._hugging_face_sizes import gemma_sizes, siglip_sizes
 from ._tensors import Params, Rules, dense, gemma_rules, paligemma_rules, to_numpy, to_torch
 
 CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
@@ -26,7 +27,6 @@ def pi0_rules(spec: Any) -> Rules:
 
 def paligemma_config(spec: Any, vocab_size: int) -> dict[str, Any]:
     """The options of a PaliGemmaConfig."""
-    siglip = spec["siglip"]
     return {
         "model_type": "paligemma",
         "image_token_id": spec["vocab_size"],
@@ -35,11 +35,7 @@ def paligemma_config(spec: Any, vocab_size: int) -> dict[str, Any]:
         "vision_config": {
             "model_type": "siglip_vision_model",
             "image_size": spec["image_size"],
-            "patch_size": siglip["patch_size"],
-            "hidden_size": siglip["width"],
-            "intermediate_size": siglip["mlp_dim"],
-            "num_hidden_layers": siglip["depth"],
-            "num_attention_heads": siglip["num_heads"],
+            **siglip_sizes(spec["siglip"]),
             "vision_use_head": False,
         },
     }
@@ -50,12 +46,8 @@ def gemma_config(spec: Any, vocab_size: int) -> dict[str, Any]:
     return {
         "model_type": "gemma",
         "vocab_size": vocab_size,
-        "hidden_size": spec["width"],
-        "num_hidden_layers": spec["depth"],
-        "intermediate_size": spec["mlp_dim"],
-        "num_attention_heads": spec["num_heads"],
+        **gemma_sizes(spec),
         "num_key_value_heads": spec["num_kv_heads"],
-        "head_dim": spec["head_dim"],
     }
 
 

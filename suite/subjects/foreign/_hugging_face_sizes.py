@@ -1,0 +1,25 @@
+"""The sizes of a spec under the names of transformers' configs, which the models of openpi and lerobot have too."""
+
+from typing import Any
+
+
+def gemma_sizes(gemma: Any) -> dict[str, Any]:
+    """Of one of the two Gemmas; key/value heads are not among them."""
+    return {
+        "hidden_size": gemma["width"],
+        "num_hidden_layers": gemma["depth"],
+        "intermediate_size": gemma["mlp_dim"],
+        "num_attention_heads": gemma["num_heads"],
+        "head_dim": gemma["head_dim"],
+    }
+
+
+def siglip_sizes(siglip: Any) -> dict[str, Any]:
+    """Of the vision encoder; the image's size is not among them."""
+    return {
+        "patch_size": siglip["patch_size"],
+        "hidden_size": siglip["width"],
+        "intermediate_size": siglip["mlp_dim"],
+        "num_hidden_layers": siglip["depth"],
+        "num_attention_heads": siglip["num_heads"],
+    }
