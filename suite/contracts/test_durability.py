@@ -9,7 +9,7 @@ import ml_dtypes
 import pytest
 
 from fixtures import content, silent_damage
-from fixtures.file_accidents import ACCIDENTS
+from fixtures.file_accidents import ACCIDENTS, damages
 from fixtures.params import Params
 from fixtures.specs import ModelSpec, tiny
 from suite.asserts import assert_same_bits, refused
@@ -88,9 +88,11 @@ def test_damaged_file_is_refused_or_harmless(
     one of the files matters."""
     saved, refusals = tmp_path / "saved", 0
     subject.save(base_checkpoint.spec, base_checkpoint.params, str(saved))
-    for n, file in enumerate(sorted(file.relative_to(saved) for file in saved.rglob("*") if file.is_file())):
+    files = sorted(file for file in saved.rglob("*") if file.is_file())
+    ways = [(file.relative_to(saved), damage) for file in files for damage in damages(accident, file)]
+    for n, (file, damage) in enumerate(ways):
         shutil.copytree(saved, damaged := tmp_path / str(n))
-        ACCIDENTS[accident](damaged / file)
+        damage(damaged / file)
         try:
             restored = subject.restore(str(damaged), None)
         except Unsupported:
