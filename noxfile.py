@@ -134,7 +134,8 @@ def compat(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Test the suite itself, the reference's parts, and that contracts catch the faults that name them."""
     install(session, "test")
-    run_pytest(session, "suite/selftest", *session.posargs)
+    # The benchmarks too, each once, so that they cannot rot.
+    run_pytest(session, *(session.posargs or ("suite/selftest", "benchmarks")))
     if not session.posargs:
         session.run("python", "-m", "suite.faults", "--named", *IN_PARALLEL, env=jax_env())
 
@@ -145,6 +146,13 @@ def faults(session: nox.Session) -> None:
     install(session, "test")
     arguments = session.posargs or ["--write", ".results/faults.jsonl", *IN_PARALLEL]
     session.run("python", "-m", "suite.faults", *arguments, env=jax_env())
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure loads, adapters, training steps and sampling; `-- --size full --subject openpi=PYTHON` and more."""
+    install(session, "test")
+    session.run("python", "-m", "benchmarks", *session.posargs)
 
 
 @nox.session(default=False)

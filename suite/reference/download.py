@@ -12,13 +12,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import fsspec
-from filelock import FileLock
-
 from suite.reference.errors import CheckpointError
+
+# Only for URLs, when one is asked for: local checkpoints are read where neither is installed.
+if TYPE_CHECKING:
+    import fsspec
 
 CACHE_VARIABLE = "PI0_COMPAT_CACHE"
 # gcsfs looks for credentials first and fails without; openpi's and Google's checkpoints are public (openpi #900).
@@ -48,6 +49,8 @@ def fetch(path: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None 
     """
     if not is_url(path):
         return Path(path).expanduser().absolute()
+    from filelock import FileLock
+
     url = os.fspath(path).rstrip("/")
     cache = cache_dir() if cache is None else Path(cache).expanduser().absolute()
     target = _target(url, cache)
@@ -73,7 +76,9 @@ def _target(url: str, cache: Path) -> Path:
     return cache / f"{name}-{digest}" / name
 
 
-def _filesystem(url: str) -> fsspec.AbstractFileSystem:
+def _filesystem(url: str) -> "fsspec.AbstractFileSystem":
+    import fsspec
+
     scheme = urlsplit(url).scheme
     try:
         return fsspec.filesystem(scheme, **_STORAGE_OPTIONS.get(scheme, {}))
@@ -85,7 +90,7 @@ def _filesystem(url: str) -> fsspec.AbstractFileSystem:
         raise CheckpointError(f"{url}: {scheme}:// is unknown to fsspec ({error}); or pass a local path") from error
 
 
-def _list(filesystem: fsspec.AbstractFileSystem, url: str) -> dict[str, int | None]:
+def _list(filesystem: "fsspec.AbstractFileSystem", url: str) -> dict[str, int | None]:
     """The remote path of the file, or of every file below the folder, and its size if the file system knows it."""
     if filesystem.isfile(url):
         return {filesystem._strip_protocol(url): filesystem.info(url).get("size")}
@@ -97,7 +102,7 @@ def _list(filesystem: fsspec.AbstractFileSystem, url: str) -> dict[str, int | No
     return sizes
 
 
-def _download(filesystem: fsspec.AbstractFileSystem, url: str, sizes: dict[str, int | None], target: Path) -> None:
+def _download(filesystem: "fsspec.AbstractFileSystem", url: str, sizes: dict[str, int | None], target: Path) -> None:
     """Copy into a scratch folder of this call alone, compare the sizes, then rename."""
     cache = target.parent.parent
     root = Path(filesystem._strip_protocol(url))

@@ -9,7 +9,6 @@ import functools
 import hashlib
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 import types
@@ -24,9 +23,6 @@ for _name in ("lerobot.common.datasets.lerobot_dataset", "wandb"):
         for _end in range(_name.count(".") + 1):
             _part = ".".join(_name.split(".")[: _end + 1])
             sys.modules[_part] = types.ModuleType(_part)
-
-# Of tiny models compiling is nearly all the time; jax reads this when it is imported.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
 
 import jax
 import numpy as np

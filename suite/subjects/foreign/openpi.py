@@ -6,6 +6,7 @@ Params go through openpi's own code alone: its weight loaders, ``init_train_stat
 
 import functools
 import json
+import os
 import shutil
 import uuid
 import warnings
@@ -13,6 +14,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+# Of tiny models compiling is nearly all the time; jax reads this when it is imported.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+
+# isort: split
 from . import _openpi_torch, _openpi_training
 from ._openpi_checkout import abstract, at_size, config_of, filled, flat, key_of, version
 from ._openpi_inputs import drawn, observation_of

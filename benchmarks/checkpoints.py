@@ -1,0 +1,47 @@
+"""The checkpoint that a cell reads: made once, kept in a folder."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.cells import Cell
+from fixtures import streamed
+
+# Stored as Google, Hugging Face and openpi publish them.
+_DTYPE = "float32"
+
+
+class Checkpoint(NamedTuple):
+    """Where it is, and what is in it."""
+
+    path: Path
+    manifest: streamed.Manifest
+
+    @property
+    def fixture(self) -> dict[str, Any]:
+        """The entry of a result file."""
+        leaves = self.manifest["leaves"]
+        return {
+            "id": self.id,
+            "layout": self.manifest["layout"],
+            "dtype": self.manifest["dtype"],
+            "bytes": self.manifest["bytes"],
+            "params": self.manifest["params"],
+            "leaves": len(leaves),
+            "sha256": hashlib.sha256(json.dumps(leaves, sort_keys=True).encode()).hexdigest(),
+        }
+
+    @property
+    def id(self) -> str:
+        """A name that is the same wherever the same checkpoint is made."""
+        return "/".join(self.path.parts[-2:])
+
+
+def checkpoint_of(cell: Cell, folder: Path, progress: Callable[[int, int], None] | None = None) -> Checkpoint:
+    """The checkpoint of a cell; it is made if it is not there."""
+    # The adapters are part of the checkpoint, the dtype that the model computes in is not.
+    spec = cell.size.spec() if not cell.adapted else {**cell.size.model(lora=True), "dtype": cell.size.spec()["dtype"]}
+    path = streamed.build(spec, cell.layout, folder / cell.size.name, dtype=_DTYPE, progress=progress)  # type: ignore[arg-type]
+    return Checkpoint(path, streamed.read_manifest(path))

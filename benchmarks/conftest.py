@@ -1,0 +1,72 @@
+"""Turns of a plan as pytest items: ``python -m benchmarks`` brings a plan, plain pytest runs every cell once, tiny."""
+
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import pytest
+
+from benchmarks.checkpoints import checkpoint_of
+from benchmarks.measurement import Measurement
+from benchmarks.plan import PLAN, Plan, Turn, smoke
+from benchmarks.process import FailedError, OutOfMemoryError, environment_of, process_of
+
+_TURN = "measurement"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Without a plan, the smallest one."""
+    config.stash.setdefault(PLAN, smoke())
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """An item for each turn of the workload that a test is named after."""
+    if _TURN in metafunc.fixturenames:
+        workload = metafunc.function.__name__.removeprefix("test_")
+        turns = [turn for turn in metafunc.config.stash[PLAN].turns if turn.cell.workload == workload]
+        metafunc.parametrize(_TURN, turns, ids=str, indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In the plan's order, not file by file: what is compared runs side by side."""
+    places = {turn: place for place, turn in enumerate(config.stash[PLAN].turns)}
+    # A workload without turns has an item that stands for none.
+    items[:] = sorted((item for item in items if _turn_of(item) in places), key=lambda item: places[_turn_of(item)])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """A turn that fails says so in its record; too little memory is a result, and the run goes on."""
+    turn = _turn_of(pyfuncitem)
+    record = pyfuncitem.config.stash[PLAN].record(turn)
+    try:
+        return (yield)
+    except OutOfMemoryError as error:
+        record.outcome, record.reason = "out_of_memory", str(error)
+        pytest.skip(f"out of memory: {error}")
+    except FailedError as error:
+        record.outcome, record.reason = "failed", str(error)
+        raise
+
+
+@pytest.fixture
+def measurement(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Measurement]:
+    """A turn in a fresh process."""
+    plan: Plan = request.config.stash[PLAN]
+    turn: Turn = request.param
+    record = plan.record(turn)
+    if record.outcome in ("out_of_memory", "failed"):
+        pytest.skip(f"an earlier pass ended so: {record.reason}")
+    checkpoint = checkpoint_of(turn.cell, plan.folder or tmp_path_factory.getbasetemp() / "checkpoints")
+    size, devices = turn.cell.size, turn.cell.devices
+    environment = environment_of(plan.device, devices=devices, quickly_compiled=size.is_smoke)
+    with process_of(turn.asked_as, environment) as process:
+        plan.descriptions[turn.subject] = process.description
+        if turn.cell.operation not in process.description["operations"]:
+            record.reason = f"{turn.subject} does not offer {turn.cell.operation}"
+            pytest.skip(record.reason)
+        yield Measurement(process, turn.cell, checkpoint, record)
+
+
+def _turn_of(item: pytest.Item) -> Any:
+    callspec = getattr(item, "callspec", None)
+    return callspec.params.get(_TURN) if callspec else None

@@ -1,0 +1,79 @@
+"""One turn: a cell of a subject in a fresh process, and what goes into its record."""
+
+from typing import Any
+
+from benchmarks import flops
+from benchmarks.cells import Cell
+from benchmarks.checkpoints import Checkpoint
+from benchmarks.expected import comparison, expected
+from benchmarks.plan import Record
+from benchmarks.process import Process
+from benchmarks.stopwatch import STOPWATCH
+
+
+class Measurement:
+    """The steps of a turn, in the order in which a benchmark takes them.
+
+    Attributes:
+      cell: what is measured.
+      record: what was measured of it, in earlier passes too.
+    """
+
+    def __init__(self, process: Process, cell: Cell, checkpoint: Checkpoint, record: Record) -> None:
+        self._process, self.cell, self._checkpoint, self.record = process, cell, checkpoint, record
+        self._number = len(record.processes)
+        record.processes.append({})
+
+    def prepare(self) -> None:
+        """Do over there what is not measured."""
+        self._process.call("prepare", self.cell.operation, self.cell.job(str(self._checkpoint.path)))
+
+    def compile(self) -> None:
+        """Compile a program; what that costs is kept by process."""
+        self.record.processes[self._number] = self._process.call("compile")
+
+    def warm_up(self, method: str) -> None:
+        """A call that is not kept: the first ones of a process are others than those that follow."""
+        self._process.call(method)
+
+    def sample(self) -> None:
+        """A call of an operation, kept."""
+        self._keep(self._process.call("sample"))
+
+    def step(self) -> None:
+        """A call of a program, kept."""
+        self._keep(self._process.call("step"))
+
+    def compare(self) -> list[str]:
+        """Every parameter in which the last sample differs from what the checkpoint's factory wrote."""
+        found = self._process.call("digest")
+        self.record.values["resident_bytes"] = found["resident_bytes"]
+        digest = comparison(expected(self.cell, self._checkpoint.manifest), found["leaves"])
+        # A difference in one process is one of the cell.
+        if self.record.digest is None or digest["differing"]:
+            self.record.digest = digest
+        return list(digest["differing"])
+
+    def losses(self) -> list[float]:
+        """What the calls of a program gave, the warm-up's too; and what they have to compute goes into the record."""
+        self.record.losses = self._process.call("losses")
+        self.record.values |= _work(self.cell)
+        return self.record.losses or []
+
+    def _keep(self, sample: dict[str, Any]) -> None:
+        STOPWATCH.add(sample["wall_s"])
+        self.record.outcome = "measured"
+        self.record.samples.append({"process": self._number, **sample})
+
+
+def _work(cell: Cell) -> dict[str, Any]:
+    """FLOPs and tokens of a sample, by count."""
+    spec = cell.model
+    sampled = cell.workload == "sampling"
+    work = flops.sampling(spec, cell.options["num_steps"]) if sampled else flops.training(spec)
+    return {
+        "flops_per_sample": work.model_flops,
+        "hardware_flops_per_sample": work.hardware_flops,
+        "tokens_per_sample": flops.tokens_per_sample(spec),
+        "batch": cell.batch,
+    }

@@ -1,0 +1,91 @@
+"""One call, measured: wall and CPU time, bytes read, peak memory of the host and of the device.
+
+It runs in the process of a subject, in whatever interpreter that has: the standard library, numpy and jax are there.
+"""
+
+import ctypes
+import gc
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from benchmarks.stages import Stages
+
+# Of glibc's mallopt: from this size on, memory goes back to the system when it is freed.
+_M_MMAP_THRESHOLD, _MAPPED_FROM = -3, 1 << 16
+_PROC = Path("/proc/self")
+
+
+def measured(call: Callable[[], Any], stages: Stages | None = None) -> tuple[Any, dict[str, Any]]:
+    """What a call returns once its arrays are there, and its sample.
+
+    The sample: ``wall_s`` and ``cpu_s`` (all threads) in seconds; ``read_bytes``, without what comes through a memory
+    map; ``host_peak_bytes``, by how much the process grew at most; ``device_peak_bytes``, the most that the device's
+    allocator ever held; ``stages`` in seconds. None where this system does not tell.
+    """
+    before, read_before = _start_anew(), _bytes_read()
+    if stages:
+        stages.clear()
+    gc.disable()
+    start, cpu_start = time.perf_counter(), time.process_time()
+    result = jax.block_until_ready(call())
+    wall, cpu = time.perf_counter() - start, time.process_time() - cpu_start
+    gc.enable()
+    peak, read = host_peak(), _bytes_read()
+    return result, {
+        "wall_s": wall,
+        "cpu_s": cpu,
+        "read_bytes": None if read is None or read_before is None else read - read_before,
+        "host_peak_bytes": None if peak is None or before is None else peak - before,
+        "device_peak_bytes": device_peak(),
+        "stages": dict(stages.seconds) if stages else {},
+    }
+
+
+def host_peak() -> int | None:
+    """VmHWM in bytes: the most memory that this process had. Not ``ru_maxrss``: a child starts with its parent's."""
+    return _number_in("status", "VmHWM:", 1024)
+
+
+def device_peak() -> int | None:
+    """The most bytes that the first device's allocator held since the process began; None on a CPU."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return stats.get("peak_bytes_in_use")
+
+
+def evict(folder: str) -> None:
+    """Take the files below a folder, or a file, out of this system's page cache; a host's below it may keep them."""
+    path = Path(folder)
+    for file in [path] if path.is_file() else sorted(path.rglob("*")):
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fdatasync(opened.fileno())
+                os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _start_anew() -> int | None:
+    """Set VmHWM back to what is used now, free memory given back, and return that."""
+    gc.collect()
+    if not (_PROC / "clear_refs").exists():
+        return None
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM)
+        libc.malloc_trim(0)
+    (_PROC / "clear_refs").write_text("5", encoding="ascii")
+    return host_peak()
+
+
+def _bytes_read() -> int | None:
+    return _number_in("io", "rchar:", 1)
+
+
+def _number_in(file: str, name: str, unit: int) -> int | None:
+    if not (_PROC / file).exists():
+        return None
+    lines = (_PROC / file).read_text(encoding="ascii").splitlines()
+    return next((int(line.split()[1]) * unit for line in lines if line.startswith(name)), None)

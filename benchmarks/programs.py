@@ -1,0 +1,60 @@
+"""A compiled training step or sampling, run again and again.
+
+What compiles is measured apart from what runs: tracing, lowering, compiling, and then each call until its result is
+there.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Program(NamedTuple):
+    """What a subject gives for a training or a sampling.
+
+    Attributes:
+      jitted: the function, as the implementation jits it.
+      state: what the first call starts from; a program that donates it gives the next one.
+      arguments: of a state, what ``jitted`` is called with.
+      after: of what a call returned, the next state and a number, the loss.
+    """
+
+    jitted: Any
+    state: Any
+    arguments: Callable[[Any], tuple[Any, ...]]
+    after: Callable[[Any], tuple[Any, Any]]
+
+
+class Running:
+    """A program that was compiled, once.
+
+    Attributes:
+      costs: seconds of tracing, lowering and compiling, and how often was compiled.
+      losses: what the calls gave.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self._program, self._state = program, program.state
+        arguments = program.arguments(program.state)
+        self.costs: dict[str, float] = {}
+        traced = self._timed("trace_s", lambda: program.jitted.trace(*arguments))
+        lowered = self._timed("lower_s", traced.lower)
+        self._compiled = self._timed("compile_s", lowered.compile)
+        self.costs["compiles"] = 1
+        self.losses: list[float] = []
+
+    def step(self) -> None:
+        """One call, until its number is here."""
+        # Nothing but the program holds the state while it runs: it may be donated.
+        arguments = self._program.arguments(self._state)
+        self._state = None
+        outputs = self._compiled(*arguments)
+        del arguments
+        self._state, loss = self._program.after(outputs)
+        self.losses.append(float(loss))
+
+    def _timed(self, name: str, call: Callable[[], Any]) -> Any:
+        start = time.perf_counter()
+        result = call()
+        self.costs[name] = time.perf_counter() - start
+        return result

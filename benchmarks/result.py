@@ -1,0 +1,97 @@
+"""The result file of a run: raw samples, and all that is needed to judge them."""
+
+import dataclasses
+import json
+import os
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cells import Cell
+from benchmarks.checkpoints import Checkpoint
+from benchmarks.plan import Plan
+
+_ROOT = Path(__file__).parents[1]
+_DESCRIBED = ("version", "python", "packages", "device")
+
+
+def assemble(
+    plan: Plan,
+    checkpoints: Mapping[str, Checkpoint],
+    *,
+    started: datetime,
+    arguments: Sequence[str],
+    environment: dict[str, Any],
+    ceilings: dict[str, Any],
+) -> dict[str, Any]:
+    """The file's content; ``reports/schema/results.schema.json`` says what each part means.
+
+    Args:
+      plan: with its records.
+      checkpoints: what each cell read, by the cell's id.
+      started: when the run began.
+      arguments: of the command; folders in them are left out.
+      environment: see ``benchmarks.machine``.
+      ceilings: see ``benchmarks.ceilings``.
+    """
+    commit, dirty = _git("rev-parse", "HEAD"), bool(_git("status", "--porcelain"))
+    when = f"{started:%Y-%m-%dT%H:%M:%SZ}"
+    return {
+        "schema": "pi0-compat/benchmark",
+        "schema_version": 1,
+        "run": {
+            "id": f"{when}-{commit[:7]}",
+            "started": when,
+            "commit": commit,
+            "dirty": dirty,
+            "arguments": _without_folders(arguments),
+        },
+        "environment": environment,
+        "subjects": {
+            name: {"version": f"{commit[:7]}{'+' * dirty}"} | {part: told[part] for part in _DESCRIBED if part in told}
+            for name, told in plan.descriptions.items()
+        },
+        "ceilings": ceilings,
+        "fixtures": list({checkpoint.id: checkpoint.fixture for checkpoint in checkpoints.values()}.values()),
+        "cells": [
+            _cell(plan, cell, subject, checkpoints[cell.id].id) for cell in plan.cells for subject in plan.subjects
+        ],
+    }
+
+
+def write(result: dict[str, Any], folder: Path) -> Path:
+    """Write a result as a new file, below a folder of its machine."""
+    file = folder / str(result["environment"]["slug"]) / f"{result['run']['id'].replace(':', '')}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("x", encoding="utf-8") as opened:
+        json.dump(result, opened, indent=1)
+        opened.write("\n")
+    return file
+
+
+def _cell(plan: Plan, cell: Cell, asked_as: str, fixture: str) -> dict[str, Any]:
+    subject = asked_as.partition("=")[0]
+    return {
+        "id": cell.id,
+        "subject": subject,
+        "workload": cell.workload,
+        "operation": cell.operation,
+        "size": cell.size.name,
+        "fixture": fixture,
+        "options": cell.options,
+        **dataclasses.asdict(plan.records[cell.id, subject]),
+    }
+
+
+def _git(*arguments: str) -> str:
+    """What git says of this checkout; a copy without git has the commit that it was made from in GIT_COMMIT."""
+    told = subprocess.run(["git", "-C", str(_ROOT), *arguments], capture_output=True, text=True, check=False)
+    return told.stdout.strip() or os.environ.get("GIT_COMMIT", "") * (arguments[0] == "rev-parse")
+
+
+def _without_folders(arguments: Sequence[str]) -> list[str]:
+    """The arguments without the paths of this machine."""
+    return [re.sub(r"(^|=)\S*/\S*", r"\1...", argument) for argument in arguments]

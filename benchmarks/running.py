@@ -1,0 +1,123 @@
+"""One run: checkpoints, turns, the result file, the tables."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from benchmarks import machine, result
+from benchmarks.checkpoints import Checkpoint, checkpoint_of
+from benchmarks.peaks import peak_of
+from benchmarks.plan import PLAN, Plan
+from benchmarks.process import environment_of
+from benchmarks.table import print_tables
+from benchmarks.validity import check_file
+
+_HERE = Path(__file__).parent
+
+
+def run(plan: Plan, kept: Path, results: Path, arguments: Sequence[str]) -> int:
+    """Measure all of a plan, write the result file, print it.
+
+    Args:
+      plan: what to measure.
+      kept: the folder of the checkpoints.
+      results: the folder of the result files; each machine has one below it.
+      arguments: of the command, for the file.
+
+    Returns:
+      The exit status: 0 if the file keeps the rules and nothing failed.
+    """
+    started, noise, progress = datetime.now(UTC), machine.Noise(), _progress()
+    with progress:
+        checkpoints = _checkpoints(plan, kept, progress)
+        device = _device(plan, kept)
+        status = _measure(plan, progress)
+    whole = result.assemble(
+        plan,
+        checkpoints,
+        started=started,
+        arguments=arguments,
+        environment=machine.environment(device["accelerators"], noise),
+        ceilings=device["ceilings"],
+    )
+    file = result.write(whole, results)
+    print_tables(whole, Console(), _datasheet(device["accelerators"]))
+    problems = [problem for problem in check_file(file) if problem.invalid]
+    print(f"\n{file}: {len(whole['cells'])} cells, {len(problems)} invalid")
+    return int(bool(problems) or status != pytest.ExitCode.OK)
+
+
+class _Turns:
+    """A plan as pytest sees it: brought before anything is collected, each item a step of the progress bar."""
+
+    def __init__(self, plan: Plan, progress: Progress) -> None:
+        self._plan, self._progress = plan, progress
+        self._task = progress.add_task("measuring", total=len(plan.turns))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        config.stash[PLAN] = self._plan
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self._progress.update(self._task, description=nodeid.partition("[")[2].rstrip("]"))
+
+    def pytest_runtest_logfinish(self) -> None:
+        self._progress.advance(self._task)
+
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        # The bar says it; what fails is told at the end.
+        if report.failed:
+            return None
+        return (report.outcome if report.when == "call" or report.skipped else "", "", "")
+
+
+def _measure(plan: Plan, progress: Progress) -> int:
+    options = ["--benchmark-enable", "--benchmark-only", "--benchmark-disable-gc", "--benchmark-quiet"]
+    quiet = ["-q", "--no-header", "--tb=short", "-p", "no:cacheprovider", "--import-mode=importlib"]
+    # Without the settings of the project: they are for its tests, and for a newer pytest than others may have.
+    root = ["-c", os.devnull, "--rootdir", str(_HERE.parent)]
+    return pytest.main([*root, *quiet, *options, str(_HERE)], [_Turns(plan, progress)])
+
+
+def _checkpoints(plan: Plan, kept: Path, progress: Progress) -> dict[str, Checkpoint]:
+    """The checkpoint of every cell, by the cell's id; each is made once."""
+    made: dict[str, Checkpoint] = {}
+    for cell in plan.cells:
+        task = progress.add_task(f"checkpoint of {cell.id}", total=None, visible=False)
+        made[cell.id] = checkpoint_of(cell, kept, partial(_show, progress, task))
+        progress.remove_task(task)
+    return made
+
+
+def _show(progress: Progress, task: TaskID, done: int, total: int) -> None:
+    progress.update(task, completed=done, total=total, visible=True)
+
+
+def _device(plan: Plan, kept: Path) -> dict[str, Any]:
+    """The accelerators and what the machine can do, found by a process of its own: this one must not own a device."""
+    command = [sys.executable, "-m", "benchmarks.ceilings", "--folder", str(kept), "--json"]
+    environment = os.environ | environment_of(plan.device) | {"PYTHONPATH": str(_HERE.parent)}
+    told = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, Any] = json.loads(told.stdout)
+    return found
+
+
+def _datasheet(accelerators: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """What the maker says of a run's device, TFLOP/s by dtype."""
+    peak = peak_of(accelerators[0]["kind"], accelerators[0]["memory_bytes"]) if accelerators else None
+    return {"bfloat16": peak.bf16_tflops} if peak else {}
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)

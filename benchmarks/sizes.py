@@ -1,0 +1,64 @@
+"""The sizes that are measured: ``tiny`` (does it run), ``small`` (a laptop's), ``full`` (the real pi0)."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from fixtures import openpi_sizes, specs
+from fixtures.specs import ModelSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """A model's size, and how much is measured of it.
+
+    Attributes:
+      spec: makes the base model's spec.
+      compute_dtype: what programs compute in: bfloat16 where the device has it, as a CPU computes it by way of float32.
+      batches: samples a training step, a sweep.
+      temperatures: of the page cache.
+      passes: fresh processes of each cell by default.
+      steps: timed calls of a compiled program a process.
+    """
+
+    name: str
+    spec: Callable[[], ModelSpec]
+    compute_dtype: str
+    batches: tuple[int, ...]
+    temperatures: tuple[Any, ...]
+    passes: int
+    steps: int
+
+    @property
+    def is_smoke(self) -> bool:
+        """Whether this size only shows that the benchmarks run."""
+        return self.name == "tiny"
+
+    def model(self, *, lora: bool) -> ModelSpec:
+        """The spec, with adapters or without."""
+        spec = cast(ModelSpec, {**self.spec(), "dtype": self.compute_dtype})
+        adapters = {"paligemma": specs.SMALL_PALIGEMMA_LORA, "action_expert": specs.SMALL_ACTION_EXPERT_LORA}
+        return specs.with_lora(spec, **adapters) if lora else spec
+
+
+def sizes(device: str, batches: Sequence[int] | None = None) -> dict[str, Size]:
+    """The sizes by name.
+
+    Args:
+      device: ``cpu``, ``gpu`` or ``tpu``.
+      batches: samples a training step, instead of each size's own.
+    """
+    on_cpu = device == "cpu"
+    dtype = "float32" if on_cpu else "bfloat16"
+    small, full = ((1, 4), (1,)) if on_cpu else ((8, 64), (1, 8, 32, 64, 128))
+    both: tuple[Any, ...] = ("warm", "cold")
+    known = (
+        Size("tiny", specs.tiny, dtype, (2,), ("warm",), passes=1, steps=5),
+        Size("small", specs.small, dtype, small, both, passes=10, steps=4),
+        Size("full", _real, dtype, full, both, passes=3, steps=10),
+    )
+    return {size.name: dataclasses.replace(size, batches=tuple(batches or size.batches)) for size in known}
+
+
+def _real() -> ModelSpec:
+    return openpi_sizes.model_spec({})

@@ -1,0 +1,84 @@
+"""Where the time of a call goes: seconds spent in named functions of an implementation, and in compiling.
+
+The functions are replaced by timed ones while a call is measured, in the implementation's own modules; none of them
+knows of it. Time counts for the innermost stage, so the stages of a call add up to no more than the call.
+"""
+
+import contextlib
+import functools
+import importlib
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+from unittest import mock
+
+import jax
+
+COMPILE = "compile"
+# What jax tells of each program that it makes: tracing, lowering, compiling.
+_COMPILING = (
+    "/jax/core/compile/jaxpr_trace_duration",
+    "/jax/core/compile/jaxpr_to_mlir_module_duration",
+    "/jax/core/compile/backend_compile_duration",
+)
+
+
+class Stages:
+    """Seconds by stage of what ran in the main thread since ``clear``."""
+
+    def __init__(self, functions: Mapping[str, Sequence[str]]) -> None:
+        self._functions = functions
+        self.seconds: dict[str, float] = defaultdict(float)
+        # Of every stage that is open, the seconds that belong to others.
+        self._open: list[float] = []
+        jax.monitoring.register_event_duration_secs_listener(self._compiled)
+
+    def clear(self) -> None:
+        """Forget what was counted."""
+        self.seconds.clear()
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """In the body, the functions are timed."""
+        with contextlib.ExitStack() as patches:
+            for stage, places in self._functions.items():
+                for place in places:
+                    owner, name = _find(place)
+                    patches.enter_context(mock.patch.object(owner, name, self._timed(stage, getattr(owner, name))))
+            yield
+
+    def _timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            if threading.current_thread() is not threading.main_thread():
+                return function(*args, **kwargs)
+            self._open.append(0.0)
+            start = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self._close(stage, time.perf_counter() - start)
+
+        return timed
+
+    def _close(self, stage: str, seconds: float) -> None:
+        self.seconds[stage] += seconds - self._open.pop()
+        self._belongs_elsewhere(seconds)
+
+    def _compiled(self, event: str, seconds: float, **_: Any) -> None:
+        if event in _COMPILING and threading.current_thread() is threading.main_thread():
+            self.seconds[COMPILE] += seconds
+            self._belongs_elsewhere(seconds)
+
+    def _belongs_elsewhere(self, seconds: float) -> None:
+        if self._open:
+            self._open[-1] += seconds
+
+
+def _find(place: str) -> tuple[Any, str]:
+    """The owner and the name of ``module:name`` or ``module:Class.name``."""
+    module, _, path = place.partition(":")
+    *owners, name = path.split(".")
+    return functools.reduce(getattr, owners, importlib.import_module(module)), name

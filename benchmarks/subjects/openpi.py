@@ -1,0 +1,150 @@
+"""openpi as a subject of the benchmarks, by the interpreter of its own checkout, at the sizes of a spec.
+
+What is timed is openpi's own: ``restore_params``, ``config.load``, the weight loaders and ``init_train_state`` and
+``train_step`` of its ``scripts/train.py``.
+"""
+
+import contextlib
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+from suite.subjects.foreign._openpi_checkout import at_size, config_of, flat, script, version
+
+# isort: split
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from openpi.models import model as openpi_model
+from openpi.training import config as openpi_config
+from openpi.training import sharding, weight_loaders
+from openpi.training.utils import TrainState
+
+from benchmarks.programs import Program
+from fixtures.observations import batch
+from suite.subjects.foreign._openpi_inputs import images_as_they_are, observation_of
+from suite.subjects.foreign._openpi_training import loader_of
+
+Data = dict[str, Any]
+Call = Callable[[], Any]
+
+STAGES = {
+    "read": ("openpi.models.model:restore_params", "numpy:load"),
+    "merge": ("openpi.training.weight_loaders:_merge_params",),
+}
+_train = script("scripts/train.py")
+# The sizes and files of a job stay openpi's for as long as the process lives.
+_of_the_job = contextlib.ExitStack()
+
+
+def describe() -> Data:
+    """Versions and device."""
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    device = jax.devices()[0]
+    return {
+        "version": version(),
+        "packages": {name: metadata.version(name) for name in packages},
+        "device": f"{device.platform}: {device.device_kind}",
+    }
+
+
+def restore(job: Data) -> Call:
+    """A checkpoint's parameters as jax arrays of a dtype."""
+    return lambda: openpi_model.restore_params(job["path"], dtype=jnp.dtype(job["dtype"]))
+
+
+def inference(job: Data) -> Call:
+    """A model to serve, as ``create_trained_policy`` makes it."""
+    _of_the_job.enter_context(at_size(job["model"]))
+    config = config_of(job["model"])
+    return lambda: nnx.state(config.load(openpi_model.restore_params(job["path"], dtype=jnp.dtype(job["dtype"]))))
+
+
+def lora_state(job: Data) -> Call:
+    """A base checkpoint as the first state of a LoRA fine-tuning."""
+    return _first_state(job, weight_loaders.CheckpointWeightLoader(job["path"]))
+
+
+def paligemma_state(job: Data) -> Call:
+    """Google's PaliGemma as the first state of a LoRA fine-tuning; the action expert is fresh."""
+    return _first_state(job, _of_the_job.enter_context(loader_of("paligemma", job["path"])))
+
+
+def train_step(job: Data) -> Program:
+    """Steps of a fine-tuning on one batch; images are taken as they are, so that the loss can be compared."""
+    config, mesh = _config(job, weight_loaders.CheckpointWeightLoader(job["path"])), sharding.make_mesh(_fsdp(job))
+    state, places = _train.init_train_state(config, jax.random.key(job["seed"]), mesh, resume=False)
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(sharding.DATA_AXIS))
+    inputs = jax.device_put(observation_of(_batch(job)), spread)
+    _of_the_job.enter_context(images_as_they_are())
+    _of_the_job.enter_context(sharding.set_mesh(mesh))
+    return Program(
+        jitted=jax.jit(
+            lambda key, state, inputs: _train.train_step(config, key, state, inputs),
+            in_shardings=(everywhere, places, spread),
+            out_shardings=(places, everywhere),
+            donate_argnums=(1,),
+        ),
+        state=state,
+        arguments=lambda state: (jax.random.key(job["seed"]), state, inputs),
+        after=lambda outputs: (outputs[0], outputs[1]["loss"]),
+    )
+
+
+def sample_actions(job: Data) -> Program:
+    """Sampling of one batch of actions."""
+    graphdef, params = nnx.split(_model(job))
+    observation, _ = observation_of(_batch(job))
+    noise = jnp.asarray(_batch(job)["noise"])
+
+    def sample(params: nnx.State, observation: Any, noise: jax.Array) -> jax.Array:
+        model = nnx.merge(graphdef, params)
+        return model.sample_actions(jax.random.key(0), observation, num_steps=job["num_steps"], noise=noise)
+
+    return Program(
+        jitted=jax.jit(sample),
+        state=params,
+        arguments=lambda params: (params, observation, noise),
+        after=lambda actions: (params, jnp.mean(jnp.abs(actions))),
+    )
+
+
+def arrays(result: Any) -> Data:
+    """The params of what a call returned."""
+    result = result.params if isinstance(result, TrainState) else result
+    return flat(result, leaf=lambda array: array)
+
+
+def _batch(job: Data) -> Data:
+    return batch(job["model"], size=job["batch"], seed=job["seed"])
+
+
+def _model(job: Data) -> Any:
+    _of_the_job.enter_context(at_size(job["model"]))
+    params = openpi_model.restore_params(job["path"], dtype=jnp.dtype(job["dtype"]))
+    return config_of(job["model"]).load(params)
+
+
+def _fsdp(job: Data) -> int:
+    """The devices that share a state; the others have a copy each."""
+    devices: int = job["devices"]
+    return devices if job["spread"] else 1
+
+
+def _config(job: Data, loader: weight_loaders.WeightLoader) -> openpi_config.TrainConfig:
+    _of_the_job.enter_context(at_size(job["model"]))
+    config = config_of(job["model"])
+    return openpi_config.TrainConfig(
+        name="benchmark",
+        model=config,
+        weight_loader=loader,
+        ema_decay=None,
+        freeze_filter=config.get_freeze_filter(),
+        fsdp_devices=_fsdp(job),
+    )
+
+
+def _first_state(job: Data, loader: weight_loaders.WeightLoader) -> Call:
+    config, mesh = _config(job, loader), sharding.make_mesh(1)
+    return lambda: _train.init_train_state(config, jax.random.key(job["seed"]), mesh, resume=False)[0]

@@ -1,0 +1,179 @@
+"""The reference as a subject of the benchmarks.
+
+A module of this folder has a function for each operation of ``benchmarks.cells`` that its implementation offers. The
+function takes a job, plain data, does what is not to be timed, and gives a ``call`` without arguments. ``arrays`` takes
+what a call returned to params by path. A training or sampling gives a program instead, see ``benchmarks.programs``.
+"""
+
+import functools
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from benchmarks.programs import Program
+from fixtures.observations import batch
+from suite.reference import adapters, sharding, train
+from suite.reference.checkpoints import restore_params
+from suite.reference.configs import TrainConfig
+from suite.reference.params import as_flat
+from suite.reference.pi0 import CAMERAS, Observation
+from suite.reference.pi0_config import Pi0Config
+from suite.reference.weight_loaders import (
+    CheckpointWeightLoader,
+    HuggingFaceWeightLoader,
+    PaliGemmaWeightLoader,
+    WeightLoader,
+)
+
+Data = dict[str, Any]
+Call = Callable[[], Any]
+
+# Where the time of a load goes: what is called in each stage. Orbax reads and decodes in one go.
+STAGES = {
+    "read": (
+        "suite.reference.checkpoints:_read",
+        "suite.reference.layouts.paligemma_npz:PaliGemmaNpz.read",
+        "suite.reference.layouts.hugging_face:HuggingFacePaliGemma.read",
+    ),
+    "cast": ("suite.reference.checkpoints:_cast",),
+    "place": ("suite.reference.train:put", "suite.reference.checkpoints:put"),
+    "merge": ("suite.reference.weight_loaders:complete", "suite.reference.accounting:complete"),
+}
+
+
+def describe() -> Data:
+    """Versions and device."""
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    device = jax.devices()[0]
+    return {
+        "packages": {name: metadata.version(name) for name in packages},
+        "device": f"{device.platform}: {device.device_kind}",
+    }
+
+
+def restore(job: Data) -> Call:
+    """A checkpoint's parameters as jax arrays of a dtype."""
+    dtype = jnp.dtype(job["dtype"])
+    return lambda: restore_params(job["path"], dtype=dtype, sharding=sharding.first_device())
+
+
+def inference(job: Data) -> Call:
+    """A checkpoint's parameters, checked against the model, on the device in the dtype that is asked for."""
+    dtype, config = jnp.dtype(job["dtype"]), _model(job)
+    return lambda: config.load(restore_params(job["path"], dtype=dtype, sharding=sharding.first_device()))
+
+
+def lora_state(job: Data) -> Call:
+    """A base checkpoint as the first state of a LoRA fine-tuning."""
+    return _first_state(job, CheckpointWeightLoader(job["path"]))
+
+
+def paligemma_state(job: Data) -> Call:
+    """Google's PaliGemma as the first state of a LoRA fine-tuning; the action expert is fresh."""
+    return _first_state(job, PaliGemmaWeightLoader(job["path"]))
+
+
+def hugging_face_state(job: Data) -> Call:
+    """Hugging Face's PaliGemma as the first state of a LoRA fine-tuning; the action expert is fresh."""
+    return _first_state(job, HuggingFaceWeightLoader(job["path"]))
+
+
+def arrays(result: Any) -> dict[str, Any]:
+    """The params of what a call returned."""
+    if isinstance(result, train.TrainState):
+        return dict(result.params)
+    if isinstance(result, dict):
+        return result
+    return as_flat(nnx.to_pure_dict(nnx.state(result)))
+
+
+def initialize(job: Data) -> Call:
+    """Fresh adapters for a base model."""
+    base, config = restore_params(job["path"], restore_type=np.ndarray), _model(job)
+    return lambda: adapters.initialize_lora_parameters(base, config, 0)
+
+
+def merge(job: Data) -> Call:
+    """Base and adapters as one tree."""
+    base, lora = adapters.extract(restore_params(job["path"], restore_type=np.ndarray))
+    return lambda: adapters.merge_parameters(base, lora)
+
+
+def fold(job: Data) -> Call:
+    """Every adapter added to its weight."""
+    params, config = restore_params(job["path"], restore_type=np.ndarray), _model(job)
+    return lambda: adapters.fold(params, config)
+
+
+def extract(job: Data) -> Call:
+    """The adapters of a tree."""
+    params = restore_params(job["path"], restore_type=np.ndarray)
+    return lambda: adapters.extract(params)[1]
+
+
+def train_step(job: Data) -> Program:
+    """Steps of a fine-tuning on one batch."""
+    config = _train_config(job, CheckpointWeightLoader(job["path"]))
+    placement, split = _placement(job)
+    state, _ = train.init_train_state(config, sharding=placement)
+    inputs, key = split(_observation(job)), jax.random.key(job["seed"])
+    return Program(
+        jitted=train.make_train_step(config, sharding=placement),
+        state=state,
+        arguments=lambda state: (state, key, inputs),
+        after=lambda outputs: (outputs[0], outputs[1]["loss"]),
+    )
+
+
+def sample_actions(job: Data) -> Program:
+    """Sampling of one batch of actions."""
+    config = _model(job)
+    params = restore_params(job["path"], dtype=jnp.dtype(job["dtype"]), sharding=sharding.first_device())
+    noise = jnp.asarray(batch(job["model"], size=job["batch"], seed=job["seed"])["noise"])
+
+    def sample(params: Data, observation: Observation, noise: jax.Array) -> jax.Array:
+        model = config.merge(params)
+        return model.sample_actions(jax.random.key(0), observation, num_steps=job["num_steps"], noise=noise)
+
+    observation, _ = jax.tree.map(jnp.asarray, _observation(job))
+    return Program(
+        jitted=jax.jit(sample),
+        state=params,
+        arguments=lambda params: (params, observation, noise),
+        after=lambda actions: (params, jnp.mean(jnp.abs(actions))),
+    )
+
+
+def _model(job: Data) -> Pi0Config:
+    return Pi0Config.from_json(job["model"])
+
+
+def _train_config(job: Data, loader: WeightLoader) -> TrainConfig:
+    return TrainConfig(model=_model(job), weight_loader=loader, ema_decay=None)
+
+
+def _first_state(job: Data, loader: WeightLoader) -> Call:
+    config = _train_config(job, loader)
+    return lambda: train.init_train_state(config)[0]
+
+
+def _placement(job: Data) -> tuple[Any, Callable[[Any], Any]]:
+    """Where a state's arrays go, and what puts a batch there: one device, data parallel, or spread (FSDP)."""
+    if job["devices"] == 1:
+        return None, lambda inputs: jax.tree.map(jnp.asarray, inputs)
+    mesh = jax.sharding.Mesh(jax.devices()[: job["devices"]], ("data",))
+    replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    placement = sharding.fsdp(mesh) if job["spread"] else replicated
+    return placement, functools.partial(sharding.split_batch, mesh=mesh)
+
+
+def _observation(job: Data) -> tuple[Observation, np.ndarray]:
+    arrays = batch(job["model"], size=job["batch"], seed=job["seed"])
+    images, masks = ({camera: arrays[f"{kind}/{camera}"] for camera in CAMERAS} for kind in ("image", "image_mask"))
+    rest = {name: arrays[name] for name in ("state", "tokenized_prompt", "tokenized_prompt_mask")}
+    return Observation(images=images, image_masks=masks, **rest), arrays["actions"]

@@ -1,0 +1,93 @@
+"""The other side of ``benchmarks.process``: measures one operation of one subject, in an interpreter that has that.
+
+Nothing outside of the standard library, numpy, jax and the subject's implementation is needed here.
+"""
+
+import importlib
+import sys
+import traceback
+from typing import Any
+
+import jax
+
+from benchmarks.digests import digests
+from benchmarks.measuring import evict, measured
+from benchmarks.programs import Running
+from benchmarks.stages import Stages
+
+Data = dict[str, Any]
+
+
+class Worker:
+    """A subject's operation, prepared, and the samples of it."""
+
+    def __init__(self, subject: str) -> None:
+        self._subject: Any = importlib.import_module(subject)
+        self._stages = Stages(self._subject.STAGES)
+        # A call, or a program and what was compiled of it; and what the last call gave.
+        self._prepared: Any = None
+        self._running: Any = None
+        self._result: Any = None
+
+    def describe(self) -> Data:
+        """Versions, device, and what can be asked."""
+        python = ".".join(map(str, sys.version_info[:3]))
+        operations = [name for name in vars(self._subject) if callable(getattr(self._subject, name))]
+        return {"python": python, "operations": operations, **self._subject.describe()}
+
+    def prepare(self, operation: str, job: Data) -> None:
+        """Do what is not measured."""
+        self._job = job
+        self._prepared = getattr(self._subject, operation)(job)
+
+    def sample(self) -> Data:
+        """One call of what was prepared."""
+        self._result = None
+        if self._job["temperature"] == "cold":
+            evict(self._job["path"])
+        with self._stages.watched():
+            self._result, sample = measured(self._prepared, self._stages)
+        return sample
+
+    def digest(self) -> Data:
+        """What the last sample loaded, by path, and the bytes that it holds."""
+        arrays = self._subject.arrays(self._result)
+        return {"leaves": digests(arrays), "resident_bytes": sum(x.nbytes for x in jax.tree.leaves(self._result))}
+
+    def compile(self) -> Data:
+        """Compile what was prepared."""
+        program, self._prepared = self._prepared, None
+        self._running = Running(program)
+        return dict(self._running.costs)
+
+    def step(self) -> Data:
+        """One call of what was compiled."""
+        return measured(self._running.step)[1]
+
+    def losses(self) -> list[float]:
+        """What the calls gave so far."""
+        return list(self._running.losses)
+
+
+def serve(channel: Any, subject: str) -> None:
+    """Answer each (method, arguments) with ("result", value) or ("error" or "out_of_memory", text), until the end."""
+    try:
+        worker = Worker(subject)
+        channel.send(("result", worker.describe()))
+    except Exception as error:  # noqa: BLE001 - a subject is foreign code
+        channel.send(("error", _text(error)))
+        return
+    for method, arguments in channel:
+        try:
+            channel.send(("result", getattr(worker, method)(*arguments)))
+        except Exception as error:  # noqa: BLE001 - the other side decides what an error means
+            channel.send(("out_of_memory" if _is_out_of_memory(error) else "error", _text(error)))
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def _text(error: BaseException) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} (at {last.filename.rpartition('/')[2]}:{last.lineno})"
