@@ -29,22 +29,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """In the plan's order, not file by file: what is compared runs side by side."""
     places = {turn: place for place, turn in enumerate(config.stash[PLAN].turns)}
+    others = [item for item in items if _TURN not in getattr(item, "fixturenames", ())]
     # A workload without turns has an item that stands for none.
-    items[:] = sorted((item for item in items if _turn_of(item) in places), key=lambda item: places[_turn_of(item)])
+    turns = [item for item in items if _turn_of(item) in places]
+    items[:] = [*others, *sorted(turns, key=lambda item: places[_turn_of(item)])]
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """A turn that fails says so in its record; too little memory is a result, and the run goes on."""
     turn = _turn_of(pyfuncitem)
+    if turn is None:
+        return (yield)
     record = pyfuncitem.config.stash[PLAN].record(turn)
     try:
         return (yield)
     except OutOfMemoryError as error:
-        record.outcome, record.reason = "out_of_memory", str(error)
+        record.end("out_of_memory", str(error))
         pytest.skip(f"out of memory: {error}")
     except FailedError as error:
-        record.outcome, record.reason = "failed", str(error)
+        record.end("failed", str(error))
         raise
 
 

@@ -29,8 +29,9 @@ class Measurement:
         self._process.call("prepare", self.cell.operation, self.cell.job(str(self._checkpoint.path)))
 
     def compile(self) -> None:
-        """Compile a program; what that costs is kept by process."""
-        self.record.processes[self._number] = self._process.call("compile")
+        """Compile a program and call it once; what that costs is kept by process."""
+        costs = self._process.call("compile")
+        self.record.processes[self._number] = costs | {"first_s": self._process.call("step")["wall_s"]}
 
     def warm_up(self, method: str) -> None:
         """A call that is not kept: the first ones of a process are others than those that follow."""
@@ -55,10 +56,12 @@ class Measurement:
         return list(digest["differing"])
 
     def losses(self) -> list[float]:
-        """What the calls of a program gave, the warm-up's too; and what they have to compute goes into the record."""
-        self.record.losses = self._process.call("losses")
+        """What this process' calls of the program gave, the first ones too; what they compute goes into the record."""
+        ran = self._process.call("ran")
+        self.record.processes[self._number] |= {"compiles": ran["compiles"]}
+        self.record.losses = (self.record.losses or []) + ran["losses"]
         self.record.values |= _work(self.cell)
-        return self.record.losses or []
+        return list(ran["losses"])
 
     def _keep(self, sample: dict[str, Any]) -> None:
         STOPWATCH.add(sample["wall_s"])

@@ -41,7 +41,11 @@ class Record:
     processes: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     values: dict[str, Any] = dataclasses.field(default_factory=dict)
     digest: dict[str, Any] | None = None
-    losses: list[float] | None = None
+    losses: list[float | None] | None = None
+
+    def end(self, outcome: str, reason: str) -> None:
+        """Say why there is no measurement; what earlier passes measured is no measurement either."""
+        vars(self).update(vars(Record(outcome=outcome, reason=reason)))
 
 
 class Plan:

@@ -4,6 +4,7 @@ What compiles is measured apart from what runs: tracing, lowering, compiling, an
 there.
 """
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -29,8 +30,8 @@ class Running:
     """A program that was compiled, once.
 
     Attributes:
-      costs: seconds of tracing, lowering and compiling, and how often was compiled.
-      losses: what the calls gave.
+      costs: seconds of tracing, lowering and compiling.
+      losses: what the calls gave; None for what is not finite.
     """
 
     def __init__(self, program: Program) -> None:
@@ -40,8 +41,7 @@ class Running:
         traced = self._timed("trace_s", lambda: program.jitted.trace(*arguments))
         lowered = self._timed("lower_s", traced.lower)
         self._compiled = self._timed("compile_s", lowered.compile)
-        self.costs["compiles"] = 1
-        self.losses: list[float] = []
+        self.losses: list[float | None] = []
 
     def step(self) -> None:
         """One call, until its number is here."""
@@ -51,7 +51,8 @@ class Running:
         outputs = self._compiled(*arguments)
         del arguments
         self._state, loss = self._program.after(outputs)
-        self.losses.append(float(loss))
+        # A file has no word for what is not a number.
+        self.losses.append(float(loss) if math.isfinite(loss) else None)
 
     def _timed(self, name: str, call: Callable[[], Any]) -> Any:
         start = time.perf_counter()

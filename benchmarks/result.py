@@ -15,7 +15,8 @@ from benchmarks.checkpoints import Checkpoint
 from benchmarks.plan import Plan
 
 _ROOT = Path(__file__).parents[1]
-_DESCRIBED = ("version", "python", "packages", "device")
+# What is known of a subject that could not be started.
+_UNKNOWN = {"python": "unknown", "packages": {}, "device": "unknown"}
 
 
 def assemble(
@@ -51,8 +52,8 @@ def assemble(
         },
         "environment": environment,
         "subjects": {
-            name: {"version": f"{commit[:7]}{'+' * dirty}"} | {part: told[part] for part in _DESCRIBED if part in told}
-            for name, told in plan.descriptions.items()
+            name: _described(plan.descriptions.get(name, {}), f"{commit[:7]}{'+' * dirty}")
+            for name in (subject.partition("=")[0] for subject in plan.subjects)
         },
         "ceilings": ceilings,
         "fixtures": list({checkpoint.id: checkpoint.fixture for checkpoint in checkpoints.values()}.values()),
@@ -70,6 +71,12 @@ def write(result: dict[str, Any], folder: Path) -> Path:
         json.dump(result, opened, indent=1)
         opened.write("\n")
     return file
+
+
+def _described(told: Mapping[str, Any], version: str) -> dict[str, Any]:
+    """A subject's own words; one of this checkout has the checkout's version."""
+    known = _UNKNOWN | {"version": version if told else "unavailable"}
+    return {part: told.get(part, default) for part, default in known.items()}
 
 
 def _cell(plan: Plan, cell: Cell, asked_as: str, fixture: str) -> dict[str, Any]:

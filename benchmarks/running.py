@@ -23,6 +23,7 @@ from benchmarks.table import print_tables
 from benchmarks.validity import check_file
 
 _HERE = Path(__file__).parent
+_WIDTH = 100
 
 
 def run(plan: Plan, kept: Path, results: Path, arguments: Sequence[str]) -> int:
@@ -51,7 +52,7 @@ def run(plan: Plan, kept: Path, results: Path, arguments: Sequence[str]) -> int:
         ceilings=device["ceilings"],
     )
     file = result.write(whole, results)
-    print_tables(whole, Console(), _datasheet(device["accelerators"]))
+    print_tables(whole, _console(), _datasheet(device["accelerators"]))
     problems = [problem for problem in check_file(file) if problem.invalid]
     print(f"\n{file}: {len(whole['cells'])} cells, {len(problems)} invalid")
     return int(bool(problems) or status != pytest.ExitCode.OK)
@@ -116,6 +117,11 @@ def _datasheet(accelerators: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """What the maker says of a run's device, TFLOP/s by dtype."""
     peak = peak_of(accelerators[0]["kind"], accelerators[0]["memory_bytes"]) if accelerators else None
     return {"bfloat16": peak.bf16_tflops} if peak else {}
+
+
+def _console() -> Console:
+    """As wide as the terminal, or as the tables are where there is none."""
+    return Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=_WIDTH)
 
 
 def _progress() -> Progress:

@@ -18,19 +18,26 @@ import jax
 
 COMPILE = "compile"
 # What jax tells of each program that it makes: tracing, lowering, compiling.
+_COMPILED = "/jax/core/compile/backend_compile_duration"
 _COMPILING = (
     "/jax/core/compile/jaxpr_trace_duration",
     "/jax/core/compile/jaxpr_to_mlir_module_duration",
-    "/jax/core/compile/backend_compile_duration",
+    _COMPILED,
 )
 
 
 class Stages:
-    """Seconds by stage of what ran in the main thread since ``clear``."""
+    """Seconds by stage of what ran in the main thread since ``clear``.
+
+    Attributes:
+      seconds: by stage.
+      programs: how many were compiled, in any thread.
+    """
 
     def __init__(self, functions: Mapping[str, Sequence[str]]) -> None:
         self._functions = functions
         self.seconds: dict[str, float] = defaultdict(float)
+        self.programs = 0
         # Of every stage that is open, the seconds that belong to others.
         self._open: list[float] = []
         jax.monitoring.register_event_duration_secs_listener(self._compiled)
@@ -38,6 +45,7 @@ class Stages:
     def clear(self) -> None:
         """Forget what was counted."""
         self.seconds.clear()
+        self.programs = 0
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
@@ -68,6 +76,7 @@ class Stages:
         self._belongs_elsewhere(seconds)
 
     def _compiled(self, event: str, seconds: float, **_: Any) -> None:
+        self.programs += event == _COMPILED
         if event in _COMPILING and threading.current_thread() is threading.main_thread():
             self.seconds[COMPILE] += seconds
             self._belongs_elsewhere(seconds)

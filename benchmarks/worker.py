@@ -57,6 +57,7 @@ class Worker:
     def compile(self) -> Data:
         """Compile what was prepared."""
         program, self._prepared = self._prepared, None
+        self._stages.clear()
         self._running = Running(program)
         return dict(self._running.costs)
 
@@ -64,9 +65,9 @@ class Worker:
         """One call of what was compiled."""
         return measured(self._running.step)[1]
 
-    def losses(self) -> list[float]:
-        """What the calls gave so far."""
-        return list(self._running.losses)
+    def ran(self) -> Data:
+        """What the calls gave so far, and how many programs jax has compiled since ``compile`` began."""
+        return {"losses": self._running.losses, "compiles": self._stages.programs}
 
 
 def serve(channel: Any, subject: str) -> None:

@@ -14,8 +14,10 @@ from suite.subjects.foreign._openpi_checkout import at_size, config_of, flat, sc
 # isort: split
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from openpi.models import model as openpi_model
+from openpi.shared import array_typing
 from openpi.training import config as openpi_config
 from openpi.training import sharding, weight_loaders
 from openpi.training.utils import TrainState
@@ -76,9 +78,10 @@ def train_step(job: Data) -> Program:
     state, places = _train.init_train_state(config, jax.random.key(job["seed"]), mesh, resume=False)
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(sharding.DATA_AXIS))
-    inputs = jax.device_put(observation_of(_batch(job)), spread)
+    inputs, key = jax.device_put(observation_of(_batch(job)), spread), jax.random.key(job["seed"])
     _of_the_job.enter_context(images_as_they_are())
     _of_the_job.enter_context(sharding.set_mesh(mesh))
+    _of_the_job.enter_context(_without_type_checks())
     return Program(
         jitted=jax.jit(
             lambda key, state, inputs: _train.train_step(config, key, state, inputs),
@@ -87,7 +90,7 @@ def train_step(job: Data) -> Program:
             donate_argnums=(1,),
         ),
         state=state,
-        arguments=lambda state: (jax.random.key(job["seed"]), state, inputs),
+        arguments=lambda state: (key, state, inputs),
         after=lambda outputs: (outputs[0], outputs[1]["loss"]),
     )
 
@@ -96,6 +99,7 @@ def sample_actions(job: Data) -> Program:
     """Sampling of one batch of actions."""
     graphdef, params = nnx.split(_model(job))
     observation, _ = observation_of(_batch(job))
+    _of_the_job.enter_context(_without_type_checks())
     noise = jnp.asarray(_batch(job)["noise"])
 
     def sample(params: nnx.State, observation: Any, noise: jax.Array) -> jax.Array:
@@ -106,7 +110,7 @@ def sample_actions(job: Data) -> Program:
         jitted=jax.jit(sample),
         state=params,
         arguments=lambda params: (params, observation, noise),
-        after=lambda actions: (params, jnp.mean(jnp.abs(actions))),
+        after=lambda actions: (params, np.abs(np.asarray(actions)).mean()),
     )
 
 
@@ -114,6 +118,11 @@ def arrays(result: Any) -> Data:
     """The params of what a call returned."""
     result = result.params if isinstance(result, TrainState) else result
     return flat(result, leaf=lambda array: array)
+
+
+def _without_type_checks() -> contextlib.AbstractContextManager[Any]:
+    """Tracing apart from compiling puts placeholders into openpi's checked dataclasses."""
+    return array_typing.disable_typechecking()  # type: ignore[no-any-return]
 
 
 def _batch(job: Data) -> Data:

@@ -145,7 +145,7 @@ def sample_actions(job: Data) -> Program:
         jitted=jax.jit(sample),
         state=params,
         arguments=lambda params: (params, observation, noise),
-        after=lambda actions: (params, jnp.mean(jnp.abs(actions))),
+        after=lambda actions: (params, np.abs(np.asarray(actions)).mean()),
     )
 
 
