@@ -110,7 +110,7 @@ def test_a_call_is_measured(tmp_path: Path) -> None:
     result, sample = measured(call)
     assert result == 35 * MIB
     assert 3 * MIB <= sample["read_bytes"] < 4 * MIB
-    assert 34 * MIB <= sample["host_peak_bytes"] < 50 * MIB
+    assert 30 * MIB <= sample["host_peak_bytes"] < 50 * MIB
     assert 0 < sample["wall_s"] < 10
 
 
