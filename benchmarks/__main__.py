@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", action="append", default=[], metavar="TEXT", help="cells whose id contains it")
     parser.add_argument("--passes", type=int, help="fresh processes of each cell")
     parser.add_argument("--batch", action="append", type=int, help="samples a training step, instead of the size's own")
+    parser.add_argument("--cold", action="store_true", help="load with an empty page cache too")
     parser.add_argument("--seed", type=int, default=0, help="of the order of measurements")
     parser.add_argument("--checkpoints", type=Path, default=_CHECKPOINTS, help="the folder where they are kept")
     parser.add_argument("--results", type=Path, default=_RESULTS, help="the folder of the result file")
@@ -64,7 +65,9 @@ def _parser() -> argparse.ArgumentParser:
 def _cells(options: argparse.Namespace) -> list[Cell]:
     known = sizes(options.device, options.batch)
     cells = [
-        cell for name in options.size or ("tiny", "small") for cell in cells_of(known[name], devices=options.devices)
+        cell
+        for name in options.size or ("tiny", "small")
+        for cell in cells_of(known[name], devices=options.devices, cold=options.cold)
     ]
     return [cell for cell in cells if not options.only or any(text in cell.id for text in options.only)]
 

@@ -7,6 +7,7 @@ sampling   actions of one observation, compiled once a process
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from benchmarks.sizes import Size
@@ -27,6 +28,7 @@ LORA = ("initialize", "merge", "fold", "extract")
 # Operations whose result is in the dtype that inference computes in.
 _IN_BFLOAT16 = ("restore", "inference")
 _SAMPLING_STEPS = 10
+_ENOUGH_PROCESSES = 3
 SEED = 0
 
 
@@ -64,6 +66,11 @@ class Cell:
         return "/".join([self.workload, self.operation, self.size.name, *self._variant()])
 
     @property
+    def passes(self) -> int:
+        """In how many fresh processes it is measured; a process of a program or of adapters gives several samples."""
+        return self.size.passes if self.workload == "load" else min(self.size.passes, _ENOUGH_PROCESSES)
+
+    @property
     def options(self) -> dict[str, Any]:
         """All that decides what is measured, as plain data."""
         names = ("lora", "temperature", "dtype", "batch", "devices", "spread")
@@ -88,12 +95,18 @@ class Cell:
         return [*kind, f"batch-{self.batch}", *devices]
 
 
-def cells_of(size: Size, *, devices: int = 1) -> list[Cell]:
-    """Every cell of a size; with several devices, the training steps over them too."""
-    return [*_loads(size), *_lora(size), *_steps(size), *_spread(size, devices), _sampling(size)]
+def cells_of(size: Size, *, devices: int = 1, cold: bool = False) -> list[Cell]:
+    """Every cell of a size; with several devices the training steps over them too, if asked for the cold loads too."""
+    return [
+        *_loads(size, ("warm", "cold") if cold else ("warm",)),
+        *_lora(size),
+        *_steps(size),
+        *_spread(size, devices),
+        _sampling(size),
+    ]
 
 
-def _loads(size: Size) -> list[Cell]:
+def _loads(size: Size, temperatures: Sequence[Temperature]) -> list[Cell]:
     return [
         Cell(
             workload="load",
@@ -105,7 +118,7 @@ def _loads(size: Size) -> list[Cell]:
             dtype="bfloat16" if operation in _IN_BFLOAT16 else "float32",
         )
         for operation, layout in LOADS.items()
-        for temperature in size.temperatures
+        for temperature in temperatures
     ]
 
 

@@ -54,7 +54,7 @@ class Plan:
     Args:
       subjects: as they are asked for, ``NAME`` or ``NAME=PYTHON``.
       cells: what is measured of each.
-      passes: over all cells; by default each size's own.
+      passes: over all cells; by default each cell's own.
       device: ``cpu``, ``gpu`` or ``tpu``.
       folder: where checkpoints are made and kept; None for a scratch folder.
       seed: of the order.
@@ -82,8 +82,8 @@ class Plan:
     def _in_order(self, passes: int | None, order: random.Random) -> list[Turn]:
         """Pass after pass, the cells of a pass in an order of its own; the subjects of a cell one after the other."""
         turns = []
-        for number in range(max((passes or cell.size.passes for cell in self.cells), default=0)):
-            due = [cell for cell in self.cells if number < (passes or cell.size.passes)]
+        for number in range(max((passes or cell.passes for cell in self.cells), default=0)):
+            due = [cell for cell in self.cells if number < (passes or cell.passes)]
             for cell in order.sample(due, len(due)):
                 subjects = order.sample(self.subjects, len(self.subjects))
                 turns += [Turn(number, *pair) for pair in itertools.product(subjects, [cell])]

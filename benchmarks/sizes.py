@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import cast
 
 from fixtures import openpi_sizes, specs
 from fixtures.specs import ModelSpec
@@ -16,8 +16,7 @@ class Size:
       spec: makes the base model's spec.
       compute_dtype: what programs compute in: bfloat16 where the device has it, as a CPU computes it by way of float32.
       batches: samples a training step, a sweep.
-      temperatures: of the page cache.
-      passes: fresh processes of each cell by default.
+      passes: fresh processes of each load, of which each gives one sample.
       steps: timed calls of a compiled program a process.
     """
 
@@ -25,7 +24,6 @@ class Size:
     spec: Callable[[], ModelSpec]
     compute_dtype: str
     batches: tuple[int, ...]
-    temperatures: tuple[Any, ...]
     passes: int
     steps: int
 
@@ -50,12 +48,11 @@ def sizes(device: str, batches: Sequence[int] | None = None) -> dict[str, Size]:
     """
     on_cpu = device == "cpu"
     dtype = "float32" if on_cpu else "bfloat16"
-    small, full = ((1, 4), (1,)) if on_cpu else ((8, 64), (1, 8, 32, 64, 128))
-    both: tuple[Any, ...] = ("warm", "cold")
+    small, full = ((2,), (1,)) if on_cpu else ((8, 64), (1, 8, 32, 64, 128))
     known = (
-        Size("tiny", specs.tiny, dtype, (2,), ("warm",), passes=1, steps=5),
-        Size("small", specs.small, dtype, small, both, passes=10, steps=4),
-        Size("full", _real, dtype, full, both, passes=3, steps=10),
+        Size("tiny", specs.tiny, dtype, (2,), passes=1, steps=5),
+        Size("small", specs.small, dtype, small, passes=10, steps=4),
+        Size("full", _real, dtype, full, passes=3, steps=10),
     )
     return {size.name: dataclasses.replace(size, batches=tuple(batches or size.batches)) for size in known}
 

@@ -6,6 +6,7 @@ Nothing outside of the standard library, numpy, jax and the subject's implementa
 import importlib
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -72,6 +73,7 @@ class Worker:
 
 def serve(channel: Any, subject: str) -> None:
     """Answer each (method, arguments) with ("result", value) or ("error" or "out_of_memory", text), until the end."""
+    _offer_to_end()
     try:
         worker = Worker(subject)
         channel.send(("result", worker.describe()))
@@ -83,6 +85,13 @@ def serve(channel: Any, subject: str) -> None:
             channel.send(("result", getattr(worker, method)(*arguments)))
         except Exception as error:  # noqa: BLE001 - the other side decides what an error means
             channel.send(("out_of_memory" if _is_out_of_memory(error) else "error", _text(error)))
+
+
+def _offer_to_end() -> None:
+    """If the system runs short of memory, let it end this process and nobody else's."""
+    wish = Path("/proc/self/oom_score_adj")
+    if wish.exists():
+        wish.write_text("1000", encoding="ascii")
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
