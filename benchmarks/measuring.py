@@ -18,6 +18,7 @@ from benchmarks.stages import Stages
 # Of glibc's mallopt: from this size on, memory goes back to the system when it is freed.
 _M_MMAP_THRESHOLD, _MAPPED_FROM = -3, 1 << 16
 _PROC = Path("/proc/self")
+_BLOCK = 8 << 20
 
 
 def measured(call: Callable[[], Any], stages: Stages | None = None) -> tuple[Any, dict[str, Any]]:
@@ -57,14 +58,26 @@ def device_peak() -> int | None:
     return stats.get("peak_bytes_in_use")
 
 
-def evict(folder: str) -> None:
-    """Take the files below a folder, or a file, out of this system's page cache; a host's below it may keep them."""
-    path = Path(folder)
-    for file in [path] if path.is_file() else sorted(path.rglob("*")):
-        if file.is_file():
-            with file.open("rb") as opened:
-                os.fdatasync(opened.fileno())
-                os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+def evict(path: str) -> None:
+    """Take a file, or those below a folder, out of this system's page cache; that of a host below it may keep them."""
+    for file in _files(path):
+        with file.open("rb") as opened:
+            os.fdatasync(opened.fileno())
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def read_through(path: str) -> None:
+    """Read a file, or those below a folder, so that the page cache has what it can hold of them."""
+    block = bytearray(_BLOCK)
+    for file in _files(path):
+        with file.open("rb", buffering=0) as opened:
+            while opened.readinto(block):
+                pass
+
+
+def _files(path: str) -> list[Path]:
+    found = Path(path)
+    return [found] if found.is_file() else [file for file in sorted(found.rglob("*")) if file.is_file()]
 
 
 def _start_anew() -> int | None:

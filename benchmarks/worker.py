@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from benchmarks.digests import digests
-from benchmarks.measuring import evict, measured
+from benchmarks.measuring import evict, measured, read_through
 from benchmarks.programs import Running
 from benchmarks.stages import Stages
 
@@ -39,6 +39,8 @@ class Worker:
     def prepare(self, operation: str, job: Data) -> None:
         """Do what is not measured."""
         self._job = job
+        if job["temperature"] == "warm":
+            read_through(job["path"])
         self._prepared = getattr(self._subject, operation)(job)
 
     def sample(self) -> Data:

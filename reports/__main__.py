@@ -9,10 +9,12 @@ from reports.columns import columns
 from reports.contracts import contracts
 from reports.markdown import between
 from reports.matrix import matrix
+from reports.speed import read_runs, speed
 from reports.stream import read_run
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path("reports/compat")
+BENCHMARKS = Path("reports/results")
 PAGE = Path("reports/matrix.md")
 README = Path("README.md")
 
@@ -29,7 +31,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
         return 2
     for name, text in old.items():
         if check:
-            print(f"error: {name} is not what {RESULTS.as_posix()} says; run nox -s report", file=sys.stderr)
+            print(f"error: {name} is not what the files below reports/ say; run nox -s report", file=sys.stderr)
         else:
             (root / name).write_text(text, encoding="utf-8", newline="\n")
             print(f"{name}: written")
@@ -49,6 +51,8 @@ def pages(root: Path) -> dict[Path, str]:
     found = columns(read_run(file) for file in files)
     part = matrix(found, page=PAGE.as_posix(), folder=RESULTS.as_posix())
     readme = between((root / README).read_text(encoding="utf-8"), "matrix", part, file=README.name)
+    if runs := read_runs(root / BENCHMARKS):
+        readme = between(readme, "speed", speed(runs, folder=BENCHMARKS.as_posix()), file=README.name)
     return {README: readme, PAGE: contracts(found, folder=RESULTS.relative_to(PAGE.parent).as_posix())}
 
 
