@@ -131,7 +131,8 @@ def _lora(size: Size) -> list[Cell]:
 
 def _steps(size: Size) -> list[Cell]:
     lora = [_step(size, batch=batch) for batch in size.batches]
-    return [*lora, _step(size, batch=size.batches[0], lora=False)]
+    kept = dataclasses.replace(lora[0], operation="train_step_kept")
+    return [*lora, kept, _step(size, batch=size.batches[0], lora=False)]
 
 
 def _spread(size: Size, devices: int) -> list[Cell]:

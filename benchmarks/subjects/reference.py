@@ -5,6 +5,7 @@ function takes a job, plain data, does what is not to be timed, and gives a ``ca
 what a call returned to params by path. A training or sampling gives a program instead, see ``benchmarks.programs``.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from importlib import metadata
@@ -117,8 +118,17 @@ def extract(job: Data) -> Call:
 
 
 def train_step(job: Data) -> Program:
-    """Steps of a fine-tuning on one batch."""
+    """Steps of a fine-tuning on one batch, with activations computed a second time on the way back."""
+    return _training(job, _train_config(job, CheckpointWeightLoader(job["path"])))
+
+
+def train_step_kept(job: Data) -> Program:
+    """The same steps, with the results of matrix products kept: less to compute, more to hold."""
     config = _train_config(job, CheckpointWeightLoader(job["path"]))
+    return _training(job, dataclasses.replace(config, model=dataclasses.replace(config.model, remat="cheap")))
+
+
+def _training(job: Data, config: TrainConfig) -> Program:
     placement, split = _placement(job)
     state, _ = train.init_train_state(config, sharding=placement)
     inputs, key = split(_observation(job)), jax.random.key(job["seed"])

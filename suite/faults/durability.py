@@ -59,7 +59,7 @@ FAULTS = (
         bugs=("C18",),
         story="What decodes is taken for what was saved: zeros in the middle of a file become weights.",
         evidence=_RESTORE,
-        patches=(Patch("checkpoints.py", "integrity.verify(stored.path, arrays, digests)", "pass"),),
+        patches=(Patch("checkpoints.py", "integrity.verify(stored.path, found, digests)", "pass"),),
         caught_by=(
             "durability.damaged_file_is_refused_or_harmless",
             "durability.other_numbers_are_refused_by_name",
@@ -73,8 +73,8 @@ FAULTS = (
         patches=(
             Patch(
                 "checkpoints.py",
-                "_read(stored, dict.fromkeys(group), np.ndarray, None)",
-                "_read(stored, {path: dtypes[path] for path in group}, np.ndarray, None)",
+                "dtype = array.leaf.dtype if path in plan.digests else leaf.dtype",
+                "dtype = leaf.dtype",
             ),
         ),
         caught_by=("durability.saved_checkpoint_casts_as_asked",),
@@ -166,10 +166,10 @@ FAULTS = (
         patches=(
             Patch(
                 "checkpoints.py",
-                "restored = checkpointer.restore(stored.path, args=restore)",
+                "restored, found = _read(plan)",
                 '(mark := stored.path.parent / ".reading").touch(exist_ok=False)\n'
-                "            restored = checkpointer.restore(stored.path, args=restore)\n"
-                "            mark.unlink()",
+                "    restored, found = _read(plan)\n"
+                "    mark.unlink()",
             ),
         ),
         caught_by=("durability.two_readers_agree",),

@@ -4,7 +4,7 @@ from suite.faults.fault import Fault, Patch
 
 _LAYOUT = "layouts/hugging_face.py"
 _RULES = "layouts/torch_rules.py"
-_COPY = "            array[index] = rule.from_torch(self._tensors.read(name), rule.piece_shape(leaf.shape))\n"
+_COPY = "            rule.place(self._tensors.read(name), array[index])\n"
 _CONVERTER = "https://github.com/Physical-Intelligence/openpi/blob/15a9616/examples/convert_jax_model_to_pytorch.py"
 _MISSING_IS_FRESH = (
     Patch(
@@ -97,8 +97,8 @@ FAULTS = (
         patches=(
             Patch(
                 _LAYOUT,
-                "for name, index in rule.pieces():\n            array",
-                "for (_, index), (name, _) in zip(rule.pieces(), sorted(rule.pieces())):\n            array",
+                "for name, index in rule.pieces():\n            rule.place",
+                "for (_, index), (name, _) in zip(rule.pieces(), sorted(rule.pieces())):\n            rule.place",
             ),
         ),
         caught_by=("hugging_face.every_layer_and_head_lands",),
@@ -162,7 +162,7 @@ FAULTS = (
         bugs=("G7",),
         story="embed_tokens wins over an lm_head that differs, and nobody is told.",
         evidence="https://github.com/Physical-Intelligence/openpi/issues/669",
-        patches=(Patch(_LAYOUT, "if self._copy and not _same(", "if self._copy == '' and not _same("),),
+        patches=(Patch(_LAYOUT, "if self._copy and not same_bits(", "if self._copy == '' and not same_bits("),),
         caught_by=("hugging_face.conflicting_tied_pair_is_refused",),
     ),
     Fault(
@@ -180,8 +180,8 @@ FAULTS = (
         patches=(
             Patch(
                 _LAYOUT,
-                "np.array(self._tensors.read(self._embedding)[: self._rows])",
-                "np.array(self._tensors.read(self._embedding)[-self._rows :])",
+                "array = self._tensors.read(self._embedding)[: self._rows]",
+                "array = self._tensors.read(self._embedding)[-self._rows :]",
             ),
         ),
         caught_by=_EVERY_VALUE,

@@ -11,13 +11,7 @@ FAULTS = (
         bugs=("A1",),
         story="A fresh lora_b is drawn like lora_a, so a LoRA model does not start as its base model.",
         evidence=f"{_LORA}#L20",
-        patches=(
-            Patch(
-                "lora.py",
-                "LORA_B_INIT: Initializer = nnx.initializers.zeros_init()",
-                "LORA_B_INIT: Initializer = LORA_A_INIT",
-            ),
-        ),
+        patches=(Patch("initialization.py", 'r".+[/_]lora_b": _all(0)', 'r".+[/_]lora_b": _normal(0.01)'),),
         caught_by=(
             "lora_init.starts_as_the_base_model",
             "lora_init.lora_b_is_zero_and_lora_a_is_not",
@@ -29,13 +23,7 @@ FAULTS = (
         bugs=("A2",),
         story="One initialiser, zeros, serves both matrices: each has the other's zero as its gradient for ever.",
         evidence=f"{_LORA}#L20",
-        patches=(
-            Patch(
-                "lora.py",
-                "LORA_A_INIT: Initializer = nnx.initializers.normal(stddev=0.01)",
-                "LORA_A_INIT: Initializer = nnx.initializers.zeros_init()",
-            ),
-        ),
+        patches=(Patch("initialization.py", 'r".+[/_]lora_a": _normal(0.01)', 'r".+[/_]lora_a": _all(0)'),),
         caught_by=(
             "lora_init.can_learn",
             "lora_init.lora_b_is_zero_and_lora_a_is_not",
@@ -46,7 +34,7 @@ FAULTS = (
         id="fresh_lora_a_is_twice_as_wide",
         story="A fresh lora_a has twice the standard deviation that openpi gives it.",
         evidence="mutation: another initialiser than the one of the configs",
-        patches=(Patch("lora.py", "nnx.initializers.normal(stddev=0.01)", "nnx.initializers.normal(stddev=0.02)"),),
+        patches=(Patch("initialization.py", 'lora_a": _normal(0.01)', 'lora_a": _normal(0.02)'),),
         caught_by=("lora_init.lora_b_is_zero_and_lora_a_is_not",),
     ),
     Fault(
@@ -56,9 +44,9 @@ FAULTS = (
         evidence=f"{_OPENPI}/blob/15a9616/src/openpi/models/gemma.py#L365",
         patches=(
             Patch(
-                "pi0_config.py",
-                "rngs=nnx.Rngs(params=params_key, lora=lora_key)",
-                "rngs=nnx.Rngs(params_key)",
+                "initialization.py",
+                "for path, array in arrays.items() for job in _jobs(seed, path, array)]",
+                "for path, array in arrays.items() for job in _jobs(seed + len(arrays), path, array)]",
             ),
         ),
         caught_by=("lora_init.depends_on_the_seed_alone",),
@@ -215,8 +203,8 @@ FAULTS = (
         patches=(
             Patch(
                 "gemma.py",
-                "Einsum(name, shape, init, lora=spec.lora_attn",
-                "Einsum(name, shape, init, lora=self.experts[0].lora_attn",
+                "Einsum(name, shape, lora=spec.lora_attn",
+                "Einsum(name, shape, lora=self.experts[0].lora_attn",
             ),
         ),
         caught_by=("structure.has_the_configured_rank_at_every_site",),
@@ -228,8 +216,8 @@ FAULTS = (
         patches=(
             Patch(
                 "lora.py",
-                "        self.w = nnx.Param(init(rngs.params(), shape))\n",
-                "        self.w = None if lora else nnx.Param(init(rngs.params(), shape))\n",
+                "        self.w = nnx.Param(jnp.zeros(shape))\n",
+                "        self.w = None if lora else nnx.Param(jnp.zeros(shape))\n",
             ),
         ),
         caught_by=("structure.lora_adds_adapters_and_changes_nothing",),

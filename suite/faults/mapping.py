@@ -21,7 +21,7 @@ FAULTS = (
         id="paligemma_bfloat16_read_as_float16",
         story="The two bytes of a bfloat16 are taken for a float16.",
         evidence="A mutation: both have two bytes.",
-        patches=(Patch(_NPZ, "array.view(ml_dtypes.bfloat16)", "array.view(np.float16)"),),
+        patches=(Patch(_NPZ, "np.dtype(ml_dtypes.bfloat16) if _is", "np.dtype(np.float16) if _is"),),
         caught_by=("mapping.paligemma_lands_leaf_by_leaf", "mapping.formats_agree"),
     ),
     Fault(
@@ -83,8 +83,8 @@ FAULTS = (
         patches=(
             Patch(
                 "accounting.py",
-                "np.asarray(array.astype(expected[path].dtype)) for path",
-                "np.zeros(array.shape, expected[path].dtype) for path",
+                "array.astype(expected[path].dtype, copy=False) for path, array in fresh",
+                "np.zeros(array.shape, expected[path].dtype) for path, array in fresh",
             ),
         ),
         caught_by=(
@@ -150,7 +150,13 @@ FAULTS = (
         id="positions_cut_to_fit",
         story="Of position embeddings for more patches the first are taken.",
         evidence="A mutation: what slicing to the model's shape does.",
-        patches=(Patch("positions.py", "else resample(array, self._patches)", "else array[:, : self._patches]"),),
+        patches=(
+            Patch(
+                "positions.py",
+                "resample(self._source.read(path), self._patches)",
+                "self._source.read(path)[:, : self._patches]",
+            ),
+        ),
         caught_by=("mapping.positions_are_resampled_when_asked", "mapping.new_positions_lie_between_old_ones"),
     ),
     Fault(

@@ -170,7 +170,7 @@ FAULTS = (
         bugs=("A14",),
         story="A fresh attn_vec_einsum counts the inputs of one head, as pi0-FAST's does, and starts too wide.",
         evidence=f"{_OPENPI}/gemma_fast.py#L161",
-        patches=(Patch("gemma.py", "in_axis=(-3, -2), out_axis=-1", "in_axis=-2, out_axis=-1, batch_axis=(0,)"),),
+        patches=(Patch("initialization.py", "_lecun(-3, -2)", "_lecun(-2)"),),
         caught_by=("structure.fresh_weights_spread_by_their_fan_in",),
     ),
     Fault(

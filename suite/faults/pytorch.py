@@ -10,7 +10,7 @@ _BITS = "pytorch.every_tensor_has_the_bits_of_the_checkpoint"
 _EITHER = "pytorch.either_name_of_the_tied_table_loads"
 _ROUND_TRIP = "pytorch.round_trip_is_exact"
 _MISFIT = "pytorch.what_does_not_fit_is_refused"
-_FOUND = "found[index] = rule.from_torch(self._file.read(self._names[name]), rule.piece_shape(leaf.shape))"
+_FOUND = "rule.place(self._file.read(self._names[name]), found[index])"
 
 MAPPING = (
     Fault(
@@ -65,7 +65,11 @@ MAPPING = (
         id="torch_one_added_to_norms",
         story="One is added to norm scales that are stored without it already.",
         evidence="mutation: folds the 1 of (1 + scale) into the weight",
-        patches=(Patch(_LAYOUT, _FOUND, f'{_FOUND} + np.array("norm/scale" in path, leaf.dtype)'),),
+        patches=(
+            Patch(
+                _LAYOUT, _FOUND, f'{_FOUND}\n            found[index] += np.array("norm/scale" in path, found.dtype)'
+            ),
+        ),
         caught_by=(
             _EITHER,
             _ROUND_TRIP,
@@ -78,7 +82,13 @@ MAPPING = (
         id="torch_heads_reversed_in_reading",
         story="The heads of q_proj are read from the last to the first.",
         evidence="mutation: reverses heads",
-        patches=(Patch(_LAYOUT, _FOUND, f'{_FOUND}[:: -1 if rule.axes[:3] == "NDH" else 1]'),),
+        patches=(
+            Patch(
+                _LAYOUT,
+                _FOUND,
+                f'{_FOUND}\n            found[index] = found[index][:: -1 if rule.axes[:3] == "NDH" else 1]',
+            ),
+        ),
         caught_by=(_EITHER, _ROUND_TRIP),
     ),
 )
@@ -124,7 +134,7 @@ READING = (
         bugs=("G7",),
         story="Two token tables that differ are not compared; one of them is taken.",
         evidence="https://github.com/huggingface/lerobot/issues/2307",
-        patches=(Patch(_LAYOUT, "or table.tobytes() != tied.tobytes()", "or False"),),
+        patches=(Patch(_LAYOUT, "if not same_bits(table, tied):", "if False:"),),
         caught_by=("pytorch.conflicting_tied_tables_are_refused",),
     ),
     Fault(

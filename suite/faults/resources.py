@@ -26,11 +26,15 @@ FAULTS = (
         story="All arrays are read in the dtype of the file before the first one is cast.",
         evidence=f"{AT}/src/openpi/training/weight_loaders.py#L58",
         patches=(
-            Patch("checkpoints.py", "{path: dtypes[path] for path in group}", "dict.fromkeys(group)"),
+            Patch(
+                "checkpoints.py", "if path in plan.digests else leaf.dtype", "if path in plan.dtypes else leaf.dtype"
+            ),
+            Patch("checkpoints.py", "return _cast(array, leaf.dtype, plan.allocate(path))", "return array"),
             Patch(
                 "checkpoints.py",
                 "    return dict(sorted(restored.items()))",
-                "    return {path: _cast(array, dtypes[path]) for path, array in sorted(restored.items())}",
+                "    cast = {path: _cast(array, plan.leaf(path).dtype, np.empty) for path, array in restored.items()}\n"
+                "    return dict(sorted(cast.items()))",
             ),
         ),
         caught_by=("resources.restores_within_its_budget",),

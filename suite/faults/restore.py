@@ -13,9 +13,9 @@ FAULTS = (
         evidence=f"{_MODEL}#L328",
         patches=(
             Patch(
-                "checkpoints.py",
+                "value_suffix.py",
                 "return bool(value_suffix) or len(children[parent]) == 1",
-                'return all(path.endswith(f"/{_SUFFIX}") for path in paths)',
+                'return all(path.endswith(f"/{SUFFIX}") for path in paths)',
             ),
         ),
         caught_by=("restore.strips_the_suffix_in_mixed_trees",),
@@ -25,7 +25,7 @@ FAULTS = (
         bugs=("C17",),
         story="A parameter that is really called `value` loses its name.",
         evidence=f"{_MODEL}#L330",
-        patches=(Patch("checkpoints.py", "return bool(value_suffix) or len(children[parent]) == 1", "return True"),),
+        patches=(Patch("value_suffix.py", "return bool(value_suffix) or len(children[parent]) == 1", "return True"),),
         caught_by=("restore.keeps_a_parameter_called_value",),
     ),
     Fault(
@@ -39,6 +39,11 @@ FAULTS = (
                 "ocp.RestoreArgs(restore_type=np.ndarray, dtype=dtype)",
                 "ocp.RestoreArgs(restore_type=np.ndarray, dtype=dtype or jax.dtypes.bfloat16)",
             ),
+            Patch(
+                "checkpoints.py",
+                "return leaf if dtype is None else Leaf(leaf.shape, np.dtype(dtype))",
+                "return Leaf(leaf.shape, np.dtype(dtype or jax.dtypes.bfloat16))",
+            ),
         ),
         caught_by=("restore.keeps_every_bit", "restore.keeps_odd_floats", "restore.reads_what_old_orbax_wrote"),
     ),
@@ -49,8 +54,8 @@ FAULTS = (
         patches=(
             Patch(
                 "checkpoints.py",
-                "return {path: _pick(restored, stored.keys[path]) for path in dtypes}",
-                "return {path: 1 * _pick(restored, stored.keys[path]) for path in dtypes}",
+                "restored[path] = _placed(plan, path, array)",
+                "restored[path] = _placed(plan, path, 1 * array)",
             ),
         ),
         caught_by=("restore.keeps_odd_floats",),
@@ -113,7 +118,7 @@ FAULTS = (
         evidence="https://github.com/google/orbax/blob/main/checkpoint/CHANGELOG.md",
         patches=(
             Patch(
-                "checkpoints.py",
+                "finding.py",
                 "return (folder / METADATA_FILE).is_file()",
                 'return (folder / METADATA_FILE).is_file() and (folder / "manifest.ocdbt").is_file()',
             ),
@@ -126,7 +131,7 @@ FAULTS = (
         evidence="Mutation: a lock beside the data.",
         patches=(
             Patch(
-                "checkpoints.py",
+                "finding.py",
                 "    if _UNFINISHED in folder.name:",
                 '    (folder / ".lock").touch()\n    if _UNFINISHED in folder.name:',
             ),
@@ -146,7 +151,7 @@ FAULTS = (
         id="link_is_no_folder",
         story="A checkpoint behind a symbolic link is not found.",
         evidence="Mutation: a check of the link in place of what it points to.",
-        patches=(Patch("checkpoints.py", "if not folder.exists():", "if not folder.exists() or folder.is_symlink():"),),
+        patches=(Patch("finding.py", "if not folder.exists():", "if not folder.exists() or folder.is_symlink():"),),
         caught_by=("restore.other_spellings_of_a_path_work",),
     ),
     Fault(
@@ -180,7 +185,7 @@ FAULTS = (
         bugs=("C16",),
         story="Given the wrong folder, the error says that _METADATA does not exist, and not which folder to pass.",
         evidence=f"{_MODEL}#L308",
-        patches=(Patch("checkpoints.py", "(no {METADATA_FILE}); {_folder_advice(folder)}", "(no {METADATA_FILE})"),),
+        patches=(Patch("finding.py", "(no {METADATA_FILE}); {_folder_advice(folder)}", "(no {METADATA_FILE})"),),
         caught_by=(
             "restore.step_folder_is_refused_by_name",
             "restore.run_folder_is_refused_by_the_newest_step",
@@ -193,7 +198,7 @@ FAULTS = (
         id="newest_step_by_its_text",
         story="Steps are compared as text, so 999 is newer than 1000.",
         evidence="Mutation: a sort without a key.",
-        patches=(Patch("checkpoints.py", "key=lambda step: int(step.name)", "key=lambda step: step.name"),),
+        patches=(Patch("finding.py", "key=lambda step: int(step.name)", "key=lambda step: step.name"),),
         caught_by=("restore.run_folder_is_refused_by_the_newest_step",),
     ),
     Fault(
@@ -203,7 +208,7 @@ FAULTS = (
         evidence=f"{_OPENPI}/blob/15a9616/src/openpi/policies/policy_config.py#L48",
         patches=(
             Patch(
-                "checkpoints.py",
+                "finding.py",
                 'if _holds_checkpoint(folder / "params"):',
                 'if not torch and _holds_checkpoint(folder / "params"):',
             ),
@@ -218,7 +223,7 @@ FAULTS = (
         patches=(
             # orbax looks at the name too.
             Patch(
-                "checkpoints.py",
+                "finding.py",
                 "    if _UNFINISHED in folder.name:",
                 "    if _UNFINISHED in folder.name:\n"
                 '        folder = folder.rename(folder.with_name(folder.name.partition(".")[0]))\n'
@@ -232,7 +237,7 @@ FAULTS = (
         bugs=("C16",),
         story="An npz is refused as a file, and nothing says that there is a loader for it.",
         evidence="Mutation: an error without its way out.",
-        patches=(Patch("checkpoints.py", '"; for an official PaliGemma npz use PaliGemmaWeightLoader(path)"', '""'),),
+        patches=(Patch("finding.py", '"; for an official PaliGemma npz use PaliGemmaWeightLoader(path)"', '""'),),
         caught_by=("restore.other_formats_are_called_by_their_name",),
     ),
     Fault(
@@ -242,7 +247,7 @@ FAULTS = (
         evidence=f"{_OPENPI}/blob/15a9616/src/openpi/shared/download.py#L108",
         patches=(
             Patch(
-                "checkpoints.py",
+                "finding.py",
                 "    if not folder.exists():",
                 "    folder.parent.joinpath(folder.name + '.lock').touch()\n    if not folder.exists():",
             ),

@@ -10,7 +10,6 @@ FAULTS = (
         story="numpy is told to unpickle members of an npz: code of whoever made the file runs.",
         evidence="https://numpy.org/doc/stable/reference/generated/numpy.load.html",
         patches=(
-            Patch(_NPZ, "allow_pickle=False", "allow_pickle=True"),
             Patch(
                 _NPZ,
                 "        if dtype.hasobject:\n",
@@ -28,7 +27,7 @@ FAULTS = (
         evidence="https://docs.python.org/3/library/pickle.html",
         patches=(
             Patch(
-                "checkpoints.py",
+                "finding.py",
                 "    if folder.is_file():\n",
                 '    if folder.is_file():\n        __import__("pickle").loads(folder.read_bytes())\n',
             ),

@@ -49,7 +49,7 @@ def adapter_of(path: str) -> Adapter | None:
 
 
 def initialize_lora_parameters(base_params: Mapping[str, Any], config: Pi0Config, seed: int) -> Params:
-    """Fresh adapters for a base model: lora_a normal with standard deviation 0.01, lora_b zero, all float32.
+    """Fresh adapters for a base model: lora_a normal with standard deviation 0.01, lora_b zero, all float32 and numpy.
 
     They are what ``config.create(seed)`` starts with, whatever the base, so the same seed gives the same adapters.
 

@@ -9,7 +9,6 @@ import os
 import shutil
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,17 +20,15 @@ import orbax.checkpoint as ocp
 
 from suite.reference import integrity
 from suite.reference import params as tree
-from suite.reference.download import fetch
 from suite.reference.errors import CheckpointError
+from suite.reference.finding import find_params
 from suite.reference.params import Leaf, Params
 from suite.reference.pi0_config import Pi0Config
 from suite.reference.sharding import put
+from suite.reference.stored_arrays import Reading, StoredArray, aligned, open_arrays, read_all
 from suite.reference.untrusted import refuse_absurd_sizes, refuse_links_out
+from suite.reference.value_suffix import SUFFIX, strip_value_suffix
 
-METADATA_FILE = "_METADATA"
-# Orbax renames a folder of this name when it is whole.
-_UNFINISHED = ".orbax-checkpoint-tmp"
-_SUFFIX = "value"
 # Bytes of small arrays that are read at once; of larger ones, one is read at a time.
 _WINDOW = 64 << 20
 # A second in all, for writes that nobody can wait for.
@@ -100,26 +97,92 @@ def restore_leaves(
 ) -> Params:
     """The parameters of ``dtypes``, each cast to its dtype (None: as stored). No other one is read.
 
-    Large parameters are read one at a time, largest first: the host never holds more than the result and one of them.
-    What has a digest is read as it is stored, by every process whole, compared, then cast and placed. Without a digest,
-    or with ``verify`` off, orbax casts and places while it reads, and each process reads its own part.
+    Several are read at once, largest first, within bounds: the host holds the result, and beside it a sixteenth of what
+    is stored or one chunk of an array. What has a digest is read as it is stored, by every process whole, compared,
+    then cast and placed. Without a digest, or with ``verify`` off, it is cast while it is read; where a sharding has
+    devices of other processes, each process reads its own part.
     """
     if restore_type is jax.Array:
         _require_representable(stored, [path for path, dtype in dtypes.items() if dtype is None])
     digests = stored.digests if verify else {}
+    places = {} if restore_type is np.ndarray else {path: _sharding_of(path, sharding) for path in dtypes}
     # Largest first: when little is left to hold, little is read.
-    sizes = {path: stored.leaves[path].num_bytes for path in dtypes}
-    sizes = dict(sorted(sizes.items(), key=lambda item: item[1], reverse=True))
-    restored: Params = {}
-    # In groups too: orbax reads everything at once, and holds all of it twice while it casts (bugs C14).
-    for group in windows({path: size for path, size in sizes.items() if path not in digests}):
-        restored |= _read(stored, {path: dtypes[path] for path in group}, restore_type, sharding)
-    for group in windows({path: size for path, size in sizes.items() if path in digests}):
-        arrays = _read(stored, dict.fromkeys(group), np.ndarray, None)
-        integrity.verify(stored.path, arrays, digests)
-        for path in group:
-            restored[path] = _placed(path, _cast(arrays.pop(path), dtypes[path]), restore_type, sharding)
+    largest = sorted(dtypes, key=lambda path: stored.leaves[path].num_bytes, reverse=True)
+    plan = _Plan(stored, {path: dtypes[path] for path in largest}, places, digests)
+    restored, found = _read(plan)
+    integrity.verify(stored.path, found, digests)
     return dict(sorted(restored.items()))
+
+
+class _Plan(NamedTuple):
+    """What is read of a checkpoint, as what, and where it goes: to the host where no place is told."""
+
+    stored: Stored
+    dtypes: dict[str, Any]
+    places: dict[str, jax.sharding.Sharding]
+    digests: dict[str, str]
+
+    def leaf(self, path: str) -> Leaf:
+        """Shape and dtype of what comes of a parameter."""
+        leaf, dtype = self.stored.leaves[path], self.dtypes[path]
+        return leaf if dtype is None else Leaf(leaf.shape, np.dtype(dtype))
+
+    def stays(self, path: str) -> bool:
+        """Whether the result is in the host's own memory."""
+        return path not in self.places or all(d.platform == "cpu" for d in self.places[path].device_set)
+
+    def allocate(self, path: str) -> Callable[[tuple[int, ...], np.dtype], np.ndarray]:
+        """What makes the host array of a parameter: one that a jax array on the CPU is to take over is aligned."""
+        return aligned if path in self.places else np.empty
+
+    def is_read_whole(self, path: str) -> bool:
+        """Whether this process needs all of a parameter."""
+        return path in self.digests or path not in self.places or self.places[path].is_fully_addressable
+
+
+def _read(plan: _Plan) -> tuple[Params, dict[str, str]]:
+    """The parameters, and the digests that were found of those that have one."""
+    stored = plan.stored
+    restored: Params = {}
+    found: dict[str, str] = {}
+    whole = {path: stored.keys[path] for path in plan.dtypes if plan.is_read_whole(path)}
+    try:
+        arrays = open_arrays(stored.path, whole, stored.leaves)
+        read_all(_reading(plan, path, array, restored, found) for path, array in arrays.items())
+        for group in windows({path: stored.leaves[path].num_bytes for path in plan.dtypes if path not in arrays}):
+            _read_through_orbax(plan, group, restored, found)
+    except CheckpointError:
+        raise
+    except Exception as error:  # tensorstore and orbax raise all kinds
+        raise CheckpointError(f"{stored.path}: the checkpoint is damaged or incomplete ({_brief(error)})") from error
+    return restored, found
+
+
+def _reading(plan: _Plan, path: str, array: StoredArray, restored: Params, found: dict[str, str]) -> Reading:
+    """How one parameter is read, chunk by chunk."""
+    leaf = plan.leaf(path)
+
+    def finish(array: np.ndarray) -> np.ndarray:
+        if path in plan.digests:
+            found[path] = integrity.digest(array)
+        return _cast(array, leaf.dtype, plan.allocate(path))
+
+    def take(array: np.ndarray) -> None:
+        restored[path] = _placed(plan, path, array)
+
+    dtype = array.leaf.dtype if path in plan.digests else leaf.dtype
+    kept = leaf.num_bytes if plan.stays(path) else 0
+    return Reading(array, dtype, kept, plan.allocate(path), finish, take)
+
+
+def _read_through_orbax(plan: _Plan, group: list[str], restored: Params, found: dict[str, str]) -> None:
+    """Parameters of old or remote kinds, or in parts: in groups, for orbax holds all that it casts twice (bugs C14)."""
+    guarded = [path for path in group if path in plan.digests]
+    arrays = _restore(plan, guarded, as_stored=True)
+    found |= integrity.digests_of(arrays)
+    for path in guarded:
+        restored[path] = _placed(plan, path, _cast(arrays.pop(path), plan.leaf(path).dtype, plan.allocate(path)))
+    restored |= _restore(plan, [path for path in group if path not in plan.digests], as_stored=False)
 
 
 def windows(sizes: Mapping[str, int]) -> Iterator[list[str]]:
@@ -134,29 +197,33 @@ def windows(sizes: Mapping[str, int]) -> Iterator[list[str]]:
         yield group
 
 
-def _read(stored: Stored, dtypes: Mapping[str, Any], restore_type: type, sharding: Shardings | None) -> Params:
-    """Parameters as orbax reads, casts and places them."""
-    args = {path: _restore_args(path, dtypes[path], restore_type, sharding) for path in dtypes}
-    item = _nest(stored, dict.fromkeys(dtypes, 0))
+def _restore(plan: _Plan, paths: list[str], *, as_stored: bool) -> Params:
+    """Parameters as orbax reads them, and unless they are wanted as stored, casts and places them."""
+    if not paths:
+        return {}
+    stored = plan.stored
+    args = {
+        path: ocp.RestoreArgs(restore_type=np.ndarray) if as_stored else _restore_args(plan, path) for path in paths
+    }
+    item = _nest(stored, dict.fromkeys(paths, 0))
     restore = ocp.args.PyTreeRestore(item=item, restore_args=_nest(stored, args), partial_restore=True)
     with _checkpointer() as checkpointer:
-        try:
-            restored = checkpointer.restore(stored.path, args=restore)
-        except Exception as error:  # tensorstore and orbax raise all kinds
-            raise CheckpointError(
-                f"{stored.path}: the checkpoint is damaged or incomplete ({_brief(error)})"
-            ) from error
-    return {path: _pick(restored, stored.keys[path]) for path in dtypes}
+        restored = checkpointer.restore(stored.path, args=restore)
+    return {path: _pick(restored, stored.keys[path]) for path in paths}
 
 
-def _cast(array: np.ndarray, dtype: Any) -> np.ndarray:
+def _cast(array: np.ndarray, dtype: np.dtype, allocate: Callable[..., np.ndarray]) -> np.ndarray:
     """As numpy casts: what is too large becomes infinite, without a word."""
+    if array.dtype == dtype:
+        return array
+    target = allocate(array.shape, dtype)
     with np.errstate(over="ignore", invalid="ignore"):
-        return array if dtype is None else array.astype(dtype, copy=False)
+        np.copyto(target, array, casting="unsafe")
+    return target
 
 
-def _placed(path: str, array: np.ndarray, restore_type: type, sharding: Shardings | None) -> Any:
-    return array if restore_type is np.ndarray else put(array, _sharding_of(path, sharding))
+def _placed(plan: _Plan, path: str, array: np.ndarray) -> Any:
+    return put(array, plan.places[path]) if path in plan.places else array
 
 
 def save_params(
@@ -200,7 +267,7 @@ def params_item(params: Params, *, config: Pi0Config | None, value_suffix: bool 
     lora = None if config is None else config.lora
     metadata = {"value_suffix": value_suffix, "lora": lora, "digests": integrity.record(params)}
     if value_suffix:
-        params = {f"{path}/{_SUFFIX}": array for path, array in params.items()}
+        params = {f"{path}/{SUFFIX}": array for path, array in params.items()}
     return ocp.args.PyTreeSave(item={"params": tree.unflatten(params)}, custom_metadata=metadata)
 
 
@@ -232,74 +299,6 @@ def item_metadata(folder: Path) -> Any:
     Asked of the handler: what a checkpointer returns changed shape after orbax 0.11.21, which breaks openpi (bugs F1).
     """
     return ocp.PyTreeCheckpointHandler().metadata(folder)
-
-
-def strip_value_suffix(paths: list[str], *, value_suffix: bool | None = None) -> dict[str, str]:
-    """Stored path -> parameter path, without the ``value`` that nnx states append to each.
-
-    openpi strips it if all leaves have it (``model.py:328``), which leaves it on in mixed trees. Here a leaf called
-    ``value`` is a suffix if it is its parent's only child, and a parameter of that name if it has siblings. An only
-    child that is really called ``value`` looks like a suffix: say ``value_suffix=False`` (our own checkpoints record
-    it).
-    """
-    children: dict[str, set[str]] = defaultdict(set)
-    for path in paths:
-        keys = path.split("/")
-        for depth, key in enumerate(keys):
-            children["/".join(keys[:depth])].add(key)
-
-    def is_suffix(path: str) -> bool:
-        parent, slash, name = path.rpartition("/")
-        if not slash or name != _SUFFIX or value_suffix is False:
-            return False
-        return bool(value_suffix) or len(children[parent]) == 1
-
-    return {path: path.rpartition("/")[0] if is_suffix(path) else path for path in paths}
-
-
-def find_params(path: str | os.PathLike[str]) -> Path:
-    """The local folder of a checkpoint; a wrong one is refused with what is there and what to pass instead."""
-    folder = fetch(path)
-    if not folder.exists():
-        raise CheckpointError(f"{folder}: no such folder; expected the `params` folder of a checkpoint")
-    if folder.is_file():
-        raise CheckpointError(
-            f"{folder}: is a file; expected the `params` folder of a checkpoint{_file_advice(folder)}"
-        )
-    if _UNFINISHED in folder.name:
-        raise CheckpointError(f"{folder}: is what a killed save left behind; pass a folder that was saved to the end")
-    if not _holds_checkpoint(folder):
-        raise CheckpointError(f"{folder}: holds no checkpoint (no {METADATA_FILE}); {_folder_advice(folder)}")
-    return folder
-
-
-def _folder_advice(folder: Path) -> str:
-    """What a folder without a checkpoint is, as far as its content tells."""
-    torch = sorted(file.name for file in folder.glob("*.safetensors"))
-    if _holds_checkpoint(folder / "params"):
-        beside = f"; {torch[0]} beside it is another model, and nothing says which of the two is meant" if torch else ""
-        return f"this is the folder of a step: pass {folder / 'params'}{beside}"
-    steps = [child for child in folder.iterdir() if child.name.isdigit() and _holds_checkpoint(child / "params")]
-    if steps:
-        return f"this is the folder of a run: pass {max(steps, key=lambda step: int(step.name)) / 'params'}"
-    if _holds_checkpoint(folder.parent / "params"):
-        return f"the parameters are beside it: pass {folder.parent / 'params'}"
-    if torch:
-        return f"{torch[0]} is a PyTorch checkpoint, which has another layout: use a loader for that one"
-    children = sorted(child.name for child in folder.iterdir())
-    return f"it has {children[:5]}" if children else "it is empty"
-
-
-def _holds_checkpoint(folder: Path) -> bool:
-    return (folder / METADATA_FILE).is_file()
-
-
-def _file_advice(file: Path) -> str:
-    if file.suffix == ".npz":
-        return "; for an official PaliGemma npz use PaliGemmaWeightLoader(path)"
-    if file.suffix == ".safetensors":
-        return "; a PyTorch checkpoint has another layout: use a loader for that one"
-    return f"; pass its folder, {file.parent}" if _holds_checkpoint(file.parent) else ""
 
 
 @contextmanager
@@ -353,10 +352,11 @@ def _checkpointer() -> ocp.Checkpointer:
     return ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
 
 
-def _restore_args(path: str, dtype: Any, restore_type: type, sharding: Shardings | None) -> ocp.RestoreArgs:
-    if restore_type is np.ndarray:
+def _restore_args(plan: _Plan, path: str) -> ocp.RestoreArgs:
+    dtype = plan.dtypes[path]
+    if path not in plan.places:
         return ocp.RestoreArgs(restore_type=np.ndarray, dtype=dtype)
-    return ocp.ArrayRestoreArgs(restore_type=jax.Array, dtype=dtype, sharding=_sharding_of(path, sharding))
+    return ocp.ArrayRestoreArgs(restore_type=jax.Array, dtype=dtype, sharding=plan.places[path])
 
 
 def _sharding_of(path: str, sharding: Shardings | None) -> jax.sharding.Sharding:

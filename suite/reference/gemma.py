@@ -9,6 +9,7 @@ expert 1's end in ``_1``. All layers live in one module whose parameters have a 
 ``jax.lax.scan``.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from suite.reference.lora import Einsum, FeedForward
-from suite.reference.specs import GemmaSpec
+from suite.reference.specs import GemmaSpec, Remat
 
 # Tokens, or a conditioning vector, of each expert; None where an expert does not run.
 PerExpert = Sequence[jax.Array | None]
@@ -24,6 +25,8 @@ PerExpert = Sequence[jax.Array | None]
 KVCache = tuple[jax.Array, jax.Array]
 
 RMS_EPSILON = 1e-6
+# What is kept of a layer, besides its input, until the backward pass.
+_KEPT = {"layers": None, "cheap": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
 # Added where attention is forbidden; the number of Gemma's own code, not -inf, so that a fully masked row stays finite.
 MASKED_LOGIT = -2.3819763e38
 
@@ -33,16 +36,17 @@ def expert_name(name: str, expert: int) -> str:
     return name if expert == 0 else f"{name}_{expert}"
 
 
-def stack_layers(create: Callable[[nnx.Rngs], nnx.Module], depth: int, rngs: nnx.Rngs) -> nnx.Module:
-    """``depth`` independently initialised modules as one whose parameters have a leading layer axis."""
-    return nnx.split_rngs(splits=depth)(nnx.vmap(create))(rngs)
+def stack_layers(layer: nnx.Module, depth: int) -> nnx.Module:
+    """``depth`` such modules as one whose parameters, all zero, have a leading layer axis."""
+    graphdef, state = nnx.split(layer)
+    return nnx.merge(graphdef, jax.tree.map(lambda x: jnp.zeros((depth, *x.shape), x.dtype), state))
 
 
-def scan_layers(layers: nnx.Module, step: Callable, carry: object, xs: object = None) -> tuple:
-    """``carry, y = step(layer, carry, x)`` over stacked layers; activations are recomputed in the backward pass."""
+def scan_layers(layers: nnx.Module, step: Callable, carry: object, xs: object = None, *, remat: Remat) -> tuple:
+    """``carry, y = step(layer, carry, x)`` over stacked layers; ``remat`` is what training computes a second time."""
     graphdef, state = nnx.split(layers)
 
-    @jax.checkpoint
+    @functools.partial(jax.checkpoint, policy=_KEPT[remat])
     def body(carry: object, inputs: tuple) -> tuple:
         layer_state, x = inputs
         return step(nnx.merge(graphdef, layer_state), carry, x)
@@ -61,11 +65,19 @@ class RMSNorm(nnx.Module):
         return (_normalize(x) * (1 + self.scale[...])).astype(x.dtype), None
 
 
+class Dense(nnx.Module):
+    """The parameters of a linear layer, kernel [inputs, outputs] and bias."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        self.kernel = nnx.Param(jnp.zeros((inputs, outputs)))
+        self.bias = nnx.Param(jnp.zeros(outputs))
+
+
 class AdaRMSNorm(nnx.Module):
     """pi05's norm: scale, shift and residual gate come from a projection of the flow-matching time (adaRMS)."""
 
-    def __init__(self, width: int, *, rngs: nnx.Rngs) -> None:
-        self.Dense_0 = nnx.Linear(width, 3 * width, kernel_init=nnx.initializers.zeros_init(), rngs=rngs)
+    def __init__(self, width: int) -> None:
+        self.Dense_0 = Dense(width, 3 * width)
 
     def __call__(self, x: jax.Array, cond: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The normed ``x`` [B, T, D] and the gate [B, 1, D], from ``cond`` [B, D]."""
@@ -78,8 +90,8 @@ class AdaRMSNorm(nnx.Module):
 class Embedder(nnx.Module):
     """Token embeddings, scaled by sqrt(width)."""
 
-    def __init__(self, vocab_size: int, width: int, *, rngs: nnx.Rngs) -> None:
-        self.input_embedding = nnx.Param(nnx.initializers.normal()(rngs.params(), (vocab_size, width)))
+    def __init__(self, vocab_size: int, width: int) -> None:
+        self.input_embedding = nnx.Param(jnp.zeros((vocab_size, width)))
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """int[B, T] -> [B, T, D]."""
@@ -90,10 +102,10 @@ class Embedder(nnx.Module):
 class Attention(nnx.Module):
     """Attention of all experts' tokens to each other, with grouped key/value heads."""
 
-    def __init__(self, experts: Sequence[GemmaSpec], *, rngs: nnx.Rngs) -> None:
+    def __init__(self, experts: Sequence[GemmaSpec]) -> None:
         self.experts = tuple(experts)
         for i, spec in enumerate(experts):
-            self._create_projections(i, spec, rngs)
+            self._create_projections(i, spec)
 
     def __call__(
         self, xs: PerExpert, positions: jax.Array, mask: jax.Array, cache: KVCache | None
@@ -110,31 +122,18 @@ class Attention(nnx.Module):
         lengths = [0 if x is None else x.shape[1] for x in xs]
         return [self._project_out(i, part) for i, part in enumerate(_split_tokens(encoded, lengths))], (k, v)
 
-    def _create_projections(self, i: int, spec: GemmaSpec, rngs: nnx.Rngs) -> None:
-        heads, kv_heads, width, head_dim = (
-            spec.num_heads,
-            spec.num_kv_heads,
-            spec.width,
-            spec.head_dim,
-        )
+    def _create_projections(self, i: int, spec: GemmaSpec) -> None:
+        heads, kv_heads, width, head_dim = spec.num_heads, spec.num_kv_heads, spec.width, spec.head_dim
 
-        def add(name: str, shape: tuple[int, ...], init: Callable) -> None:
-            setattr(
-                self,
-                expert_name(name, i),
-                Einsum(name, shape, init, lora=spec.lora_attn, rngs=rngs),
-            )
-
-        def per_head(batch_axes: int) -> Callable:
-            return nnx.initializers.lecun_normal(in_axis=-2, out_axis=-1, batch_axis=tuple(range(batch_axes)))
+        def add(name: str, shape: tuple[int, ...]) -> None:
+            setattr(self, expert_name(name, i), Einsum(name, shape, lora=spec.lora_attn))
 
         if kv_heads == heads:
-            add("qkv_einsum", (3, heads, width, head_dim), per_head(2))
+            add("qkv_einsum", (3, heads, width, head_dim))
         else:
-            add("q_einsum", (heads, width, head_dim), per_head(1))
-            add("kv_einsum", (2, kv_heads, width, head_dim), per_head(2))
-        out_init = nnx.initializers.lecun_normal(in_axis=(-3, -2), out_axis=-1)
-        add("attn_vec_einsum", (heads, head_dim, width), out_init)
+            add("q_einsum", (heads, width, head_dim))
+            add("kv_einsum", (2, kv_heads, width, head_dim))
+        add("attn_vec_einsum", (heads, head_dim, width))
 
     def _project(self, i: int, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         if self.experts[i].num_kv_heads == self.experts[i].num_heads:
@@ -151,17 +150,13 @@ class Attention(nnx.Module):
 class Block(nnx.Module):
     """One transformer layer of all experts."""
 
-    def __init__(self, experts: Sequence[GemmaSpec], adarms: Sequence[bool], *, dropout: float, rngs: nnx.Rngs) -> None:
+    def __init__(self, experts: Sequence[GemmaSpec], adarms: Sequence[bool], *, dropout: float) -> None:
         self.dropout = dropout
-        self.attn = Attention(experts, rngs=rngs)
+        self.attn = Attention(experts)
         for i, (spec, ada) in enumerate(zip(experts, adarms, strict=True)):
             for name in ("pre_attention_norm", "pre_ffw_norm"):
-                setattr(self, expert_name(name, i), make_norm(spec.width, ada, rngs))
-            setattr(
-                self,
-                expert_name("mlp", i),
-                FeedForward(spec.width, spec.mlp_dim, lora=spec.lora_ffn, rngs=rngs),
-            )
+                setattr(self, expert_name(name, i), make_norm(spec.width, ada))
+            setattr(self, expert_name("mlp", i), FeedForward(spec.width, spec.mlp_dim, lora=spec.lora_ffn))
 
     def __call__(
         self,
@@ -195,14 +190,14 @@ class Gemma(nnx.Module):
         adarms: Sequence[bool],
         dtype: str,
         dropout: float,
-        rngs: nnx.Rngs,
+        remat: Remat,
     ) -> None:
-        self.dtype = dtype
+        self.dtype, self.remat = dtype, remat
         self.depth = experts[0].depth
-        self.embedder = Embedder(vocab_size, experts[0].width, rngs=rngs)
-        self.layers = stack_layers(lambda r: Block(experts, adarms, dropout=dropout, rngs=r), self.depth, rngs)
+        self.embedder = Embedder(vocab_size, experts[0].width)
+        self.layers = stack_layers(Block(experts, adarms, dropout=dropout), self.depth)
         for i, (spec, ada) in enumerate(zip(experts, adarms, strict=True)):
-            setattr(self, expert_name("final_norm", i), make_norm(spec.width, ada, rngs))
+            setattr(self, expert_name("final_norm", i), make_norm(spec.width, ada))
 
     def embed(self, tokens: jax.Array) -> jax.Array:
         """int[B, T] -> [B, T, D] in the compute dtype."""
@@ -238,13 +233,14 @@ class Gemma(nnx.Module):
             lambda block, xs, inputs: block(xs, positions, mask, conds, *inputs),
             xs,
             (cache, keys),
+            remat=self.remat,
         )
         return apply_norms(self, "final_norm", xs, conds)[0], cache
 
 
-def make_norm(width: int, adaptive: bool, rngs: nnx.Rngs) -> RMSNorm | AdaRMSNorm:
+def make_norm(width: int, adaptive: bool) -> RMSNorm | AdaRMSNorm:
     """The norm of an expert: adaptive for pi05's action expert."""
-    return AdaRMSNorm(width, rngs=rngs) if adaptive else RMSNorm(width)
+    return AdaRMSNorm(width) if adaptive else RMSNorm(width)
 
 
 def apply_norms(module: nnx.Module, name: str, xs: PerExpert, conds: PerExpert) -> tuple[list, list]:

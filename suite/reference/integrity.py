@@ -67,17 +67,14 @@ def read_record(folder: Path, metadata: Mapping[str, Any], leaves: Mapping[str, 
     return dict(digests)
 
 
-def verify(folder: Path, arrays: Mapping[str, np.ndarray], digests: Mapping[str, str]) -> None:
-    """Compare arrays, as they are stored, with their recorded digests; a path without one is passed over.
+def verify(folder: Path, found: Mapping[str, str], digests: Mapping[str, str]) -> None:
+    """Compare digests of arrays, as they are stored, with the recorded ones; a path without one is passed over.
 
     Raises:
       CheckpointError: a digest differs; every such parameter is named.
     """
-    recorded = {path: array for path, array in arrays.items() if path in digests}
-    found = digests_of(recorded)
-    lines = [
-        f"  ~ {p}: expected {ALGORITHM} {digests[p]}, found {found[p]}" for p in recorded if found[p] != digests[p]
-    ]
+    wrong = [path for path in sorted(found.keys() & digests.keys()) if found[path] != digests[path]]
+    lines = [f"  ~ {path}: expected {ALGORITHM} {digests[path]}, found {found[path]}" for path in wrong]
     if lines:
         raise CheckpointError(
             f"{folder}: damaged: these parameters are not what was saved; get the checkpoint again, "

@@ -11,7 +11,6 @@ model as it was.
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -19,11 +18,6 @@ import jax.numpy as jnp
 from flax import nnx
 
 from suite.reference.specs import LoRASpec
-
-Initializer = Callable[..., jax.Array]
-
-LORA_A_INIT: Initializer = nnx.initializers.normal(stddev=0.01)
-LORA_B_INIT: Initializer = nnx.initializers.zeros_init()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,22 +84,13 @@ def delta(site: Site, a: jax.Array, b: jax.Array, lora: LoRASpec) -> jax.Array:
 class Einsum(nnx.Module):
     """An attention einsum: parameters ``w`` and, with an adapter, ``lora_a`` and ``lora_b``."""
 
-    def __init__(
-        self,
-        site: str,
-        shape: tuple[int, ...],
-        init: Initializer,
-        *,
-        lora: LoRASpec | None,
-        rngs: nnx.Rngs,
-    ) -> None:
+    def __init__(self, site: str, shape: tuple[int, ...], *, lora: LoRASpec | None) -> None:
         self.site = SITES[site]
         self.lora = lora
-        self.w = nnx.Param(init(rngs.params(), shape))
+        self.w = nnx.Param(jnp.zeros(shape))
         if lora:
             shape_a, shape_b = adapter_shapes(shape, lora.rank)
-            self.lora_a = nnx.LoRAParam(LORA_A_INIT(rngs.lora(), shape_a))
-            self.lora_b = nnx.LoRAParam(LORA_B_INIT(rngs.lora(), shape_b))
+            self.lora_a, self.lora_b = nnx.LoRAParam(jnp.zeros(shape_a)), nnx.LoRAParam(jnp.zeros(shape_b))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         if self.lora is None:
@@ -116,23 +101,22 @@ class Einsum(nnx.Module):
 class FeedForward(nnx.Module):
     """Gemma's gated feed-forward: ``linear(gelu(gate(x)) * up(x))``, gelu by tanh."""
 
-    def __init__(self, width: int, mlp_dim: int, *, lora: LoRASpec | None, rngs: nnx.Rngs) -> None:
+    def __init__(self, width: int, mlp_dim: int, *, lora: LoRASpec | None) -> None:
         self.lora = lora
-        gating = nnx.initializers.lecun_normal(in_axis=-2, out_axis=-1, batch_axis=(0,))
-        self.gating_einsum = nnx.Param(gating(rngs.params(), (2, width, mlp_dim)))
-        self.linear = nnx.Param(nnx.initializers.lecun_normal()(rngs.params(), (mlp_dim, width)))
+        self.gating_einsum = nnx.Param(jnp.zeros((2, width, mlp_dim)))
+        self.linear = nnx.Param(jnp.zeros((mlp_dim, width)))
         if lora:
-            self._add_adapter("gating_einsum", lora, rngs)
-            self._add_adapter("linear", lora, rngs)
+            self._add_adapter("gating_einsum", lora)
+            self._add_adapter("linear", lora)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         gate, up = self._apply("gating_einsum", x)
         return self._apply("linear", nnx.gelu(gate) * up)
 
-    def _add_adapter(self, name: str, lora: LoRASpec, rngs: nnx.Rngs) -> None:
+    def _add_adapter(self, name: str, lora: LoRASpec) -> None:
         shape_a, shape_b = adapter_shapes(getattr(self, name).shape, lora.rank)
-        setattr(self, f"{name}_lora_a", nnx.LoRAParam(LORA_A_INIT(rngs.lora(), shape_a)))
-        setattr(self, f"{name}_lora_b", nnx.LoRAParam(LORA_B_INIT(rngs.lora(), shape_b)))
+        setattr(self, f"{name}_lora_a", nnx.LoRAParam(jnp.zeros(shape_a)))
+        setattr(self, f"{name}_lora_b", nnx.LoRAParam(jnp.zeros(shape_b)))
 
     def _apply(self, name: str, x: jax.Array) -> jax.Array:
         w = getattr(self, name)[...]

@@ -53,17 +53,29 @@ class PaliGemma(nnx.Module):
             adarms=adarms,
             dtype=spec.dtype,
             dropout=spec.dropout,
+            remat=spec.remat,
+        )
+        self.img = Siglip(
+            spec.siglip,
+            image_size=spec.image_size,
+            out_width=spec.paligemma.width,
+            dtype=spec.dtype,
+            remat=spec.remat,
             rngs=rngs,
         )
-        width, size = spec.paligemma.width, spec.image_size
-        self.img = Siglip(spec.siglip, image_size=size, out_width=width, dtype=spec.dtype, rngs=rngs)
 
 
 class Pi0(nnx.Module):
-    """The model. Its parameter tree has openpi's paths, shapes and dtypes."""
+    """The model. Its parameter tree has openpi's paths, shapes and dtypes.
 
-    def __init__(self, spec: Pi0Spec, *, rngs: nnx.Rngs) -> None:
+    Made from a spec it has the shapes of its parameters, and no values that mean anything: ``Pi0Config`` gives it those
+    (``create``, ``load``), and makes it where nothing is allocated.
+    """
+
+    def __init__(self, spec: Pi0Spec) -> None:
         self.spec = spec
+        # flax's layers insist on them, and all that is drawn is thrown away.
+        rngs = nnx.Rngs(0)
         width = spec.action_expert.width
         self.PaliGemma = PaliGemma(spec, rngs=rngs)
         self.action_in_proj = nnx.Linear(spec.action_dim, width, rngs=rngs)

@@ -2,17 +2,16 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from suite.reference import params as tree
 from suite.reference.advice import advice
-from suite.reference.compiling import quickest
+from suite.reference.initialization import draw
 from suite.reference.params import Params, differences
 from suite.reference.pi0 import Pi0
 from suite.reference.specs import Pi0Spec
@@ -34,17 +33,28 @@ class Pi0Config(Pi0Spec):
     """Sizes and options of a pi0 or pi05 model, able to make one."""
 
     def create(self, seed: int) -> Pi0:
-        """A freshly initialised model. Base parameters do not depend on whether there are adapters.
+        """A freshly initialised model: ``init_params`` on the device.
 
-        Call it under ``jax.jit``: one by one, the initialisers of even a tiny model take most of a minute.
+        Nothing is compiled, so there is nothing to gain from ``jax.jit``, and a traced seed is refused.
         """
-        params_key, lora_key = jax.random.split(jax.random.key(seed))
-        return Pi0(self, rngs=nnx.Rngs(params=params_key, lora=lora_key))
+        fresh = self.init_params(seed)
+        # One by one: most are copied, and the host need not hold a whole model twice.
+        return self.merge({path: jax.device_put(fresh.pop(path)) for path in sorted(fresh)})
 
     def init_params(self, seed: int, *, only: Collection[str] | None = None) -> Params:
-        """Fresh parameters, float32; ``only`` limits them to these paths, so that no other is ever allocated."""
-        wanted = sorted(self.param_spec() if only is None else only)
-        return dict(zip(wanted, _initializer(self, tuple(wanted))(seed), strict=True))
+        """Fresh parameters, float32 numpy arrays, each a function of the seed and its path alone.
+
+        So base parameters do not depend on whether there are adapters. ``only`` limits them to these paths; no other
+        is drawn or allocated.
+
+        Raises:
+          KeyError: the model has no such path.
+        """
+        spec = self.param_spec()
+        wanted = sorted(spec if only is None else only)
+        if unknown := [path for path in wanted if path not in spec]:
+            raise KeyError(f"the model has no parameter {unknown[0]}; `param_spec` has the paths of all {len(spec)}")
+        return draw(seed, {path: spec[path].shape for path in wanted})
 
     def param_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Path -> shape and dtype of every parameter, without allocating one."""
@@ -58,7 +68,7 @@ class Pi0Config(Pi0Spec):
         """
         params = tree.as_flat(params)
         self.require_fit(params)
-        return self.merge({path: jnp.asarray(array) for path, array in params.items()})
+        return self.merge({path: _on_device(array) for path, array in params.items()})
 
     def require_fit(self, params: Params) -> None:
         """Raise ``ParamsMismatchError`` unless the paths and shapes are exactly the model's."""
@@ -78,6 +88,12 @@ class Pi0Config(Pi0Spec):
     def freeze_filter(self) -> Callable[[tuple, Any], bool]:
         """``is_frozen`` as a filter for ``flax.nnx`` states."""
         return lambda path, _: self.is_frozen(tree.join(str(part) for part in path))
+
+
+def _on_device(array: Any) -> jax.Array:
+    """The array, or a copy on the device of one that is on the host."""
+    # jnp.asarray would compile a program for every shape, and device_put alone share the caller's memory on a CPU.
+    return array if isinstance(array, jax.Array) else jax.device_put(np.array(array))
 
 
 def expert_of(path: str) -> int | None:
@@ -103,7 +119,7 @@ class _Structure(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def _structure(config: Pi0Config) -> _Structure:
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: config.create(0)))
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: Pi0(config)))
     leaves, treedef = jax.tree.flatten(state)
     paths = _paths(state)
     spec = {path: jax.ShapeDtypeStruct(x.shape, x.dtype) for path, x in zip(paths, leaves, strict=True)}
@@ -114,16 +130,3 @@ def _paths(state: nnx.State) -> list[str]:
     """The slash paths of a state's leaves, in their order."""
     with_paths, _ = jax.tree_util.tree_flatten_with_path(nnx.to_pure_dict(state))
     return [tree.join(key.key for key in keys) for keys, _ in with_paths]
-
-
-@functools.lru_cache(maxsize=64)
-def _initializer(config: Pi0Config, paths: tuple[str, ...]) -> Callable[[int], list[jax.Array]]:
-    def init(seed: int) -> list[jax.Array]:
-        state = nnx.state(config.create(seed))
-        fresh = dict(zip(_paths(state), jax.tree.leaves(state), strict=True))
-        return [fresh[path] for path in paths]
-
-    size = sum(math.prod(_structure(config).spec[path].shape) for path in paths)
-    # Optimising the random generators costs the CPU backend 20 s for any size, and saves 5 s per 100 M values.
-    quick = size < 100_000_000 and jax.default_backend() == "cpu"
-    return jax.jit(init, compiler_options=quickest() if quick else None)

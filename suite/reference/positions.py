@@ -37,10 +37,11 @@ class Resampled:
             _require_square(source.path, self._stored)
             self.leaves[POSITIONS] = Leaf((1, self._patches, self._stored.shape[-1]), self._stored.dtype)
 
-    def read(self, path: str) -> np.ndarray:
+    def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
         """One parameter; resampled position embeddings are float32, so that they are rounded once at most."""
-        array = self._source.read(path)
-        return array if self.leaves[path] == self._source.leaves[path] else resample(array, self._patches)
+        if self.leaves[path] == self._source.leaves[path]:
+            return self._source.read(path, dtype)
+        return resample(self._source.read(path), self._patches)
 
     def account(self, report: LoadReport) -> LoadReport:
         """The report, with what was resampled told as such."""

@@ -8,14 +8,12 @@ Written from SigLIP (arXiv:2303.15343) and ViT (arXiv:2010.11929); names and num
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from suite.reference.gemma import scan_layers, stack_layers
-from suite.reference.specs import SiglipSpec
+from suite.reference.specs import Remat, SiglipSpec
 
 LAYER_NORM_EPSILON = 1e-6
-XAVIER = nnx.initializers.xavier_uniform()
 
 
 class SelfAttention(nnx.Module):
@@ -25,9 +23,8 @@ class SelfAttention(nnx.Module):
         self.dtype = dtype
         heads = (num_heads, width // num_heads)
         for name in ("query", "key", "value"):
-            projection = nnx.LinearGeneral(width, heads, dtype=dtype, kernel_init=XAVIER, rngs=rngs)
-            setattr(self, name, projection)
-        self.out = nnx.LinearGeneral(heads, width, axis=(-2, -1), dtype=dtype, kernel_init=XAVIER, rngs=rngs)
+            setattr(self, name, nnx.LinearGeneral(width, heads, dtype=dtype, rngs=rngs))
+        self.out = nnx.LinearGeneral(heads, width, axis=(-2, -1), dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, P, D] -> [B, P, D]."""
@@ -39,13 +36,8 @@ class MlpBlock(nnx.Module):
     """Two dense layers around a gelu (by tanh)."""
 
     def __init__(self, width: int, mlp_dim: int, *, dtype: str, rngs: nnx.Rngs) -> None:
-        options = {
-            "dtype": dtype,
-            "kernel_init": XAVIER,
-            "bias_init": nnx.initializers.normal(stddev=1e-6),
-        }
-        self.Dense_0 = nnx.Linear(width, mlp_dim, **options, rngs=rngs)
-        self.Dense_1 = nnx.Linear(mlp_dim, width, **options, rngs=rngs)
+        self.Dense_0 = nnx.Linear(width, mlp_dim, dtype=dtype, rngs=rngs)
+        self.Dense_1 = nnx.Linear(mlp_dim, width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.Dense_1(nnx.gelu(self.Dense_0(x)))
@@ -68,29 +60,29 @@ class EncoderBlock(nnx.Module):
 class Encoder(nnx.Module):
     """Stacked encoder layers and a final norm."""
 
-    def __init__(self, spec: SiglipSpec, *, dtype: str, rngs: nnx.Rngs) -> None:
-        self.encoderblock = stack_layers(lambda r: EncoderBlock(spec, dtype=dtype, rngs=r), spec.depth, rngs)
+    def __init__(self, spec: SiglipSpec, *, dtype: str, remat: Remat, rngs: nnx.Rngs) -> None:
+        self.remat = remat
+        self.encoderblock = stack_layers(EncoderBlock(spec, dtype=dtype, rngs=rngs), spec.depth)
         self.encoder_norm = nnx.LayerNorm(spec.width, epsilon=LAYER_NORM_EPSILON, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x, _ = scan_layers(self.encoderblock, lambda block, x, _: (block(x), None), x)
+        x, _ = scan_layers(self.encoderblock, lambda block, x, _: (block(x), None), x, remat=self.remat)
         return self.encoder_norm(x)
 
 
 class Siglip(nnx.Module):
     """Images to tokens of the language model's width."""
 
-    def __init__(self, spec: SiglipSpec, *, image_size: int, out_width: int, dtype: str, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, spec: SiglipSpec, *, image_size: int, out_width: int, dtype: str, remat: Remat, rngs: nnx.Rngs
+    ) -> None:
         self.dtype = dtype
         patch = (spec.patch_size, spec.patch_size)
         num_patches = (image_size // spec.patch_size) ** 2
-        pos_init = nnx.initializers.normal(stddev=1 / np.sqrt(spec.width))
         self.embedding = nnx.Conv(3, spec.width, patch, strides=patch, padding="VALID", dtype=jnp.float32, rngs=rngs)
-        self.pos_embedding = nnx.Param(pos_init(rngs.params(), (1, num_patches, spec.width)))
-        self.Transformer = Encoder(spec, dtype=dtype, rngs=rngs)
-        # Zero like big_vision's classification heads; every real checkpoint overwrites it.
-        zeros = nnx.initializers.zeros_init()
-        self.head = nnx.Linear(spec.width, out_width, dtype=dtype, kernel_init=zeros, rngs=rngs)
+        self.pos_embedding = nnx.Param(jnp.zeros((1, num_patches, spec.width)))
+        self.Transformer = Encoder(spec, dtype=dtype, remat=remat, rngs=rngs)
+        self.head = nnx.Linear(spec.width, out_width, dtype=dtype, rngs=rngs)
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """float[B, height, width, 3] in [-1, 1] -> [B, P, out_width] in the compute dtype."""

@@ -8,9 +8,10 @@ number.
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 Family = Literal["pi0", "pi05"]
+Remat = Literal["layers", "cheap"]
 EXPERTS = ("paligemma", "action_expert")
 COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
 
@@ -142,7 +143,8 @@ class Pi0Spec(Spec):
     """A whole pi0 or pi05 model. ``dtype`` is what it computes in; parameters are created in float32.
 
     ``dropout`` is the share of values that training sets to zero behind every attention and feed-forward of both
-    experts; nothing else than training drops anything.
+    experts; nothing else than training drops anything. ``remat`` is what training computes a second time to save
+    memory: whole ``layers`` (as openpi does), or only what is ``cheap``, with the results of matrix products kept.
     """
 
     family: Family = "pi0"
@@ -156,6 +158,7 @@ class Pi0Spec(Spec):
     action_horizon: int
     max_token_len: int
     dropout: float = 0.0
+    remat: Remat = "layers"
 
     def __post_init__(self) -> None:
         self._parse("siglip", SiglipSpec)
@@ -166,6 +169,8 @@ class Pi0Spec(Spec):
             raise ValueError(f"family={self.family!r}; expected 'pi0' or 'pi05'")
         if self.dtype not in COMPUTE_DTYPES:
             raise ValueError(f"dtype={self.dtype!r}; expected one of {', '.join(COMPUTE_DTYPES)}")
+        if self.remat not in get_args(Remat):
+            raise ValueError(f"remat={self.remat!r}; expected one of {', '.join(get_args(Remat))}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout}; expected a share of 0 or more, below 1")
         if self.image_size % self.siglip.patch_size:

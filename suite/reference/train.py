@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from suite.reference.compiling import quickest
 from suite.reference.configs import TrainConfig
 from suite.reference.load_report import LoadReport
 from suite.reference.params import Params, as_flat
@@ -106,7 +107,8 @@ def _place(config: TrainConfig, params: Params, template: TrainState, *, copy: b
     def move(leaf: jax.ShapeDtypeStruct, path: str) -> jax.Array:
         array = params.pop(path)
         host = np.array(array, leaf.dtype) if copy else np.asarray(array).astype(leaf.dtype, copy=False)
-        return put(host, leaf.sharding)
+        # Waited for: jax copies in the background, and until then the host's array is there too.
+        return jax.block_until_ready(put(host, leaf.sharding))
 
     frozen = {path: move(leaf, path) for path, leaf in template.frozen.items()}
     trainable = {path: move(leaf, path) for path, leaf in template.trainable.items()}
@@ -124,8 +126,10 @@ def _fresh(config: TrainConfig, trainable: Params) -> tuple[optax.OptState, Para
 
 @functools.lru_cache(maxsize=16)
 def _compiled_fresh(config: TrainConfig, treedef: Any, places: tuple[jax.sharding.Sharding, ...]) -> Any:
-    """``_fresh`` made where it will live."""
-    return jax.jit(lambda trainable: _fresh(config, trainable), out_shardings=jax.tree.unflatten(treedef, places))
+    """``_fresh`` made where it will live. It is zeros and copies, run once: nothing in it is worth optimising."""
+    options = quickest() if jax.default_backend() == "cpu" else None
+    out = jax.tree.unflatten(treedef, places)
+    return jax.jit(lambda trainable: _fresh(config, trainable), out_shardings=out, compiler_options=options)
 
 
 def make_train_step(

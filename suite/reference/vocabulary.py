@@ -34,11 +34,11 @@ class Extended:
         if self._stored and len(self._stored.shape) == 2 and self._stored.shape[0] < model.vocab_size:
             self.leaves[TABLE] = Leaf((model.vocab_size, self._stored.shape[1]), self._stored.dtype)
 
-    def read(self, path: str) -> np.ndarray:
+    def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
         """One parameter; an extended table is float32, so that no fresh number is rounded."""
-        array = self._source.read(path)
         if self.leaves[path] == self._source.leaves[path]:
-            return array
+            return self._source.read(path, dtype)
+        array = self._source.read(path)
         fresh = np.asarray(self._model.init_params(self._seed, only=[path])[path])
         return np.concatenate([array.astype(np.float32), fresh[len(array) :]])
 

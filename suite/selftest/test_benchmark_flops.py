@@ -37,7 +37,7 @@ each_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def layers_run(*, remat: bool = False, unroll: bool = False) -> Callable[..., Any]:
     """The reference's ``scan_layers``, as plain as it can be, with or without recomputation."""
 
-    def scan_layers(layers: nnx.Module, step: Callable, carry: Any, xs: Any = None) -> Any:
+    def scan_layers(layers: nnx.Module, step: Callable, carry: Any, xs: Any = None, **_: Any) -> Any:
         graphdef, state = nnx.split(layers)
 
         def body(carry: Any, inputs: tuple) -> Any:

@@ -2,8 +2,8 @@
 
 ``reference:bf16`` computes in bfloat16 whatever the model's spec says, ``reference:eager`` runs forward passes one
 operation at a time (but not training, which would take minutes a case),
-``reference:unrolled`` has its layers one after the other instead of in a loop, ``reference:sharded8`` spreads
-parameters over eight devices.
+``reference:unrolled`` has its layers one after the other instead of in a loop, ``reference:kept`` keeps matrix products
+for the backward pass instead of computing them again, ``reference:sharded8`` spreads parameters over eight devices.
 """
 
 from typing import NamedTuple
@@ -69,6 +69,7 @@ VARIANTS: dict[str, Variant] = {
             ),
         )
     ),
+    "kept": Variant((Patch("specs.py", 'remat: Remat = "layers"', 'remat: Remat = "cheap"'),)),
     "sharded8": Variant(
         (
             _adapter('NAME = "reference"\n', f'{_EIGHT_DEVICES}NAME = "reference"\n'),

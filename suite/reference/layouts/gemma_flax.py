@@ -8,6 +8,7 @@ stacking them in the order of the layers' numbers is all there is to do.
 """
 
 import re
+import threading
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,8 +19,9 @@ import numpy as np
 from suite.reference import params as tree
 from suite.reference.accounting import Source
 from suite.reference.advice import looks_like_an_adapter
-from suite.reference.checkpoints import Stored, find_params, item_metadata, restore_leaves
+from suite.reference.checkpoints import Stored, item_metadata, restore_leaves
 from suite.reference.errors import CheckpointError, LoadError
+from suite.reference.finding import find_params
 from suite.reference.params import Leaf, shorten
 from suite.reference.pi0_config import Pi0Config
 from suite.reference.versions import later_version
@@ -38,6 +40,7 @@ class GemmaFlax:
     def __init__(self, stored: Stored) -> None:
         self.path = stored.path
         self._stored = stored
+        self._stacking = threading.Lock()
         # The names of a parameter's arrays by layer; of one outside of the layers, its only name as layer 0.
         self._places: dict[str, dict[int, str]] = defaultdict(dict)
         for name in stored.leaves:
@@ -47,11 +50,13 @@ class GemmaFlax:
         _require_all_layers(stored.path, self._places)
         self.leaves: dict[str, Leaf] = {path: self._leaf(path) for path in sorted(self._places)}
 
-    def read(self, path: str) -> np.ndarray:
-        """A parameter, its layers stacked in the order of their numbers."""
-        arrays = restore_leaves(self._stored, dict.fromkeys(self._names(path)))
-        in_order = [arrays.pop(name) for name in self._names(path)]
-        return np.stack(in_order) if _is_stacked(path) else np.asarray(in_order[0])
+    def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
+        """A parameter, its layers stacked in the order of their numbers, in the dtype of the file or cast."""
+        # One at a time: all layers are held twice while they are stacked, and are read on all cores as it is.
+        with self._stacking:
+            arrays = restore_leaves(self._stored, dict.fromkeys(self._names(path), dtype))
+            in_order = [arrays.pop(name) for name in self._names(path)]
+            return np.stack(in_order) if _is_stacked(path) else np.asarray(in_order[0])
 
     def _names(self, path: str) -> list[str]:
         return [name for _, name in sorted(self._places[path].items())]

@@ -16,6 +16,7 @@ import numpy as np
 
 from suite.reference.advice import looks_like_an_adapter
 from suite.reference.errors import LoadError
+from suite.reference.layouts.safetensors_file import same_bits
 from suite.reference.layouts.safetensors_folder import Tensors, open_tensors
 from suite.reference.layouts.torch_rules import Rule, gemma_rules, siglip_rules
 from suite.reference.params import Leaf, shorten
@@ -78,24 +79,24 @@ class HuggingFacePaliGemma:
         self._rows = _rows(tensors.leaves[self._embedding], model)
         self.leaves: dict[str, Leaf] = dict(sorted(self._describe().items()))
 
-    def read(self, path: str) -> np.ndarray:
-        """The array of a parameter, in the dtype of the file."""
+    def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
+        """The array of a parameter, in the dtype of the file or cast."""
         if path == EMBEDDING:
-            return self._read_embedding()
+            return self._read_embedding(dtype)
         rule, leaf = self._rules[path], self.leaves[path]
-        array = np.empty(leaf.shape, leaf.dtype)
+        array = np.empty(leaf.shape, dtype or leaf.dtype)
         for name, index in rule.pieces():
-            array[index] = rule.from_torch(self._tensors.read(name), rule.piece_shape(leaf.shape))
+            rule.place(self._tensors.read(name), array[index])
         return array
 
-    def _read_embedding(self) -> np.ndarray:
-        array = np.array(self._tensors.read(self._embedding)[: self._rows])
-        if self._copy and not _same(array, self._tensors.read(self._copy)[: self._rows]):
+    def _read_embedding(self, dtype: np.dtype | None) -> np.ndarray:
+        array = self._tensors.read(self._embedding)[: self._rows]
+        if self._copy and not same_bits(array, self._tensors.read(self._copy)[: self._rows]):
             raise LoadError(
                 f"{self.path}: {self._embedding} and {self._copy} are tied in PaliGemma, but they differ; delete the "
                 "one that is not meant"
             )
-        return array
+        return array.astype(dtype or array.dtype)
 
     def _describe(self) -> dict[str, Leaf]:
         """All parameters; then what is dropped: tensors that are none, and rows that transformers added."""
@@ -220,9 +221,3 @@ def _common(dtypes: set[np.dtype]) -> np.dtype:
     if codes or len(dtypes) == 1:
         return min(codes or dtypes, key=str)
     return max(*dtypes, np.dtype(np.float32), key=lambda dtype: dtype.itemsize)
-
-
-def _same(array: np.ndarray, copy: np.ndarray) -> bool:
-    """Whether two arrays have the same shape, dtype and bits; compared row by row, without a third one."""
-    alike = array.shape == copy.shape and array.dtype == copy.dtype
-    return alike and all(a.tobytes() == b.tobytes() for a, b in zip(array, copy, strict=True))

@@ -19,7 +19,7 @@ import numpy as np
 
 from suite.reference.advice import looks_like_an_adapter
 from suite.reference.errors import CheckpointError, LoadError
-from suite.reference.layouts.safetensors_file import FLOATS, SafetensorsFile, open_safetensors
+from suite.reference.layouts.safetensors_file import FLOATS, SafetensorsFile, open_safetensors, same_bits
 from suite.reference.layouts.torch_rules import Rule, gemma_rules, linear, siglip_rules
 from suite.reference.params import Leaf, shorten
 from suite.reference.pi0_config import Pi0Config
@@ -79,12 +79,12 @@ class OpenpiPyTorch:
         self.leaves = {path: self._leaf(rule) for path, rule in self._rules.items()}
         self.leaves |= {name: file.leaves[raw] for name, raw in self._names.items() if name not in used}
 
-    def read(self, path: str) -> np.ndarray:
-        """A parameter, put together from its tensors, in their dtype."""
+    def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
+        """A parameter, put together from its tensors, in their dtype or cast."""
         rule, leaf = self._rules[path], self.leaves[path]
-        found = np.empty(leaf.shape, leaf.dtype)
+        found = np.empty(leaf.shape, dtype or leaf.dtype)
         for name, index in rule.pieces():
-            found[index] = rule.from_torch(self._file.read(self._names[name]), rule.piece_shape(leaf.shape))
+            rule.place(self._file.read(self._names[name]), found[index])
         return found
 
     def _leaf(self, rule: Rule) -> Leaf:
@@ -105,7 +105,7 @@ class OpenpiPyTorch:
             self._names[TABLE] = self._names.pop(TIED_TABLE)
             return
         table, tied = (self._file.read(self._names[name]) for name in (TABLE, TIED_TABLE))
-        if (table.shape, table.dtype) != (tied.shape, tied.dtype) or table.tobytes() != tied.tobytes():
+        if not same_bits(table, tied):
             raise LoadError(
                 f"{self.path}: {TABLE} and {TIED_TABLE} are one table in the model and differ in the file; "
                 "only one can be meant: remove the other"

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import ml_dtypes
 import numpy as np
@@ -17,6 +18,8 @@ from suite.reference.params import Leaf
 
 _PREFIX = "params/"
 _NPY = ".npy"
+# Values that are read at a time.
+_BLOCK = 1 << 18
 
 
 class PaliGemmaNpz:
@@ -34,21 +37,19 @@ class PaliGemmaNpz:
             )
         self.leaves: dict[str, Leaf] = {path: self._header(name) for path, name in sorted(self._members.items())}
 
-    def read(self, path: str) -> np.ndarray:
-        """The array of a parameter, in the dtype of the file."""
+    def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
+        """The array of a parameter, in the dtype of the file or cast while it is read: it is never there twice."""
         name = self._members[path]
         with self._refuse_damage(name), self._archive.open(name) as member:
-            array = np.lib.format.read_array(member, allow_pickle=False)
-            if member.read(1):
-                raise ValueError("it has more data than its header says")
-        return array.view(ml_dtypes.bfloat16) if _is_bfloat16(array.dtype) else array
+            shape, in_fortran_order, stored = _read_header(member)
+            array = np.empty(shape[::-1] if in_fortran_order else shape, dtype or stored)
+            _fill(array.reshape(-1), stored, member)
+        return array.T if in_fortran_order else array
 
     def _header(self, name: str) -> Leaf:
         """Shape and dtype of a member, from its first bytes."""
         with self._refuse_damage(name), self._archive.open(name) as member:
-            version = np.lib.format.read_magic(member)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = read(member)
+            shape, _, dtype = _read_header(member)
             # Of pickled objects the size is not known.
             if not dtype.hasobject and Leaf(shape, dtype).num_bytes > self._archive.getinfo(name).file_size:
                 raise ValueError(f"it has fewer bytes than its header says, {Leaf(shape, dtype)}")
@@ -56,7 +57,7 @@ class PaliGemmaNpz:
             raise CheckpointError(
                 f"{self.path}: {name} holds pickled objects, which are never loaded; expected an array of floats"
             )
-        return Leaf(shape, np.dtype(ml_dtypes.bfloat16) if _is_bfloat16(dtype) else dtype)
+        return Leaf(shape, dtype)
 
     @contextmanager
     def _refuse_damage(self, name: str) -> Iterator[None]:
@@ -93,6 +94,29 @@ def _leads_out(member: str) -> bool:
 def _param_path(member: str) -> str:
     name = member.removesuffix(_NPY)
     return f"PaliGemma/{name.removeprefix(_PREFIX)}" if name.startswith(_PREFIX) else name
+
+
+def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether it is in Fortran order, and dtype of the array that follows."""
+    version = np.lib.format.read_magic(member)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, in_fortran_order, dtype = read(member)
+    return shape, in_fortran_order, np.dtype(ml_dtypes.bfloat16) if _is_bfloat16(dtype) else dtype
+
+
+def _fill(flat: np.ndarray, stored: np.dtype, member: IO[bytes]) -> None:
+    """Read and cast all values of a member, which has to end there; the archive compares its checksum at the end.
+
+    In blocks: each is cast while it is in the processor's cache, and nothing else is held.
+    """
+    for start in range(0, flat.size, _BLOCK):
+        place = flat[start : start + _BLOCK]
+        data = member.read(place.size * stored.itemsize)
+        if len(data) < place.size * stored.itemsize:
+            raise ValueError("it has fewer bytes than its header says")
+        place[:] = np.frombuffer(data, stored)
+    if member.read(1):
+        raise ValueError("it has more data than its header says")
 
 
 def _is_bfloat16(dtype: np.dtype) -> bool:

@@ -78,6 +78,12 @@ class SafetensorsFile:
         return np.asarray(mapped).view(leaf.dtype).reshape(leaf.shape)
 
 
+def same_bits(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two arrays have the same shape, dtype and bits; compared row by row, without a copy of either."""
+    alike = one.shape == other.shape and one.dtype == other.dtype
+    return alike and all(a.tobytes() == b.tobytes() for a, b in zip(*map(np.atleast_1d, (one, other)), strict=True))
+
+
 @contextmanager
 def open_safetensors(path: Path) -> Iterator[SafetensorsFile]:
     """Open a file whose header has been checked against the format and against the file's size.

@@ -15,6 +15,8 @@ import numpy as np
 from suite.reference.specs import GemmaSpec, SiglipSpec
 
 Shape = tuple[int, ...]
+# Rows of a tensor that are transposed at a time: in 16 bits, as many as a line of the cache holds.
+_ROWS = 32
 _GROUP = re.compile(r"\((\w+)\)|(\w)")
 
 
@@ -55,10 +57,16 @@ class Rule(NamedTuple):
         sizes = iter(moved.shape)
         return moved.reshape([math.prod(next(sizes) for _ in group) for group in self.groups])
 
-    def from_torch(self, tensor: np.ndarray, piece_shape: Shape) -> np.ndarray:
-        """A tensor as the piece of this shape: what ``to_torch`` does, backwards."""
-        moved = tensor.reshape([piece_shape[axis] for axis in self.order])
-        return moved.transpose(np.argsort(self.order))
+    def place(self, tensor: np.ndarray, piece: np.ndarray) -> None:
+        """Write a tensor into its piece, cast to that one's dtype: what ``to_torch`` does, backwards.
+
+        A few rows at a time: both sides of a transposition then stay in the processor's cache.
+        """
+        moved = tensor.reshape([piece.shape[axis] for axis in self.order])
+        target = piece.transpose(self.order)
+        for start in range(0, len(moved), _ROWS):
+            rows = slice(start, start + _ROWS)
+            target[rows] = moved[rows].astype(piece.dtype, copy=False)
 
     def parted(self, tensor: Shape, like: Shape) -> Shape | None:
         """The shape of the piece that a tensor of this shape holds.

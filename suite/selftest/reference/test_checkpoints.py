@@ -18,14 +18,15 @@ from fixtures.corruptions import CORRUPTIONS, Corruption
 from suite.asserts import assert_same_bits
 from suite.cases import digests
 from suite.reference import checkpoints
+from suite.reference import sharding as sharding_module
 from suite.reference.checkpoints import (
     read_metadata,
     restore_leaves,
     restore_params,
     save_params,
-    strip_value_suffix,
 )
 from suite.reference.errors import CheckpointError
+from suite.reference.finding import METADATA_FILE
 from suite.reference.params import flatten, leaves_of, unflatten
 from suite.selftest.reference.conftest import reads_damage
 from suite.selftest.reference.tiny_models import BASE, LORA, Params, lora_params
@@ -35,14 +36,6 @@ PARAMS: Params = {
     "head/bias": np.arange(4, dtype=np.float16),
     "head/kernel": np.arange(5).astype(ml_dtypes.bfloat16),
 }
-KEYS = st.text(alphabet="av~/", min_size=1, max_size=3) | st.just("value")
-
-
-def branches(children: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    return st.dictionaries(KEYS, children, min_size=1, max_size=3)
-
-
-PATHS = branches(st.recursive(st.just(0), branches, max_leaves=8)).map(lambda tree: [*flatten(tree)])
 both_ways = pytest.mark.parametrize("verify", [True, False], ids=["verified", "as_orbax_reads"])
 ORBAX_DAMAGES = [d for d in CORRUPTIONS if d.name.startswith("orbax_") and d.severity == "critical"]
 
@@ -53,45 +46,6 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("stored") / "params"
     save_params(lora_params(), path, config=LORA)
     return path
-
-
-@given(PATHS)
-def test_a_recorded_suffix_is_stripped_from_all(paths: list[str]) -> None:
-    """Where a checkpoint records that leaves end in ``value``, each comes back as it was named."""
-    names = strip_value_suffix([f"{path}/value" for path in paths], value_suffix=True)
-    assert list(names.values()) == paths
-
-
-@given(PATHS)
-def test_a_recorded_absence_strips_nothing(paths: list[str]) -> None:
-    """Where a checkpoint records that leaves carry no suffix, each keeps its name, also ``value``."""
-    assert list(strip_value_suffix(paths, value_suffix=False).values()) == paths
-
-
-@given(PATHS)
-def test_a_suffix_on_all_leaves_is_found_without_record(paths: list[str]) -> None:
-    """openpi's own checkpoints record nothing: a suffix on every leaf is recognised."""
-    assert list(strip_value_suffix([f"{path}/value" for path in paths]).values()) == paths
-
-
-@given(PATHS, st.integers(0, 2**32 - 1))
-def test_a_suffix_on_some_leaves_is_found_without_record(paths: list[str], seed: int) -> None:
-    """Where no parameter is called ``value``, any mixture of leaves with and without it is resolved."""
-    names = [path for path in paths if path.rpartition("/")[2] != "value"]
-    suffixed = np.random.default_rng(seed).integers(0, 2, len(names))
-    mixed = [f"{name}/value" if on else name for name, on in zip(names, suffixed, strict=True)]
-    assert list(strip_value_suffix(mixed).values()) == names
-
-
-def test_a_nameless_parameter_loses_its_suffix_too() -> None:
-    """The suffix of a parameter whose name is the empty string is stripped as any other."""
-    assert strip_value_suffix(["/value"], value_suffix=True) == {"/value": ""}
-
-
-def test_a_parameter_called_value_beside_others_is_kept() -> None:
-    """A leaf called ``value`` that has siblings is a parameter."""
-    paths = ["critic/bias", "critic/value"]
-    assert strip_value_suffix(paths) == dict(zip(paths, paths, strict=True))
 
 
 @pytest.mark.parametrize("suffix", [True, False])
@@ -239,6 +193,23 @@ def test_a_sharding_can_depend_on_the_path(stored: Path, verify: bool) -> None:
 
 
 @both_ways
+def test_a_jax_array_takes_over_what_was_read(stored: Path, monkeypatch: pytest.MonkeyPatch, verify: bool) -> None:
+    """On the CPU no parameter is copied to become a jax array."""
+    handed_over = {}
+
+    def put(array: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
+        placed = sharding_module.put(array, sharding)
+        handed_over[array.ctypes.data] = placed.unsafe_buffer_pointer()
+        return placed
+
+    monkeypatch.setattr(checkpoints, "put", put)
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    restored = restore_params(stored, sharding=device, dtype=ml_dtypes.bfloat16, verify=verify)
+    assert len(handed_over) == len(restored)
+    assert list(handed_over.keys()) == list(handed_over.values())
+
+
+@both_ways
 @pytest.mark.parametrize("restore_type", [np.ndarray, jax.Array])
 def test_parameters_are_cast_while_they_are_read(stored: Path, restore_type: type, verify: bool) -> None:
     """With a dtype every parameter has it, on the host and on the device alike."""
@@ -318,7 +289,7 @@ def test_damaged_files_are_checkpoint_errors(damage: Corruption, tmp_path: Path)
 def test_unreadable_metadata_is_a_checkpoint_error(tmp_path: Path, text: str) -> None:
     """Whatever stands in ``_METADATA`` in place of the tree, the error names the folder."""
     save_params(PARAMS, tmp_path / "params")
-    (tmp_path / "params" / checkpoints.METADATA_FILE).write_text(text)
+    (tmp_path / "params" / METADATA_FILE).write_text(text)
     with pytest.raises(CheckpointError, match=f"^{tmp_path / 'params'}: "):
         read_metadata(tmp_path / "params")
 

@@ -1,5 +1,8 @@
 """Axes between openpi's einsums and torch's linear layers: inverse to each other, and the same function."""
 
+from typing import Any
+
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,6 +18,12 @@ PARAMS = content.params(BASE_SPEC)
 LANGUAGE = "paligemma_with_expert.paligemma.model.language_model.layers.1"
 
 
+def placed(rule: Rule, tensor: np.ndarray, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    piece = np.full(shape, np.nan, dtype)
+    rule.place(tensor, piece)
+    return piece
+
+
 @given(st.sampled_from(AXES), st.lists(st.integers(1, 4), min_size=4, max_size=4), st.integers(0, 99))
 def test_back_is_the_inverse_of_forth(axes: str, sizes: list[int], seed: int) -> None:
     rule = Rule("path", axes, ("name",))
@@ -22,7 +31,14 @@ def test_back_is_the_inverse_of_forth(axes: str, sizes: list[int], seed: int) ->
     piece = np.random.default_rng(seed).standard_normal(shape)
     tensor = rule.to_torch(piece)
     assert tensor.shape == rule.tensor_shape(shape)
-    assert np.array_equal(rule.from_torch(tensor, shape), piece)
+    assert np.array_equal(placed(rule, tensor, shape, piece.dtype), piece)
+
+
+def test_a_tensor_is_cast_to_the_piece_that_it_is_put_in() -> None:
+    tensor = np.random.default_rng(0).standard_normal((70, 33), np.float32)
+    for dtype in (np.float16, ml_dtypes.bfloat16, np.float64):
+        found = placed(Rule("path", "IO->OI", ("name",)), tensor, (33, 70), dtype)
+        np.testing.assert_array_equal(found, tensor.T.astype(dtype), strict=True)
 
 
 def test_every_parameter_has_one_rule() -> None:

@@ -8,15 +8,12 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from fixtures import openpi_orbax, paligemma_npz
 from fixtures.golden_cases import full_size
 from suite.asserts import assert_same_bits
 from suite.cases import digests
-from suite.reference import accounting
-from suite.reference.accounting import count_nonfinite, expected_leaves
+from suite.reference.accounting import expected_leaves
 from suite.reference.checkpoints import save_params
 from suite.reference.errors import CheckpointError, LoadError
 from suite.reference.load_report import LoadReport, Status
@@ -367,25 +364,6 @@ def test_no_loader_warns() -> None:
         params, report = NoOpWeightLoader().load(LORA, seed=0, frozen_dtype="bfloat16")
     assert leaves_of(params) == expected_leaves(LORA, "bfloat16")
     assert report.count(Status.INITIALISED) == len(params) == len(report.entries)
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(0, 5), st.sampled_from([1, 3, 7, 16, 100]))
-def test_nonfinite_values_are_counted_in_blocks(seed: int, count: int, block: int) -> None:
-    """The count does not depend on how the array is cut, and holds for any layout in memory."""
-    rng = np.random.default_rng(seed)
-    array = rng.standard_normal((4, 4)).astype(np.float32)
-    array.flat[rng.choice(16, count, replace=False)] = rng.choice([np.nan, np.inf, -np.inf], count)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accounting, "_BLOCK", block)
-        assert count_nonfinite(array) == count_nonfinite(array.T) == count
-
-
-@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
-def test_nonfinite_values_are_counted_in_any_float(dtype: Any) -> None:
-    """NaN and infinity are found in every float that may be stored, in scalars and in nothing."""
-    assert count_nonfinite(np.array([1, np.nan, np.inf], dtype)) == 2
-    assert count_nonfinite(np.array(np.nan, dtype)) == 1
-    assert count_nonfinite(np.zeros((0, 3), dtype)) == 0
 
 
 @pytest.mark.parametrize("loader", [CheckpointWeightLoader("a"), PaliGemmaWeightLoader(), NoOpWeightLoader()])

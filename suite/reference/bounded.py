@@ -1,0 +1,60 @@
+"""Jobs on all cores, as many at once as the memory that they hold allows.
+
+What a load needs is known before it begins, so it can be bounded: a job is started when what it takes still fits, or
+when nothing else is running. All accounts are kept by the caller's thread; jobs are what is slow and leaves Python's
+lock alone (decoding, hashing, casting).
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from types import TracebackType
+from typing import Any, Self
+
+Then = Callable[[Any], None]
+
+
+class Bounded:
+    """Runs jobs within a limit of bytes; use it as a context, whose end waits for all."""
+
+    def __init__(self, limit: int) -> None:
+        self._free = limit
+        self._flying: dict[Future, tuple[int, Then]] = {}
+        self._threads = ThreadPoolExecutor(os.cpu_count())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            while kind is None and self._flying:
+                self._land()
+        finally:
+            self._threads.shutdown(cancel_futures=True)
+
+    def make_room(self, held: int) -> None:
+        """Wait until so many bytes fit beside what is held, or nothing is running any more.
+
+        Raises:
+          Exception: what a job or a hand-over raised.
+        """
+        while self._flying and held > self._free:
+            self._land()
+
+    def hold(self, held: int) -> None:
+        """Count bytes as held; a negative number gives them back."""
+        self._free -= held
+
+    def do(self, held: int, job: Callable[[], Any], then: Then) -> None:
+        """Run a job that holds so many bytes while it runs; then hand its result over, in the caller's thread."""
+        self.hold(held)
+        self._flying[self._threads.submit(job)] = (held, then)
+
+    def _land(self) -> None:
+        landed, _ = wait(self._flying, return_when=FIRST_COMPLETED)
+        for future in landed:
+            held, then = self._flying.pop(future)
+            self.hold(-held)
+            then(future.result())
