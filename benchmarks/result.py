@@ -101,4 +101,4 @@ def _git(*arguments: str) -> str:
 
 def _without_folders(arguments: Sequence[str]) -> list[str]:
     """The arguments without the paths of this machine."""
-    return [re.sub(r"(^|=)\S*/\S*", r"\1...", argument) for argument in arguments]
+    return [re.sub(r"(^|=)[^=\s]*/\S*", r"\1...", argument) for argument in arguments]

@@ -192,10 +192,11 @@ def _by_id(cells: Sequence[Json]) -> dict[str, list[Json]]:
 
 
 def _label(name: str, cells: Sequence[Json]) -> str:
-    """An id without what the table's title says; programs without their operation, of which there is one a workload."""
+    """An id without what the table's title says; programs without their operation, where there is one a workload."""
     workload, operation, *rest = name.split("/")
     shown = [part for part in rest if part != cells[0]["size"]]
-    return "/".join(shown if shown and workload in PROGRAMS else [operation, *shown])
+    is_plain = workload in PROGRAMS and len({cell["operation"] for cell in cells}) == 1
+    return "/".join(shown if shown and is_plain else [operation, *shown])
 
 
 def _counted(found: Sequence[Problem]) -> Iterator[tuple[Problem, int]]:

@@ -34,15 +34,10 @@ from suite.reference.weight_loaders import (
 Data = dict[str, Any]
 Call = Callable[[], Any]
 
-# Where the time of a load goes: what is called in each stage. Orbax reads and decodes in one go.
+# Where the time of a load goes: what is called in each stage. Reading decodes, and casts into place.
 STAGES = {
-    "read": (
-        "suite.reference.checkpoints:_read",
-        "suite.reference.layouts.paligemma_npz:PaliGemmaNpz.read",
-        "suite.reference.layouts.hugging_face:HuggingFacePaliGemma.read",
-    ),
-    "cast": ("suite.reference.checkpoints:_cast",),
-    "place": ("suite.reference.train:put", "suite.reference.checkpoints:put"),
+    "read": ("suite.reference.checkpoints:read_all", "suite.reference.accounting:_read_all"),
+    "place": ("suite.reference.train:_place",),
     "merge": ("suite.reference.weight_loaders:complete", "suite.reference.accounting:complete"),
 }
 
