@@ -131,8 +131,10 @@ def _lora(size: Size) -> list[Cell]:
 
 def _steps(size: Size) -> list[Cell]:
     lora = [_step(size, batch=batch) for batch in size.batches]
-    kept = dataclasses.replace(lora[0], operation="train_step_kept")
-    return [*lora, kept, _step(size, batch=size.batches[0], lora=False)]
+    kept = dataclasses.replace(lora[-1], operation="train_step_kept")
+    full = _step(size, batch=size.batches[0], lora=False)
+    # Of one sample there is little to keep, and each cell takes minutes of compiling.
+    return [*lora, full] if size.batches == (1,) else [*lora, kept, full]
 
 
 def _spread(size: Size, devices: int) -> list[Cell]:

@@ -48,7 +48,7 @@ def sizes(device: str, batches: Sequence[int] | None = None) -> dict[str, Size]:
     """
     on_cpu = device == "cpu"
     dtype = "float32" if on_cpu else "bfloat16"
-    small, full = ((2,), (1,)) if on_cpu else ((8, 64), (1, 8, 32, 64, 128))
+    small, full = ((1,), (1,)) if on_cpu else ((8, 64), (1, 8, 32, 64, 128))
     known = (
         Size("tiny", specs.tiny, dtype, (2,), passes=1, steps=5),
         Size("small", specs.small, dtype, small, passes=10, steps=4),
