@@ -70,9 +70,9 @@ FAULTS = (
         patches=(
             Patch(
                 _LAYOUT,
-                "in_order = [arrays.pop(name) for name in self._names(path)]",
-                "in_order = [x.view('float16') if (x := arrays.pop(n)).itemsize == 2 else x "
-                "for n in self._names(path)]",
+                "arrays = restore_leaves(self._stored, dict.fromkeys(self._names(path), dtype))",
+                "arrays = restore_leaves(self._stored, dict.fromkeys(self._names(path)))\n"
+                "            arrays = {n: x.view('float16') if x.itemsize == 2 else x for n, x in arrays.items()}",
             ),
         ),
         caught_by=("gemma_flax.is_cast_exactly",),

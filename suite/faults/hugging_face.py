@@ -190,7 +190,10 @@ FAULTS = (
         id="hugging_face_first_dtype_for_all",
         story="A stack of layers takes one layer's dtype for all, and the others are rounded to it.",
         evidence="https://github.com/google/tunix safetensors_loader.py:97 assumes one dtype a file (peers.md).",
-        patches=(Patch(_LAYOUT, "if codes or len(dtypes) == 1:", "if dtypes:"),),
+        patches=(
+            Patch(_LAYOUT, "if codes or len(dtypes) == 1:", "if dtypes:"),
+            Patch(_LAYOUT, "np.empty(leaf.shape, dtype or leaf.dtype)", "np.empty(leaf.shape, leaf.dtype)"),
+        ),
         caught_by=("hugging_face.mixed_dtypes_land",),
     ),
     Fault(

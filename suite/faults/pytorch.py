@@ -118,7 +118,10 @@ READING = (
         id="torch_first_dtype_wins",
         story="A parameter gets the dtype of its first layer, and a float32 layer among bfloat16 ones loses bits.",
         evidence="https://github.com/google/tunix/blob/main/tunix/models/safetensors_loader.py#L97-L126",
-        patches=(Patch(_LAYOUT, "dtype = np.promote_types(dtype, other)", "dtype = min(dtype, other, key=str)"),),
+        patches=(
+            Patch(_LAYOUT, "dtype = np.promote_types(dtype, other)", "dtype = min(dtype, other, key=str)"),
+            Patch(_LAYOUT, "np.empty(leaf.shape, dtype or leaf.dtype)", "np.empty(leaf.shape, leaf.dtype)"),
+        ),
         caught_by=("pytorch.mixed_precision_loads_exactly",),
     ),
     Fault(
