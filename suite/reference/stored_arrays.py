@@ -1,7 +1,7 @@
 """The arrays of an orbax checkpoint, read chunk by chunk on all cores and cast on the way.
 
 orbax keeps each array as zarr in a key-value store of tensorstore (OCDBT). Read through orbax, arrays come one after
-the other or all at once, in memory of its own. Here each chunk is decoded from the mapped file into its place in the
+the other or all at once, in memory of its own. Here each chunk is decoded from its file into its place in the
 result, and how many are decoded at once is limited by the memory that it takes.
 """
 
@@ -17,6 +17,7 @@ import numpy as np
 import tensorstore as ts
 
 from suite.reference.bounded import Bounded
+from suite.reference.chunk_files import TAKEN, ChunkFiles, chunk_files, places
 from suite.reference.finding import METADATA_FILE
 from suite.reference.params import Leaf
 
@@ -31,10 +32,17 @@ _LEAST = 32 << 20
 
 
 class StoredArray(NamedTuple):
-    """An array that is open; nothing of it has been read."""
+    """An array that is open; nothing of it has been read.
+
+    Attributes:
+      store: the array in tensorstore.
+      leaf: its shape and dtype.
+      files: where its chunks are, if they can be decoded without tensorstore.
+    """
 
     store: Any
     leaf: Leaf
+    files: ChunkFiles | None = None
 
     def pieces(self) -> list[Box]:
         """The parts that are read at a time: a chunk, or neighbouring ones that are small together."""
@@ -48,20 +56,38 @@ class StoredArray(NamedTuple):
             for corner in itertools.product(*starts)
         ]
 
-    def bytes_to_read(self, piece: Box) -> int:
-        """What reading a piece takes: the bytes of the file and what is decoded of them, then that and its place."""
-        return 2 * self.leaf.dtype.itemsize * _size(piece)
+    def bytes_to_read(self, piece: Box, dtype: np.dtype) -> int:
+        """What reading a piece takes, cast to a dtype.
+
+        Its place and some blocks, or the bytes of the file and what is decoded of them, then that and its place.
+        """
+        whole = 2 * self.leaf.dtype.itemsize * _size(piece)
+        return dtype.itemsize * _size(piece) + min(TAKEN, whole) if self._chunk_of(piece) else whole
 
     @property
     def largest_piece(self) -> int:
-        """The most that reading one of its pieces takes."""
-        return max(map(self.bytes_to_read, self.pieces()))
+        """How many numbers its largest piece has."""
+        return max(map(_size, self.pieces()))
 
     def read(self, piece: Box, target: np.ndarray) -> int:
         """Read a piece into its place in an array of the same shape, cast to that array's dtype; the bytes written."""
-        cast = self.store if target.dtype == self.leaf.dtype else ts.cast(self.store, ts.dtype(target.dtype))
-        ts.array(target)[piece].write(cast[piece]).result()
+        if not self._decode(piece, target[piece]):
+            cast = self.store if target.dtype == self.leaf.dtype else ts.cast(self.store, ts.dtype(target.dtype))
+            ts.array(target)[piece].write(cast[piece]).result()
         return target.itemsize * _size(piece)
+
+    def _decode(self, piece: Box, target: np.ndarray) -> bool:
+        """Whether the piece was decoded without tensorstore, as one chunk."""
+        chunk = self._chunk_of(piece)
+        return bool(self.files and chunk and self.files.decode(chunk, target, self.leaf.dtype))
+
+    def _chunk_of(self, piece: Box) -> tuple[int, ...] | None:
+        """The number of the chunk that a piece is, along each axis; None if it is several, or its file is unknown."""
+        lengths = tuple(part.stop - part.start for part in piece)
+        if not self.files or lengths != self._chunk():
+            return None
+        chunk = tuple(part.start // length for part, length in zip(piece, lengths, strict=True))
+        return chunk if self.files.has(chunk) else None
 
     def _sides(self) -> list[int]:
         """How long a piece is along each axis: whole chunks, the last axes first, while it stays small."""
@@ -96,19 +122,21 @@ def open_arrays(
     # One context: the arrays share a cache of the store's own nodes.
     context = ts.Context()
     metadata = json.loads((folder / METADATA_FILE).read_text())
-    specs = {path: _spec(folder.resolve(), keys, metadata) for path, keys in names.items()}
+    folder = folder.resolve()
+    specs = {path: _spec(folder, keys, metadata) for path, keys in names.items()}
     opening = {path: ts.open(spec, open=True, context=context) for path, spec in specs.items()}
-    opened = {path: _opened(future, leaves[path]) for path, future in opening.items()}
+    files = functools.partial(chunk_files, folder, places(folder))
+    opened = {path: _opened(future, leaves[path], files) for path, future in opening.items()}
     return {path: array for path, array in opened.items() if array}
 
 
-def _opened(opening: Any, leaf: Leaf) -> StoredArray | None:
+def _opened(opening: Any, leaf: Leaf, files: Callable[[Any, Leaf], ChunkFiles | None]) -> StoredArray | None:
     try:
         store = opening.result()
     except Exception:  # noqa: BLE001 - tensorstore raises all kinds
         return None
     as_told = (tuple(store.shape), store.dtype.numpy_dtype) == leaf
-    return StoredArray(store, leaf) if as_told and leaf.num_bytes else None
+    return StoredArray(store, leaf, files(store, leaf)) if as_told and leaf.num_bytes else None
 
 
 def _spec(folder: Path, keys: tuple[str, ...], metadata: dict[str, Any]) -> dict[str, Any]:
@@ -163,7 +191,7 @@ def read_all(readings: Iterable[Reading]) -> None:
     Raises:
       Exception: what tensorstore, ``finish`` or ``take`` raised.
     """
-    # Largest pieces first: when little is left to hold, little is read.
+    # Largest pieces first: when little is left to hold, little is read, and no core is left alone with a large one.
     readings = sorted(readings, key=lambda reading: reading.array.largest_piece, reverse=True)
     stored = sum(reading.array.leaf.num_bytes for reading in readings)
     kept = sum(reading.kept for reading in readings)
@@ -190,8 +218,9 @@ def _read(reading: Reading, jobs: Bounded) -> None:
         reading.take(result)
 
     for piece in pieces:
-        jobs.make_room(array.bytes_to_read(piece))
-        jobs.do(array.bytes_to_read(piece), functools.partial(array.read, piece, target), landed)
+        needed = array.bytes_to_read(piece, reading.dtype)
+        jobs.make_room(needed)
+        jobs.do(needed, functools.partial(array.read, piece, target), landed)
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

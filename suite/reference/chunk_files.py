@@ -1,0 +1,130 @@
+"""Chunks of a zarr array decoded a block at a time, straight from the store's files into their place.
+
+tensorstore decodes a chunk as a whole: up to 2 GB of new memory, a fault for every page of it, and each number goes out
+to memory and comes back before it is cast. A block stays in a core's cache. Where the bytes of a chunk lie, tensorstore
+tells; what cannot be decoded here is left to it, and to its errors.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+from urllib.parse import unquote
+
+import numpy as np
+import tensorstore as ts
+import zstandard
+
+from suite.reference.params import Leaf
+
+# What is read of the file, and what is decoded: with zstd's tables, both stay in a core's cache.
+_READ, _BLOCK = 1 << 18, 1 << 19
+# How far back zstd may refer, in memory of its own; at the level that orbax writes, half a megabyte.
+_WINDOW = 8 << 20
+# What decoding takes at most, beside the place of the result.
+TAKEN = _READ + _BLOCK + _WINDOW
+
+
+class ChunkFiles(NamedTuple):
+    """Where the chunks of one array are.
+
+    Attributes:
+      folder: of the store, resolved.
+      places: of all keys of the store, in tensorstore's notation ``value:<folder>:<file>:<offset>:<length>``.
+      prefix: of the array's keys.
+      separator: between the numbers of a chunk in its key.
+    """
+
+    folder: Path
+    places: Mapping[bytes, str]
+    prefix: str
+    separator: str
+
+    def has(self, chunk: tuple[int, ...]) -> bool:
+        """Whether the place of a chunk is known; it is numbered along each axis."""
+        return self._key(chunk) in self.places
+
+    def decode(self, chunk: tuple[int, ...], target: np.ndarray, dtype: np.dtype) -> bool:
+        """Decode a chunk of some dtype into an array of its shape, cast to that array's dtype; False if that failed.
+
+        As numpy casts: what is too large becomes infinite, without a word.
+        """
+        try:
+            path, offset, length = self._place(chunk)
+            with path.open("rb", buffering=0) as file, np.errstate(over="ignore", invalid="ignore"):
+                file.seek(offset)
+                return _decode(_Part(file, length), target, dtype)
+        except (OSError, ValueError, zstandard.ZstdError):
+            return False
+
+    def _place(self, chunk: tuple[int, ...]) -> tuple[Path, int, int]:
+        names, offset, length = self.places[self._key(chunk)].removeprefix("value:").rsplit(":", 2)
+        path = (self.folder / unquote(names.replace(":", ""))).resolve()
+        if not path.is_relative_to(self.folder):
+            raise ValueError(f"{path} is out of {self.folder}")
+        return path, int(offset), int(length)
+
+    def _key(self, chunk: tuple[int, ...]) -> bytes:
+        return f"{self.prefix}{self.separator.join(map(str, chunk))}".encode()
+
+
+def places(folder: Path) -> dict[bytes, str]:
+    """Where a store has what it keeps in data files, by key; nothing if its tree has more than the root."""
+    try:
+        base = ts.KvStore.open({"driver": "file", "path": f"{folder}/"}).result()
+        root = ts.ocdbt.dump(base).result()["versions"][-1]["root"]["location"]
+        entries = ts.ocdbt.dump(base, root).result()["entries"]
+    except Exception:  # noqa: BLE001 - tensorstore raises all kinds, and will when the arrays are opened
+        return {}
+    return {entry["key"]: entry["indirect_value"] for entry in entries if "indirect_value" in entry}
+
+
+def chunk_files(folder: Path, places: Mapping[bytes, str], store: Any, leaf: Leaf) -> ChunkFiles | None:
+    """Where the chunks of an open array are; None if they are not plain zstd, or not all of the same size."""
+    spec = store.spec().to_json()
+    metadata = spec["metadata"]
+    plain = (
+        spec["driver"] == "zarr"
+        and (metadata["compressor"] or {}).get("id") == "zstd"
+        and (metadata["filters"], metadata["order"]) == (None, "C")
+        and metadata["dtype"] in {leaf.dtype.str, leaf.dtype.name}
+        and not any(length % side for length, side in zip(leaf.shape, metadata["chunks"], strict=True))
+    )
+    return ChunkFiles(folder, places, spec["kvstore"]["path"], metadata["dimension_separator"]) if plain else None
+
+
+class _Part:
+    """A part of a file, from where it is; each piece is read into the same memory, so it lasts until the next."""
+
+    def __init__(self, file: IO[bytes], length: int) -> None:
+        self.left = length
+        self._file: Any = file
+        self._memory = memoryview(bytearray(min(_READ, length)))
+
+    def read(self, size: int) -> memoryview:
+        """The next bytes, at most so many; none at the end."""
+        found = self._file.readinto(self._memory[: min(size, self.left)])
+        self.left -= found
+        return self._memory[:found]
+
+
+def _decode(source: Any, target: np.ndarray, dtype: np.dtype) -> bool:
+    """Decode a part of a file; whether it is one frame of zstd, of as many numbers as the target has."""
+    reader = zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(source, read_size=_READ)
+    block = np.empty(min(_BLOCK // dtype.itemsize, target.size), dtype)
+    for part in _parts(target, block.size):
+        decoded = block[: part.size]
+        if reader.readinto(decoded.view(np.uint8)) != decoded.nbytes:
+            return False
+        np.copyto(part, decoded.reshape(part.shape), casting="unsafe")
+    return not reader.read(1) and not source.left
+
+
+def _parts(array: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """An array in parts of at most so many numbers, in C order."""
+    if array.size <= size:
+        yield array
+    elif rows := size // array[0].size:
+        yield from (array[first : first + rows] for first in range(0, len(array), rows))
+    else:
+        for row in array:
+            yield from _parts(row, size)
