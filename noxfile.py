@@ -135,8 +135,10 @@ def tests(session: nox.Session) -> None:
     """Test the suite itself, the reference's parts, and that contracts catch the faults that name them."""
     install(session, "test")
     # The benchmarks too, each once, so that they cannot rot.
-    run_pytest(session, *(session.posargs or ("suite/selftest", "benchmarks")))
+    run_pytest(session, *(session.posargs or ("suite/selftest", "benchmarks", "-m", "not undisturbed")))
     if not session.posargs:
+        # What is timed there needs a core for itself.
+        session.run("python", "-m", "pytest", "suite/selftest", "-m", "undisturbed", env=jax_env())
         session.run("python", "-m", "suite.faults", "--named", *IN_PARALLEL, env=jax_env())
 
 
@@ -153,6 +155,13 @@ def bench(session: nox.Session) -> None:
     """Measure loads, adapters, training steps and sampling; `-- --size full --subject openpi=PYTHON` and more."""
     install(session, "test")
     session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session(default=False)
+def gate(session: nox.Session) -> None:
+    """Compare the loader with the merge base's: slower, hungrier or wrong? `-- --baseline REVISION` and more."""
+    install(session, "test")
+    session.run("python", "-m", "benchmarks.gate", *session.posargs, env=jax_env())
 
 
 @nox.session(default=False)
@@ -182,7 +191,8 @@ def versions(session: nox.Session, lock: str) -> None:
         compare_versions(session, asked[0])
         return
     install(session, lock)
-    run_pytest(session, "suite/selftest", "suite/contracts", "--subject", "reference", *session.posargs)
+    tests = ("suite/selftest", "suite/contracts", "-m", "not undisturbed")
+    run_pytest(session, *tests, "--subject", "reference", *session.posargs)
 
 
 def compare_versions(session: nox.Session, name: str) -> None:

@@ -15,8 +15,9 @@ import jax
 
 from benchmarks.stages import Stages
 
-# Of glibc's mallopt: from this size on, memory goes back to the system when it is freed.
-_M_MMAP_THRESHOLD, _MAPPED_FROM = -3, 1 << 16
+# Of glibc's mallopt: from which size on memory goes back to the system when it is freed, and how much may stay free.
+_M_MMAP_THRESHOLD, _MAPPED_FROM, _MAPPED_LAST = -3, 1 << 16, 32 << 20
+_M_TRIM_THRESHOLD, _KEPT = -1, 1 << 30
 _PROC = Path("/proc/self")
 _BLOCK = 8 << 20
 
@@ -28,7 +29,7 @@ def measured(call: Callable[[], Any], stages: Stages | None = None) -> tuple[Any
     map; ``host_peak_bytes``, by how much the process grew at most; ``device_peak_bytes``, the most that the device's
     allocator ever held; ``stages`` in seconds. None where this system does not tell.
     """
-    before, read_before = _start_anew(), _bytes_read()
+    before, read_before = _start_anew(), bytes_read()
     if stages:
         stages.clear()
     gc.disable()
@@ -36,7 +37,7 @@ def measured(call: Callable[[], Any], stages: Stages | None = None) -> tuple[Any
     result = jax.block_until_ready(call())
     wall, cpu = time.perf_counter() - start, time.process_time() - cpu_start
     gc.enable()
-    peak, read = host_peak(), _bytes_read()
+    peak, read = host_peak(), bytes_read()
     return result, {
         "wall_s": wall,
         "cpu_s": cpu,
@@ -56,6 +57,14 @@ def device_peak() -> int | None:
     """The most bytes that the first device's allocator held since the process began; None on a CPU."""
     stats = jax.local_devices()[0].memory_stats() or {}
     return stats.get("peak_bytes_in_use")
+
+
+def keep_memory() -> None:
+    """From now on, what is freed stays: calls that follow do not wait for the system to give memory, which varies."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.mallopt(_M_MMAP_THRESHOLD, _MAPPED_LAST)
+        libc.mallopt(_M_TRIM_THRESHOLD, _KEPT)
 
 
 def evict(path: str) -> None:
@@ -93,7 +102,7 @@ def _start_anew() -> int | None:
     return host_peak()
 
 
-def _bytes_read() -> int | None:
+def bytes_read() -> int | None:
     return _number_in("io", "rchar:", 1)
 
 

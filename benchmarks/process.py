@@ -3,7 +3,7 @@
 import os
 import shlex
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,11 @@ TIMEOUT = 1800.0
 _TO_END = 60.0
 # jax reads its environment when it is imported.
 _SERVE = """
-import os, sys
-environment, root, subject = channel.receive()
+import importlib, os, sys
+environment, paths, server, subject = channel.receive()
 os.environ.update(environment)
-sys.path.insert(0, root)
-from benchmarks.worker import serve
-serve(channel, subject)
+sys.path[:0] = paths
+importlib.import_module(server).serve(channel, subject)
 """
 
 
@@ -34,11 +33,11 @@ class OutOfMemoryError(FailedError):
 
 
 class Process:
-    """The methods of ``benchmarks.worker.Worker`` in another process; each waits for its answer."""
+    """The methods of a worker, as ``benchmarks.worker.Worker``, in another process; each waits for its answer."""
 
-    def __init__(self, gateway: Any, subject: str, environment: dict[str, str]) -> None:
+    def __init__(self, gateway: Any, *told: Any) -> None:
         self._gateway, self._channel = gateway, gateway.remote_exec(_SERVE)
-        self._channel.send((environment, str(ROOT), subject))
+        self._channel.send(told)
         self.description: dict[str, Any] = self._answer()
 
     def call(self, method: str, *arguments: Any) -> Any:
@@ -73,19 +72,27 @@ class Process:
 
 
 @contextmanager
-def process_of(asked_as: str, environment: dict[str, str]) -> Iterator[Process]:
+def process_of(
+    asked_as: str,
+    environment: dict[str, str],
+    *,
+    paths: Sequence[Path] = (),
+    server: str = "benchmarks.worker",
+) -> Iterator[Process]:
     """A process with a subject, ended on leaving.
 
     Args:
       asked_as: ``NAME`` or ``NAME=PYTHON``; a name with a dot is a module, others are in ``benchmarks.subjects``.
       environment: variables to set there, before jax is imported.
+      paths: where modules are looked for there after this project's, and before the interpreter's own packages.
+      server: the module whose ``serve`` answers there.
     """
     name, _, python = asked_as.partition("=")
     group = execnet.Group()
     try:
         interpreter = f"popen//python={shlex.quote(str(Path(python).absolute()))}" if python else "popen"
         module = name if "." in name else f"benchmarks.subjects.{name}"
-        yield Process(group.makegateway(interpreter), module, environment)
+        yield Process(group.makegateway(interpreter), environment, list(map(str, (ROOT, *paths))), server, module)
     finally:
         group.terminate(timeout=1)
 

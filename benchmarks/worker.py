@@ -5,8 +5,6 @@ Nothing outside of the standard library, numpy, jax and the subject's implementa
 
 import importlib
 import sys
-import traceback
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,6 +12,7 @@ import jax
 from benchmarks.digests import digests
 from benchmarks.measuring import evict, measured, read_through
 from benchmarks.programs import Running
+from benchmarks.serving import answer
 from benchmarks.stages import Stages
 
 Data = dict[str, Any]
@@ -74,32 +73,5 @@ class Worker:
 
 
 def serve(channel: Any, subject: str) -> None:
-    """Answer each (method, arguments) with ("result", value) or ("error" or "out_of_memory", text), until the end."""
-    _offer_to_end()
-    try:
-        worker = Worker(subject)
-        channel.send(("result", worker.describe()))
-    except Exception as error:  # noqa: BLE001 - a subject is foreign code
-        channel.send(("error", _text(error)))
-        return
-    for method, arguments in channel:
-        try:
-            channel.send(("result", getattr(worker, method)(*arguments)))
-        except Exception as error:  # noqa: BLE001 - the other side decides what an error means
-            channel.send(("out_of_memory" if _is_out_of_memory(error) else "error", _text(error)))
-
-
-def _offer_to_end() -> None:
-    """If the system runs short of memory, let it end this process and nobody else's."""
-    wish = Path("/proc/self/oom_score_adj")
-    if wish.exists():
-        wish.write_text("1000", encoding="ascii")
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
-
-
-def _text(error: BaseException) -> str:
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} (at {last.filename.rpartition('/')[2]}:{last.lineno})"
+    """Answer for a worker of this subject, until the end."""
+    answer(channel, lambda: Worker(subject))

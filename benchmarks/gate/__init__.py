@@ -1,0 +1,1 @@
+"""The gate: two revisions of a loader, measured side by side in one run, and one verdict."""

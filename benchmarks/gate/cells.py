@@ -1,0 +1,32 @@
+"""What the gate measures: warm loads, what is done to adapters, a LoRA step and sampling, of a small model."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.cells import Cell, cells_of
+from benchmarks.process import ROOT
+from benchmarks.sizes import Size
+from fixtures import specs
+
+# Long loads of large checkpoints vary by half on machines that are shared; a cell takes a tenth of a second.
+_SIZE = Size("mini", specs.mini, "float32", (1,), passes=1, steps=1)
+
+
+def cells(only: Sequence[str] = ()) -> list[Cell]:
+    """The cells of the gate whose id contains one of some texts; without texts, all."""
+    wanted = [cell for cell in cells_of(_SIZE) if cell.lora or cell.workload != "step"]
+    return [cell for cell in wanted if not only or any(text in cell.id for text in only)]
+
+
+def cells_known_to(tree: Path) -> list[str] | None:
+    """The ids of all cells of the gate in another checkout of this project; None for what has no gate."""
+    if not (tree / "benchmarks" / "gate").is_dir():
+        return None
+    if tree.samefile(ROOT):
+        return [cell.id for cell in cells()]
+    told = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gate", "--list"], cwd=tree, capture_output=True, text=True, check=True
+    )
+    return told.stdout.split()

@@ -1,0 +1,135 @@
+"""The two sides of a comparison: whose code is measured, by which interpreter, with which packages."""
+
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.process import ROOT
+
+_VENV = "venv:"
+_PIN = re.compile(r"[\w.-]+(\[[\w,-]+\])?==[\w.+!-]+")
+
+
+class NoSideError(Exception):
+    """There is nothing to compare with; the message says what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """One side.
+
+    Attributes:
+      label: what it is, for people.
+      tree: the checkout whose code is measured.
+      python: the interpreter; None for this one.
+      packages: a folder of packages that come before the interpreter's own.
+    """
+
+    label: str
+    tree: Path = ROOT
+    python: Path | None = None
+    packages: Path | None = None
+
+    @property
+    def paths(self) -> list[Path]:
+        """Where a process finds the code."""
+        sources = [self.tree / "src", *sorted(self.tree.glob("packages/*/src"))]
+        code = [folder for folder in sources if folder.is_dir()] or [self.tree]
+        return [*([self.packages] if self.packages else []), *code]
+
+    def asked_as(self, subject: str) -> str:
+        """``NAME[=PYTHON]``, with the side's interpreter where that is not the subject's."""
+        name, _, python = subject.partition("=")
+        chosen = str(self.python or python)
+        return f"{name}={chosen}" if self.python or python else name
+
+
+@contextmanager
+def side_of(asked: str) -> Iterator[Side]:
+    """A side as it is asked for: a folder, ``venv:FOLDER``, ``PACKAGE==VERSION``, or a git revision.
+
+    Raises:
+      NoSideError: it is none of them.
+    """
+    with tempfile.TemporaryDirectory(prefix="pi0-compat-") as scratch:
+        if asked.startswith(_VENV):
+            yield Side(asked, python=_interpreter(Path(asked.removeprefix(_VENV))))
+        elif _PIN.fullmatch(asked):
+            yield Side(asked, packages=_installed(asked, Path(scratch)))
+        elif (folder := Path(asked).expanduser()).is_dir():
+            yield Side(folder.resolve().name, tree=folder.resolve())
+        else:
+            tree = Path(scratch, "tree")
+            with _worktree(asked, tree) as label:
+                yield Side(label, tree=tree)
+
+
+def working_tree() -> Side:
+    """This checkout, with what is not committed."""
+    changed = "*" if _git("status", "--porcelain") else ""
+    return Side(f"{_git('rev-parse', '--short', 'HEAD') or 'this checkout'}{changed}")
+
+
+def baseline_revision() -> str:
+    """The merge base with the main branch; where that is the checkout itself, unchanged, its parent.
+
+    Raises:
+      NoSideError: git knows neither.
+    """
+    head = _git("rev-parse", "HEAD")
+    bases = (_git("merge-base", main, "HEAD") for main in ("origin/main", "main"))
+    base = next(filter(None, bases), "")
+    if base and (base != head or _git("status", "--porcelain")):
+        return base
+    if parent := _git("rev-parse", "--verify", "--quiet", "HEAD^"):
+        return parent
+    raise NoSideError(
+        "no baseline: git knows no merge base with main and no parent of HEAD; give one (--baseline REVISION), "
+        "or fetch the history of a shallow clone (git fetch --unshallow)"
+    )
+
+
+@contextmanager
+def _worktree(revision: str, folder: Path) -> Iterator[str]:
+    """A revision of this project in a folder; its short name."""
+    commit = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    if not commit:
+        raise NoSideError(
+            f"no baseline: {revision} is no folder, no revision of this project, no {_VENV}FOLDER and no "
+            "PACKAGE==VERSION"
+        )
+    _git("worktree", "add", "--detach", "--quiet", str(folder), commit)
+    if not folder.is_dir():
+        raise NoSideError(f"no baseline: git made no worktree of {revision}")
+    try:
+        yield _git("rev-parse", "--short", commit)
+    finally:
+        _git("worktree", "remove", "--force", str(folder))
+
+
+def _interpreter(folder: Path) -> Path:
+    python = folder.expanduser().absolute() / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if not python.is_file():
+        raise NoSideError(f"no baseline: {folder} is no virtual environment, there is no {python.name} in it")
+    return python
+
+
+def _installed(pin: str, folder: Path) -> Path:
+    """A folder with one package of another version; what it depends on is the interpreter's."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), pin]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    if told.returncode:
+        raise NoSideError(f"no baseline: pip did not install {pin}: {told.stderr.strip().splitlines()[-1]}")
+    return folder
+
+
+def _git(*arguments: str) -> str:
+    """What git says; nothing where it fails."""
+    told = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)
+    return told.stdout.strip() if told.returncode == 0 else ""

@@ -1,0 +1,132 @@
+"""What a run of the gate leaves: a table in the terminal, ``gate.json``, and a summary in Markdown."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from benchmarks.columns import number
+from benchmarks.gate.findings import Finding, Outcome, Value, outcome_of
+from benchmarks.gate.pairing import RULES, WATCHED
+
+_TITLES = ("cell", "metric", "baseline", "candidate", "ratio", "99.5 % interval", "pairs", "verdict")
+_STYLES = {"regressed": "bold red", "error": "bold red", "improved": "green", "inconclusive": "yellow"}
+_WORDS = {
+    Outcome.PASS: "pass",
+    Outcome.REGRESSION: "regression",
+    Outcome.ERROR: "error: this run says nothing of the candidate",
+    Outcome.INCONCLUSIVE: "inconclusive: too noisy, or too little time",
+}
+_MEGABYTE = 1e6
+
+
+@dataclasses.dataclass(frozen=True)
+class Told:
+    """A run that is over.
+
+    Attributes:
+      subject: whose loader it is.
+      baseline: what was compared with.
+      candidate: what was compared.
+      seconds: that it took.
+      findings: of all cells.
+    """
+
+    subject: str
+    baseline: str
+    candidate: str
+    seconds: float
+    findings: Sequence[Finding]
+
+    @property
+    def outcome(self) -> Outcome:
+        """What all findings together mean."""
+        return outcome_of(self.findings)
+
+    @property
+    def verdict(self) -> str:
+        """The outcome, and what it rests on, as one line."""
+        same = sum(finding.verdict == "same" for finding in self.findings)
+        cells = len({finding.cell for finding in self.findings if finding.metric == "result" or finding.pairs})
+        return f"{_WORDS[self.outcome]} ({same} metrics of {cells} cells are the same, {self.seconds:.0f} s)"
+
+    @property
+    def title(self) -> str:
+        """Who was compared with whom."""
+        return f"pi0-compat gate · {self.subject} · {self.baseline} → {self.candidate}"
+
+
+def print_table(told: Told, console: Console) -> None:
+    """Print what is not the same, all times, and the outcome."""
+    table = Table(box=box.SIMPLE_HEAD, title=told.title, title_justify="left", title_style="bold")
+    for name in _TITLES:
+        table.add_column(name, justify="left" if name in ("cell", "metric", "verdict") else "right", overflow="fold")
+    shown = [finding for finding in told.findings if _is_shown(finding)]
+    for finding in shown:
+        table.add_row(*(Text(text, style=_STYLES.get(finding.verdict, "")) for text in _row(finding)))
+    console.print(table)
+    for finding in shown:
+        if finding.note:
+            console.print(Text(f"{finding.cell} {finding.metric}: {finding.note}", style="dim"))
+    console.print(Text(told.verdict, style=_STYLES.get(_style_of(told.outcome), "bold green")))
+
+
+def write_json(told: Told, file: Path) -> None:
+    """Write all findings."""
+    content = {
+        "schema": "pi0-compat/gate",
+        "schema_version": 1,
+        "outcome": told.outcome.name.lower(),
+        "subject": told.subject,
+        "baseline": told.baseline,
+        "candidate": told.candidate,
+        "seconds": round(told.seconds, 1),
+        "findings": [dataclasses.asdict(finding) for finding in told.findings],
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def markdown(told: Told) -> str:
+    """The table for a page of a pull request."""
+    rows = [_TITLES, ["---"] * len(_TITLES), *(_row(finding) for finding in told.findings if _is_shown(finding))]
+    table = "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in rows)
+    notes = [f"* `{f.cell}` {f.metric}: {_first_line(f.note)}" for f in told.findings if _is_shown(f) and f.note]
+    return "\n\n".join([f"### {told.title}", f"**{told.verdict}**", table, "\n".join(notes)]) + "\n"
+
+
+def _is_shown(finding: Finding) -> bool:
+    return finding.verdict != "same" or finding.metric in RULES | WATCHED or finding.cell == "contracts"
+
+
+def _row(finding: Finding) -> list[str]:
+    between = f"{finding.interval[0]:.2f} to {finding.interval[1]:.2f}" if finding.interval else ""
+    ratio = f"{finding.ratio:.2f}" if finding.ratio is not None else ""
+    values = (_value(finding.metric, value) for value in (finding.old, finding.new))
+    return [finding.cell, finding.metric, *values, ratio, between, str(finding.pairs or ""), finding.verdict]
+
+
+def _value(metric: str, value: Value) -> str:
+    """A number with its unit, in three digits, or whole where a few matter."""
+    if not isinstance(value, int | float):
+        return value or ""
+    if "bytes" in metric or metric == "host_budget":
+        return f"{number(value / _MEGABYTE)} MB"
+    if metric.endswith("_s"):
+        return f"{number(1000 * value)} ms"
+    return str(value) if isinstance(value, int) else number(value)
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]
+
+
+def _style_of(outcome: Outcome) -> str:
+    return {Outcome.REGRESSION: "regressed", Outcome.ERROR: "error", Outcome.INCONCLUSIVE: "inconclusive"}.get(
+        outcome, ""
+    )

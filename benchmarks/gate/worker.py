@@ -1,0 +1,155 @@
+"""The other side of the gate: counts and times operations of a subject whose code lies where it is told.
+
+The worker, the cells and the checkpoints are those of this checkout on both sides; only the implementation, and the
+module of ``benchmarks.subjects`` that calls it, are a side's own.
+"""
+
+import gc
+import hashlib
+import importlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import benchmarks.subjects
+import suite
+from benchmarks.digests import digests
+from benchmarks.gate.counters import Compiles, bytes_of, held_by
+from benchmarks.measuring import keep_memory, measured, read_through
+from benchmarks.programs import Program
+from benchmarks.serving import answer
+
+Data = dict[str, Any]
+# Packages of this project whose modules a side may have of its own, and where.
+_OWN = ((suite, "suite"), (benchmarks.subjects, "benchmarks/subjects"))
+_STEPS = 3
+
+
+class Worker:
+    """Operations of a subject, each prepared anew for every call of a method."""
+
+    def __init__(self, subject: str) -> None:
+        self._name = subject
+        self._compiles = Compiles()
+        self._ready: dict[str, Callable[[], Any]] = {}
+
+    def describe(self) -> Data:
+        """Nothing is known before ``open``."""
+        return {}
+
+    def open(self, tree: str) -> Data:
+        """Import the subject, from a checkout where that has it; versions and operations."""
+        for package, folder in _OWN:
+            if (own := Path(tree, folder)).is_dir():
+                package.__path__.insert(0, str(own))
+        self._subject: Any = importlib.import_module(self._name)
+        # What importing made stays: no collection looks at it again, each would take a tenth of a second.
+        gc.freeze()
+        operations = [name for name in vars(self._subject) if callable(getattr(self._subject, name))]
+        return {"operations": operations, **self._subject.describe()}
+
+    def count(self, operation: str, job: Data) -> Data:
+        """All that can be counted of an operation, and how long it takes once it is compiled."""
+        prepared = self._prepare(operation, job)
+        return self._count_steps(prepared) if isinstance(prepared, Program) else self._count_calls(prepared)
+
+    def peak(self, cell: str, operation: str, job: Data) -> Data:
+        """The memory that a call takes, which stays prepared under a name."""
+        prepared = self._prepare(operation, job)
+        call = self._ready[cell] = _Steps(prepared) if isinstance(prepared, Program) else prepared
+        jax.block_until_ready(call())
+        return {"host_peak_bytes": measured(call)[1]["host_peak_bytes"]}
+
+    def time(self, calls: dict[str, int]) -> dict[str, tuple[float, float]]:
+        """CPU and wall seconds of a call of everything that was prepared; by name, how many are timed together."""
+        keep_memory()
+        gc.collect()
+        # Else the next round would look at all of it again.
+        gc.freeze()
+        return {name: _timed(self._ready[name], number) for name, number in calls.items()}
+
+    def _prepare(self, operation: str, job: Data) -> Any:
+        read_through(job["path"])
+        return getattr(self._subject, operation)(job)
+
+    def _count_calls(self, call: Callable[[], Any]) -> Data:
+        result, first = self._compiles.during(call)
+        leaves = digests(arrays := self._subject.arrays(result))
+        places = {path: _placement(array) for path, array in arrays.items()}
+        del result, arrays
+        _, again = self._compiles.during(call)
+        counted = {"compiles": first, "compiles_again": again, "bytes_held": held_by(call)}
+        return {
+            "values": counted | bytes_of(call),
+            "leaves": {path: [*leaf, places[path]] for path, leaf in leaves.items()},
+            "cpu_s": _timed(call, 1)[0],
+        }
+
+    def _count_steps(self, program: Program) -> Data:
+        steps = _Steps(program)
+        _, first = self._compiles.during(steps)
+        _, again = self._compiles.during(lambda: _repeated(steps, _STEPS - 1))
+        program_hash, compiled = _compiled(program, steps.state)
+        counted = {"compiles": first, "compiles_again": again, "bytes_held": None}
+        return {
+            "values": counted | bytes_of(steps) | compiled,
+            "losses": steps.losses,
+            "program": program_hash,
+            "cpu_s": _timed(steps, 1)[0],
+        }
+
+
+class _Steps:
+    """A program as its users call it, jitted: what has to be compiled anew is."""
+
+    def __init__(self, program: Program) -> None:
+        self._program, self.state, self.losses = program, program.state, list[float]()
+
+    def __call__(self) -> None:
+        outputs = self._program.jitted(*self._program.arguments(self.state))
+        self.state, loss = self._program.after(outputs)
+        self.losses.append(float(loss))
+
+
+def _compiled(program: Program, state: Any) -> tuple[str, Data]:
+    """The program's text, as a hash, and what the compiler says of it."""
+    lowered = program.jitted.lower(*program.arguments(state))
+    compiled = lowered.compile()
+    memory, costs = compiled.memory_analysis(), compiled.cost_analysis()
+    # Old versions of jax give one a device.
+    costs = costs[0] if isinstance(costs, list) else costs
+    sizes = {kind: getattr(memory, f"{kind}_size_in_bytes", None) for kind in ("argument", "output", "temp", "alias")}
+    told = {"flops": (costs or {}).get("flops")} | {f"{kind}_bytes": size for kind, size in sizes.items()}
+    return hashlib.sha256(lowered.as_text().encode()).hexdigest(), told
+
+
+def _placement(array: Any) -> str:
+    """Where an array is: the same words in every version of jax."""
+    if not isinstance(array, jax.Array):
+        return "host"
+    spec = getattr(array.sharding, "spec", "")
+    return f"{len(array.sharding.device_set)} {spec}".strip()
+
+
+def _repeated(call: Callable[[], Any], times: int) -> None:
+    for _ in range(times):
+        call()
+
+
+def _timed(call: Callable[[], Any], calls: int) -> tuple[float, float]:
+    """CPU (of all threads) and wall seconds of a call, averaged."""
+    gc.disable()
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in range(calls):
+        jax.block_until_ready(call())
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    gc.enable()
+    return cpu / calls, wall / calls
+
+
+def serve(channel: Any, subject: str) -> None:
+    """Answer for a worker of this subject, until the end."""
+    answer(channel, lambda: Worker(subject))
