@@ -15,8 +15,11 @@ import jax
 
 from benchmarks.measuring import bytes_read
 
-# Above this size, that of Python's own arenas, a block counts: smaller ones depend on what was allocated before.
+# Above this size a block counts: smaller ones depend on what was allocated before.
 _LARGE = 1 << 20
+# Of maps, those above this size that are no arena of Python's: what else is mapped is a file.
+_SMALL_MAP, _ARENA = 1 << 16, 1 << 20
+_ALLOCATING = ("MALLOC", "CALLOC", "REALLOC")
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
@@ -60,7 +63,7 @@ def bytes_of(call: Callable[[], Any]) -> dict[str, int | None]:
 
 
 def _blocks_of(call: Callable[[], Any]) -> dict[str, int]:
-    """The bytes of large blocks by what they are for."""
+    """The bytes of blocks and maps."""
     if importlib.util.find_spec("memray") is None:
         return {}
     from memray import AllocatorType, FileReader, Tracker
@@ -71,10 +74,10 @@ def _blocks_of(call: Callable[[], Any]) -> dict[str, int]:
         with Tracker(file):
             jax.block_until_ready(call())
         records = list(FileReader(file).get_allocation_records())
-    blocks = [(AllocatorType(block.allocator).name, block.size) for block in records if block.size > _LARGE]
+    blocks = [(AllocatorType(block.allocator).name, block.size) for block in records]
     return {
-        "allocated": sum(size for kind, size in blocks if kind in ("MALLOC", "CALLOC", "REALLOC")),
-        "mapped": sum(size for kind, size in blocks if kind == "MMAP"),
+        "allocated": sum(size for kind, size in blocks if kind in _ALLOCATING and size > _LARGE),
+        "mapped": sum(size for kind, size in blocks if kind == "MMAP" and size > _SMALL_MAP and size != _ARENA),
     }
 
 

@@ -68,6 +68,33 @@ FAULTS = (
         caught_by=("restore.casts_as_asked",),
     ),
     Fault(
+        id="blocks_are_rounded_on_the_way",
+        story="What is decoded block by block goes through bfloat16 on its way into the array, float32 too.",
+        evidence="Mutation: a cast too early.",
+        patches=(
+            Patch(
+                "chunk_files.py",
+                "np.copyto(part, decoded.reshape(part.shape), casting",
+                "np.copyto(part, decoded.astype('bfloat16').reshape(part.shape), casting",
+            ),
+        ),
+        caught_by=("restore.keeps_every_bit",),
+    ),
+    Fault(
+        id="chunk_that_is_cut_off_is_zeros",
+        story="A chunk whose bytes end early is taken for whole; what is missing of it is whatever memory held.",
+        evidence="Mutation: a length that nobody compares.",
+        patches=(
+            Patch(
+                "chunk_files.py",
+                "if reader.readinto(decoded.view(np.uint8)) != decoded.nbytes:\n            return False",
+                "reader.readinto(decoded.view(np.uint8))",
+            ),
+            Patch("chunk_files.py", "return not reader.read(1) and not source.left", "return True"),
+        ),
+        caught_by=("damage.checkpoint_is_refused",),
+    ),
+    Fault(
         id="order_of_a_set",
         bugs=("C19",),
         story="The result is built by iterating over a set, so its order differs from process to process.",
