@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from benchmarks.cells import Cell
+from benchmarks.flops import trainable_paths
+from benchmarks.products import is_lora
 from fixtures import openpi_layout
 
 # Dtype, shape, and the sha256 of the values, or None where an implementation is free to choose them.
@@ -22,10 +24,11 @@ def expected(cell: Cell, manifest: Manifest) -> Expected:
     """
     shapes = openpi_layout.shapes(cell.model)
     if cell.operation == "fold":
-        shapes = {path: shape for path, shape in shapes.items() if "lora" not in path}
+        shapes = {path: shape for path, shape in shapes.items() if not is_lora(path)}
     if cell.operation in ("initialize", "extract"):
-        shapes = {path: shape for path, shape in shapes.items() if "lora" in path}
-    return {path: _leaf(cell, path, list(shape), manifest["leaves"]) for path, shape in shapes.items()}
+        shapes = {path: shape for path, shape in shapes.items() if is_lora(path)}
+    dtypes = _dtypes(cell)
+    return {path: _leaf(cell, path, dtypes[path], list(shape), manifest["leaves"]) for path, shape in shapes.items()}
 
 
 def comparison(wanted: Expected, found: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,8 +47,9 @@ def _as_free(leaf: tuple[str, list[int], str | None], found: Any) -> tuple[str, 
     return (*leaf[:2], found[2]) if leaf[2] is None and found else leaf
 
 
-def _leaf(cell: Cell, path: str, shape: list[int], leaves: Mapping[str, Any]) -> tuple[str, list[int], str | None]:
-    dtype = _dtype(cell, path)
+def _leaf(
+    cell: Cell, path: str, dtype: str, shape: list[int], leaves: Mapping[str, Any]
+) -> tuple[str, list[int], str | None]:
     if cell.operation == "initialize" and path.endswith("lora_b"):
         return dtype, shape, hashlib.sha256(np.zeros(shape, dtype).tobytes()).hexdigest()
     known = leaves.get(path)
@@ -53,11 +57,13 @@ def _leaf(cell: Cell, path: str, shape: list[int], leaves: Mapping[str, Any]) ->
     return dtype, shape, None if known is None or changed else known["sha256"][dtype]
 
 
-def _dtype(cell: Cell, path: str) -> str:
+def _dtypes(cell: Cell) -> dict[str, str]:
     """Weights that LoRA freezes are kept in bfloat16 in a train state; else what the cell asks for."""
-    if cell.operation.endswith("_state") and "/llm/" in path and "lora" not in path:
-        return "bfloat16"
-    return "float32" if cell.workload != "load" else cell.dtype
+    asked = "float32" if cell.workload != "load" else cell.dtype
+    is_state = cell.operation.endswith("_state")
+    kept = trainable_paths(cell.model) if is_state else frozenset()
+    paths = openpi_layout.shapes(cell.model)
+    return {path: "bfloat16" if is_state and path not in kept else asked for path in paths}
 
 
 def _is_adapted(path: str) -> bool:

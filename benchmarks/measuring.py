@@ -14,11 +14,11 @@ from typing import Any
 import jax
 
 from benchmarks.stages import Stages
+from suite.subjects import memory
 
-# Of glibc's mallopt: from which size on memory goes back to the system when it is freed, and how much may stay free.
-_M_MMAP_THRESHOLD, _MAPPED_FROM, _MAPPED_LAST = -3, 1 << 16, 32 << 20
-_M_TRIM_THRESHOLD, _KEPT = -1, 1 << 30
-_PROC = Path("/proc/self")
+_OWN_MEMORY_FROM = 1 << 16
+# Of glibc's mallopt: from which size on a block's memory is its own, and how much of the rest may stay free.
+_M_MMAP_THRESHOLD, _LARGEST, _M_TRIM_THRESHOLD, _KEPT = -3, 32 << 20, -1, 1 << 30
 _BLOCK = 8 << 20
 
 
@@ -29,7 +29,7 @@ def measured(call: Callable[[], Any], stages: Stages | None = None) -> tuple[Any
     map; ``host_peak_bytes``, by how much the process grew at most; ``device_peak_bytes``, the most that the device's
     allocator ever held; ``stages`` in seconds. None where this system does not tell.
     """
-    before, read_before = _start_anew(), bytes_read()
+    before, read_before = memory.start_anew(_OWN_MEMORY_FROM), bytes_read()
     if stages:
         stages.clear()
     gc.disable()
@@ -37,7 +37,7 @@ def measured(call: Callable[[], Any], stages: Stages | None = None) -> tuple[Any
     result = jax.block_until_ready(call())
     wall, cpu = time.perf_counter() - start, time.process_time() - cpu_start
     gc.enable()
-    peak, read = host_peak(), bytes_read()
+    peak, read = memory.peak(), bytes_read()
     return result, {
         "wall_s": wall,
         "cpu_s": cpu,
@@ -46,11 +46,6 @@ def measured(call: Callable[[], Any], stages: Stages | None = None) -> tuple[Any
         "device_peak_bytes": device_peak(),
         "stages": dict(stages.seconds) if stages else {},
     }
-
-
-def host_peak() -> int | None:
-    """VmHWM in bytes: the most memory that this process had. Not ``ru_maxrss``: a child starts with its parent's."""
-    return _number_in("status", "VmHWM:", 1024)
 
 
 def device_peak() -> int | None:
@@ -63,7 +58,7 @@ def keep_memory() -> None:
     """From now on, what is freed stays: calls that follow do not wait for the system to give memory, which varies."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
-        libc.mallopt(_M_MMAP_THRESHOLD, _MAPPED_LAST)
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST)
         libc.mallopt(_M_TRIM_THRESHOLD, _KEPT)
 
 
@@ -89,25 +84,6 @@ def _files(path: str) -> list[Path]:
     return [found] if found.is_file() else [file for file in sorted(found.rglob("*")) if file.is_file()]
 
 
-def _start_anew() -> int | None:
-    """Set VmHWM back to what is used now, free memory given back, and return that."""
-    gc.collect()
-    if not (_PROC / "clear_refs").exists():
-        return None
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):
-        libc.mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM)
-        libc.malloc_trim(0)
-    (_PROC / "clear_refs").write_text("5", encoding="ascii")
-    return host_peak()
-
-
 def bytes_read() -> int | None:
-    return _number_in("io", "rchar:", 1)
-
-
-def _number_in(file: str, name: str, unit: int) -> int | None:
-    if not (_PROC / file).exists():
-        return None
-    lines = (_PROC / file).read_text(encoding="ascii").splitlines()
-    return next((int(line.split()[1]) * unit for line in lines if line.startswith(name)), None)
+    """What this process has read so far, without what comes through a memory map."""
+    return memory.number_in("io", "rchar:")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.cells import Cell, cells_of
+from benchmarks.process import name_of
 from benchmarks.sizes import sizes
 
 
@@ -25,7 +26,7 @@ class Turn:
     @property
     def subject(self) -> str:
         """The subject's name, without its interpreter."""
-        return self.asked_as.partition("=")[0]
+        return name_of(self.asked_as)
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.cell.id} ({self.number + 1})"

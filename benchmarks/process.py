@@ -24,6 +24,11 @@ importlib.import_module(server).serve(channel, subject)
 """
 
 
+def name_of(asked_as: str) -> str:
+    """The subject's name in ``NAME[=PYTHON]``."""
+    return asked_as.partition("=")[0]
+
+
 class FailedError(Exception):
     """A subject's operation failed, or its process ended."""
 

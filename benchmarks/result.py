@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks.cells import Cell
 from benchmarks.checkpoints import Checkpoint
 from benchmarks.plan import Plan
+from benchmarks.process import name_of
 
 _ROOT = Path(__file__).parents[1]
 # What is known of a subject that could not be started.
@@ -53,7 +54,7 @@ def assemble(
         "environment": environment,
         "subjects": {
             name: _described(plan.descriptions.get(name, {}), f"{commit[:7]}{'+' * dirty}")
-            for name in (subject.partition("=")[0] for subject in plan.subjects)
+            for name in map(name_of, plan.subjects)
         },
         "ceilings": ceilings,
         "fixtures": list({checkpoint.id: checkpoint.fixture for checkpoint in checkpoints.values()}.values()),
@@ -80,7 +81,7 @@ def _described(told: Mapping[str, Any], version: str) -> dict[str, Any]:
 
 
 def _cell(plan: Plan, cell: Cell, asked_as: str, fixture: str) -> dict[str, Any]:
-    subject = asked_as.partition("=")[0]
+    subject = name_of(asked_as)
     return {
         "id": cell.id,
         "subject": subject,

@@ -29,7 +29,7 @@ from benchmarks.gate.findings import Finding, Outcome
 from benchmarks.gate.processes import Processes
 from benchmarks.gate.running import Gate, Show
 from benchmarks.gate.sides import NoSideError, Side, baseline_revision, side_of, working_tree
-from benchmarks.process import ROOT
+from benchmarks.process import ROOT, name_of
 
 _WIDTH = 140
 
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     except NoSideError as error:
         baseline, candidate = options.baseline or "no baseline", options.candidate or "the working tree"
         findings = [Finding(cell="all", metric="baseline", verdict="error", note=str(error))]
-    subject = options.subject.partition("=")[0]
+    subject = name_of(options.subject)
     told = telling.Told(subject, baseline, candidate, time.monotonic() - started, findings)
     telling.print_table(told, Console() if sys.stdout.isatty() else Console(width=_WIDTH))
     telling.write_json(told, options.results / "gate.json")
@@ -88,7 +88,7 @@ def _compare(options: argparse.Namespace, chosen: Sequence[Cell]) -> tuple[str, 
       NoSideError: there is no such side.
     """
     with contextlib.ExitStack() as stack:
-        is_reference = options.subject.partition("=")[0] == "reference"
+        is_reference = name_of(options.subject) == "reference"
         if not is_reference and not options.baseline:
             raise NoSideError(
                 f"no baseline: {options.subject} is not of this project; give a checkout (--baseline FOLDER)"

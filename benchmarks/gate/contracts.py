@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.gate.findings import Finding, Verdict
 from benchmarks.gate.sides import Side
-from benchmarks.process import ROOT
+from benchmarks.process import ROOT, name_of
 from suite.faults import all_faults
 from suite.subjects.adapter_files import is_foreign
 
@@ -25,7 +25,7 @@ def contracts_of(baseline: Side, candidate: Side, subject: str) -> list[str]:
     Which contracts look at a file, the museum of faults knows: those that catch a fault in it. Without a change, and
     for what no adapter of the suite asks, there are none.
     """
-    name = subject.partition("=")[0]
+    name = name_of(subject)
     if name != "reference":
         return [f"{_CONTRACTS}/test_{area}.py" for area in _OF_OTHERS if is_foreign(name)]
     changed = changed_files(baseline.tree / _REFERENCE, candidate.tree / _REFERENCE)
@@ -48,7 +48,7 @@ def changed_files(old: Path, new: Path) -> list[str]:
 
 def ask(candidate: Side, subject: str, chosen: Sequence[str]) -> Finding:
     """Run contracts on the candidate."""
-    name = subject.partition("=")[0]
+    name = name_of(subject)
     is_reference = name == "reference"
     # The reference is asked where it lies: it runs in the suite's own process.
     root = candidate.tree if is_reference and (candidate.tree / _CONTRACTS).is_dir() else ROOT

@@ -12,7 +12,7 @@ from benchmarks.gate.findings import Finding, Verdict
 from benchmarks.gate.pairing import Pairs
 from benchmarks.gate.processes import Processes
 from benchmarks.gate.sides import Side
-from benchmarks.process import FailedError
+from benchmarks.process import FailedError, name_of
 
 _BASELINE, _CANDIDATE = 0, 1
 # What ends a run before anything is timed.
@@ -48,7 +48,7 @@ class Gate:
         show: Show,
     ) -> None:
         self._subject, self._sides, self._processes, self._show = subject, sides, processes, show
-        self._name = subject.partition("=")[0]
+        self._name = name_of(subject)
         self._cells, self._seed, self._asks_contracts = cells, seed, asks_contracts
         self._until = time.monotonic() + 60 * minutes
         # Cells of both sides and of the candidate alone, and those whose time says something.

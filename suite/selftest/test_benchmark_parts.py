@@ -7,7 +7,6 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import measuring
 from benchmarks.cells import cells_of
 from benchmarks.expected import Expected, comparison
 from benchmarks.measuring import evict, measured
@@ -15,6 +14,7 @@ from benchmarks.plan import Plan
 from benchmarks.process import FailedError, OutOfMemoryError, environment_of, process_of
 from benchmarks.sizes import sizes
 from benchmarks.stages import COMPILE, Stages
+from suite.subjects import memory
 
 MIB = 1 << 20
 LEAF = ("float32", [2], "a" * 64)
@@ -123,10 +123,10 @@ def test_files_can_be_put_out_of_the_page_cache(tmp_path: Path) -> None:
     file = tmp_path / "folder" / "data"
     file.parent.mkdir()
     file.write_bytes(bytes(8 * MIB))
-    before = measuring._number_in("io", "read_bytes:", 1)
+    before = memory.number_in("io", "read_bytes:")
     evict(str(tmp_path))
     assert len(file.read_bytes()) == 8 * MIB
-    after = measuring._number_in("io", "read_bytes:", 1)
+    after = memory.number_in("io", "read_bytes:")
     assert before is not None
     assert after is not None
     # Where the folder lies in memory nothing can be evicted.

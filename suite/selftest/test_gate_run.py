@@ -32,7 +32,8 @@ COUNTED = {
         [
             (", donate_argnums=0", ""),
             ("lambda w: jnp", "lambda w: jnp.sum(jnp.tanh(w @ w.T)) * 0 + jnp"),
-            ("(weights, inputs),", "(weights, jnp.ones((time.monotonic_ns() % 9973 + 1, 64))),"),
+            ("STAGES: dict[str, Any] = {}", "import itertools\nSTAGES, LENGTHS = {}, itertools.count(100)"),
+            ("(weights, inputs),", "(weights, jnp.ones((next(LENGTHS), 64))),"),
         ],
     ),
 }
@@ -127,13 +128,6 @@ def test_busy_work_fails(tmp_path: Path, checkpoints: Path) -> None:
     run = compare(tmp_path, checkpoints, *sides, "--only", LOAD, "--minutes", "2")
     assert (LOAD, "cpu_s") in run.verdicts("regressed"), run.printed
     assert run.status == 1
-
-
-def test_less_work_is_an_improvement(tmp_path: Path, checkpoints: Path) -> None:
-    sides = toy(tmp_path / "old", ("0.0 *", "1.0 *")), toy(tmp_path / "new")
-    run = compare(tmp_path, checkpoints, *sides, "--only", LOAD, "--minutes", "2")
-    assert (LOAD, "cpu_s") in run.verdicts("improved"), run.printed
-    assert run.status == 0
 
 
 def test_a_renamed_operation_is_an_error(tmp_path: Path, checkpoints: Path) -> None:

@@ -149,4 +149,4 @@ def test_a_foreign_adapter_brings_its_siblings(name: str) -> None:
     module, sources = sources_of(FOREIGN / f"{name.replace('-', '_')}.py")
     assert module in sources
     siblings = {f"pi0_compat.adapters.{file.stem}" for file in FOREIGN.glob("*.py") if file.stem != "__init__"}
-    assert sources.keys() == siblings | {"pi0_compat.wire", "pi0_compat.worker"}
+    assert sources.keys() == siblings | {"pi0_compat.memory", "pi0_compat.wire", "pi0_compat.worker"}

@@ -7,7 +7,7 @@ FOREIGN = _HERE / "foreign"
 # Modules that are sent lie in a package of this name over there.
 _PACKAGE = "pi0_compat"
 # What serves an adapter; it needs numpy and the standard library.
-_SERVING = ("wire", "worker")
+_SERVING = ("memory", "wire", "worker")
 
 
 def foreign_names() -> list[str]:

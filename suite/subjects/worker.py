@@ -3,18 +3,16 @@
 It runs in any interpreter (Python 3.10 or newer, numpy 1.26 or newer), with nothing of this project but its siblings.
 """
 
-import ctypes
 import faulthandler
-import gc
 import traceback
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
+from .memory import peak, start_anew
 from .wire import decode, encode
 
-# Of glibc's mallopt: arrays from this size on have memory of their own, which goes back to the system with them.
-_M_MMAP_THRESHOLD = -3
+# The smallest array that counts: it goes back to the system as soon as it is free.
+_OWN_MEMORY_FROM = 1 << 20
 
 
 def serve(channel: Any, load_adapter: Callable[[], Any], operations: Iterable[str]) -> None:
@@ -44,7 +42,7 @@ def serve(channel: Any, load_adapter: Callable[[], Any], operations: Iterable[st
 def _answer(adapter: Any, operation: str, args: list[Any], kwargs: dict[str, Any]) -> tuple[str, Any]:
     try:
         if operation == "peak_memory":
-            return "result", _peak_memory()
+            return "result", peak()
         if operation == "describe":
             return "result", encode(adapter.describe())
         if operation == "memory_of":
@@ -63,20 +61,9 @@ def _refusal(error: BaseException) -> tuple[str, tuple[str, str]]:
 
 def _memory_of(adapter: Any, operation: str, *args: Any, **kwargs: Any) -> int:
     """By how many bytes the process grows, at most, while an operation runs; what it returns is dropped, not sent."""
-    # What is free goes back to the system, now and later: growing into it would not show, and holes would count.
-    gc.collect()
-    libc = ctypes.CDLL(None)
-    libc.mallopt(_M_MMAP_THRESHOLD, 1 << 20)
-    libc.malloc_trim(0)
-    # Sets VmHWM back to what is used now.
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    before = _peak_memory()
+    before = start_anew(_OWN_MEMORY_FROM)
     getattr(adapter, operation)(*args, **kwargs)
-    return _peak_memory() - before
-
-
-def _peak_memory() -> int:
-    """VmHWM in bytes. Not ``ru_maxrss``: a child starts with its parent's."""
-    status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    kilobytes = next(line.split()[1] for line in status if line.startswith("VmHWM:"))
-    return int(kilobytes) * 1024
+    after = peak()
+    if before is None or after is None:
+        raise OSError("this system does not tell how much memory a process had")
+    return after - before
