@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
         baseline, candidate, findings = _compare(options, chosen)
     except NoSideError as error:
         baseline, candidate = options.baseline or "no baseline", options.candidate or "the working tree"
-        findings = [Finding(cell="all", metric="baseline", verdict="error", note=str(error))]
+        findings = [Finding(cell="all", metric="sides", verdict="error", note=str(error))]
     subject = name_of(options.subject)
     told = telling.Told(subject, baseline, candidate, time.monotonic() - started, findings)
     telling.print_table(told, Console() if sys.stdout.isatty() else Console(width=_WIDTH))

@@ -101,12 +101,12 @@ def _worktree(revision: str, folder: Path) -> Iterator[str]:
     commit = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     if not commit:
         raise NoSideError(
-            f"no baseline: {revision} is no folder, no revision of this project, no {_VENV}FOLDER and no "
+            f"nothing to compare: {revision} is no folder, no revision of this project, no {_VENV}FOLDER and no "
             "PACKAGE==VERSION"
         )
     _git("worktree", "add", "--detach", "--quiet", str(folder), commit)
     if not folder.is_dir():
-        raise NoSideError(f"no baseline: git made no worktree of {revision}")
+        raise NoSideError(f"nothing to compare: git made no worktree of {revision}")
     try:
         yield _git("rev-parse", "--short", commit)
     finally:
@@ -116,7 +116,7 @@ def _worktree(revision: str, folder: Path) -> Iterator[str]:
 def _interpreter(folder: Path) -> Path:
     python = folder.expanduser().absolute() / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if not python.is_file():
-        raise NoSideError(f"no baseline: {folder} is no virtual environment, there is no {python.name} in it")
+        raise NoSideError(f"nothing to compare: {folder} is no virtual environment, there is no {python.name} in it")
     return python
 
 
@@ -125,7 +125,7 @@ def _installed(pin: str, folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), pin]
     told = subprocess.run(command, capture_output=True, text=True, check=False)
     if told.returncode:
-        raise NoSideError(f"no baseline: pip did not install {pin}: {told.stderr.strip().splitlines()[-1]}")
+        raise NoSideError(f"nothing to compare: pip did not install {pin}: {told.stderr.strip().splitlines()[-1]}")
     return folder
 
 

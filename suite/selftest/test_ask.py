@@ -1,4 +1,4 @@
-"""What a fork's CI runs: `.ci/ask`, and the workflow that calls it, with a nox that only says how it was called."""
+"""What a fork's CI runs: `.ci/ask`, with a nox that only says how it was called, and the workflows."""
 
 import os
 import re
@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-WORKFLOW = (ROOT / ".github/workflows/compat.yml").read_text(encoding="utf-8")
 NOX = """#!/bin/sh
 echo "nox: $*"
 echo "==== contracts ===="
@@ -70,9 +69,15 @@ def test_what_is_missing_is_named(fork: Path, missing: str) -> None:
     assert "nox:" not in asked.stdout
 
 
-def test_the_workflow_hands_over_every_input() -> None:
+@pytest.mark.parametrize(
+    ("name", "more"), [("compat.yml", {"expectations"}), ("gate.yml", set[str]())], ids=["compat", "gate"]
+)
+def test_the_workflow_hands_over_every_input(name: str, more: set[str]) -> None:
     """Each input of the workflow is used, and no input is pasted into a shell."""
-    inputs = re.findall(r"^      (\w+):\n        description", WORKFLOW, flags=re.MULTILINE)
-    assert {"subject", "python", "setup", "expectations", "arguments", "ref", "repository"} == set(inputs)
-    assert set(re.findall(r"inputs\.(\w+)", WORKFLOW)) == set(inputs)
-    assert "inputs." not in "".join(re.findall(r"run: .*", WORKFLOW))
+    workflow = (ROOT / ".github" / "workflows" / name).read_text(encoding="utf-8")
+    inputs = re.findall(r"^      (\w+):\n        description", workflow, flags=re.MULTILINE)
+    assert {"subject", "python", "setup", "arguments", "ref", "repository"} | more == set(inputs)
+    assert set(re.findall(r"inputs\.(\w+)", workflow)) == set(inputs)
+    # As a setting or a condition of its own, and nowhere else.
+    used = [line.strip() for line in workflow.splitlines() if "inputs." in line]
+    assert all(re.fullmatch(r"\w+: \$\{\{ inputs\.\w+ \}\}|if: inputs\.setup != ''", line) for line in used)

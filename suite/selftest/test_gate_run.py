@@ -167,10 +167,14 @@ def test_a_subject_that_cannot_be_imported_is_an_error(tmp_path: Path, checkpoin
     assert (run.status, "No module named 'tme'" in run.printed) == (2, True)
 
 
-@pytest.mark.parametrize("baseline", [["--baseline", "no-such-revision"], []], ids=["unknown", "none"])
-def test_no_baseline_is_an_error(tmp_path: Path, checkpoints: Path, baseline: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("baseline", "said"),
+    [(["--baseline", "no-such-revision"], "no-such-revision is no folder"), ([], "no baseline")],
+    ids=["unknown", "none"],
+)
+def test_no_baseline_is_an_error(tmp_path: Path, checkpoints: Path, baseline: list[str], said: str) -> None:
     run = gate(tmp_path, checkpoints, "--subject", "toy.loader", *baseline)
-    assert (run.status, "no baseline" in run.printed) == (2, True)
+    assert (run.status, said in run.printed) == (2, True)
 
 
 def test_the_reference_of_another_checkout_is_measured(tmp_path: Path, checkpoints: Path) -> None:

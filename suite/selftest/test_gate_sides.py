@@ -112,7 +112,9 @@ def test_a_pinned_package_comes_before_the_others(monkeypatch: pytest.MonkeyPatc
     assert "--no-deps" in asked[0]
 
 
-def test_a_package_that_is_not_found_is_no_side() -> None:
+def test_a_package_that_is_not_found_is_no_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    # No index is asked: pip would try again for a minute.
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(NoSideError, match="pip did not install"), side_of("no-such-package-anywhere==9.9.9"):
         pass
 
