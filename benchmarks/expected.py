@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -27,8 +27,11 @@ def expected(cell: Cell, manifest: Manifest) -> Expected:
         shapes = {path: shape for path, shape in shapes.items() if not is_lora(path)}
     if cell.operation in ("initialize", "extract"):
         shapes = {path: shape for path, shape in shapes.items() if is_lora(path)}
-    dtypes = _dtypes(cell)
-    return {path: _leaf(cell, path, dtypes[path], list(shape), manifest["leaves"]) for path, shape in shapes.items()}
+    asked, frozen = "float32" if cell.workload != "load" else cell.dtype, _frozen(cell, shapes)
+    return {
+        path: _leaf(cell, path, "bfloat16" if path in frozen else asked, list(shape), manifest["leaves"])
+        for path, shape in shapes.items()
+    }
 
 
 def comparison(wanted: Expected, found: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,13 +60,9 @@ def _leaf(
     return dtype, shape, None if known is None or changed else known["sha256"][dtype]
 
 
-def _dtypes(cell: Cell) -> dict[str, str]:
-    """Weights that LoRA freezes are kept in bfloat16 in a train state; else what the cell asks for."""
-    asked = "float32" if cell.workload != "load" else cell.dtype
-    is_state = cell.operation.endswith("_state")
-    kept = trainable_paths(cell.model) if is_state else frozenset()
-    paths = openpi_layout.shapes(cell.model)
-    return {path: "bfloat16" if is_state and path not in kept else asked for path in paths}
+def _frozen(cell: Cell, paths: Collection[str]) -> set[str]:
+    """What a train state keeps in bfloat16: the weights that LoRA freezes."""
+    return set(paths) - trainable_paths(cell.model) if cell.operation.endswith("_state") else set()
 
 
 def _is_adapted(path: str) -> bool:

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, TaskID
 
-from benchmarks import machine, result
+from benchmarks import machine, result, terminal
 from benchmarks.checkpoints import Checkpoint, checkpoint_of
 from benchmarks.peaks import peak_of
 from benchmarks.plan import PLAN, Plan
@@ -38,7 +37,7 @@ def run(plan: Plan, kept: Path, results: Path, arguments: Sequence[str]) -> int:
     Returns:
       The exit status: 0 if the file keeps the rules and nothing failed.
     """
-    started, noise, progress = datetime.now(UTC), machine.Noise(), _progress()
+    started, noise, progress = datetime.now(UTC), machine.Noise(), terminal.progress()
     with progress:
         checkpoints = _checkpoints(plan, kept, progress)
         device = _device(plan, kept)
@@ -52,7 +51,7 @@ def run(plan: Plan, kept: Path, results: Path, arguments: Sequence[str]) -> int:
         ceilings=device["ceilings"],
     )
     file = result.write(whole, results)
-    print_tables(whole, _console(), _datasheet(device["accelerators"]))
+    print_tables(whole, terminal.console(_WIDTH), _datasheet(device["accelerators"]))
     problems = [problem for problem in check_file(file) if problem.invalid]
     print(f"\n{file}: {len(whole['cells'])} cells, {len(problems)} invalid")
     return int(bool(problems) or status != pytest.ExitCode.OK)
@@ -117,13 +116,3 @@ def _datasheet(accelerators: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """What the maker says of a run's device, TFLOP/s by dtype."""
     peak = peak_of(accelerators[0]["kind"], accelerators[0]["memory_bytes"]) if accelerators else None
     return {"bfloat16": peak.bf16_tflops} if peak else {}
-
-
-def _console() -> Console:
-    """As wide as the terminal, or as the tables are where there is none."""
-    return Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=_WIDTH)
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)

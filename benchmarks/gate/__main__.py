@@ -20,8 +20,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from benchmarks import terminal
 from benchmarks.cells import Cell
 from benchmarks.gate import telling
 from benchmarks.gate.cells import cells
@@ -113,8 +113,7 @@ def _compare(options: argparse.Namespace, chosen: Sequence[Cell]) -> tuple[str, 
 @contextlib.contextmanager
 def _progress() -> Iterator[Show]:
     """A bar that says what is done now."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with terminal.progress() as progress:
         task = progress.add_task("")
         yield lambda what, done, total: progress.update(task, description=what, completed=done, total=total)
 

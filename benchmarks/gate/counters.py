@@ -14,29 +14,19 @@ from typing import Any
 import jax
 
 from benchmarks.measuring import bytes_read
+from benchmarks.stages import Stages
 
 # Above this size a block counts: smaller ones depend on what was allocated before.
 _LARGE = 1 << 20
 # Of maps, those above this size that are no arena of Python's: what else is mapped is a file.
 _SMALL_MAP, _ARENA = 1 << 16, 1 << 20
 _ALLOCATING = ("MALLOC", "CALLOC", "REALLOC")
-_COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
-class Compiles:
-    """How many programs jax has compiled in this process."""
-
-    def __init__(self) -> None:
-        self._number = 0
-        jax.monitoring.register_event_duration_secs_listener(self._compiled)
-
-    def during(self, call: Callable[[], Any]) -> tuple[Any, int]:
-        """What a call gives once it is there, and how many programs it had compiled."""
-        before = self._number
-        return jax.block_until_ready(call()), self._number - before
-
-    def _compiled(self, event: str, _: float, **__: Any) -> None:
-        self._number += event == _COMPILED
+def compiled_by(call: Callable[[], Any], stages: Stages) -> tuple[Any, int]:
+    """What a call gives once it is there, and how many programs it had compiled."""
+    before = stages.programs
+    return jax.block_until_ready(call()), stages.programs - before
 
 
 def held_by(call: Callable[[], Any]) -> int:

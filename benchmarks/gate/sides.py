@@ -46,8 +46,8 @@ class Side:
     def asked_as(self, subject: str) -> str:
         """``NAME[=PYTHON]``, with the side's interpreter where that is not the subject's."""
         name, _, python = subject.partition("=")
-        chosen = str(self.python or python)
-        return f"{name}={chosen}" if self.python or python else name
+        chosen = self.python or python
+        return f"{name}={chosen}" if chosen else name
 
 
 @contextmanager

@@ -16,11 +16,12 @@ from benchmarks.gate.pairing import RULES, WATCHED
 
 _TITLES = ("cell", "metric", "baseline", "candidate", "ratio", "99.5 % interval", "pairs", "verdict")
 _STYLES = {"regressed": "bold red", "error": "bold red", "improved": "green", "inconclusive": "yellow"}
-_WORDS = {
-    Outcome.PASS: "pass",
-    Outcome.REGRESSION: "regression",
-    Outcome.ERROR: "error: this run says nothing of the candidate",
-    Outcome.INCONCLUSIVE: "inconclusive: too noisy, or too little time",
+# How an outcome is printed, and in which style.
+_ENDS = {
+    Outcome.PASS: ("pass", "bold green"),
+    Outcome.REGRESSION: ("regression", "bold red"),
+    Outcome.ERROR: ("error: this run says nothing of the candidate", "bold red"),
+    Outcome.INCONCLUSIVE: ("inconclusive: too noisy, or too little time", "yellow"),
 }
 _MEGABYTE = 1e6
 
@@ -53,7 +54,7 @@ class Told:
         """The outcome, and what it rests on, as one line."""
         same = sum(finding.verdict == "same" for finding in self.findings)
         cells = len({finding.cell for finding in self.findings if finding.metric == "result" or finding.pairs})
-        return f"{_WORDS[self.outcome]} ({same} metrics of {cells} cells are the same, {self.seconds:.0f} s)"
+        return f"{_ENDS[self.outcome][0]} ({same} metrics of {cells} cells are the same, {self.seconds:.0f} s)"
 
     @property
     def title(self) -> str:
@@ -73,7 +74,7 @@ def print_table(told: Told, console: Console) -> None:
     for finding in shown:
         if finding.note:
             console.print(Text(f"{finding.cell} {finding.metric}: {finding.note}", style="dim"))
-    console.print(Text(told.verdict, style=_STYLES.get(_style_of(told.outcome), "bold green")))
+    console.print(Text(told.verdict, style=_ENDS[told.outcome][1]))
 
 
 def write_json(told: Told, file: Path) -> None:
@@ -124,9 +125,3 @@ def _value(metric: str, value: Value) -> str:
 
 def _first_line(text: str) -> str:
     return text.partition("\n")[0]
-
-
-def _style_of(outcome: Outcome) -> str:
-    return {Outcome.REGRESSION: "regressed", Outcome.ERROR: "error", Outcome.INCONCLUSIVE: "inconclusive"}.get(
-        outcome, ""
-    )

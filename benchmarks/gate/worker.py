@@ -17,10 +17,11 @@ import jax
 import benchmarks.subjects
 import suite
 from benchmarks.digests import digests
-from benchmarks.gate.counters import Compiles, bytes_of, held_by
+from benchmarks.gate.counters import bytes_of, compiled_by, held_by
 from benchmarks.measuring import keep_memory, measured, read_through
 from benchmarks.programs import Program
 from benchmarks.serving import answer
+from benchmarks.stages import Stages
 
 Data = dict[str, Any]
 # Packages of this project whose modules a side may have of its own, and where.
@@ -33,7 +34,8 @@ class Worker:
 
     def __init__(self, subject: str) -> None:
         self._name = subject
-        self._compiles = Compiles()
+        # Counts what is compiled; no stage is watched.
+        self._stages = Stages({})
         self._ready: dict[str, Callable[[], Any]] = {}
 
     def describe(self) -> Data:
@@ -76,11 +78,11 @@ class Worker:
         return getattr(self._subject, operation)(job)
 
     def _count_calls(self, call: Callable[[], Any]) -> Data:
-        result, first = self._compiles.during(call)
+        result, first = compiled_by(call, self._stages)
         leaves = digests(arrays := self._subject.arrays(result))
         places = {path: _placement(array) for path, array in arrays.items()}
         del result, arrays
-        _, again = self._compiles.during(call)
+        _, again = compiled_by(call, self._stages)
         counted = {"compiles": first, "compiles_again": again, "bytes_held": held_by(call)}
         return {
             "values": counted | bytes_of(call),
@@ -90,8 +92,8 @@ class Worker:
 
     def _count_steps(self, program: Program) -> Data:
         steps = _Steps(program)
-        _, first = self._compiles.during(steps)
-        _, again = self._compiles.during(lambda: _repeated(steps, _STEPS - 1))
+        _, first = compiled_by(steps, self._stages)
+        _, again = compiled_by(lambda: _repeated(steps, _STEPS - 1), self._stages)
         program_hash, compiled = _compiled(program, steps.state)
         counted = {"compiles": first, "compiles_again": again, "bytes_held": None}
         return {
