@@ -81,14 +81,20 @@ def stage_rows(entries: Sequence[Entry]) -> Rows:
 
 def stages(rows: Sequence[Row]) -> alt.TopLevelMixin:
     """``stage_rows`` as stacked bars with a tick where the roofline is, a panel a machine and size."""
-    panels = []
+    # Every stage has its colour, whichever there are.
+    had = [
+        (stage, name)
+        for stage, name in zip(STAGES, _STAGE_COLOURS, strict=True)
+        if any(r["stage"] == stage for r in rows)
+    ]
+    scale, panels = _scale(*zip(*had, strict=True)), []
     for group, found in _by(rows, "group"):
         base = alt.Chart(alt.Data(values=found), width=_WIDTH, height={"step": _BAR + 4}, title=_title(group))
         y = _names(rows, "bar")
         bars = base.mark_bar(height=_BAR - 4).encode(
             y,
             alt.X("sum(seconds):Q", title="seconds"),
-            alt.Color("stage:N", scale=_scale(STAGES, _STAGE_COLOURS)),
+            alt.Color("stage:N", scale=scale),
             alt.Order("place:Q"),
         )
         ticks = base.mark_tick(thickness=3, height=_BAR + 2, color=colour("fail")).encode(y, x="max(roofline):Q")

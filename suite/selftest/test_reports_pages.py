@@ -5,6 +5,7 @@ import io
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,9 +99,25 @@ def test_mixed_files_are_refused(root: Path, capsys: pytest.CaptureFixture[str])
     (root / "reports" / "results" / "other.json").write_text(json.dumps({"benchmarks": []}), encoding="utf-8")
     assert main([], root) == 2
     first, second, third = capsys.readouterr().err.splitlines()
-    assert "mixed.jsonl:10: expected the end of the file, found kind header" in first
+    assert "mixed.jsonl:11: expected the end of the file, found kind header" in first
     assert "mixed.jsonl:1: header" in second
     assert "other.json: expected a result of python -m benchmarks" in third
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"caught": 1}, "4: expected 2 rows, 1 caught, as the footer says, found 2 rows, 2 caught"),
+        ({"names": ("met", "met")}, "3: expected every fault once, found met, which line 2 has already"),
+        ({"passed": "all"}, "2: row.passed: 'all' is not of type 'integer'"),
+    ],
+)
+def test_a_museum_that_is_not_whole_is_refused(
+    root: Path, changes: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy_project.write_museum(root, **changes)
+    assert main([], root) == 2
+    assert f"faults.jsonl:{message}" in capsys.readouterr().err
 
 
 def test_what_others_say_is_text(html: str, root: Path) -> None:
@@ -152,7 +169,7 @@ def test_counts_are_those_of_the_rows(root: Path, html: str) -> None:
     assert shown[:5] == ["3", "2", "2", "1", "2"]
     reference, toy = read_sources(root / "reports").standings
     assert (reference.passed, reference.asked) == (3, 3)
-    assert (toy.passed, toy.asked, toy.known, toy.failed) == (1, 3, 1, 1)
+    assert (toy.passed, toy.asked, toy.known, toy.failed) == (2, 4, 1, 1)
     assert toy.weakest == [("load", 2)]
 
 

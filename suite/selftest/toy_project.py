@@ -30,6 +30,7 @@ def write_contracts(root: Path, **changes: Any) -> Path:
         *(row(name, subject="reference") for name in ("load.is_whole", "load.is_quiet", "save.is_whole")),
         row("load.is_whole", "known", case="a", message=HOSTILE),
         row("load.is_whole", case="b"),
+        row("save.is_quick", "fixed"),
         row("load.is_quiet", "fail", message=HOSTILE, law=f"A law. {HOSTILE}"),
         row("save.is_whole", "absent", message=HOSTILE),
     ]
@@ -37,22 +38,22 @@ def write_contracts(root: Path, **changes: Any) -> Path:
     return write_run(root / "reports" / "compat" / "toys.jsonl", told, *rows)
 
 
-def write_museum(root: Path, **changes: Any) -> Path:
+def write_museum(root: Path, caught: int = 2, names: tuple[str, str] = ("met", "thought_of"), **changes: Any) -> Path:
     """Two faults, one of which somebody met."""
     told = {key: value for key, value in header().items() if key != "subjects"}
     common = {"kind": "row", "evidence": "https://example.org/issues/7", "passed": 1, **changes}
     faults = [
         {
             **common,
-            "fault": "met",
+            "fault": names[0],
             "story": f"It was met. {HOSTILE}",
             "bugs": ["A1"],
             "caught_by": {"load.is_whole": "a"},
         },
-        {**common, "fault": "thought_of", "story": "Nobody met it.", "bugs": [], "caught_by": {"load.is_quiet": ""}},
+        {**common, "fault": names[1], "story": "Nobody met it.", "bugs": [], "caught_by": {"load.is_quiet": ""}},
     ]
     faults[1]["evidence"] = "javascript:document.title='owned'"
-    end = {"kind": "footer", "rows": 2, "caught": 2}
+    end = {"kind": "footer", "rows": 2, "caught": caught}
     return write(
         root / "reports" / "faults.jsonl", {**told, "contracts": ["load.is_whole", "load.is_quiet"]}, *faults, end
     )
