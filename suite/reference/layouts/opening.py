@@ -1,0 +1,75 @@
+"""Any checkpoint as a source of parameters under openpi's names, whatever its layout."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+import numpy as np
+
+from suite.reference.accounting import Source
+from suite.reference.checkpoints import Stored, read_metadata, restore_leaves
+from suite.reference.errors import LoadError
+from suite.reference.layouts.gemma_flax import open_gemma
+from suite.reference.layouts.hugging_face import open_hugging_face
+from suite.reference.layouts.openpi_pytorch import open_pytorch
+from suite.reference.layouts.paligemma_npz import open_npz
+from suite.reference.layouts.recognition import Layout, Recognised, recorded_beside, tensors_of
+from suite.reference.params import Leaf
+from suite.reference.pi0_config import Pi0Config
+from suite.reference.sizes import model_of, torch_sizes
+
+
+class StoredParameters:
+    """A checkpoint in openpi's own layout as a source."""
+
+    def __init__(self, stored: Stored) -> None:
+        self.path: Path = stored.path
+        self.leaves: dict[str, Leaf] = stored.leaves
+        self._stored = stored
+
+    def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
+        """One parameter, in the dtype of the file or cast; its digest is not compared."""
+        return np.asarray(restore_leaves(self._stored, {path: dtype}, verify=False)[path])
+
+
+@contextmanager
+def open_parameters(found: Recognised, model: Pi0Config | None = None) -> Iterator[Source]:
+    """Open a checkpoint under openpi's names: shapes and dtypes at once, arrays one at a time.
+
+    Args:
+      found: the checkpoint and its layout.
+      model: its sizes, where PyTorch's tensors do not tell how long a head is; without it they are looked up.
+
+    Raises:
+      CheckpointError: it cannot be read.
+      LoadError: it is not of the model, or holds no parameters of a model, as adapters alone do.
+    """
+    with _opened(found, model) as source:
+        yield source
+
+
+def _opened(found: Recognised, model: Pi0Config | None) -> AbstractContextManager[Source]:
+    match found.layout:
+        case Layout.OPENPI:
+            return nullcontext(StoredParameters(read_metadata(found.path)))
+        case Layout.PALIGEMMA_NPZ:
+            return open_npz(found.path)
+        case Layout.GEMMA_FLAX:
+            return nullcontext(open_gemma(found.path))
+        case Layout.OPENPI_PYTORCH:
+            return nullcontext(open_pytorch(found.path, model or _model_of_tensors(found.path)))
+        case Layout.HUGGING_FACE:
+            return open_hugging_face(found.path, model or _model_of_tensors(found.path))
+    what = {Layout.TRAIN_STATE: "the state of a training", Layout.PEFT: "PEFT's adapters alone"}[found.layout]
+    raise LoadError(f"{found.path}: {what}, which holds no parameters of a model; {_ADVICE[found.layout]}")
+
+
+_ADVICE: dict[Layout, str] = {
+    Layout.TRAIN_STATE: "pass the params folder beside it",
+    Layout.PEFT: "attach them to a base first",
+}
+
+
+def _model_of_tensors(path: Path) -> Pi0Config:
+    tensors = tensors_of(path)
+    return model_of(torch_sizes(tensors, recorded_beside(path)), {}, path)
