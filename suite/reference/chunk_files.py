@@ -57,14 +57,19 @@ class ChunkFiles(NamedTuple):
             return False
 
     def _place(self, chunk: tuple[int, ...]) -> tuple[Path, int, int]:
-        names, offset, length = self.places[self._key(chunk)].removeprefix("value:").rsplit(":", 2)
-        path = (self.folder / unquote(names.replace(":", ""))).resolve()
-        if not path.is_relative_to(self.folder):
-            raise ValueError(f"{path} is out of {self.folder}")
-        return path, int(offset), int(length)
+        return located(self.folder, self.places[self._key(chunk)])
 
     def _key(self, chunk: tuple[int, ...]) -> bytes:
         return f"{self.prefix}{self.separator.join(map(str, chunk))}".encode()
+
+
+def located(folder: Path, place: str) -> tuple[Path, int, int]:
+    """The file, offset and length of a place in a store; a ValueError if it is not below the store's folder."""
+    names, offset, length = place.removeprefix("value:").rsplit(":", 2)
+    path = (folder / unquote(names.replace(":", ""))).resolve()
+    if not path.is_relative_to(folder):
+        raise ValueError(f"{path} is out of {folder}")
+    return path, int(offset), int(length)
 
 
 def places(folder: Path) -> dict[bytes, str]:

@@ -21,8 +21,27 @@ from suite.reference.specs import EXPERTS, GemmaSpec, SiglipSpec
 
 Sizes = dict[str, Any]
 
-# openpi's names (models/gemma.py, models/siglip.py at 15a9616), and those of google-deepmind/gemma for Gemma 2.
-GEMMA_VARIANTS: dict[str, GemmaSpec] = {"gemma_2b": specs.gemma_2b(), "gemma_300m": specs.gemma_300m()}
+
+
+def _gemma_of(width: int, depth: int, mlp_dim: int, num_heads: int, num_kv_heads: int, head_dim: int) -> GemmaSpec:
+    return GemmaSpec(
+        width=width, depth=depth, mlp_dim=mlp_dim, num_heads=num_heads, num_kv_heads=num_kv_heads, head_dim=head_dim
+    )
+
+
+# openpi's names (models/gemma.py, models/siglip.py at 15a9616), then google-deepmind/gemma's (gm/nn/_gemma.py).
+GEMMA_VARIANTS: dict[str, GemmaSpec] = {
+    "gemma_2b": specs.gemma_2b(),
+    "gemma_300m": specs.gemma_300m(),
+    "gemma_7b": _gemma_of(3072, 28, 24_576, 16, 16, 256),
+    "gemma2_2b": _gemma_of(2304, 26, 9216, 8, 4, 256),
+    "gemma2_9b": _gemma_of(3584, 42, 14_336, 16, 8, 256),
+    "gemma2_27b": _gemma_of(4608, 46, 36_864, 32, 16, 128),
+    "gemma3_1b": _gemma_of(1152, 26, 6912, 4, 1, 256),
+    "gemma3_4b": _gemma_of(2560, 34, 10_240, 8, 4, 256),
+    "gemma3_12b": _gemma_of(3840, 48, 15_360, 16, 8, 256),
+    "gemma3_27b": _gemma_of(5376, 62, 21_504, 32, 16, 128),
+}
 SIGLIP_VARIANTS: dict[str, SiglipSpec] = {"So400m/14": specs.siglip_so400m()}
 # Prompts and action chunks can be of any length; these are openpi's.
 _UNKNOWN = {"action_horizon": 50, "max_token_len": 48, "dtype": "bfloat16"}

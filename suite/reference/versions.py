@@ -35,6 +35,14 @@ def later_version(names: Collection[str]) -> str | None:
     return None
 
 
+def generation(names: Collection[str]) -> str:
+    """Gemma 1, 2 or 3: which of them the language model of these parameters or tensors is."""
+    for version, mark in _LATER:
+        if any(map(mark.search, names)):
+            return version.partition(",")[0]
+    return "Gemma 1"
+
+
 def other_sizes(expected: Mapping[str, Leaf], found: Mapping[str, Leaf]) -> list[str]:
     """What sets a checkpoint apart from the model where shapes differ: image size, vocabulary, widths, depths."""
     shared = {path: (expected[path].shape, found[path].shape) for path in expected.keys() & found.keys()}

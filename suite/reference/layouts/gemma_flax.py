@@ -88,6 +88,20 @@ def open_gemma(path: Path) -> GemmaFlax:
     return GemmaFlax(Stored(folder, leaves, {name: tree.split(raw) for name, raw in names.items()}, {}))
 
 
+def stacked(arrays: Mapping[str, Leaf]) -> dict[str, Leaf]:
+    """Names of any Gemma's arrays -> openpi's, layers counted and not compared: what a look at them needs."""
+    layers: dict[str, set[int]] = defaultdict(set)
+    shapes: dict[str, Leaf] = {}
+    for raw, leaf in arrays.items():
+        path, layer = _place(_plain_name(raw))
+        layers[path].add(layer)
+        shapes[path] = leaf
+    return {
+        path: Leaf((len(layers[path]), *leaf.shape), leaf.dtype) if _is_stacked(path) else leaf
+        for path, leaf in sorted(shapes.items())
+    }
+
+
 def require_sizes(source: Source, model: Pi0Config) -> None:
     """Refuse a Gemma of other sizes than PaliGemma's language model, naming each size and not only shapes.
 
