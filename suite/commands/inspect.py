@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from suite.commands import NO, YES
-from suite.commands.locating import located_metadata
+from suite.commands.locating import located_metadata, shown
 from suite.commands.output import Output
 from suite.reference.description import Description, describe, site_of
 from suite.reference.layouts.recognition import Layout
@@ -77,7 +77,7 @@ def document(described: Description) -> dict[str, Any]:
 
 
 def _lines(described: Description, *, arrays: bool) -> Iterator[str]:
-    yield str(described.path)
+    yield shown(described.path)
     for name, words in _facts(described):
         yield f"  {name:<11} {words}"
     for line in shorten(list(described.missing)):

@@ -32,6 +32,12 @@ def located(path: str) -> Recognised:
     return recognise(fetch(path))
 
 
+def shown(path: Path) -> str:
+    """A path as a person would type it: relative to the working folder, if it is below."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path != here and path.is_relative_to(here) else path)
+
+
 def add_config(parser: argparse.ArgumentParser, purpose: str) -> None:
     """Let the user name a model."""
     group = parser.add_mutually_exclusive_group()

@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +46,28 @@ def distribution_of(path: str) -> Distribution:
         if re.fullmatch(pattern, path):
             return distribution
     raise KeyError(f"{path}: no distribution is known for it; it is no parameter of a pi0 or pi05 model")
+
+
+def constant_of(path: str) -> float | None:
+    """The value that all of a fresh parameter has; None if it is drawn, or is of no pi0 model."""
+    for pattern, distribution in TABLE.items():
+        if re.fullmatch(pattern, path) and distribution.fill not in _QUANTILES:
+            block = np.empty(1, np.float32)
+            distribution.fill(np.random.default_rng(0), block)
+            return float(block[0])
+    return None
+
+
+def quantiles_of(path: str, shape: Shape, parts: int) -> np.ndarray | None:
+    """What parts the values of a fresh parameter into so many equally likely parts: float64 [parts + 1], sorted.
+
+    The first and the last are its bounds, where it has some. None for what is not drawn, or is of no pi0 model.
+    """
+    for pattern, distribution in TABLE.items():
+        if re.fullmatch(pattern, path) and (quantile := _QUANTILES.get(distribution.fill)):
+            standard = np.array([quantile(part / parts) for part in range(parts + 1)])
+            return standard * distribution.scale(shape)
+    return None
 
 
 def draw(seed: int, shapes: Mapping[str, Shape]) -> dict[str, np.ndarray]:
@@ -103,6 +126,24 @@ def _fill_uniform(generator: np.random.Generator, block: np.ndarray) -> None:
     generator.random(out=block, dtype=np.float32)
     block *= 2
     block -= 1
+
+
+def _normal_quantile(share: float) -> float:
+    return _STANDARD_NORMAL.inv_cdf(share) if 0 < share < 1 else math.copysign(math.inf, share - 0.5)
+
+
+def _truncated_quantile(share: float) -> float:
+    outside = _STANDARD_NORMAL.cdf(-2)
+    return _STANDARD_NORMAL.inv_cdf(outside + share * (1 - 2 * outside))
+
+
+_STANDARD_NORMAL = NormalDist()
+# What fills a block -> the quantiles of its values.
+_QUANTILES: dict[Callable, Callable[[float], float]] = {
+    _fill_normal: _normal_quantile,
+    _fill_truncated: _truncated_quantile,
+    _fill_uniform: lambda share: 2 * share - 1,
+}
 
 
 def _all(value: float) -> Distribution:

@@ -221,7 +221,7 @@ def _read(
     entries = settle(expected, stored.leaves, may_be_fresh)
     refuse_half_adapters(source, stored.leaves)
     refuse(source, entries, model, stored.leaves)
-    _require_same_lora(source, stored, model)
+    require_same_lora(source, stored, model)
     loaded = restore_leaves(stored, {path: expected[path].dtype for path in to_read(entries)}, verify=verify)
     report = inspect(source, entries, loaded, lambda path: restore_leaves(stored, {path: None}, verify=False)[path])
     return loaded, dataclasses.replace(
@@ -245,7 +245,7 @@ def in_gemma(path: str) -> bool:
     return expert_of(path) == 0 and not is_adapter(path)
 
 
-def _require_same_lora(source: str, stored: Stored, model: Pi0Config) -> None:
+def require_same_lora(source: str, stored: Stored, model: Pi0Config) -> None:
     """Rank and alpha recorded in the checkpoint are the config's: another alpha silently scales every adapter."""
     for expert, recorded in (stored.lora or {}).items():
         if recorded != model.lora.get(expert):

@@ -1,0 +1,134 @@
+"""Would a checkpoint load, for training and for inference, and if not, what to do?
+
+Only metadata are read; a no comes with every difference in groups. --values reads the arrays too, one at a time, and
+names what no trained model has: NaN, infinities, constant arrays, arrays that are still as they were initialised.
+Without a config, all named ones are tried. Action horizon, prompt length and (unless recorded) alpha are in no shape:
+nobody can check them. Exit status 1: it does not load for what was asked, or values are wrong.
+
+--json gives: path, layout, configs (name -> training and inference: loads, reason, loaded, fresh, dropped; differences:
+kind, part, paths, example; sizes; details), way_out, and with --values: values (path, finding, evidence, expected).
+"""
+
+import argparse
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from suite.commands import NO, YES
+from suite.commands.locating import add_config, located, located_metadata, read_config, shown
+from suite.commands.output import Output
+from suite.reference.fitting import Fit, Verdict, fit, known_fits, way_out
+from suite.reference.layouts.opening import open_parameters
+from suite.reference.layouts.recognition import Recognised
+from suite.reference.params import num_bytes, shorten
+from suite.reference.pi0_config import Pi0Config
+from suite.reference.values import Finding, examine
+
+EXAMPLES = """\
+  pi0-compat check checkpoints/pi0_base/params --config pi0_libero
+  pi0-compat check checkpoints/pi0_base/params                which of the named configs fit
+  pi0-compat check checkpoints/my_run --config-file sizes.json --for inference
+  pi0-compat check checkpoints/my_run --values
+"""
+_PURPOSES = ("training", "inference")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.add_argument("path", metavar="PATH", help="a checkpoint in any layout: a file or folder, local or a URL")
+    add_config(parser, "the model that it should load into")
+    parser.add_argument("--for", dest="purpose", choices=_PURPOSES, help="ask for this alone; default: for both")
+    parser.add_argument("--values", action="store_true", help="read the arrays too")
+
+
+def run(options: argparse.Namespace, output: Output) -> int:
+    """Give the verdicts."""
+    purposes = (options.purpose,) if options.purpose else _PURPOSES
+    model = read_config(options)
+    with located_metadata(options.path) as found:
+        known = known_fits(found)
+        fits = known if model is None else {_name(options): fit(found, model)}
+        ways = [] if model is None else way_out(found, model, fits[_name(options)], known)
+    values = _examined(located(options.path), model, output) if options.values else None
+    document = _document(found, fits, ways, values)
+    text = _one(fits, ways) if model else _all(fits, purposes)
+    output.give(document, "\n".join([f"{shown(found.path)}: {found.layout}", *text, *_values(values)]))
+    loads = any(all(getattr(told, purpose).loads for purpose in purposes) for told in fits.values())
+    return YES if loads and not any(not finding.expected for finding in values or []) else NO
+
+
+def _name(options: argparse.Namespace) -> str:
+    return str(options.config or options.config_file)
+
+
+def _examined(found: Recognised, model: Pi0Config | None, output: Output) -> list[Finding]:
+    with open_parameters(found, model) as source, output.progress("reading", num_bytes(source.leaves)) as advance:
+        return examine(source, advance)
+
+
+def _one(fits: Mapping[str, Fit], ways: list[str]) -> Iterator[str]:
+    for name, told in fits.items():
+        yield f"config {name}"
+        yield f"  {'training':<11} {_verdict(told.training)}"
+        as_before = "no: as for training" if told.inference.reason == told.training.reason else ""
+        yield f"  {'inference':<11} {not told.inference.loads and as_before or _verdict(told.inference)}"
+        yield from (f"  {'sizes':<11} {words}" for words in told.sizes)
+        for group in told.groups:
+            yield f"  {group.kind:<11} {len(group.paths)} of the {group.part}, for example"
+            yield f"              {group.example}"
+        yield from (f"    {line}" for line in told.details)
+    yield from (f"  {'way out':<11} {way}" for way in ways)
+
+
+def _all(fits: Mapping[str, Fit], purposes: tuple[str, ...]) -> Iterator[str]:
+    """Which configs fit; where none does, how far the closest is off."""
+    fitting = {name: told for name, told in fits.items() if told.training.loads or told.inference.loads}
+    for name, told in fitting.items():
+        answers = ", ".join(f"{purpose}: {_verdict(getattr(told, purpose), brief=True)}" for purpose in purposes)
+        yield f"  {name:<35} {answers}"
+    if not fitting:
+        yield f"  none of the {len(fits)} named configs fits"
+        closest = min(fits, key=lambda name: fits[name].num_differences or len(fits[name].training.reason) + 10_000)
+        yield f"  closest: {closest}: {fits[closest].training.reason}"
+        yield "  for a model of other sizes, pass them: --config-file"
+
+
+def _verdict(verdict: Verdict, *, brief: bool = False) -> str:
+    if not verdict.loads:
+        return "no" if brief else f"no: {verdict.reason}"
+    counts = [(verdict.fresh, "start fresh"), (verdict.dropped, "are not used")]
+    words = [f"{number} {what}" for number, what in counts if number]
+    if brief:
+        return f"yes ({', '.join(words)})" if words else "yes"
+    return f"yes: {', '.join([f'{verdict.loaded} parameters are loaded', *words])}"
+
+
+def _values(found: list[Finding] | None) -> Iterator[str]:
+    if found is None:
+        return
+    wrong = [f"  ! {finding}" for finding in found if not finding.expected]
+    expected = [f"    {finding}" for finding in found if finding.expected]
+    yield f"values: {len(wrong)} arrays are not what a trained model has" if wrong else "values: nothing is wrong"
+    yield from shorten(wrong)
+    if expected:
+        yield f"  as they may be: {len(expected)} arrays"
+        yield from shorten(expected)
+
+
+def _document(
+    found: Recognised, fits: Mapping[str, Fit], ways: list[str], values: list[Finding] | None
+) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "path": str(found.path),
+        "layout": str(found.layout),
+        "configs": {name: _plain(told) for name, told in fits.items()},
+        "way_out": ways,
+    }
+    return document if values is None else document | {"values": [finding._asdict() for finding in values]}
+
+
+def _plain(told: Fit) -> dict[str, Any]:
+    verdicts = {
+        purpose: {"loads": getattr(told, purpose).loads, **getattr(told, purpose)._asdict()} for purpose in _PURPOSES
+    }
+    groups = [{**group._asdict(), "paths": list(group.paths)} for group in told.groups]
+    return {**verdicts, "differences": groups, "sizes": list(told.sizes), "details": list(told.details)}

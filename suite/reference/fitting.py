@@ -1,0 +1,210 @@
+"""Would a checkpoint load into a model? The loaders' own verdicts, from metadata alone, and what to do about a no.
+
+A verdict is given twice: training may draw fresh what a loader lets be fresh, inference may draw nothing.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from suite.reference.accounting import Source, expected_leaves, refuse, refuse_half_adapters, settle, to_read
+from suite.reference.advice import looks_like_an_adapter
+from suite.reference.checkpoints import read_metadata
+from suite.reference.completeness import what_is_missing
+from suite.reference.configs import config_names, get_config
+from suite.reference.errors import CheckpointError, LoadError
+from suite.reference.layouts.gemma_flax import require_sizes
+from suite.reference.layouts.opening import open_parameters
+from suite.reference.layouts.recognition import Layout, Recognised
+from suite.reference.load_report import Status
+from suite.reference.params import Differences, differences, is_adapter
+from suite.reference.pi0_config import Pi0Config, expert_of
+from suite.reference.versions import other_sizes
+from suite.reference.weight_loaders import in_gemma, in_paligemma, require_same_lora
+
+_RELEASES = (Layout.PALIGEMMA_NPZ, Layout.HUGGING_FACE, Layout.GEMMA_FLAX)
+_ORBAX = (Layout.OPENPI, Layout.GEMMA_FLAX)
+LOADERS = {
+    Layout.OPENPI: "CheckpointWeightLoader",
+    Layout.OPENPI_PYTORCH: "OpenpiPyTorchWeightLoader",
+    Layout.PALIGEMMA_NPZ: "PaliGemmaWeightLoader",
+    Layout.HUGGING_FACE: "HuggingFaceWeightLoader",
+    Layout.GEMMA_FLAX: "GemmaWeightLoader",
+}
+_PROJECTIONS = {
+    *("action_in_proj", "action_out_proj", "state_proj"),
+    *("action_time_mlp_in", "action_time_mlp_out", "time_mlp_in", "time_mlp_out"),
+}
+
+
+class Verdict(NamedTuple):
+    """Whether a checkpoint loads for one purpose.
+
+    Attributes:
+      reason: why not, in the loader's words; empty if it loads.
+      loaded, fresh, dropped: how many parameters are taken, drawn, and left unused.
+    """
+
+    reason: str
+    loaded: int = 0
+    fresh: int = 0
+    dropped: int = 0
+
+    @property
+    def loads(self) -> bool:
+        return not self.reason
+
+
+class Group(NamedTuple):
+    """Differences of one kind in one part of the model.
+
+    Attributes:
+      kind: missing, unexpected or mismatched.
+      part: in words, for example "adapters of the action expert".
+      paths: of the parameters, sorted.
+      example: the first of them, with what was expected and found.
+    """
+
+    kind: str
+    part: str
+    paths: tuple[str, ...]
+    example: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fit:
+    """How a checkpoint and a model go together.
+
+    Attributes:
+      groups: every difference in paths and shapes, in groups.
+      sizes: what sets both apart, in words.
+      details: where a file could not even be opened as the model's, what its loader says, a line each.
+    """
+
+    training: Verdict
+    inference: Verdict
+    groups: tuple[Group, ...] = ()
+    sizes: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
+
+    @property
+    def num_differences(self) -> int:
+        """How many parameters differ."""
+        return sum(len(group.paths) for group in self.groups) + len(self.details)
+
+
+def fit(found: Recognised, model: Pi0Config) -> Fit:
+    """The verdicts on a checkpoint and a model; no array is read but a PyTorch checkpoint's tied table.
+
+    Raises:
+      CheckpointError: the checkpoint's metadata cannot be read.
+    """
+    try:
+        with open_parameters(found, model) as source:
+            return _fit(found, source, model)
+    except LoadError as error:
+        no = Verdict(_without_path(str(error), found))
+        return Fit(training=no, inference=no, details=tuple(line.strip() for line in str(error).splitlines()[1:]))
+
+
+def known_fits(found: Recognised) -> dict[str, Fit]:
+    """The verdicts for every named config; raises like ``fit``."""
+    return {name: fit(found, get_config(name).model) for name in config_names()}
+
+
+def way_out(found: Recognised, model: Pi0Config, told: Fit, known: Mapping[str, Fit]) -> list[str]:
+    """What to do where one of the verdicts is no, in the order of how likely it helps."""
+    ways = []
+    if told.training.loads and told.training.fresh and not told.inference.loads:
+        what = "adapters" if found.layout is Layout.OPENPI else "parameters"
+        ways.append(f"for training, load it with {LOADERS[found.layout]}: fresh {what} are added, and reported")
+    lost = [group for group in told.groups if group.kind == "unexpected" and "adapters" in group.part]
+    if lost and not model.has_lora:
+        ways.append("keep its fine-tuning: use the LoRA config it was trained with, or fold it: pi0-compat fold")
+    for purpose in ("training", "inference"):
+        if getattr(told, purpose).loads:
+            continue
+        names = [name for name, other in known.items() if getattr(other, purpose).loads]
+        if names:
+            ways.append(f"for {purpose}, these configs fit: {', '.join(names)}")
+    if found.layout in _RELEASES and not told.inference.loads:
+        ways.append("for inference, fine-tune first: a release has no action expert")
+    elif not ways and not told.training.loads:
+        ways.append("no named config fits; describe the model it was trained with: --config-file")
+    return ways
+
+
+def _fit(found: Recognised, source: Source, model: Pi0Config) -> Fit:
+    expected = expected_leaves(model)
+    wrong = differences(expected, source.leaves, dtypes=False)
+    in_source = _in_source(found.layout)
+    return Fit(
+        training=_verdict(found, source, model, lambda path: not in_source(path)),
+        inference=_verdict(found, source, model, lambda path: False),
+        groups=tuple(_groups(wrong, in_source)),
+        sizes=tuple(other_sizes(expected, source.leaves)),
+    )
+
+
+def _in_source(layout: Layout) -> Callable[[str], bool]:
+    """Which parameters of a model a checkpoint of the layout has to have."""
+    if layout is Layout.GEMMA_FLAX:
+        return in_gemma
+    if layout in _RELEASES:
+        return in_paligemma
+    return lambda path: not is_adapter(path)
+
+
+def _verdict(found: Recognised, source: Source, model: Pi0Config, may_be_fresh: Callable[[str], bool]) -> Verdict:
+    """What a loader would say, without reading."""
+    entries = settle(expected_leaves(model), source.leaves, may_be_fresh)
+    name = str(source.path)
+    try:
+        if found.layout in _ORBAX and (missing := what_is_missing(found.path)):
+            raise CheckpointError(f"{name}: the checkpoint is not whole: {missing[0]}")
+        if found.layout is Layout.GEMMA_FLAX:
+            require_sizes(source, model)
+        refuse_half_adapters(name, source.leaves)
+        refuse(name, entries, model, source.leaves)
+        if found.layout is Layout.OPENPI:
+            require_same_lora(name, read_metadata(found.path), model)
+    except (CheckpointError, LoadError) as error:
+        return Verdict(_without_path(str(error), found))
+    count = {status: sum(entry.status is status for entry in entries) for status in Status}
+    return Verdict("", len(to_read(entries)), count[Status.INITIALISED], count[Status.DROPPED])
+
+
+def _without_path(message: str, found: Recognised) -> str:
+    """The first line of a loader's message, without the file that the user named; differences are told in groups."""
+    line = message.partition("\n")[0]
+    place, colon, words = line.partition(": ")
+    return words if colon and place.startswith(str(found.path)) else line
+
+
+def _groups(wrong: Differences, in_source: Callable[[str], bool]) -> list[Group]:
+    """Differences by kind and part; what a release cannot have is no difference."""
+    lines = {("missing", path): f"expected {leaf}" for path, leaf in wrong.missing.items()}
+    lines |= {("unexpected", path): f"found {leaf}" for path, leaf in wrong.unexpected.items()}
+    lines |= {
+        ("mismatched", path): f"expected {want}, found {got}" for path, (want, got) in wrong.mismatched.items()
+    }
+    parted: dict[tuple[str, str], list[str]] = {}
+    for kind, path in sorted(lines):
+        if kind == "missing" and not in_source(path) and not is_adapter(path):
+            continue
+        parted.setdefault((kind, part_of(path)), []).append(path)
+    return [
+        Group(kind, part, tuple(paths), f"{paths[0]}: {lines[kind, paths[0]]}")
+        for (kind, part), paths in parted.items()
+    ]
+
+
+def part_of(path: str) -> str:
+    """The part of a model that a parameter belongs to, in words."""
+    expert = {0: "language model", 1: "action expert", None: ""}[expert_of(path)]
+    if looks_like_an_adapter(path):
+        return f"adapters of the {expert}" if expert else "adapters"
+    if path.startswith("PaliGemma/img/"):
+        return "image encoder"
+    return expert or ("projections" if path.partition("/")[0] in _PROJECTIONS else "others")
+
