@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from suite.commands import NO, YES
-from suite.commands.locating import add_config, located, located_metadata, read_config, shown
-from suite.commands.output import Output
+from suite.commands.locating import add_config, located, located_metadata, read_config
+from suite.commands.output import Output, counted
 from suite.reference.fitting import Fit, Verdict, fit, known_fits, way_out
 from suite.reference.layouts.opening import open_parameters
 from suite.reference.layouts.recognition import Recognised
@@ -30,6 +30,8 @@ EXAMPLES = """\
   pi0-compat check checkpoints/my_run --values
 """
 _PURPOSES = ("training", "inference")
+# Lines of a loader's list that a person reads; a document has all of them.
+_DETAILS = 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,19 +46,19 @@ def run(options: argparse.Namespace, output: Output) -> int:
     """Give the verdicts."""
     purposes = (options.purpose,) if options.purpose else _PURPOSES
     model = read_config(options)
-    with located_metadata(options.path) as found:
+    with located_metadata(options.path) as (found, name):
         known = known_fits(found)
-        fits = known if model is None else {_name(options): fit(found, model)}
-        ways = [] if model is None else way_out(found, model, fits[_name(options)], known)
-    values = _examined(located(options.path), model, output) if options.values else None
-    document = _document(found, fits, ways, values)
+        fits = known if model is None else {_config(options): fit(found, model)}
+        ways = [] if model is None else way_out(found, model, fits[_config(options)], known)
+    values = _examined(located(options.path).found, model, output) if options.values else None
     text = _one(fits, ways) if model else _all(fits, purposes)
-    output.give(document, "\n".join([f"{shown(found.path)}: {found.layout}", *text, *_values(values)]))
+    document = {"path": name, "layout": str(found.layout), **_document(fits, ways, values)}
+    output.give(document, "\n".join([f"{name}: {found.layout}", *text, *_values(values)]))
     loads = any(all(getattr(told, purpose).loads for purpose in purposes) for told in fits.values())
     return YES if loads and not any(not finding.expected for finding in values or []) else NO
 
 
-def _name(options: argparse.Namespace) -> str:
+def _config(options: argparse.Namespace) -> str:
     return str(options.config or options.config_file)
 
 
@@ -69,13 +71,13 @@ def _one(fits: Mapping[str, Fit], ways: list[str]) -> Iterator[str]:
     for name, told in fits.items():
         yield f"config {name}"
         yield f"  {'training':<11} {_verdict(told.training)}"
-        as_before = "no: as for training" if told.inference.reason == told.training.reason else ""
-        yield f"  {'inference':<11} {not told.inference.loads and as_before or _verdict(told.inference)}"
+        again = not told.inference.loads and told.inference.reason == told.training.reason
+        yield f"  {'inference':<11} {'no: as for training' if again else _verdict(told.inference)}"
         yield from (f"  {'sizes':<11} {words}" for words in told.sizes)
         for group in told.groups:
             yield f"  {group.kind:<11} {len(group.paths)} of the {group.part}, for example"
             yield f"              {group.example}"
-        yield from (f"    {line}" for line in told.details)
+        yield from (f"    {line}" for line in told.details[:_DETAILS])
     yield from (f"  {'way out':<11} {way}" for way in ways)
 
 
@@ -87,7 +89,7 @@ def _all(fits: Mapping[str, Fit], purposes: tuple[str, ...]) -> Iterator[str]:
         yield f"  {name:<35} {answers}"
     if not fitting:
         yield f"  none of the {len(fits)} named configs fits"
-        closest = min(fits, key=lambda name: fits[name].num_differences or len(fits[name].training.reason) + 10_000)
+        closest = min(fits, key=lambda name: fits[name].num_differences)
         yield f"  closest: {closest}: {fits[closest].training.reason}"
         yield "  for a model of other sizes, pass them: --config-file"
 
@@ -107,22 +109,16 @@ def _values(found: list[Finding] | None) -> Iterator[str]:
         return
     wrong = [f"  ! {finding}" for finding in found if not finding.expected]
     expected = [f"    {finding}" for finding in found if finding.expected]
-    yield f"values: {len(wrong)} arrays are not what a trained model has" if wrong else "values: nothing is wrong"
+    what = counted(len(wrong), "finding")
+    yield f"values: {what} that a trained model does not have" if wrong else "values: nothing is wrong"
     yield from shorten(wrong)
     if expected:
-        yield f"  as they may be: {len(expected)} arrays"
+        yield f"  conspicuous, but as it may be: {counted(len(expected), 'array')}"
         yield from shorten(expected)
 
 
-def _document(
-    found: Recognised, fits: Mapping[str, Fit], ways: list[str], values: list[Finding] | None
-) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "path": str(found.path),
-        "layout": str(found.layout),
-        "configs": {name: _plain(told) for name, told in fits.items()},
-        "way_out": ways,
-    }
+def _document(fits: Mapping[str, Fit], ways: list[str], values: list[Finding] | None) -> dict[str, Any]:
+    document: dict[str, Any] = {"configs": {name: _plain(told) for name, told in fits.items()}, "way_out": ways}
     return document if values is None else document | {"values": [finding._asdict() for finding in values]}
 
 

@@ -4,7 +4,7 @@ Different layouts are compared under openpi's names. The measure is |A - B| / ma
 0 for equal values, 2 for opposite ones. Arrays are read one pair at a time. Exit status 1: they differ.
 
 --json gives: left and right (path, layout), differ, same (how many), structure (path, left, right: shape and dtype, or
-null), values (path, relative, largest, differing, size, left, right); infinite is null.
+null), values (path, relative, largest, differing, size, left, right; infinite is null), unused (paths).
 """
 
 import argparse
@@ -13,10 +13,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from suite.commands import NO, YES
-from suite.commands.locating import add_config, located, read_config, shown
-from suite.commands.output import Output, Refusal
-from suite.reference.comparison import Compared, compare, open_both
-from suite.reference.layouts.recognition import Recognised
+from suite.commands.locating import Located, add_config, located, read_config
+from suite.commands.output import Output, Refusal, counted
+from suite.reference.comparison import Compared, compare, open_both, unused
 from suite.reference.params import Leaf, num_bytes, shorten
 
 EXAMPLES = """\
@@ -47,15 +46,18 @@ def run(options: argparse.Namespace, output: Output) -> int:
         raise Refusal(f"--tolerance is {options.tolerance}; expected a number from 0")
     left, right = located(options.left), located(options.right)
     with (
-        open_both(left, right, read_config(options)) as (one, other),
+        open_both(left.found, right.found, read_config(options)) as (one, other),
         output.progress("comparing", num_bytes(one.leaves)) as advance,
     ):
         pairs = compare(one, other, advance)
+        idle = unused(one, other)
     different = [pair for pair in pairs if _differ(pair, options.tolerance)]
     structure = [pair for pair in different if pair.distance is None]
     values = [pair for pair in different if pair.distance]
-    text = _lines(left, right, structure, values, len(pairs) - len(different), whole=options.all)
-    output.give(_document(left, right, structure, values, len(pairs) - len(different)), "\n".join(text))
+    same = len(pairs) - len(different)
+    text = [*_sides(left, right), *_lines(structure, values, same, whole=options.all), *_idle(idle)]
+    document = {**_document(left, right, structure, values, same), "unused": [path for path, _ in idle]}
+    output.give(document, "\n".join(text))
     return NO if different else YES
 
 
@@ -65,25 +67,24 @@ def _differ(pair: Compared, tolerance: float) -> bool:
     return pair.distance.relative > tolerance
 
 
-def _lines(
-    left: Recognised,
-    right: Recognised,
-    structure: Sequence[Compared],
-    values: Sequence[Compared],
-    same: int,
-    *,
-    whole: bool,
-) -> Iterator[str]:
+def _sides(left: Located, right: Located) -> Iterator[str]:
+    yield f"A: {left.name} ({left.found.layout})"
+    yield f"B: {right.name} ({right.found.layout})"
+
+
+def _lines(structure: Sequence[Compared], values: Sequence[Compared], same: int, *, whole: bool) -> Iterator[str]:
     cut = list if whole else shorten
-    yield f"A: {shown(left.path)} ({left.layout})"
-    yield f"B: {shown(right.path)} ({right.layout})"
     if structure:
-        yield f"structure: {len(structure)} arrays are not on both sides in the same shape"
+        yield f"structure: {counted(len(structure), 'array')} not on both sides in the same shape"
         yield from cut([_structure_line(pair) for pair in structure])
     if values:
-        yield f"values: {len(values)} arrays differ; |A - B| / max(|A|, |B|), biggest first"
+        yield f"values: other in {counted(len(values), 'array')}; |A - B| / max(|A|, |B|), biggest first"
         yield from cut([_values_line(pair) for pair in values])
-    yield f"{same} arrays are the same" if structure or values else f"the same: all {same} arrays"
+    yield f"the same: {'' if structure or values else 'all '}{counted(same, 'array')}"
+
+
+def _idle(paths: Sequence[tuple[str, str]]) -> Iterator[str]:
+    yield from (f"not compared: {path}, in {side} alone: no model uses it" for path, side in paths)
 
 
 def _structure_line(pair: Compared) -> str:
@@ -95,7 +96,9 @@ def _structure_line(pair: Compared) -> str:
 
 
 def _values_line(pair: Compared) -> str:
-    assert pair.distance and pair.left and pair.right
+    assert pair.distance
+    assert pair.left
+    assert pair.right
     relative, largest, differing, size = pair.distance
     dtypes = "" if pair.left.dtype == pair.right.dtype else f"; {pair.left.dtype.name} -> {pair.right.dtype.name}"
     apart = "not finite on one side" if math.isinf(relative) else f"at most {largest:.2g} apart"
@@ -103,19 +106,18 @@ def _values_line(pair: Compared) -> str:
 
 
 def _document(
-    left: Recognised, right: Recognised, structure: Sequence[Compared], values: Sequence[Compared], same: int
+    left: Located, right: Located, structure: Sequence[Compared], values: Sequence[Compared], same: int
 ) -> dict[str, Any]:
     return {
-        **{name: {"path": str(side.path), "layout": str(side.layout)} for name, side in _sides(left, right)},
+        **{
+            name: {"path": side.name, "layout": str(side.found.layout)}
+            for name, side in (("left", left), ("right", right))
+        },
         "differ": bool(structure or values),
         "same": same,
         "structure": [_plain(pair) for pair in structure],
         "values": [_plain(pair) for pair in values],
     }
-
-
-def _sides(left: Recognised, right: Recognised) -> list[tuple[str, Recognised]]:
-    return [("left", left), ("right", right)]
 
 
 def _plain(pair: Compared) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from suite.commands import NO, YES
-from suite.commands.locating import located_metadata, shown
-from suite.commands.output import Output
+from suite.commands.locating import located_metadata
+from suite.commands.output import Output, counted
 from suite.reference.description import Description, describe, site_of
 from suite.reference.layouts.recognition import Layout
 from suite.reference.load_report import format_bytes
@@ -47,16 +47,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, output: Output) -> int:
     """Say what is there."""
-    with located_metadata(options.path) as found:
+    with located_metadata(options.path) as (found, name):
         described = describe(found)
-    output.give(document(described), "\n".join(_lines(described, arrays=options.arrays)))
+    text = [name, *_lines(described, arrays=options.arrays)]
+    output.give({"path": name, **_document(described)}, "\n".join(text))
     return NO if described.missing else YES
 
 
-def document(described: Description) -> dict[str, Any]:
+def _document(described: Description) -> dict[str, Any]:
     """A description as plain data."""
     return {
-        "path": str(described.path),
         "layout": str(described.layout),
         "family": described.family,
         "sizes": described.sizes,
@@ -77,7 +77,6 @@ def document(described: Description) -> dict[str, Any]:
 
 
 def _lines(described: Description, *, arrays: bool) -> Iterator[str]:
-    yield shown(described.path)
     for name, words in _facts(described):
         yield f"  {name:<11} {words}"
     for line in shorten(list(described.missing)):
@@ -100,13 +99,14 @@ def _facts(described: Description) -> Iterator[tuple[str, str]]:
     if described.layout is Layout.OPENPI:
         number = len(described.leaves)
         yield "digests", f"of {described.digests} of {number} parameters" if described.digests else "none recorded"
-    number = len(described.missing)
-    yield "complete", f"no: {number} {'thing is' if number == 1 else 'things are'} wrong" if number else "yes"
+    yield "complete", f"no: {counted(len(described.missing), 'problem')}" if described.missing else "yes"
 
 
 def _holds(described: Description) -> str:
     dtypes = ", ".join(f"{name} {format_bytes(size)}" for name, size in described.bytes_by_dtype.items())
-    return f"{described.num_values:,} numbers in {len(described.leaves)} arrays: {dtypes or 'nothing'}"
+    return (
+        f"{counted(described.num_values, 'number')} in {counted(len(described.leaves), 'array')}: {dtypes or 'nothing'}"
+    )
 
 
 def _sizes(sizes: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -5,44 +5,68 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from suite.commands.output import Refusal
 from suite.reference.configs import config_names, get_config
-from suite.reference.download import fetch
+from suite.reference.download import fetch, is_url
+from suite.reference.errors import CheckpointError, LoadError
 from suite.reference.layouts.recognition import Recognised, recognise
+from suite.reference.outline import outline
 from suite.reference.pi0_config import Pi0Config
 
 
+class Located(NamedTuple):
+    """A checkpoint, and how a person would name it: its URL, or its path from the working folder if it is below."""
+
+    found: Recognised
+    name: str
+
+
 @contextmanager
-def located_metadata(path: str) -> Iterator[Recognised]:
-    """The checkpoint at a path or URL, for what reads no array.
+def located_metadata(path: str) -> Iterator[Located]:
+    """The checkpoint at a path or URL, for what reads no array; a remote one is not downloaded.
 
     Raises:
       CheckpointError: there is none, or none that is known.
     """
-    yield recognise(fetch(path))
+    with outline(path) as local:
+        try:
+            yield _located(path, local)
+        except (CheckpointError, LoadError) as error:
+            # The user knows the URL, and not where its outline lies.
+            raise type(error)(
+                str(error).replace(str(local), path.rstrip("/")) if is_url(path) else str(error)
+            ) from error
 
 
-def located(path: str) -> Recognised:
+def located(path: str) -> Located:
     """The checkpoint at a path or URL, whole: what is remote is downloaded once into the cache.
 
     Raises:
       CheckpointError: there is none, or none that is known.
     """
-    return recognise(fetch(path))
+    return _located(path, fetch(path))
 
 
-def shown(path: Path) -> str:
-    """A path as a person would type it: relative to the working folder, if it is below."""
+def _located(path: str, local: Path) -> Located:
+    found = recognise(local)
+    if is_url(path):
+        # Of a run, the step that was chosen.
+        below = found.path.relative_to(local).as_posix()
+        return Located(found, path.rstrip("/") if below == "." else f"{path.rstrip('/')}/{below}")
     here = Path.cwd()
-    return str(path.relative_to(here) if path != here and path.is_relative_to(here) else path)
+    near = found.path != here and found.path.is_relative_to(here)
+    return Located(found, found.path.relative_to(here).as_posix() if near else str(found.path))
 
 
 def add_config(parser: argparse.ArgumentParser, purpose: str) -> None:
     """Let the user name a model."""
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--config", metavar="NAME", help=f"{purpose}; one of {', '.join(config_names())}")
-    group.add_argument("--config-file", metavar="FILE", type=Path, help="its sizes as JSON, as Pi0Config.to_json has it")
+    group.add_argument(
+        "--config-file", metavar="FILE", type=Path, help="its sizes as JSON, as Pi0Config.to_json has it"
+    )
 
 
 def read_config(options: argparse.Namespace) -> Pi0Config | None:

@@ -54,5 +54,10 @@ class Output:
             yield lambda done: bars.advance(task, done)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things: ``1 array``, ``2 arrays``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _print_json(document: Mapping[str, Any]) -> None:
     print(json.dumps(document, indent=2, allow_nan=False))

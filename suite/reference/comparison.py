@@ -1,10 +1,11 @@
-"""Two checkpoints, parameter by parameter, under the names of one layout: what only one has, and how far values are apart.
+"""Two checkpoints, parameter by parameter, under common names: what only one has, and how far values are apart.
 
 Distances are norms: ``|A - B| / max(|A|, |B|)``, between 0 and 2, so that arrays of any size and scale compare. Arrays
 are read one pair at a time and compared in blocks, in float64.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from suite.reference.accounting import Source
 from suite.reference.errors import LoadError
 from suite.reference.layouts.opening import open_parameters
+from suite.reference.layouts.openpi_pytorch import UNUSED_HEAD
 from suite.reference.layouts.recognition import ADAPTER_WEIGHTS, Layout, Recognised
 from suite.reference.layouts.safetensors_folder import open_tensors
 from suite.reference.params import Leaf
@@ -22,6 +24,7 @@ from suite.reference.pi0_config import Pi0Config
 from suite.reference.sizes import model_of, sizes_of
 
 _BLOCK = 1 << 18
+_ROWS = re.compile(r"\[\d+:\]$")
 _TORCH = (Layout.OPENPI_PYTORCH, Layout.HUGGING_FACE, Layout.PEFT)
 
 
@@ -56,9 +59,7 @@ class Compared(NamedTuple):
 
 
 @contextmanager
-def open_both(
-    left: Recognised, right: Recognised, model: Pi0Config | None = None
-) -> Iterator[tuple[Source, Source]]:
+def open_both(left: Recognised, right: Recognised, model: Pi0Config | None = None) -> Iterator[tuple[Source, Source]]:
     """Open two checkpoints under common names.
 
     openpi's, unless both are PyTorch's in the same layout: those are compared as they are. Where a layout does not tell
@@ -77,10 +78,8 @@ def open_both(
         yield stack.enter_context(open_parameters(left, model)), stack.enter_context(open_parameters(right, model))
 
 
-def compare(
-    left: Source, right: Source, progress: Callable[[int], None] = lambda done: None
-) -> list[Compared]:
-    """Every parameter of either side: first those that are not on both, then from the largest distance to none.
+def compare(left: Source, right: Source, progress: Callable[[int], None] = lambda done: None) -> list[Compared]:
+    """Every parameter that a model uses: those that are not on both sides, then from the largest distance to none.
 
     Args:
       left, right: open checkpoints.
@@ -90,12 +89,21 @@ def compare(
       CheckpointError: an array cannot be read.
     """
     found = []
-    for path in sorted(left.leaves.keys() | right.leaves.keys()):
+    for path in sorted((left.leaves.keys() | right.leaves.keys()) - {path for path, _ in unused(left, right)}):
         one, other = left.leaves.get(path), right.leaves.get(path)
         comparable = one is not None and other is not None and one.shape == other.shape
         found.append(Compared(path, one, other, distance(left.read(path), right.read(path)) if comparable else None))
         progress(one.num_bytes if one else 0)
     return sorted(found, key=lambda pair: -pair.distance.relative if pair.distance else -math.inf)
+
+
+def unused(left: Source, right: Source) -> list[tuple[str, str]]:
+    """What one layout has and no model uses, with the side (A or B): rows that transformers added, a head of openpi's.
+
+    Not what is on both sides.
+    """
+    sides = (("A", left.leaves.keys() - right.leaves.keys()), ("B", right.leaves.keys() - left.leaves.keys()))
+    return sorted((path, side) for side, paths in sides for path in paths if path == UNUSED_HEAD or _ROWS.search(path))
 
 
 def distance(left: np.ndarray, right: np.ndarray) -> Distance:

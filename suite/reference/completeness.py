@@ -13,6 +13,7 @@ from typing import Any
 import tensorstore as ts
 
 from suite.reference.chunk_files import located, places
+from suite.reference.errors import CheckpointError
 from suite.reference.finding import METADATA_FILE
 from suite.reference.layouts.recognition import tree_keys
 
@@ -26,7 +27,7 @@ def what_is_missing(folder: Path) -> list[str]:
     """A line for every array that is not whole, and for every leftover of an interrupted copy; none if all is there.
 
     Raises:
-      CheckpointError: the metadata cannot be read.
+      CheckpointError: the metadata, or the table of the arrays, cannot be read.
     """
     leftovers = sorted(file.name for file in folder.rglob("*") if file.name.endswith(_LEFTOVERS))
     lines = [f"{name}: left behind by a save or a copy that did not end" for name in leftovers]
@@ -36,13 +37,31 @@ def what_is_missing(folder: Path) -> list[str]:
     return lines + [line for key in keys if (folder / key).is_dir() for line in _missing_in_folder(folder / key)]
 
 
-def _missing_in_store(folder: Path, names: list[str]) -> list[str]:
-    """OCDBT: the store tells the place of every chunk."""
+def require_open(folder: Path) -> None:
+    """Refuse an OCDBT store whose tree cannot be read, before orbax reads on after the first error, and complains.
+
+    Raises:
+      CheckpointError: it cannot be read.
+    """
+    if (folder / _MANIFEST).is_file():
+        _open(folder.resolve())
+
+
+def _open(folder: Path) -> tuple[Any, set[bytes]]:
+    """An OCDBT store, and the names of all that is in it."""
     try:
         store = ts.KvStore.open({"driver": "ocdbt", "base": {"driver": "file", "path": f"{folder}/"}}).result()
-        keys = set(store.list().result())
-    except Exception as error:  # noqa: BLE001 - tensorstore raises all kinds
-        return [f"{_MANIFEST}: the store cannot be opened ({str(error).partition(' [')[0]})"]
+        return store, set(store.list().result())
+    except Exception as error:  # tensorstore raises all kinds
+        why = str(error).partition(" [source")[0]
+        raise CheckpointError(
+            f"{folder}: damaged: the table of its arrays cannot be read ({why}); get the checkpoint again"
+        ) from error
+
+
+def _missing_in_store(folder: Path, names: list[str]) -> list[str]:
+    """OCDBT: the store tells the place of every chunk."""
+    store, keys = _open(folder)
     known = places(folder)
     absent_is_zero = not _metadata(folder).get("store_array_data_equal_to_fill_value")
     lines = []
@@ -82,7 +101,9 @@ def _short(folder: Path, place: str) -> str | None:
     if not file.is_file():
         return f"file {name} is missing"
     size = file.stat().st_size
-    return f"file {name} has {size} bytes, and should have {offset + length} at least" if size < offset + length else None
+    return (
+        f"file {name} has {size} bytes, and should have {offset + length} at least" if size < offset + length else None
+    )
 
 
 def _chunks(zarray: Mapping[str, Any]) -> Iterator[str]:

@@ -106,6 +106,7 @@ def describe(found: Recognised) -> Description:
 
 
 def _describe_openpi(found: Recognised) -> Description:
+    missing = tuple(what_is_missing(found.path))
     stored = read_metadata(found.path)
     described = _describe_leaves(found, stored.leaves, detect_family(stored.leaves))
     return dataclasses.replace(
@@ -114,12 +115,13 @@ def _describe_openpi(found: Recognised) -> Description:
         written_by=_written_by(found.path),
         training=_training(found),
         digests=len(stored.digests),
-        missing=tuple(what_is_missing(found.path)),
+        missing=missing,
     )
 
 
 def _describe_orbax(found: Recognised) -> Description:
     """A tree that is not openpi's parameters."""
+    missing = tuple(what_is_missing(found.path))
     try:
         flat = flatten(item_metadata(found.path).tree)
         leaves = {path: leaf_of(leaf) for path, leaf in flat.items() if getattr(leaf, "shape", None) is not None}
@@ -133,7 +135,7 @@ def _describe_orbax(found: Recognised) -> Description:
         described,
         written_by=_written_by(found.path),
         training=_training(found),
-        missing=tuple(what_is_missing(found.path)),
+        missing=missing,
     )
 
 
@@ -226,5 +228,13 @@ def _peft_config(folder: Path) -> dict[str, Any] | None:
         return None
     except ValueError as error:
         raise CheckpointError(f"{folder / ADAPTER_CONFIG}: is no JSON ({error}); get the file again") from error
-    kept = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "target_modules", "base_model_name_or_path")
+    kept = (
+        "r",
+        "lora_alpha",
+        "use_rslora",
+        "rank_pattern",
+        "alpha_pattern",
+        "target_modules",
+        "base_model_name_or_path",
+    )
     return {name: config[name] for name in kept if name in config}

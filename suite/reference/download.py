@@ -57,7 +57,7 @@ def fetch(path: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None 
     if target.exists():
         return target
     filesystem = _filesystem(url)
-    with _one_kind_of_error(url):
+    with one_kind_of_error(url):
         # Listed before anything is written: a URL that is not there leaves no trace.
         sizes = _list(filesystem, url)
         cache.mkdir(parents=True, exist_ok=True)
@@ -65,6 +65,12 @@ def fetch(path: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None 
             if not target.exists():
                 _download(filesystem, url, sizes, target)
     return target
+
+
+def remote_files(url: str) -> tuple["fsspec.AbstractFileSystem", dict[str, int | None]]:
+    """The file system of a URL, and the path and size of every file there; call it within ``one_kind_of_error``."""
+    filesystem = _filesystem(url)
+    return filesystem, _list(filesystem, url)
 
 
 def _target(url: str, cache: Path) -> Path:
@@ -119,7 +125,7 @@ def _download(filesystem: "fsspec.AbstractFileSystem", url: str, sizes: dict[str
 
 
 @contextmanager
-def _one_kind_of_error(url: str) -> Iterator[None]:
+def one_kind_of_error(url: str) -> Iterator[None]:
     """Whatever a driver raises, the caller gets a CheckpointError that names the URL."""
     try:
         yield

@@ -15,10 +15,12 @@ from suite.reference.configs import config_names, get_config
 from suite.reference.errors import CheckpointError, LoadError
 from suite.reference.layouts.gemma_flax import require_sizes
 from suite.reference.layouts.opening import open_parameters
-from suite.reference.layouts.recognition import Layout, Recognised
+from suite.reference.layouts.recognition import Layout, Recognised, recorded_beside, tensors_of
 from suite.reference.load_report import Status
 from suite.reference.params import Differences, differences, is_adapter
 from suite.reference.pi0_config import Pi0Config, expert_of
+from suite.reference.sizes import PARTS, ranks_of, sizes_apart, sizes_of, torch_sizes
+from suite.reference.specs import EXPERTS
 from suite.reference.versions import other_sizes
 from suite.reference.weight_loaders import in_gemma, in_paligemma, require_same_lora
 
@@ -104,7 +106,8 @@ def fit(found: Recognised, model: Pi0Config) -> Fit:
             return _fit(found, source, model)
     except LoadError as error:
         no = Verdict(_without_path(str(error), found))
-        return Fit(training=no, inference=no, details=tuple(line.strip() for line in str(error).splitlines()[1:]))
+        details = tuple(line.strip() for line in str(error).splitlines()[1:])
+        return Fit(training=no, inference=no, sizes=_torch_sizes_apart(found, model), details=details)
 
 
 def known_fits(found: Recognised) -> dict[str, Fit]:
@@ -142,8 +145,18 @@ def _fit(found: Recognised, source: Source, model: Pi0Config) -> Fit:
         training=_verdict(found, source, model, lambda path: not in_source(path)),
         inference=_verdict(found, source, model, lambda path: False),
         groups=tuple(_groups(wrong, in_source)),
-        sizes=tuple(other_sizes(expected, source.leaves)),
+        sizes=tuple(sizes_apart(sizes_of(source.leaves), ranks_of(source.leaves), model)),
     )
+
+
+def _torch_sizes_apart(found: Recognised, model: Pi0Config) -> tuple[str, ...]:
+    """What sets PyTorch's tensors apart from the model that they could not be opened as."""
+    if found.layout not in (Layout.OPENPI_PYTORCH, Layout.HUGGING_FACE):
+        return ()
+    sizes = torch_sizes(tensors_of(found.path), recorded_beside(found.path))
+    if found.layout is Layout.HUGGING_FACE:
+        sizes.pop("vocab_size", None)  # transformers adds rows
+    return tuple(sizes_apart(sizes, {}, model))
 
 
 def _in_source(layout: Layout) -> Callable[[str], bool]:
@@ -160,8 +173,7 @@ def _verdict(found: Recognised, source: Source, model: Pi0Config, may_be_fresh: 
     entries = settle(expected_leaves(model), source.leaves, may_be_fresh)
     name = str(source.path)
     try:
-        if found.layout in _ORBAX and (missing := what_is_missing(found.path)):
-            raise CheckpointError(f"{name}: the checkpoint is not whole: {missing[0]}")
+        _require_whole(found)
         if found.layout is Layout.GEMMA_FLAX:
             require_sizes(source, model)
         refuse_half_adapters(name, source.leaves)
@@ -169,9 +181,21 @@ def _verdict(found: Recognised, source: Source, model: Pi0Config, may_be_fresh: 
         if found.layout is Layout.OPENPI:
             require_same_lora(name, read_metadata(found.path), model)
     except (CheckpointError, LoadError) as error:
-        return Verdict(_without_path(str(error), found))
+        return Verdict(_without_sizes(_without_path(str(error), found), model, source))
     count = {status: sum(entry.status is status for entry in entries) for status in Status}
     return Verdict("", len(to_read(entries)), count[Status.INITIALISED], count[Status.DROPPED])
+
+
+def _require_whole(found: Recognised) -> None:
+    if found.layout in _ORBAX and (missing := what_is_missing(found.path)):
+        raise CheckpointError(f"{found.path}: the checkpoint is not whole: {missing[0]}")
+
+
+def _without_sizes(reason: str, model: Pi0Config, source: Source) -> str:
+    """A reason without the sizes that ``Fit.sizes`` has too; what can be done about a size stays."""
+    for words in other_sizes(expected_leaves(model), source.leaves):
+        reason = reason if "=" in words else reason.replace(f"; {words}", "")
+    return reason
 
 
 def _without_path(message: str, found: Recognised) -> str:
@@ -185,9 +209,7 @@ def _groups(wrong: Differences, in_source: Callable[[str], bool]) -> list[Group]
     """Differences by kind and part; what a release cannot have is no difference."""
     lines = {("missing", path): f"expected {leaf}" for path, leaf in wrong.missing.items()}
     lines |= {("unexpected", path): f"found {leaf}" for path, leaf in wrong.unexpected.items()}
-    lines |= {
-        ("mismatched", path): f"expected {want}, found {got}" for path, (want, got) in wrong.mismatched.items()
-    }
+    lines |= {("mismatched", path): f"expected {want}, found {got}" for path, (want, got) in wrong.mismatched.items()}
     parted: dict[tuple[str, str], list[str]] = {}
     for kind, path in sorted(lines):
         if kind == "missing" and not in_source(path) and not is_adapter(path):
@@ -201,10 +223,10 @@ def _groups(wrong: Differences, in_source: Callable[[str], bool]) -> list[Group]
 
 def part_of(path: str) -> str:
     """The part of a model that a parameter belongs to, in words."""
-    expert = {0: "language model", 1: "action expert", None: ""}[expert_of(path)]
+    number = expert_of(path)
+    expert = "" if number is None else PARTS[EXPERTS[number]]
     if looks_like_an_adapter(path):
         return f"adapters of the {expert}" if expert else "adapters"
     if path.startswith("PaliGemma/img/"):
-        return "image encoder"
+        return PARTS["siglip"]
     return expert or ("projections" if path.partition("/")[0] in _PROJECTIONS else "others")
-

@@ -15,12 +15,12 @@ from suite.reference import specs
 from suite.reference.adapters import adapter_of
 from suite.reference.advice import detect_family
 from suite.reference.errors import LoadError
+from suite.reference.layouts.openpi_pytorch import family_of, plain_name
 from suite.reference.params import Leaf, is_adapter
 from suite.reference.pi0_config import Pi0Config, expert_of
 from suite.reference.specs import EXPERTS, GemmaSpec, SiglipSpec
 
 Sizes = dict[str, Any]
-
 
 
 def _gemma_of(width: int, depth: int, mlp_dim: int, num_heads: int, num_kv_heads: int, head_dim: int) -> GemmaSpec:
@@ -45,6 +45,8 @@ GEMMA_VARIANTS: dict[str, GemmaSpec] = {
 SIGLIP_VARIANTS: dict[str, SiglipSpec] = {"So400m/14": specs.siglip_so400m()}
 # Prompts and action chunks can be of any length; these are openpi's.
 _UNKNOWN = {"action_horizon": 50, "max_token_len": 48, "dtype": "bfloat16"}
+_GROUPS = {"attn": "attention", "ffn": "feed-forward"}
+PARTS = {"siglip": "image encoder", "paligemma": "language model", "action_expert": "action expert"}
 _LLM, _IMG = "PaliGemma/llm", "PaliGemma/img"
 _BLOCKS = f"{_IMG}/Transformer/encoderblock"
 
@@ -118,8 +120,8 @@ def torch_sizes(tensors: Mapping[str, Leaf], recorded: Mapping[str, Any]) -> Siz
       tensors: name -> shape and dtype.
       recorded: what its ``config.json`` says, in transformers' or in our words; may be empty.
     """
-    names = {"pi05": "time_mlp_in.weight", "pi0": "action_time_mlp_in.weight"}
-    sizes: Sizes = {"family": f for f, name in names.items() if any(t.endswith(name) for t in tensors)}
+    family = family_of(plain_name(name) for name in tensors)
+    sizes: Sizes = {"family": family} if family else {}
     for layer in sorted(name for name in tensors if name.endswith(".layers.0.mlp.gate_proj.weight")):
         expert = EXPERTS["gemma_expert" in layer]
         part = _torch_gemma(tensors, layer.removesuffix("0.mlp.gate_proj.weight"))
@@ -133,6 +135,42 @@ def torch_sizes(tensors: Mapping[str, Leaf], recorded: Mapping[str, Any]) -> Siz
         if name.endswith("action_in_proj.weight"):
             sizes["action_dim"] = tensors[name].shape[1]
     return sizes
+
+
+def sizes_apart(sizes: Sizes, ranks: Mapping[str, int], model: Pi0Config) -> list[str]:
+    """What sets a checkpoint apart from a model, a line for each part: sizes that are known, then ranks.
+
+    Args:
+      sizes: the checkpoint's, as ``sizes_of`` has them.
+      ranks: the checkpoint's, as ``ranks_of`` has them.
+      model: what it is compared with.
+    """
+    config = model.to_json()
+    parts: dict[str, list[str]] = {}
+    for name in ("vocab_size", "image_size", "action_dim"):
+        if sizes.get(name, config[name]) != config[name]:
+            parts.setdefault("model", []).append(_apart(name, sizes[name], config[name]))
+    for part, words in PARTS.items():
+        for name, found in sizes.get(part, {}).items():
+            if found != config[part][name]:
+                parts.setdefault(words, []).append(_apart(name, found, config[part][name]))
+    for weight, rank in ranks.items():
+        adapter, expert = adapter_of(weight), expert_of(weight)
+        if adapter and expert is not None and (wanted := _rank(model, expert, adapter.site.group)) not in (None, rank):
+            words = _apart(f"rank in {_GROUPS[adapter.site.group]}", rank, wanted)
+            lines = parts.setdefault(f"LoRA of the {PARTS[EXPERTS[expert]]}", [])
+            lines += [] if words in lines else [words]
+    return [f"{part}: {', '.join(lines)}" for part, lines in parts.items()]
+
+
+def _apart(what: str, found: object, expected: object) -> str:
+    return f"{what} {found} and not {expected}"
+
+
+def _rank(model: Pi0Config, expert: int, group: str) -> int | None:
+    """The rank that a model has there, if it has an adapter there."""
+    spec = getattr(model.experts[expert], f"lora_{group}")
+    return spec.rank if spec else None
 
 
 def _names(kind: type[specs.Spec]) -> list[str]:

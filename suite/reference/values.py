@@ -104,7 +104,9 @@ def _constant_layers(path: str, array: np.ndarray) -> Iterator[Finding]:
     constant = [number for number, layer in enumerate(array) if _constant(layer) is not None]
     if constant:
         numbers = ", ".join(map(str, constant))
-        yield Finding(path, "constant layers", f"{numbers} of {len(array)}", expected=path.endswith(("/bias", "lora_b")))
+        yield Finding(
+            path, "constant layers", f"{numbers} of {len(array)}", expected=path.endswith(("/bias", "lora_b"))
+        )
 
 
 def _fresh(path: str, array: np.ndarray) -> str | None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from suite.reference.accounting import Source
 from suite.reference.checkpoints import Stored, read_metadata, restore_leaves
+from suite.reference.completeness import require_open
 from suite.reference.errors import LoadError
 from suite.reference.layouts.gemma_flax import open_gemma
 from suite.reference.layouts.hugging_face import open_hugging_face
@@ -44,6 +45,8 @@ def open_parameters(found: Recognised, model: Pi0Config | None = None) -> Iterat
       CheckpointError: it cannot be read.
       LoadError: it is not of the model, or holds no parameters of a model, as adapters alone do.
     """
+    if found.layout in (Layout.OPENPI, Layout.GEMMA_FLAX):
+        require_open(found.path)
     with _opened(found, model) as source:
         yield source
 

@@ -164,13 +164,18 @@ def recorded_config(model: Pi0Config, dtype: str) -> dict[str, Any]:
     }
 
 
+def plain_name(raw: str) -> str:
+    """The name of a tensor without the prefixes of what was around the model."""
+    while prefix := next((prefix for prefix in _PREFIXES if raw.startswith(prefix)), None):
+        raw = raw.removeprefix(prefix)
+    return raw
+
+
 def _plain_names(file: SafetensorsFile) -> dict[str, str]:
     """Name without prefixes -> name in the file."""
     names: dict[str, str] = {}
     for raw in file.leaves:
-        name = raw
-        while prefix := next((prefix for prefix in _PREFIXES if name.startswith(prefix)), None):
-            name = name.removeprefix(prefix)
+        name = plain_name(raw)
         if name in names:
             raise CheckpointError(f"{file.path}: {raw} and {names[name]} are the same tensor; only one can be meant")
         names[name] = raw
