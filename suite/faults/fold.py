@@ -66,7 +66,9 @@ FAULTS = (
         bugs=("G15",),
         story="The delta is rounded to the weight's dtype before it is added: in bfloat16 small deltas vanish.",
         evidence=f"{_OPENPI}/pull/960",
-        patches=(Patch("adapters.py", "(_widen(w) + delta).astype(w.dtype)", "w + delta.astype(w.dtype)"),),
+        patches=(
+            Patch("adapters.py", "(_widen(w) + delta).astype(dtype)", "(w + delta.astype(w.dtype)).astype(dtype)"),
+        ),
         caught_by=("lora_fold.of_bfloat16_is_formed_in_float32",),
     ),
     Fault(
@@ -80,7 +82,7 @@ FAULTS = (
         id="fold_leaves_float32_behind",
         story="Folded weights stay in the dtype that their sum was formed in.",
         evidence="mutation: a cast that was forgotten",
-        patches=(Patch("adapters.py", "(_widen(w) + delta).astype(w.dtype)", "_widen(w) + delta"),),
+        patches=(Patch("adapters.py", "(_widen(w) + delta).astype(dtype)", "_widen(w) + delta"),),
         caught_by=("lora_fold.changes_nothing_but_adapted_weights", "lora_fold.of_bfloat16_is_formed_in_float32"),
     ),
     Fault(
@@ -136,7 +138,7 @@ FAULTS = (
         bugs=("E9",),
         story="Adapters are folded by a config of another rank, and so with another scale.",
         evidence=f"{_OPENPI}/blob/15a9616/src/openpi/training/checkpoints.py#L84 stores neither rank nor alpha",
-        patches=(Patch("adapters.py", "    if a.shape[-1] != spec.rank:\n", "    if False:\n"),),
+        patches=(Patch("adapters.py", "    if rank != spec.rank:\n", "    if False:\n"),),
         caught_by=("lora_fold.another_rank_is_refused",),
     ),
     Fault(
@@ -152,10 +154,9 @@ FAULTS = (
             ),
             Patch(
                 "adapters.py",
-                "    if a.shape[-1] != spec.rank:\n",
+                "    require_rank(adapter, a.shape[-1], spec)\n",
                 "    shapes = lora.adapter_shapes(w.shape, spec.rank)\n"
-                "    a, b = (np.resize(x, shape) for x, shape in zip((a, b), shapes, strict=True))\n"
-                "    if a.shape[-1] != spec.rank:\n",
+                "    a, b = (np.resize(x, shape) for x, shape in zip((a, b), shapes, strict=True))\n",
             ),
         ),
         caught_by=("lora_fold.adapters_of_another_layout_are_refused",),

@@ -7,7 +7,7 @@ Every function takes flat or nested parameters, returns flat ones and leaves its
 import re
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,11 +15,13 @@ import numpy as np
 from suite.reference import lora
 from suite.reference.params import Params, as_flat, is_adapter
 from suite.reference.pi0_config import Pi0Config, expert_of
-from suite.reference.specs import LoRASpec
+from suite.reference.specs import ExpertLoRA, LoRASpec
 
 _FFN_SUFFIX = re.compile("_lora_[ab]$")
 # Above this share of a delta, what a cast loses is worth a warning.
 _LOSS_TO_WARN_OF = 0.02
+# The adapters of PaliGemma's language model and of the action expert.
+ExpertLoRAs: TypeAlias = tuple[ExpertLoRA | None, ...]
 
 
 class Adapter(NamedTuple):
@@ -65,7 +67,7 @@ def initialize_lora_parameters(base_params: Mapping[str, Any], config: Pi0Config
         )
     spec = config.param_spec()
     wanted = [path for path in spec if is_adapter(path)]
-    for adapter in _adapters_in(wanted):
+    for adapter in adapters_in(wanted):
         _require_shape(base, adapter.weight, spec[adapter.weight].shape)
     return config.init_params(seed, only=wanted)
 
@@ -138,10 +140,10 @@ def fold_and_report(params: Mapping[str, Any], config: Pi0Config) -> Folded:
     base, adapters = extract(params)
     require_whole_adapters(base | adapters)
     folded, replaced, lost = dict(base), dict(adapters), {}
-    for adapter in _adapters_in(adapters):
+    for adapter in adapters_in(adapters):
         w = replaced[adapter.weight] = base[adapter.weight]
         delta = _delta_like(w, adapter, adapters, config)
-        folded[adapter.weight] = _add(w, delta)
+        folded[adapter.weight] = add(w, delta, w.dtype)
         lost[adapter.weight] = _loss(w, folded[adapter.weight], delta)
     return Folded(folded, replaced, lost)
 
@@ -167,7 +169,7 @@ def unfold(folded: Mapping[str, Any], replaced: Mapping[str, Any], config: Pi0Co
 
 def require_whole_adapters(params: Mapping[str, Any]) -> None:
     """Every LoRA matrix has its other half and its weight, in shapes that fit; else a ValueError names the path."""
-    for adapter in _adapters_in(path for path in params if is_adapter(path)):
+    for adapter in adapters_in(path for path in params if is_adapter(path)):
         for path in (adapter.a, adapter.b, adapter.weight):
             if path not in params:
                 raise ValueError(f"{path} is missing, but the rest of its adapter is there ({adapter.a}, {adapter.b})")
@@ -180,24 +182,26 @@ def require_whole_adapters(params: Mapping[str, Any]) -> None:
 def _delta_like(w: Any, adapter: Adapter, adapters: Params, config: Pi0Config) -> Any:
     """What an adapter adds to its weight, in float32, an array of the kind of ``w``."""
     spec, a, b = _spec_of(adapter, config), adapters[adapter.a], adapters[adapter.b]
-    if a.shape[-1] != spec.rank:
-        raise ValueError(
-            f"{adapter.a}: rank {a.shape[-1]}, but the config says {spec.rank}; alpha / rank would be wrong"
-        )
+    require_rank(adapter, a.shape[-1], spec)
     delta = lora.delta(adapter.site, a, b, spec)
     return np.asarray(delta) if isinstance(w, np.ndarray) else delta
 
 
-def _add(w: Any, delta: Any) -> Any:
-    """``w + delta`` in at least float32, then in the dtype of ``w``."""
-    return (_widen(w) + delta).astype(w.dtype)
+def add(w: Any, delta: Any, dtype: Any) -> Any:
+    """``w + delta`` in at least float32, then rounded once, to a dtype."""
+    return (_widen(w) + delta).astype(dtype)
 
 
 def _loss(w: Any, folded: Any, delta: Any) -> float:
     """The norm of what ``folded`` lacks of ``delta``, over the norm of ``delta``; 0 where nothing was to be added."""
     norm = np.linalg.norm if isinstance(w, np.ndarray) else jnp.linalg.norm
-    missing, whole = (float(norm(x.ravel())) for x in (_widen(folded) - _widen(w) - delta, delta))
+    missing, whole = (float(norm(x.ravel())) for x in (missing_of(delta, w, folded), delta))
     return missing / whole if whole else 0.0
+
+
+def missing_of(delta: Any, w: Any, folded: Any) -> Any:
+    """What a folded weight lacks of what was to be added to it."""
+    return _widen(folded) - _widen(w) - delta
 
 
 def _nearly_equal(found: Any, expected: Any) -> bool:
@@ -213,7 +217,7 @@ def _widen(x: Any) -> Any:
     return x.astype(np.promote_types(x.dtype, np.float32))
 
 
-def _adapters_in(paths: Iterable[str]) -> list[Adapter]:
+def adapters_in(paths: Iterable[str]) -> list[Adapter]:
     found = {}
     for path in paths:
         if (adapter := adapter_of(path)) is None:
@@ -223,13 +227,29 @@ def _adapters_in(paths: Iterable[str]) -> list[Adapter]:
 
 
 def _spec_of(adapter: Adapter, config: Pi0Config) -> LoRASpec:
-    expert = config.experts[expert_of(adapter.weight) or 0]
-    spec = expert.lora_attn if adapter.site.group == "attn" else expert.lora_ffn
+    spec = spec_among(lora_of(config), adapter)
     if spec is None:
         raise ValueError(
             f"{adapter.a}: the config has no LoRA there, so its alpha is unknown; pass the config it was trained with"
         )
     return spec
+
+
+def require_rank(adapter: Adapter, rank: int, spec: LoRASpec) -> None:
+    """Raise a ValueError unless the rank is the spec's: with another, alpha / rank would be wrong."""
+    if rank != spec.rank:
+        raise ValueError(f"{adapter.a}: rank {rank}, but the config says {spec.rank}; alpha / rank would be wrong")
+
+
+def lora_of(config: Pi0Config) -> ExpertLoRAs:
+    """The adapters of both experts."""
+    return tuple(expert.lora for expert in config.experts)
+
+
+def spec_among(experts: ExpertLoRAs, adapter: Adapter) -> LoRASpec | None:
+    """Rank and alpha of an adapter, from those of both experts; None if they say nothing of it."""
+    expert = experts[expert_of(adapter.weight) or 0]
+    return getattr(expert, adapter.site.group) if expert else None
 
 
 def _require_shape(params: Mapping[str, Any], path: str, shape: tuple[int, ...]) -> None:

@@ -263,7 +263,7 @@ def params_item(params: Params, *, config: Pi0Config | None, value_suffix: bool 
     """Flat parameters as an orbax item: openpi's nesting, with rank, alpha and digests in the metadata."""
     if not params:
         raise ValueError("there are no parameters to save")
-    _require_distinct_names(params)
+    require_distinct_names(params)
     lora = None if config is None else config.lora
     metadata = {"value_suffix": value_suffix, "lora": lora, "digests": integrity.record(params)}
     if value_suffix:
@@ -321,7 +321,7 @@ def _brief(error: Exception) -> str:
     return str(error).partition(" [tensorstore_spec=")[0].partition(". See full TensorStore details")[0]
 
 
-def _require_distinct_names(params: Params) -> None:
+def require_distinct_names(params: Iterable[str]) -> None:
     """Orbax joins keys with dots: a.b and a/b would share a place, and one of them would come back as the other."""
     paths: dict[str, str] = {}
     for path in params:

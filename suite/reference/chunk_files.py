@@ -56,6 +56,10 @@ class ChunkFiles(NamedTuple):
         except (OSError, ValueError, zstandard.ZstdError):
             return False
 
+    def stream(self, chunk: tuple[int, ...], dtype: np.dtype) -> "ChunkStream":
+        """A chunk to be decoded from its first number to its last, as far as it is asked for."""
+        return ChunkStream(*self._place(chunk), dtype)
+
     def _place(self, chunk: tuple[int, ...]) -> tuple[Path, int, int]:
         return located(self.folder, self.places[self._key(chunk)])
 
@@ -97,6 +101,34 @@ def chunk_files(folder: Path, places: Mapping[bytes, str], store: Any, leaf: Lea
     return ChunkFiles(folder, places, spec["kvstore"]["path"], metadata["dimension_separator"]) if plain else None
 
 
+class ChunkStream:
+    """A chunk that is decoded as far as it is asked for; to be closed."""
+
+    def __init__(self, path: Path, offset: int, length: int, dtype: np.dtype) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._file.seek(offset)
+        self._source, self._dtype = _Part(self._file, length), dtype
+        self._reader = _reader(self._source)
+
+    def fill(self, target: np.ndarray) -> None:
+        """Decode the next numbers, as many as the target has.
+
+        Raises:
+          ValueError: the chunk has fewer.
+        """
+        if not _fill(self._reader, target, self._dtype):
+            raise ValueError("a chunk ends before its last number")
+
+    def end(self) -> None:
+        """Nothing is left of the chunk: a ValueError if something is."""
+        if self._reader.read(1) or self._source.left:
+            raise ValueError("a chunk goes on behind its last number")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+
 class _Part:
     """A part of a file, from where it is; each piece is read into the same memory, so it lasts until the next."""
 
@@ -114,14 +146,25 @@ class _Part:
 
 def _decode(source: Any, target: np.ndarray, dtype: np.dtype) -> bool:
     """Decode a part of a file; whether it is one frame of zstd, of as many numbers as the target has."""
-    reader = zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(source, read_size=_READ)
+    reader = _reader(source)
+    if not _fill(reader, target, dtype):
+        return False
+    return not reader.read(1) and not source.left
+
+
+def _reader(source: Any) -> Any:
+    return zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(source, read_size=_READ)
+
+
+def _fill(reader: Any, target: np.ndarray, dtype: np.dtype) -> bool:
+    """Decode as many numbers as the target has; whether there were so many."""
     block = np.empty(min(_BLOCK // dtype.itemsize, target.size), dtype)
     for part in _parts(target, block.size):
         decoded = block[: part.size]
         if reader.readinto(decoded.view(np.uint8)) != decoded.nbytes:
             return False
         np.copyto(part, decoded.reshape(part.shape), casting="unsafe")
-    return not reader.read(1) and not source.left
+    return True
 
 
 def _parts(array: np.ndarray, size: int) -> Iterator[np.ndarray]:

@@ -17,25 +17,40 @@ from typing import Any
 import numpy as np
 
 from suite.reference.errors import CheckpointError
-from suite.reference.params import Leaf, shorten
+from suite.reference.params import Leaf, leaf_of, shorten
 
 ALGORITHM = "sha256"
 NOT_RECORDED = "integrity was not checked: the checkpoint records no digests"
 NOT_ASKED = "integrity was not checked: it was not asked for"
 
 
-def digest(array: Any) -> str:
-    """The sha256 of dtype, shape and values (C order, little endian) of an array, in hex.
+class Digest:
+    """The sha256 of dtype, shape and values (C order, little endian) of an array that is handed in from first to last.
 
     Raises:
       TypeError: the array holds Python objects, which have no bytes of their own.
     """
+
+    def __init__(self, leaf: Leaf) -> None:
+        header = f"{leaf.dtype.name} {list(leaf.shape)}\n"
+        self._hashed = hashlib.new(ALGORITHM, header.encode(), usedforsecurity=False)
+
+    def update(self, part: np.ndarray) -> None:
+        """The next values, of any shape."""
+        hashed, little = self._hashed, part.astype(part.dtype.newbyteorder("<"), copy=False)
+        hashed.update(np.ascontiguousarray(little).reshape(-1).view(np.uint8).data)
+
+    def hexdigest(self) -> str:
+        """Of what was handed in so far."""
+        return self._hashed.hexdigest()
+
+
+def digest(array: Any) -> str:
+    """The ``Digest`` of an array, in hex."""
     array = np.asarray(array)
-    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    header = f"{array.dtype.name} {list(array.shape)}\n"
-    hashed = hashlib.new(ALGORITHM, header.encode(), usedforsecurity=False)
-    hashed.update(np.ascontiguousarray(little).reshape(-1).view(np.uint8).data)
-    return hashed.hexdigest()
+    digest = Digest(leaf_of(array))
+    digest.update(array)
+    return digest.hexdigest()
 
 
 def digests_of(params: Mapping[str, Any]) -> dict[str, str]:
@@ -47,7 +62,12 @@ def digests_of(params: Mapping[str, Any]) -> dict[str, str]:
 
 def record(params: Mapping[str, Any]) -> dict[str, Any]:
     """What is kept beside the parameters: plain data."""
-    return {"algorithm": ALGORITHM, "leaves": digests_of(params)}
+    return as_record(digests_of(params))
+
+
+def as_record(digests: Mapping[str, str]) -> dict[str, Any]:
+    """What is kept of the digests of parameters, by path."""
+    return {"algorithm": ALGORITHM, "leaves": dict(digests)}
 
 
 def read_record(folder: Path, metadata: Mapping[str, Any], leaves: Mapping[str, Leaf]) -> dict[str, str]:

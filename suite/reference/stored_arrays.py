@@ -84,22 +84,23 @@ class StoredArray(NamedTuple):
     def _chunk_of(self, piece: Box) -> tuple[int, ...] | None:
         """The number of the chunk that a piece is, along each axis; None if it is several, or its file is unknown."""
         lengths = tuple(part.stop - part.start for part in piece)
-        if not self.files or lengths != self._chunk():
+        if not self.files or lengths != self.chunk:
             return None
         chunk = tuple(part.start // length for part, length in zip(piece, lengths, strict=True))
         return chunk if self.files.has(chunk) else None
 
     def _sides(self) -> list[int]:
         """How long a piece is along each axis: whole chunks, the last axes first, while it stays small."""
-        sides = [min(side, length) or 1 for side, length in zip(self._chunk(), self.leaf.shape, strict=True)]
+        sides = [min(side, length) or 1 for side, length in zip(self.chunk, self.leaf.shape, strict=True)]
         for axis in reversed(range(len(sides))):
             size = math.prod(sides) * self.leaf.dtype.itemsize
             more = min(_PIECE // size, -(-self.leaf.shape[axis] // sides[axis])) if size else 1
             sides[axis] *= max(1, more)
         return sides
 
-    def _chunk(self) -> tuple[int, ...]:
-        # A scalar has none.
+    @property
+    def chunk(self) -> tuple[int, ...]:
+        """The shape of its chunks; a scalar has none."""
         return tuple(self.store.chunk_layout.read_chunk.shape or ())
 
 

@@ -10,7 +10,7 @@ stacking them in the order of the layers' numbers is all there is to do.
 import re
 import threading
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from suite.reference.errors import CheckpointError, LoadError
 from suite.reference.finding import find_params
 from suite.reference.params import Leaf, shorten
 from suite.reference.pi0_config import Pi0Config
+from suite.reference.slabs import cut, rows_at_a_time
 from suite.reference.versions import later_version
 
 _LLM = "PaliGemma/llm"
@@ -57,6 +58,16 @@ class GemmaFlax:
             arrays = restore_leaves(self._stored, dict.fromkeys(self._names(path), dtype))
             in_order = [arrays.pop(name) for name in self._names(path)]
             return np.stack(in_order) if _is_stacked(path) else np.asarray(in_order[0])
+
+    def slabs(self, path: str) -> Iterator[np.ndarray]:
+        """A parameter, a few layers at a time, in the dtype of the file."""
+        names, leaf = self._names(path), self.leaves[path]
+        if not _is_stacked(path):
+            yield from cut(restore_leaves(self._stored, {names[0]: None})[names[0]])
+            return
+        for layers in rows_at_a_time(leaf):
+            arrays = restore_leaves(self._stored, dict.fromkeys(names[layers]))
+            yield np.stack([arrays[name] for name in names[layers]])
 
     def _names(self, path: str) -> list[str]:
         return [name for _, name in sorted(self._places[path].items())]

@@ -21,6 +21,7 @@ from suite.reference.layouts.safetensors_folder import Tensors, open_tensors
 from suite.reference.layouts.torch_rules import Rule, gemma_rules, siglip_rules
 from suite.reference.params import Leaf, shorten
 from suite.reference.pi0_config import Pi0Config
+from suite.reference.slabs import cut
 
 EMBEDDING = "PaliGemma/llm/embedder/input_embedding"
 _LAYER = re.compile(r"(0|[1-9]\d{0,3})\.")
@@ -89,14 +90,24 @@ class HuggingFacePaliGemma:
             rule.place(self._tensors.read(name), array[index])
         return array
 
+    def slabs(self, path: str) -> Iterator[np.ndarray]:
+        """A parameter, put together from its tensors a few layers at a time."""
+        if path == EMBEDDING:
+            return cut(self._embedding_in_the_file())
+        return self._rules[path].slabs(self.leaves[path], self._tensors.read)
+
     def _read_embedding(self, dtype: np.dtype | None) -> np.ndarray:
+        array = self._embedding_in_the_file()
+        return array.astype(dtype or array.dtype)
+
+    def _embedding_in_the_file(self) -> np.ndarray:
         array = self._tensors.read(self._embedding)[: self._rows]
         if self._copy and not same_bits(array, self._tensors.read(self._copy)[: self._rows]):
             raise LoadError(
                 f"{self.path}: {self._embedding} and {self._copy} are tied in PaliGemma, but they differ; delete the "
                 "one that is not meant"
             )
-        return array.astype(dtype or array.dtype)
+        return array
 
     def _describe(self) -> dict[str, Leaf]:
         """All parameters; then what is dropped: tensors that are none, and rows that transformers added."""

@@ -4,10 +4,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-import numpy as np
-
-from suite.reference.accounting import Source
-from suite.reference.checkpoints import Stored, read_metadata, restore_leaves
+from suite.reference.checkpoints import read_metadata
 from suite.reference.completeness import require_open
 from suite.reference.errors import LoadError
 from suite.reference.layouts.gemma_flax import open_gemma
@@ -15,27 +12,15 @@ from suite.reference.layouts.hugging_face import open_hugging_face
 from suite.reference.layouts.openpi_pytorch import open_pytorch
 from suite.reference.layouts.paligemma_npz import open_npz
 from suite.reference.layouts.recognition import Layout, Recognised, recorded_beside, tensors_of
-from suite.reference.params import Leaf
 from suite.reference.pi0_config import Pi0Config
 from suite.reference.sizes import model_of, torch_sizes
-
-
-class StoredParameters:
-    """A checkpoint in openpi's own layout as a source."""
-
-    def __init__(self, stored: Stored) -> None:
-        self.path: Path = stored.path
-        self.leaves: dict[str, Leaf] = stored.leaves
-        self._stored = stored
-
-    def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
-        """One parameter, in the dtype of the file or cast; its digest is not compared."""
-        return np.asarray(restore_leaves(self._stored, {path: dtype}, verify=False)[path])
+from suite.reference.slabs import Checkpoint
+from suite.reference.stored_parameters import StoredParameters
 
 
 @contextmanager
-def open_parameters(found: Recognised, model: Pi0Config | None = None) -> Iterator[Source]:
-    """Open a checkpoint under openpi's names: shapes and dtypes at once, arrays one at a time.
+def open_parameters(found: Recognised, model: Pi0Config | None = None) -> Iterator[Checkpoint]:
+    """Open a checkpoint under openpi's names: shapes and dtypes at once, arrays one at a time or in slabs.
 
     Args:
       found: the checkpoint and its layout.
@@ -51,7 +36,7 @@ def open_parameters(found: Recognised, model: Pi0Config | None = None) -> Iterat
         yield source
 
 
-def _opened(found: Recognised, model: Pi0Config | None) -> AbstractContextManager[Source]:
+def _opened(found: Recognised, model: Pi0Config | None) -> AbstractContextManager[Checkpoint]:
     match found.layout:
         case Layout.OPENPI:
             return nullcontext(StoredParameters(read_metadata(found.path)))

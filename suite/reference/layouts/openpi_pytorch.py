@@ -87,6 +87,10 @@ class OpenpiPyTorch:
             rule.place(self._file.read(self._names[name]), found[index])
         return found
 
+    def slabs(self, path: str) -> Iterator[np.ndarray]:
+        """A parameter, put together from its tensors a few layers at a time."""
+        return self._rules[path].slabs(self.leaves[path], lambda name: self._file.read(self._names[name]))
+
     def _leaf(self, rule: Rule) -> Leaf:
         dtypes = {self._found(name).dtype for name, _ in rule.pieces()}
         dtype = dtypes.pop()

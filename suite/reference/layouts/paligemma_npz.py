@@ -15,6 +15,7 @@ import numpy as np
 
 from suite.reference.errors import CheckpointError
 from suite.reference.params import Leaf
+from suite.reference.slabs import cut, rows_at_a_time
 
 _PREFIX = "params/"
 _NPY = ".npy"
@@ -44,7 +45,22 @@ class PaliGemmaNpz:
             shape, in_fortran_order, stored = _read_header(member)
             array = np.empty(shape[::-1] if in_fortran_order else shape, dtype or stored)
             _fill(array.reshape(-1), stored, member)
+            _require_end(member)
         return array.T if in_fortran_order else array
+
+    def slabs(self, path: str) -> Iterator[np.ndarray]:
+        """A parameter as it is stored; what is not in C order is read whole first."""
+        name, leaf = self._members[path], self.leaves[path]
+        with self._refuse_damage(name), self._archive.open(name) as member:
+            _, in_fortran_order, stored = _read_header(member)
+            if in_fortran_order or not leaf.shape:
+                yield from cut(self.read(path))
+                return
+            for rows in rows_at_a_time(leaf):
+                slab = np.empty((rows.stop - rows.start, *leaf.shape[1:]), stored)
+                _fill(slab.reshape(-1), stored, member)
+                yield slab
+            _require_end(member)
 
     def _header(self, name: str) -> Leaf:
         """Shape and dtype of a member, from its first bytes."""
@@ -105,7 +121,7 @@ def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 
 def _fill(flat: np.ndarray, stored: np.dtype, member: IO[bytes]) -> None:
-    """Read and cast all values of a member, which has to end there; the archive compares its checksum at the end.
+    """Read and cast the next values of a member.
 
     In blocks: each is cast while it is in the processor's cache, and nothing else is held.
     """
@@ -115,6 +131,10 @@ def _fill(flat: np.ndarray, stored: np.dtype, member: IO[bytes]) -> None:
         if len(data) < place.size * stored.itemsize:
             raise ValueError("it has fewer bytes than its header says")
         place[:] = np.frombuffer(data, stored)
+
+
+def _require_end(member: IO[bytes]) -> None:
+    """Nothing follows; the archive compares its checksum when it is read to the end."""
     if member.read(1):
         raise ValueError("it has more data than its header says")
 

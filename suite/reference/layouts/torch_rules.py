@@ -7,11 +7,13 @@ as [outputs, inputs], a ``Conv2d`` as [outputs, channels, height, width], and he
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
+from suite.reference.params import Leaf
+from suite.reference.slabs import cut, rows_at_a_time, whole
 from suite.reference.specs import GemmaSpec, SiglipSpec
 
 Shape = tuple[int, ...]
@@ -67,6 +69,37 @@ class Rule(NamedTuple):
         for start in range(0, len(moved), _ROWS):
             rows = slice(start, start + _ROWS)
             target[rows] = moved[rows].astype(piece.dtype, copy=False)
+
+    def tensors(self, slabs: Iterable[np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+        """The tensors of a parameter that is read a slab at a time; one that is copied as it is, a slab at a time."""
+        if self.is_a_copy:
+            yield from ((self.names[0], slab) for slab in slabs)
+            return
+        layers = enumerate(layer for slab in slabs for layer in slab) if self.depth else [(None, whole(slabs))]
+        for layer, pieces in layers:
+            for name, piece in zip(self.names, pieces if len(self.names) > 1 else [pieces], strict=True):
+                yield name.format(layer=layer), self.to_torch(piece)
+
+    def slabs(self, leaf: Leaf, read: Callable[[str], np.ndarray]) -> Iterator[np.ndarray]:
+        """The parameter, a slab at a time, of tensors that are read by name."""
+        if self.is_a_copy:
+            yield from (slab.astype(leaf.dtype, copy=False) for slab in cut(read(self.names[0])))
+            return
+        names: dict[int, list[tuple[str, tuple[int, ...]]]] = {}
+        for name, index in self.pieces():
+            names.setdefault(index[0] if self.depth else 0, []).append((name, index[1:] if self.depth else index))
+        layers = Leaf(leaf.shape if self.depth else (1, *leaf.shape), leaf.dtype)
+        for rows in rows_at_a_time(layers):
+            slab = np.empty((rows.stop - rows.start, *layers.shape[1:]), leaf.dtype)
+            for layer, array in zip(range(rows.start, rows.stop), slab, strict=True):
+                for name, index in names[layer]:
+                    self.place(read(name), array[index])
+            yield slab if self.depth else slab[0]
+
+    @property
+    def is_a_copy(self) -> bool:
+        """Whether the parameter is one tensor as it is."""
+        return self.depth is None and self.groups == list(self.source)
 
     def parted(self, tensor: Shape, like: Shape) -> Shape | None:
         """The shape of the piece that a tensor of this shape holds.

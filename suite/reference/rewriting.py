@@ -1,0 +1,181 @@
+"""Readers of another reader: what they give is cast, chosen, put together, or folded on its way, a slab at a time."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from suite.reference import integrity, lora
+from suite.reference.accounting import count_nonfinite, is_float
+from suite.reference.adapters import (
+    Adapter,
+    ExpertLoRAs,
+    adapters_in,
+    add,
+    missing_of,
+    require_rank,
+    require_whole_adapters,
+    spec_among,
+)
+from suite.reference.errors import LoadError
+from suite.reference.params import Leaf, is_adapter
+from suite.reference.slabs import Parameters, whole
+
+
+class Chosen:
+    """Some of the parameters."""
+
+    def __init__(self, source: Parameters, choose: Callable[[str], bool]) -> None:
+        self.path, self._source = source.path, source
+        self.leaves = {path: leaf for path, leaf in source.leaves.items() if choose(path)}
+
+    def slabs(self, path: str) -> Iterator[np.ndarray]:
+        """As they are."""
+        return self._source.slabs(path)
+
+
+class Joined:
+    """The parameters of two, none of which is in both."""
+
+    def __init__(self, base: Parameters, other: Parameters) -> None:
+        self.path, self._base, self._other = base.path, base, other
+        self.leaves = dict(sorted((base.leaves | other.leaves).items()))
+
+    def slabs(self, path: str) -> Iterator[np.ndarray]:
+        """From the one that has it."""
+        return (self._other if path in self._other.leaves else self._base).slabs(path)
+
+
+class Cast:
+    """Every parameter in one dtype, as numpy casts; what would become infinite is refused."""
+
+    def __init__(self, source: Parameters, dtype: Any) -> None:
+        self.path, self._source = source.path, source
+        if codes := [f"  ~ {path}: {leaf}" for path, leaf in source.leaves.items() if not is_float(leaf.dtype)]:
+            text = "\n".join(codes)
+            raise LoadError(f"{source.path}: these are no floats, and a cast to {dtype} would be garbage\n{text}")
+        self.leaves = {path: Leaf(leaf.shape, np.dtype(dtype)) for path, leaf in source.leaves.items()}
+
+    def slabs(self, path: str) -> Iterator[np.ndarray]:
+        """Cast one by one.
+
+        Raises:
+          LoadError: a finite value is too large for the dtype.
+        """
+        dtype = self.leaves[path].dtype
+        for slab in self._source.slabs(path):
+            with np.errstate(over="ignore", invalid="ignore"):
+                cast = slab.astype(dtype, copy=False)
+            if cast is not slab and count_nonfinite(cast) != count_nonfinite(slab):
+                raise LoadError(
+                    f"{self.path}: {path} has finite values that overflow in {dtype}; choose a wider dtype, "
+                    "bfloat16 has the range of float32"
+                )
+            yield cast
+
+
+class Watched:
+    """The same parameters; the digest of each is kept as it goes by, and how many bytes it had is told."""
+
+    def __init__(self, source: Parameters, progress: Callable[[int], None]) -> None:
+        self.path, self.leaves, self._source, self._progress = source.path, source.leaves, source, progress
+        self.digests: dict[str, str] = {}
+
+    def slabs(self, path: str) -> Iterator[np.ndarray]:
+        """As they are."""
+        digest = integrity.Digest(self.leaves[path])
+        for slab in self._source.slabs(path):
+            digest.update(slab)
+            yield slab
+            self._progress(slab.nbytes)
+        self.digests[path] = digest.hexdigest()
+
+
+@dataclasses.dataclass
+class _Norms:
+    """Squares, summed up over slabs: of what was to be added, and of what is missing of it."""
+
+    whole: float = 0.0
+    missing: float = 0.0
+
+    @property
+    def share(self) -> float:
+        return (self.missing / self.whole) ** 0.5 if self.whole else 0.0
+
+
+class Folded:
+    """The base model that computes what base and adapters compute: ``adapters.fold``, a slab at a time.
+
+    Attributes:
+      lost: path of a weight -> the share of its delta that its dtype could not hold, once it was read.
+    """
+
+    def __init__(self, source: Parameters, experts: ExpertLoRAs, dtype: Any = None) -> None:
+        """Settle from names and shapes what is added to what.
+
+        Args:
+          source: base and adapters.
+          experts: rank and alpha of the adapters of both experts.
+          dtype: of the folded weights; without it each keeps the dtype it is stored in.
+
+        Raises:
+          LoadError: half an adapter, one of another rank, or one of which there is no alpha.
+        """
+        self.path, self._source, self._experts = source.path, source, experts
+        self.lost: dict[str, float] = {}
+        self._adapters = _whole_adapters(source, experts)
+        self.leaves = {path: leaf for path, leaf in source.leaves.items() if not is_adapter(path)}
+        for path in self._adapters if dtype is not None else ():
+            self.leaves[path] = Leaf(self.leaves[path].shape, np.dtype(dtype))
+
+    def slabs(self, path: str) -> Iterator[np.ndarray]:
+        """A weight with its delta in it, summed up in float32 and rounded once; any other parameter as it is."""
+        if path not in self._adapters:
+            yield from self._source.slabs(path)
+            return
+        adapter, dtype = self._adapters[path], self.leaves[path].dtype
+        spec = spec_among(self._experts, adapter)
+        assert spec
+        a, b = (whole(self._source.slabs(matrix)) for matrix in (adapter.a, adapter.b))
+        first, norms = 0, _Norms()
+        for w in self._source.slabs(path):
+            # A slab is a few layers, and nothing is summed over those.
+            layers = slice(first, first := first + len(w))
+            delta = np.asarray(lora.delta(adapter.site, a[layers], b[layers], spec))
+            folded = add(w, delta, dtype)
+            norms.whole += _square(delta)
+            norms.missing += _square(missing_of(delta, w, folded))
+            yield folded
+        self.lost[path] = norms.share
+
+
+def _whole_adapters(source: Parameters, experts: ExpertLoRAs) -> dict[str, Adapter]:
+    """The adapters by the paths of their weights; what keeps them from being folded is refused."""
+    with naming(source):
+        require_whole_adapters(source.leaves)
+        found = {adapter.weight: adapter for adapter in adapters_in(filter(is_adapter, source.leaves))}
+        for adapter in found.values():
+            spec = spec_among(experts, adapter)
+            if spec is None:
+                raise ValueError(
+                    f"the alpha of {adapter.a} is not known: the checkpoint does not record it; pass the config that "
+                    "it was trained with (--config)"
+                )
+            require_rank(adapter, source.leaves[adapter.a].shape[-1], spec)
+    return found
+
+
+@contextmanager
+def naming(source: Parameters) -> Iterator[None]:
+    """What is wrong with the parameters of a checkpoint is told with its path."""
+    try:
+        yield
+    except ValueError as error:
+        raise LoadError(f"{source.path}: {error}") from error
+
+
+def _square(x: np.ndarray) -> float:
+    flat = x.reshape(-1)
+    return float(np.dot(flat, flat))

@@ -1,0 +1,138 @@
+"""A checkpoint that openpi and ``restore_params`` read, written a slab at a time.
+
+orbax saves a tree as a whole, from memory. What it notes of a tree has no numbers and no shapes in it, though, so
+orbax writes that itself, of a tree with the same names; the arrays, which it keeps as zarr in a key-value store of
+tensorstore (OCDBT), are streamed into a store of the same kind, which takes the place of the small one.
+"""
+
+import itertools
+import math
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orbax.checkpoint as ocp
+import tensorstore as ts
+
+from suite.reference import integrity
+from suite.reference import params as tree
+from suite.reference.checkpoints import read_metadata, require_distinct_names
+from suite.reference.errors import CheckpointError
+from suite.reference.params import Leaf
+from suite.reference.slabs import Parameters, read_ahead, regrouped
+from suite.reference.stored_parameters import StoredParameters
+from suite.reference.value_suffix import SUFFIX
+
+# Small enough to be encoded on all cores and decoded a few at a time; orbax has 2 GB.
+_LARGEST_CHUNK = 64 << 20
+# orbax's own: numbers in data files, metadata in the nodes of the tree.
+_STORE = {
+    "driver": "ocdbt",
+    "assume_config": True,
+    "target_data_file_size": 2**31,
+    "config": {"max_inline_value_bytes": 1024, "max_decoded_node_bytes": 100_000_000, "manifest_kind": "single"},
+}
+_COMPRESSOR = {"id": "zstd", "level": 1}
+_PROCESS = "ocdbt.process_0"
+_STORE_FILES = ("d", "manifest.ocdbt")
+
+
+def save_streamed(source: Parameters, folder: Path, *, lora: Mapping[str, Any] | None) -> None:
+    """Write a checkpoint to a folder that is not there yet, read it back, and compare every parameter.
+
+    Args:
+      source: what to save.
+      folder: the ``params`` folder to make.
+      lora: rank and alpha of the adapters, as in ``Pi0Spec.lora``; None if they are not known.
+
+    Raises:
+      CheckpointError: a parameter that is read back is not what was meant.
+      ValueError: two names cannot both be stored.
+    """
+    require_distinct_names(source.leaves)
+    arrays = folder.with_name(f"{folder.name}.arrays")
+    digests = {path: _write(arrays / _PROCESS, path, source) for path in source.leaves}
+    _save_names(folder, source.leaves, {"value_suffix": True, "lora": lora, "digests": integrity.as_record(digests)})
+    _replace_store(folder, arrays)
+    _verify(folder, source.leaves)
+
+
+def chunk_shape(leaf: Leaf) -> tuple[int, ...]:
+    """How an array is cut: along its first axes, into equal parts, so that a slab is a few whole chunks."""
+    chunk = list(leaf.shape)
+    for axis in range(len(chunk)):
+        if math.prod(chunk) * leaf.dtype.itemsize <= _LARGEST_CHUNK:
+            break
+        row = math.prod(chunk[axis + 1 :]) * leaf.dtype.itemsize
+        chunk[axis] = max(size for size in _divisors(chunk[axis]) if size * row <= max(row, _LARGEST_CHUNK))
+    return tuple(chunk)
+
+
+def _divisors(length: int) -> Iterator[int]:
+    return (size for size in range(1, length + 1) if length % size == 0)
+
+
+def _write(folder: Path, path: str, source: Parameters) -> str:
+    """Stream a parameter into a store; the digest of what was written."""
+    leaf = source.leaves[path]
+    store, digest, first = _create(folder, path, leaf), integrity.Digest(leaf), 0
+    slabs = regrouped(source.slabs(path), chunk_shape(leaf)[0]) if leaf.shape else source.slabs(path)
+    for slab in read_ahead(slabs):
+        part = store[first : first + len(slab)] if leaf.shape else store
+        writing = part.write(slab)
+        digest.update(slab)
+        writing.result()
+        first += len(slab) if leaf.shape else 0
+    return digest.hexdigest()
+
+
+def _create(folder: Path, path: str, leaf: Leaf) -> Any:
+    name = ".".join(("params", *tree.split(path), SUFFIX))
+    spec = {
+        "driver": "zarr",
+        "kvstore": {**_kvstore(folder), "path": f"{name}/"},
+        "dtype": leaf.dtype.name,
+        "metadata": {"shape": leaf.shape, "chunks": chunk_shape(leaf), "compressor": _COMPRESSOR},
+        "store_data_equal_to_fill_value": True,
+    }
+    return ts.open(spec, create=True, open=True).result()
+
+
+def _kvstore(folder: Path) -> dict[str, Any]:
+    return {**_STORE, "base": {"driver": "file", "path": f"{folder}/"}}
+
+
+def _save_names(folder: Path, leaves: Mapping[str, Leaf], metadata: Mapping[str, Any]) -> None:
+    """Have orbax save the tree, with a single number in the place of every array."""
+    named = {f"{path}/{SUFFIX}": np.zeros((1,) * len(leaf.shape), leaf.dtype) for path, leaf in leaves.items()}
+    item = ocp.args.PyTreeSave(item={"params": tree.unflatten(named)}, custom_metadata=dict(metadata))
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        checkpointer.save(folder, args=item)
+
+
+def _replace_store(folder: Path, arrays: Path) -> None:
+    """Put streamed arrays where orbax's are, and the store that readers open on top of them."""
+    for old in [*(folder / name for name in _STORE_FILES), *folder.glob("ocdbt.process_*")]:
+        if old.is_dir():
+            shutil.rmtree(old)
+        else:
+            old.unlink()
+    (arrays / _PROCESS).rename(folder / _PROCESS)
+    arrays.rmdir()
+    # Only stores of one context can refer to each other's numbers.
+    context = ts.Context()
+    part, store = (ts.KvStore.open(_kvstore(f), context=context).result() for f in (folder / _PROCESS, folder))
+    with ts.Transaction(atomic=True) as transaction:
+        part.experimental_copy_range_to(store.with_transaction(transaction)).result()
+
+
+def _verify(folder: Path, leaves: Mapping[str, Leaf]) -> None:
+    """Read everything back; the reader compares it with the digests of what was meant."""
+    stored = read_metadata(folder)
+    if found := tree.differences(leaves, stored.leaves):
+        raise CheckpointError(f"{folder}: what was written is not what was meant; nothing was kept\n{found}")
+    written = StoredParameters(stored)
+    for slab in itertools.chain.from_iterable(read_ahead(written.slabs(path)) for path in leaves):
+        del slab
