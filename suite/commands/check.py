@@ -16,7 +16,7 @@ from typing import Any
 from suite.commands import NO, YES
 from suite.commands.locating import add_config, located, located_metadata, read_config
 from suite.commands.output import Output, counted
-from suite.reference.fitting import Fit, Verdict, fit, known_fits, way_out
+from suite.reference.fitting import Fit, Verdict, fits, known_models, way_out
 from suite.reference.layouts.opening import open_parameters
 from suite.reference.layouts.recognition import Recognised
 from suite.reference.params import num_bytes, shorten
@@ -47,14 +47,15 @@ def run(options: argparse.Namespace, output: Output) -> int:
     purposes = (options.purpose,) if options.purpose else _PURPOSES
     model = read_config(options)
     with located_metadata(options.path) as (found, name):
-        known = known_fits(found)
-        fits = known if model is None else {_config(options): fit(found, model)}
-        ways = [] if model is None else way_out(found, model, fits[_config(options)], known)
+        asked = {} if model is None else {_config(options): model}
+        known = fits(found, known_models() | asked)
+        told = {name: known[name] for name in asked or known}
+        ways = way_out(found, model, told[_config(options)], known) if model else []
     values = _examined(located(options.path).found, model, output) if options.values else None
-    text = _one(fits, ways) if model else _all(fits, purposes)
-    document = {"path": name, "layout": str(found.layout), **_document(fits, ways, values)}
+    text = _one(told, ways) if model else _all(told, purposes)
+    document = {"path": name, "layout": str(found.layout), **_document(told, ways, values)}
     output.give(document, "\n".join([f"{name}: {found.layout}", *text, *_values(values)]))
-    loads = any(all(getattr(told, purpose).loads for purpose in purposes) for told in fits.values())
+    loads = any(all(getattr(fit, purpose).loads for purpose in purposes) for fit in told.values())
     return YES if loads and not any(not finding.expected for finding in values or []) else NO
 
 
@@ -67,8 +68,8 @@ def _examined(found: Recognised, model: Pi0Config | None, output: Output) -> lis
         return examine(source, advance)
 
 
-def _one(fits: Mapping[str, Fit], ways: list[str]) -> Iterator[str]:
-    for name, told in fits.items():
+def _one(asked: Mapping[str, Fit], ways: list[str]) -> Iterator[str]:
+    for name, told in asked.items():
         yield f"config {name}"
         yield f"  {'training':<11} {_verdict(told.training)}"
         again = not told.inference.loads and told.inference.reason == told.training.reason
@@ -81,16 +82,16 @@ def _one(fits: Mapping[str, Fit], ways: list[str]) -> Iterator[str]:
     yield from (f"  {'way out':<11} {way}" for way in ways)
 
 
-def _all(fits: Mapping[str, Fit], purposes: tuple[str, ...]) -> Iterator[str]:
+def _all(known: Mapping[str, Fit], purposes: tuple[str, ...]) -> Iterator[str]:
     """Which configs fit; where none does, how far the closest is off."""
-    fitting = {name: told for name, told in fits.items() if told.training.loads or told.inference.loads}
+    fitting = {name: told for name, told in known.items() if told.training.loads or told.inference.loads}
     for name, told in fitting.items():
         answers = ", ".join(f"{purpose}: {_verdict(getattr(told, purpose), brief=True)}" for purpose in purposes)
         yield f"  {name:<35} {answers}"
     if not fitting:
-        yield f"  none of the {len(fits)} named configs fits"
-        closest = min(fits, key=lambda name: fits[name].num_differences)
-        yield f"  closest: {closest}: {fits[closest].training.reason}"
+        yield f"  none of the {len(known)} named configs fits"
+        closest = min(known, key=lambda name: known[name].num_differences)
+        yield f"  closest: {closest}: {known[closest].training.reason}"
         yield "  for a model of other sizes, pass them: --config-file"
 
 
@@ -117,8 +118,8 @@ def _values(found: list[Finding] | None) -> Iterator[str]:
         yield from shorten(expected)
 
 
-def _document(fits: Mapping[str, Fit], ways: list[str], values: list[Finding] | None) -> dict[str, Any]:
-    document: dict[str, Any] = {"configs": {name: _plain(told) for name, told in fits.items()}, "way_out": ways}
+def _document(asked: Mapping[str, Fit], ways: list[str], values: list[Finding] | None) -> dict[str, Any]:
+    document: dict[str, Any] = {"configs": {name: _plain(told) for name, told in asked.items()}, "way_out": ways}
     return document if values is None else document | {"values": [finding._asdict() for finding in values]}
 
 

@@ -5,18 +5,19 @@ A verdict is given twice: training may draw fresh what a loader lets be fresh, i
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 from suite.reference.accounting import Source, expected_leaves, refuse, refuse_half_adapters, settle, to_read
 from suite.reference.advice import looks_like_an_adapter
-from suite.reference.checkpoints import read_metadata
+from suite.reference.checkpoints import Stored, read_metadata
 from suite.reference.completeness import what_is_missing
 from suite.reference.configs import config_names, get_config
 from suite.reference.errors import CheckpointError, LoadError
 from suite.reference.layouts.gemma_flax import require_sizes
-from suite.reference.layouts.opening import open_parameters
+from suite.reference.layouts.opening import StoredParameters, open_parameters
 from suite.reference.layouts.recognition import Layout, Recognised, recorded_beside, tensors_of
-from suite.reference.load_report import Status
+from suite.reference.load_report import Entry, Status
 from suite.reference.params import Differences, differences, is_adapter
 from suite.reference.pi0_config import Pi0Config, expert_of
 from suite.reference.sizes import PARTS, ranks_of, sizes_apart, sizes_of, torch_sizes
@@ -95,24 +96,35 @@ class Fit:
         return sum(len(group.paths) for group in self.groups) + len(self.details)
 
 
-def fit(found: Recognised, model: Pi0Config) -> Fit:
-    """The verdicts on a checkpoint and a model; no array is read but a PyTorch checkpoint's tied table.
+def fits(found: Recognised, models: Mapping[str, Pi0Config]) -> dict[str, Fit]:
+    """The verdicts on a checkpoint for each model; no array is read but a PyTorch checkpoint's tied table.
 
     Raises:
       CheckpointError: the checkpoint's metadata cannot be read.
     """
-    try:
-        with open_parameters(found, model) as source:
-            return _fit(found, source, model)
-    except LoadError as error:
-        no = Verdict(_without_path(str(error), found))
-        details = tuple(line.strip() for line in str(error).splitlines()[1:])
-        return Fit(training=no, inference=no, sizes=_torch_sizes_apart(found, model), details=details)
+    missing = tuple(what_is_missing(found.path)) if found.layout in _ORBAX else ()
+    stored = read_metadata(found.path) if found.layout is Layout.OPENPI else None
+    seen = _Seen(found, missing, stored)
+    # Several configs share a model.
+    told = {model: _fit(seen, model) for model in models.values()}
+    return {name: told[model] for name, model in models.items()}
 
 
-def known_fits(found: Recognised) -> dict[str, Fit]:
-    """The verdicts for every named config; raises like ``fit``."""
-    return {name: fit(found, get_config(name).model) for name in config_names()}
+def known_models() -> dict[str, Pi0Config]:
+    """The model of every named config."""
+    return {name: get_config(name).model for name in config_names()}
+
+
+class _Seen(NamedTuple):
+    """What is looked up once of a checkpoint: its layout, what is not whole, and of openpi's own the metadata."""
+
+    found: Recognised
+    missing: tuple[str, ...]
+    stored: Stored | None
+
+    def open(self, model: Pi0Config) -> AbstractContextManager[Source]:
+        """The checkpoint under openpi's names."""
+        return nullcontext(StoredParameters(self.stored)) if self.stored else open_parameters(self.found, model)
 
 
 def way_out(found: Recognised, model: Pi0Config, told: Fit, known: Mapping[str, Fit]) -> list[str]:
@@ -137,14 +149,24 @@ def way_out(found: Recognised, model: Pi0Config, told: Fit, known: Mapping[str, 
     return ways
 
 
-def _fit(found: Recognised, source: Source, model: Pi0Config) -> Fit:
-    expected = expected_leaves(model)
-    wrong = differences(expected, source.leaves, dtypes=False)
-    in_source = _in_source(found.layout)
+def _fit(seen: _Seen, model: Pi0Config) -> Fit:
+    try:
+        with seen.open(model) as source:
+            return _compare(seen, source, model)
+    except LoadError as error:
+        no = Verdict(_without_path(str(error), seen.found))
+        details = tuple(line.strip() for line in str(error).splitlines()[1:])
+        return Fit(training=no, inference=no, sizes=_torch_sizes_apart(seen.found, model), details=details)
+
+
+def _compare(seen: _Seen, source: Source, model: Pi0Config) -> Fit:
+    expected, in_source = expected_leaves(model), _in_source(seen.found.layout)
+    trained = settle(expected, source.leaves, lambda path: not in_source(path))
+    served = settle(expected, source.leaves, lambda path: False)
     return Fit(
-        training=_verdict(found, source, model, lambda path: not in_source(path)),
-        inference=_verdict(found, source, model, lambda path: False),
-        groups=tuple(_groups(wrong, in_source)),
+        training=_verdict(seen, source, model, trained),
+        inference=_verdict(seen, source, model, served),
+        groups=tuple(_groups(differences(expected, source.leaves, dtypes=False), in_source)),
         sizes=tuple(sizes_apart(sizes_of(source.leaves), ranks_of(source.leaves), model)),
     )
 
@@ -168,32 +190,31 @@ def _in_source(layout: Layout) -> Callable[[str], bool]:
     return lambda path: not is_adapter(path)
 
 
-def _verdict(found: Recognised, source: Source, model: Pi0Config, may_be_fresh: Callable[[str], bool]) -> Verdict:
+def _verdict(seen: _Seen, source: Source, model: Pi0Config, entries: list[Entry]) -> Verdict:
     """What a loader would say, without reading."""
-    entries = settle(expected_leaves(model), source.leaves, may_be_fresh)
-    name = str(source.path)
     try:
-        _require_whole(found)
-        if found.layout is Layout.GEMMA_FLAX:
-            require_sizes(source, model)
-        refuse_half_adapters(name, source.leaves)
-        refuse(name, entries, model, source.leaves)
-        if found.layout is Layout.OPENPI:
-            require_same_lora(name, read_metadata(found.path), model)
+        _refuse(seen, source, model, entries)
     except (CheckpointError, LoadError) as error:
-        return Verdict(_without_sizes(_without_path(str(error), found), model, source))
+        return Verdict(_without_sizes(_without_path(str(error), seen.found), entries, source))
     count = {status: sum(entry.status is status for entry in entries) for status in Status}
     return Verdict("", len(to_read(entries)), count[Status.INITIALISED], count[Status.DROPPED])
 
 
-def _require_whole(found: Recognised) -> None:
-    if found.layout in _ORBAX and (missing := what_is_missing(found.path)):
-        raise CheckpointError(f"{found.path}: the checkpoint is not whole: {missing[0]}")
+def _refuse(seen: _Seen, source: Source, model: Pi0Config, entries: list[Entry]) -> None:
+    name = str(source.path)
+    if seen.missing:
+        raise CheckpointError(f"{name}: the checkpoint is not whole: {seen.missing[0]}")
+    if seen.found.layout is Layout.GEMMA_FLAX:
+        require_sizes(source, model)
+    refuse_half_adapters(name, source.leaves)
+    refuse(name, entries, model, source.leaves)
+    if seen.stored:
+        require_same_lora(name, seen.stored, model)
 
 
-def _without_sizes(reason: str, model: Pi0Config, source: Source) -> str:
+def _without_sizes(reason: str, entries: list[Entry], source: Source) -> str:
     """A reason without the sizes that ``Fit.sizes`` has too; what can be done about a size stays."""
-    for words in other_sizes(expected_leaves(model), source.leaves):
+    for words in other_sizes({entry.path: entry.expected for entry in entries if entry.expected}, source.leaves):
         reason = reason if "=" in words else reason.replace(f"; {words}", "")
     return reason
 

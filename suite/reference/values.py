@@ -18,7 +18,7 @@ _BLOCK = 1 << 20
 # A larger sample would show that bfloat16 rounds; a smaller one tells nothing.
 _SAMPLE, _TOO_SMALL = 1 << 15, 1 << 12
 _BINS = 64
-# The statistic of a fresh array has the mean BINS - 1 and twice that as variance; rounding to bfloat16 adds half of that.
+# The statistic of a fresh array has the mean BINS - 1, and twice that as variance; rounding to bfloat16 adds to both.
 _LIMIT = (_BINS - 1) + 8 * (2 * (_BINS - 1)) ** 0.5
 _STACKS = ("/layers/", "/encoderblock/")
 
