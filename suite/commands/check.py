@@ -1,6 +1,6 @@
 """Would a checkpoint load, for training and for inference, and if not, what to do?
 
-Only metadata are read; a no comes with every difference in groups. --values reads the arrays too, one at a time, and
+Only metadata are read; a no comes with every difference in groups. --values reads the arrays too, a slab at a time, and
 names what no trained model has: NaN, infinities, constant arrays, arrays that are still as they were initialised.
 Without a config, all named ones are tried. Action horizon, prompt length and (unless recorded) alpha are in no shape:
 nobody can check them. Exit status 1: it does not load for what was asked, or values are wrong.

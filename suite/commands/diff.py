@@ -1,7 +1,7 @@
 """Compare two checkpoints leaf by leaf, in structure and values, whatever their layouts.
 
 Different layouts are compared under openpi's names. The measure is |A - B| / max(|A|, |B|), norms over the whole array:
-0 for equal values, 2 for opposite ones. Arrays are read one pair at a time. Exit status 1: they differ.
+0 for equal values, 2 for opposite ones. Arrays are read a slab at a time. Exit status 1: they differ.
 
 --json gives: left and right (path, layout), differ, same (how many), structure (path, left, right: shape and dtype, or
 null), values (path, relative, largest, differing, size, left, right; infinite is null), unused (paths).

@@ -1,27 +1,29 @@
 """Two checkpoints, parameter by parameter, under common names: what only one has, and how far values are apart.
 
-Distances are norms: ``|A - B| / max(|A|, |B|)``, between 0 and 2, so that arrays of any size and scale compare. Arrays
-are read one pair at a time and compared in blocks, in float64.
+Distances are norms: ``|A - B| / max(|A|, |B|)``, between 0 and 2, so that arrays of any size and scale compare. Both
+sides are read a slab at a time and compared in float64, in blocks on all cores.
 """
 
 import math
+import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from suite.reference.accounting import Source
 from suite.reference.errors import LoadError
 from suite.reference.layouts.opening import open_parameters
 from suite.reference.layouts.openpi_pytorch import UNUSED_HEAD
 from suite.reference.layouts.recognition import ADAPTER_WEIGHTS, Layout, Recognised
-from suite.reference.layouts.safetensors_folder import open_tensors
+from suite.reference.layouts.safetensors_folder import Tensors, open_tensors
 from suite.reference.params import Leaf
 from suite.reference.pi0_config import Pi0Config
 from suite.reference.sizes import model_of, sizes_of
+from suite.reference.slabs import Parameters, cut, read_ahead, regrouped, rows_at_a_time, whole
 
 _BLOCK = 1 << 18
 _ROWS = re.compile(r"\[\d+:\]$")
@@ -59,7 +61,9 @@ class Compared(NamedTuple):
 
 
 @contextmanager
-def open_both(left: Recognised, right: Recognised, model: Pi0Config | None = None) -> Iterator[tuple[Source, Source]]:
+def open_both(
+    left: Recognised, right: Recognised, model: Pi0Config | None = None
+) -> Iterator[tuple[Parameters, Parameters]]:
     """Open two checkpoints under common names.
 
     openpi's, unless both are PyTorch's in the same layout: those are compared as they are. Where a layout does not tell
@@ -71,14 +75,15 @@ def open_both(left: Recognised, right: Recognised, model: Pi0Config | None = Non
     """
     with ExitStack() as stack:
         if left.layout is right.layout and left.layout in _TORCH:
-            yield tuple(stack.enter_context(open_tensors(_weights(side))) for side in (left, right))  # type: ignore[misc]
+            one, other = (_AsTheyAre(stack.enter_context(open_tensors(_weights(side)))) for side in (left, right))
+            yield one, other
             return
         if model is None:
             model = _model_of_either(left, right)
         yield stack.enter_context(open_parameters(left, model)), stack.enter_context(open_parameters(right, model))
 
 
-def compare(left: Source, right: Source, progress: Callable[[int], None] = lambda done: None) -> list[Compared]:
+def compare(left: Parameters, right: Parameters, progress: Callable[[int], None] = lambda done: None) -> list[Compared]:
     """Every parameter that a model uses: those that are not on both sides, then from the largest distance to none.
 
     Args:
@@ -88,16 +93,32 @@ def compare(left: Source, right: Source, progress: Callable[[int], None] = lambd
     Raises:
       CheckpointError: an array cannot be read.
     """
-    found = []
-    for path in sorted((left.leaves.keys() | right.leaves.keys()) - {path for path, _ in unused(left, right)}):
-        one, other = left.leaves.get(path), right.leaves.get(path)
-        comparable = one is not None and other is not None and one.shape == other.shape
-        found.append(Compared(path, one, other, distance(left.read(path), right.read(path)) if comparable else None))
-        progress(one.num_bytes if one else 0)
+    idle = {path for path, _ in unused(left, right)}
+    found = [
+        _compared(path, left, right, progress) for path in sorted((left.leaves.keys() | right.leaves.keys()) - idle)
+    ]
     return sorted(found, key=lambda pair: -pair.distance.relative if pair.distance else -math.inf)
 
 
-def unused(left: Source, right: Source) -> list[tuple[str, str]]:
+def _compared(path: str, left: Parameters, right: Parameters, progress: Callable[[int], None]) -> Compared:
+    one, other = left.leaves.get(path), right.leaves.get(path)
+    comparable = one is not None and other is not None and one.shape == other.shape
+    apart = distance(_side_by_side(path, left, right)) if comparable else None
+    progress(one.num_bytes if one else 0)
+    return Compared(path, one, other, apart)
+
+
+def _side_by_side(path: str, left: Parameters, right: Parameters) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The same rows of both sides."""
+    leaf = left.leaves[path]
+    if not leaf.shape:
+        yield whole(left.slabs(path)), whole(right.slabs(path))
+        return
+    rows = next((part.stop for part in rows_at_a_time(leaf)), 1)
+    yield from zip(*(read_ahead(regrouped(side.slabs(path), rows)) for side in (left, right)), strict=True)
+
+
+def unused(left: Parameters, right: Parameters) -> list[tuple[str, str]]:
     """What one layout has and no model uses, with the side (A or B): rows that transformers added, a head of openpi's.
 
     Not what is on both sides.
@@ -106,27 +127,80 @@ def unused(left: Source, right: Source) -> list[tuple[str, str]]:
     return sorted((path, side) for side, paths in sides for path in paths if path == UNUSED_HEAD or _ROWS.search(path))
 
 
-def distance(left: np.ndarray, right: np.ndarray) -> Distance:
-    """How far two arrays of the same shape are apart; NaN is the same as NaN."""
-    norms = np.zeros(3)
-    largest, differing, torn = 0.0, 0, False
-    for one, other in _blocks(left, right):
-        unlike = ~((one == other) | (np.isnan(one) & np.isnan(other)))
-        finite = np.isfinite(one) & np.isfinite(other)
-        torn |= bool((unlike & ~finite).any())
-        gap = np.where(unlike & finite, one, 0) - np.where(unlike & finite, other, 0)
-        norms += [gap @ gap, *(part @ part for part in (np.where(finite, one, 0), np.where(finite, other, 0)))]
-        largest, differing = max(largest, float(abs(gap).max())), differing + int(unlike.sum())
-    whole = math.sqrt(max(norms[1:]))
-    relative = math.sqrt(norms[0]) / whole if whole else 0.0
-    return Distance(math.inf if torn else relative, math.inf if torn else largest, differing, left.size)
+def distance(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Distance:
+    """How far an array's slabs and another one's, of the same shapes, are apart; NaN is the same as NaN."""
+    told = _Sums(0, 0, 0, 0, 0, 0, False)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for one, other in pairs:
+            for block in threads.map(_sums, *_blocks(one, other)):
+                told = told.plus(block)
+    length = math.sqrt(max(told.left, told.right))
+    relative = math.sqrt(told.gap) / length if length else 0.0
+    return Distance(
+        math.inf if told.torn else relative, math.inf if told.torn else told.largest, told.differing, told.size
+    )
 
 
-def _blocks(left: np.ndarray, right: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    one, other = left.reshape(-1), right.reshape(-1)
-    for start in range(0, one.size, _BLOCK):
-        block = slice(start, start + _BLOCK)
-        yield one[block].astype(np.float64), other[block].astype(np.float64)
+class _Sums(NamedTuple):
+    """Of a part of two arrays: squares of the difference and of both, and whether only one side is finite somewhere."""
+
+    gap: float
+    left: float
+    right: float
+    largest: float
+    differing: int
+    size: int
+    torn: bool
+
+    def plus(self, other: "_Sums") -> "_Sums":
+        """Both parts as one."""
+        return _Sums(
+            gap=self.gap + other.gap,
+            left=self.left + other.left,
+            right=self.right + other.right,
+            largest=max(self.largest, other.largest),
+            differing=self.differing + other.differing,
+            size=self.size + other.size,
+            torn=self.torn or other.torn,
+        )
+
+
+def _sums(left: np.ndarray, right: np.ndarray) -> _Sums:
+    one, other = left.astype(np.float64), right.astype(np.float64)
+    if np.array_equal(one, other) and np.isfinite(square := float(one @ one)):
+        return _Sums(0, square, square, 0, 0, one.size, torn=False)
+    unlike = ~((one == other) | (np.isnan(one) & np.isnan(other)))
+    finite = np.isfinite(one) & np.isfinite(other)
+    one, other = np.where(finite, one, 0), np.where(finite, other, 0)
+    gap = one - other
+    torn = bool((unlike & ~finite).any())
+    return _Sums(
+        float(gap @ gap),
+        float(one @ one),
+        float(other @ other),
+        float(abs(gap).max()),
+        int(unlike.sum()),
+        one.size,
+        torn,
+    )
+
+
+def _blocks(left: np.ndarray, right: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    flat = left.reshape(-1), right.reshape(-1)
+    starts = range(0, left.size, _BLOCK)
+    one, other = ([side[start : start + _BLOCK] for start in starts] for side in flat)
+    return one, other
+
+
+class _AsTheyAre:
+    """PyTorch's tensors under their own names."""
+
+    def __init__(self, tensors: Tensors) -> None:
+        self.path, self.leaves, self._tensors = tensors.path, tensors.leaves, tensors
+
+    def slabs(self, path: str) -> Iterator[np.ndarray]:
+        """A tensor in parts along its first axis."""
+        return cut(self._tensors.read(path))
 
 
 def _weights(found: Recognised) -> Path:

@@ -15,13 +15,14 @@ from suite.reference.completeness import what_is_missing
 from suite.reference.configs import config_names, get_config
 from suite.reference.errors import CheckpointError, LoadError
 from suite.reference.layouts.gemma_flax import require_sizes
-from suite.reference.layouts.opening import StoredParameters, open_parameters
+from suite.reference.layouts.opening import open_parameters
 from suite.reference.layouts.recognition import Layout, Recognised, recorded_beside, tensors_of
 from suite.reference.load_report import Entry, Status
 from suite.reference.params import Differences, differences, is_adapter
 from suite.reference.pi0_config import Pi0Config, expert_of
 from suite.reference.sizes import PARTS, ranks_of, sizes_apart, sizes_of, torch_sizes
 from suite.reference.specs import EXPERTS
+from suite.reference.stored_parameters import StoredParameters
 from suite.reference.versions import other_sizes
 from suite.reference.weight_loaders import in_gemma, in_paligemma, require_same_lora
 

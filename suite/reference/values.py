@@ -5,21 +5,24 @@ sample is counted. A fresh one keeps within a few deviations of the expected cou
 of a large array, four percent of the spread show. Small arrays are not judged.
 """
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from suite.reference.accounting import Source, is_float
+from suite.reference.accounting import count_nonfinite, is_float
 from suite.reference.initialization import constant_of, quantiles_of
-from suite.reference.params import is_adapter
+from suite.reference.params import Leaf, is_adapter
+from suite.reference.slabs import Parameters, read_ahead
 
-_BLOCK = 1 << 20
 # A larger sample would show that bfloat16 rounds; a smaller one tells nothing.
 _SAMPLE, _TOO_SMALL = 1 << 15, 1 << 12
 _BINS = 64
 # The statistic of a fresh array has the mean BINS - 1, and twice that as variance; rounding to bfloat16 adds to both.
 _LIMIT = (_BINS - 1) + 8 * (2 * (_BINS - 1)) ** 0.5
+# What most arrays need to be told from a constant.
+_FEW = 64
 _STACKS = ("/layers/", "/encoderblock/")
 
 
@@ -41,8 +44,8 @@ class Finding(NamedTuple):
         return f"{self.path}: {self.finding} ({self.evidence})"
 
 
-def examine(source: Source, progress: Callable[[int], None] = lambda done: None) -> list[Finding]:
-    """Everything that is conspicuous, in the order of the paths; arrays are read one at a time.
+def examine(source: Parameters, progress: Callable[[int], None] = lambda done: None) -> list[Finding]:
+    """Everything that is conspicuous, in the order of the paths; arrays are read a slab at a time.
 
     Args:
       source: an open checkpoint.
@@ -54,38 +57,71 @@ def examine(source: Source, progress: Callable[[int], None] = lambda done: None)
     found: list[Finding] = []
     for path, leaf in source.leaves.items():
         if is_float(leaf.dtype) and leaf.num_bytes:
-            found += _examine(path, source.read(path))
+            found += _examine(path, _look(leaf, read_ahead(source.slabs(path))))
         progress(leaf.num_bytes)
     return found
 
 
-def _examine(path: str, array: np.ndarray) -> Iterator[Finding]:
-    nan, infinite = _not_finite(array)
-    if nan or infinite:
-        words = [f"{nan} NaN"] * bool(nan) + [f"{infinite} infinite"] * bool(infinite)
-        yield Finding(path, "values that are not finite", f"{' and '.join(words)} of {array.size}", expected=False)
-    elif array.size > 1 and (value := _constant(array)) is not None:
-        yield _constant_finding(path, value, array.size)
+class _Look(NamedTuple):
+    """What one array is judged by.
+
+    Attributes:
+      constant: the value that all have; None if they differ.
+      constant_rows: the numbers of the rows, layers of a stack, that have one value only.
+      sample: evenly spaced values, float64.
+    """
+
+    leaf: Leaf
+    nan: int
+    infinite: int
+    constant: float | None
+    constant_rows: list[int]
+    sample: np.ndarray
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.leaf.shape)
+
+
+def _look(leaf: Leaf, slabs: Iterable[np.ndarray]) -> _Look:
+    nan = infinite = seen = row = 0
+    first, constant = None, True
+    rows, samples = [], []
+    stride = max(1, math.prod(leaf.shape) // _SAMPLE)
+    for slab in slabs:
+        flat = slab.reshape(-1)
+        if count_nonfinite(slab):
+            nan += int(np.isnan(flat).sum())
+            infinite += int(np.isinf(flat).sum())
+        first = flat[0] if first is None else first
+        constant = constant and _is_constant(flat, first)
+        samples.append(flat[-seen % stride :: stride].astype(np.float64))
+        if slab.ndim > 1:
+            rows += [
+                row + number for number, layer in enumerate(slab) if _is_constant(layer.reshape(-1), layer.flat[0])
+            ]
+            row += len(slab)
+        seen += flat.size
+    value = float(first) if constant and first is not None else None
+    return _Look(leaf, nan, infinite, value, rows, np.concatenate(samples))
+
+
+def _is_constant(values: np.ndarray, first: np.generic) -> bool:
+    """Whether all values are the same; of most arrays a few tell."""
+    return bool((values[:_FEW] == first).all() and (values == first).all())
+
+
+def _examine(path: str, look: _Look) -> Iterator[Finding]:
+    if look.nan or look.infinite:
+        words = [f"{look.nan} NaN"] * bool(look.nan) + [f"{look.infinite} infinite"] * bool(look.infinite)
+        evidence = f"{' and '.join(words)} of {look.size}"
+        yield Finding(path, "values that are not finite", evidence, expected=False)
+    elif look.size > 1 and look.constant is not None:
+        yield _constant_finding(path, look.constant, look.size)
     else:
-        yield from _constant_layers(path, array)
-        if evidence := _fresh(path, array):
+        yield from _constant_layers(path, look)
+        if evidence := _fresh(path, look) or "":
             yield Finding(path, "looks freshly initialised", evidence, expected=_may_be_fresh(path))
-
-
-def _not_finite(array: np.ndarray) -> tuple[int, int]:
-    """How many values are NaN, and how many infinite."""
-    nan = infinite = 0
-    for block in _blocks(array):
-        if not np.isfinite(block).all():
-            nan += int(np.isnan(block).sum())
-            infinite += int(np.isinf(block).sum())
-    return nan, infinite
-
-
-def _constant(array: np.ndarray) -> float | None:
-    """The value that all have; None if they differ."""
-    first = array.reshape(-1)[0]
-    return float(first) if all((block == first).all() for block in _blocks(array)) else None
 
 
 def _constant_finding(path: str, value: float, size: int) -> Finding:
@@ -97,28 +133,24 @@ def _constant_finding(path: str, value: float, size: int) -> Finding:
     return Finding(path, kind, evidence, expected=path.endswith("/bias") and value == 0)
 
 
-def _constant_layers(path: str, array: np.ndarray) -> Iterator[Finding]:
+def _constant_layers(path: str, look: _Look) -> Iterator[Finding]:
     """Layers of a stack that hold one value only: lost, or never filled."""
-    if not any(stack in path for stack in _STACKS) or array.ndim < 2 or array[0].size < 2:
-        return
-    constant = [number for number, layer in enumerate(array) if _constant(layer) is not None]
-    if constant:
-        numbers = ", ".join(map(str, constant))
-        yield Finding(
-            path, "constant layers", f"{numbers} of {len(array)}", expected=path.endswith(("/bias", "lora_b"))
-        )
+    depth = look.leaf.shape[0] if look.leaf.shape else 0
+    if look.constant_rows and look.size > depth and any(stack in path for stack in _STACKS):
+        numbers = ", ".join(map(str, look.constant_rows))
+        yield Finding(path, "constant layers", f"{numbers} of {depth}", expected=path.endswith(("/bias", "lora_b")))
 
 
-def _fresh(path: str, array: np.ndarray) -> str | None:
+def _fresh(path: str, look: _Look) -> str | None:
     """The evidence that an array is still as it was drawn; None if it is not, or if it is too small to tell."""
-    if array.size < _TOO_SMALL:
+    if look.size < _TOO_SMALL:
         return None
     # openpi draws lora_b as it draws lora_a (bugs A1).
     drawn_as = f"{path.removesuffix('lora_b')}lora_a" if path.endswith("lora_b") else path
-    edges = quantiles_of(drawn_as, array.shape, _BINS)
+    edges = quantiles_of(drawn_as, look.leaf.shape, _BINS)
     if edges is None:
         return None
-    sample = array.reshape(-1)[:: max(1, array.size // _SAMPLE)].astype(np.float64)
+    sample = look.sample
     # What is rounded may lie a little out of bounds.
     if abs(sample).max() > edges[-1] * 1.01:
         return None
@@ -136,11 +168,3 @@ def _fresh(path: str, array: np.ndarray) -> str | None:
 def _may_be_fresh(path: str) -> bool:
     """Adapters: a short fine-tuning moves lora_b, and lora_a hardly."""
     return is_adapter(path) or path.endswith("/bias")
-
-
-def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
-    """The values, some at a time, in a dtype that numpy is quick with."""
-    flat = array.reshape(-1)
-    for start in range(0, flat.size, _BLOCK):
-        block = flat[start : start + _BLOCK]
-        yield block if block.dtype.itemsize > 2 else block.astype(np.float32)

@@ -1,6 +1,6 @@
 """What values give away: not finite, constant, as initialised; and what trained ones never do."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import ml_dtypes
@@ -18,7 +18,7 @@ Q = "PaliGemma/llm/layers/attn/q_einsum/w"
 
 
 class Held:
-    """Arrays in memory as a source."""
+    """Arrays in memory as parameters."""
 
     path = Path("memory")
 
@@ -26,8 +26,9 @@ class Held:
         self.leaves: dict[str, Leaf] = leaves_of(params)
         self._params = params
 
-    def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
-        return np.asarray(self._params[path])
+    def slabs(self, path: str) -> Iterator[np.ndarray]:
+        """In slabs of two rows, so that there are several."""
+        return iter([self._params[path][row : row + 2] for row in range(0, len(self._params[path]), 2)])
 
 
 def trained(dtype: str = "float32") -> Params:
