@@ -97,7 +97,8 @@ def _all(known: Mapping[str, Fit], purposes: tuple[str, ...]) -> Iterator[str]:
 
 def _verdict(verdict: Verdict, *, brief: bool = False) -> str:
     if not verdict.loads:
-        return "no" if brief else f"no: {verdict.reason}"
+        # The second sentence is what to call in Python; here the ways out follow.
+        return "no" if brief else f"no: {verdict.reason.partition('. ')[0]}"
     counts = [(verdict.fresh, "start fresh"), (verdict.dropped, "are not used")]
     words = [f"{number} {what}" for number, what in counts if number]
     if brief:

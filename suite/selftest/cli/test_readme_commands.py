@@ -1,0 +1,28 @@
+"""The README's console blocks: each `$ pi0-compat ...` prints what is written below it."""
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+BLOCKS = re.findall(r"```console\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def test_commands_print_what_the_readme_says(
+    pi0_compat: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the order of the README, beside the fixtures of a clone; what a command writes, a later one may read."""
+    (tmp_path / "fixtures").symlink_to(ROOT / "fixtures")
+    monkeypatch.chdir(tmp_path)
+    commands = [
+        command
+        for block in BLOCKS
+        for command in re.findall(r"^\$ pi0-compat (.*\n(?:(?!\$ ).*\n)*)", block, re.MULTILINE)
+    ]
+    assert len(commands) >= 4
+    for command in commands:
+        line, _, expected = command.partition("\n")
+        assert pi0_compat(*shlex.split(line)).out.rstrip() == expected.rstrip()
