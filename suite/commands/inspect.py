@@ -2,8 +2,8 @@
 
 Of a step's or a run's folder, what it serves (the latest step) is inspected. Exit status 1: it is not whole.
 
---json gives: path, layout, family, sizes, variants, values, bytes (by dtype), ranks (by expert and weight),
-lora (as recorded, or null), written_by, training, digests, norm_stats, missing, arrays (name -> shape, dtype).
+--json gives: path, layout, family, sizes, variants, values, bytes (by dtype), ranks (by expert and weight), lora (as
+recorded, or null), written_by, training, digests, norm_stats, missing, leftovers, arrays (name -> shape, dtype).
 """
 
 import argparse
@@ -70,6 +70,7 @@ def _document(described: Description) -> dict[str, Any]:
         "digests": described.digests,
         "norm_stats": list(described.norm_stats),
         "missing": list(described.missing),
+        "leftovers": list(described.leftovers),
         "arrays": {
             name: {"shape": list(leaf.shape), "dtype": leaf.dtype.name} for name, leaf in described.leaves.items()
         },
@@ -99,6 +100,8 @@ def _facts(described: Description) -> Iterator[tuple[str, str]]:
     if described.layout is Layout.OPENPI:
         number = len(described.leaves)
         yield "digests", f"of {described.digests} of {number} parameters" if described.digests else "none recorded"
+    if described.leftovers:
+        yield "leftovers", f"of an interrupted save or copy, harmless: {', '.join(described.leftovers)}"
     yield "complete", f"no: {counted(len(described.missing), 'problem')}" if described.missing else "yes"
 
 

@@ -6,7 +6,6 @@ sides are read a slab at a time and compared in float64, in blocks on all cores.
 
 import math
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -16,8 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from suite.reference.errors import LoadError
-from suite.reference.layouts.opening import open_parameters
-from suite.reference.layouts.openpi_pytorch import UNUSED_HEAD
+from suite.reference.layouts.opening import is_unused, open_parameters
 from suite.reference.layouts.recognition import ADAPTER_WEIGHTS, Layout, Recognised
 from suite.reference.layouts.safetensors_folder import Tensors, open_tensors
 from suite.reference.params import Leaf
@@ -26,7 +24,6 @@ from suite.reference.sizes import model_of, sizes_of
 from suite.reference.slabs import Parameters, cut, read_ahead, regrouped, rows_at_a_time, whole
 
 _BLOCK = 1 << 18
-_ROWS = re.compile(r"\[\d+:\]$")
 _TORCH = (Layout.OPENPI_PYTORCH, Layout.HUGGING_FACE, Layout.PEFT)
 
 
@@ -124,7 +121,7 @@ def unused(left: Parameters, right: Parameters) -> list[tuple[str, str]]:
     Not what is on both sides.
     """
     sides = (("A", left.leaves.keys() - right.leaves.keys()), ("B", right.leaves.keys() - left.leaves.keys()))
-    return sorted((path, side) for side, paths in sides for path in paths if path == UNUSED_HEAD or _ROWS.search(path))
+    return sorted((path, side) for side, paths in sides for path in paths if is_unused(path))
 
 
 def distance(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Distance:

@@ -10,7 +10,7 @@ from typing import Any
 from suite.reference.adapters import adapter_of
 from suite.reference.advice import detect_family
 from suite.reference.checkpoints import item_metadata, read_metadata
-from suite.reference.completeness import what_is_missing
+from suite.reference.completeness import leftovers, what_is_missing
 from suite.reference.errors import CheckpointError
 from suite.reference.finding import METADATA_FILE
 from suite.reference.layouts.gemma_flax import stacked
@@ -24,7 +24,7 @@ from suite.reference.layouts.recognition import (
     recorded_beside,
     steps_of,
     tensors_of,
-    tree_keys,
+    tree_entries,
 )
 from suite.reference.params import Leaf, flatten, leaf_of
 from suite.reference.pi0_config import expert_of
@@ -59,6 +59,7 @@ class Description:
       digests: how many parameters have one recorded.
       norm_stats: where the norm stats lie, relative to the step.
       missing: what is not whole, a line each.
+      leftovers: files of an interrupted save or copy, which do no harm.
     """
 
     path: Path
@@ -73,6 +74,7 @@ class Description:
     digests: int = 0
     norm_stats: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    leftovers: tuple[str, ...] = ()
 
     @property
     def bytes_by_dtype(self) -> dict[str, int]:
@@ -116,6 +118,7 @@ def _describe_openpi(found: Recognised) -> Description:
         training=_training(found),
         digests=len(stored.digests),
         missing=missing,
+        leftovers=tuple(leftovers(found.path)),
     )
 
 
@@ -136,6 +139,7 @@ def _describe_orbax(found: Recognised) -> Description:
         written_by=_written_by(found.path),
         training=_training(found),
         missing=missing,
+        leftovers=tuple(leftovers(found.path)),
     )
 
 
@@ -206,10 +210,10 @@ def _training(found: Recognised) -> dict[str, Any] | None:
 def _has_ema(state: Path) -> bool | None:
     """Whether the step serves a moving average: then the trained parameters are in the train state (bugs B4)."""
     try:
-        keys = tree_keys(state)
+        names = [entry.keys for entry in tree_entries(state)]
     except CheckpointError:
         return None
-    return any(parts[0] in ("params", "trainable") and len(parts) > 1 for parts in keys)
+    return any(keys[0] in ("params", "trainable") and len(keys) > 1 for keys in names)
 
 
 def _norm_stats(found: Recognised) -> tuple[str, ...]:

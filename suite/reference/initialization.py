@@ -61,12 +61,16 @@ def constant_of(path: str) -> float | None:
 def quantiles_of(path: str, shape: Shape, parts: int) -> np.ndarray | None:
     """What parts the values of a fresh parameter into so many equally likely parts: float64 [parts + 1], sorted.
 
-    The first and the last are its bounds, where it has some. None for what is not drawn, or is of no pi0 model.
+    The first and the last are its bounds, where it has some. None for what is not drawn, or is of no pi0 model, or of
+    another number of axes.
     """
     for pattern, distribution in TABLE.items():
         if re.fullmatch(pattern, path) and (quantile := _QUANTILES.get(distribution.fill)):
             standard = np.array([quantile(part / parts) for part in range(parts + 1)])
-            return standard * distribution.scale(shape)
+            try:
+                return standard * distribution.scale(shape)
+            except IndexError:
+                return None
     return None
 
 

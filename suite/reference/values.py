@@ -13,6 +13,7 @@ import numpy as np
 
 from suite.reference.accounting import count_nonfinite, is_float
 from suite.reference.initialization import constant_of, quantiles_of
+from suite.reference.layouts.opening import is_unused
 from suite.reference.params import Leaf, is_adapter
 from suite.reference.slabs import Parameters, read_ahead
 
@@ -45,7 +46,7 @@ class Finding(NamedTuple):
 
 
 def examine(source: Parameters, progress: Callable[[int], None] = lambda done: None) -> list[Finding]:
-    """Everything that is conspicuous, in the order of the paths; arrays are read a slab at a time.
+    """Everything that is conspicuous in what a model uses, in the order of the paths; arrays are read a slab at a time.
 
     Args:
       source: an open checkpoint.
@@ -56,7 +57,7 @@ def examine(source: Parameters, progress: Callable[[int], None] = lambda done: N
     """
     found: list[Finding] = []
     for path, leaf in source.leaves.items():
-        if is_float(leaf.dtype) and leaf.num_bytes:
+        if is_float(leaf.dtype) and leaf.num_bytes and not is_unused(path):
             found += _examine(path, _look(leaf, read_ahead(source.slabs(path))))
         progress(leaf.num_bytes)
     return found

@@ -94,6 +94,10 @@ class HuggingFacePaliGemma:
         """A parameter, put together from its tensors a few layers at a time."""
         if path == EMBEDDING:
             return cut(self._embedding_in_the_file())
+        if path == self._added_rows:
+            return cut(self._tensors.read(self._embedding)[self._rows :])
+        if path not in self._rules:
+            return cut(self._tensors.read(path))
         return self._rules[path].slabs(self.leaves[path], self._tensors.read)
 
     def _read_embedding(self, dtype: np.dtype | None) -> np.ndarray:
@@ -109,6 +113,10 @@ class HuggingFacePaliGemma:
             )
         return array
 
+    @property
+    def _added_rows(self) -> str:
+        return f"{self._embedding}[{self._rows}:]"
+
     def _describe(self) -> dict[str, Leaf]:
         """All parameters; then what is dropped: tensors that are none, and rows that transformers added."""
         leaves = {path: self._leaf(rule) for path, rule in self._rules.items()}
@@ -116,7 +124,7 @@ class HuggingFacePaliGemma:
         leaves[EMBEDDING] = Leaf((self._rows, *stored.shape[1:]), stored.dtype)
         if self._rows < stored.shape[0]:
             added = (stored.shape[0] - self._rows, *stored.shape[1:])
-            leaves[f"{self._embedding}[{self._rows}:]"] = Leaf(added, stored.dtype)
+            leaves[self._added_rows] = Leaf(added, stored.dtype)
         used = _names(self._rules) | {self._embedding}
         return leaves | {name: leaf for name, leaf in self._tensors.leaves.items() if name not in used}
 

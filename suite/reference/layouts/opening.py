@@ -1,5 +1,6 @@
 """Any checkpoint as a source of parameters under openpi's names, whatever its layout."""
 
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -9,13 +10,15 @@ from suite.reference.completeness import require_open
 from suite.reference.errors import LoadError
 from suite.reference.layouts.gemma_flax import open_gemma
 from suite.reference.layouts.hugging_face import open_hugging_face
-from suite.reference.layouts.openpi_pytorch import open_pytorch
+from suite.reference.layouts.openpi_pytorch import UNUSED_HEAD, open_pytorch
 from suite.reference.layouts.paligemma_npz import open_npz
 from suite.reference.layouts.recognition import Layout, Recognised, recorded_beside, tensors_of
 from suite.reference.pi0_config import Pi0Config
 from suite.reference.sizes import model_of, torch_sizes
 from suite.reference.slabs import Checkpoint
 from suite.reference.stored_parameters import StoredParameters
+
+_ADDED_ROWS = re.compile(r"\[\d+:\]$")
 
 
 @contextmanager
@@ -34,6 +37,11 @@ def open_parameters(found: Recognised, model: Pi0Config | None = None) -> Iterat
         require_open(found.path)
     with _opened(found, model) as source:
         yield source
+
+
+def is_unused(path: str) -> bool:
+    """Whether it is something that a layout has and no model uses: rows that transformers added, a head of openpi's."""
+    return path == UNUSED_HEAD or bool(_ADDED_ROWS.search(path))
 
 
 def _opened(found: Recognised, model: Pi0Config | None) -> AbstractContextManager[Checkpoint]:

@@ -23,6 +23,7 @@ from suite.reference.layouts.safetensors_file import FLOATS, SafetensorsFile, op
 from suite.reference.layouts.torch_rules import Rule, gemma_rules, linear, siglip_rules
 from suite.reference.params import Leaf, shorten
 from suite.reference.pi0_config import Pi0Config
+from suite.reference.slabs import cut
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -89,6 +90,8 @@ class OpenpiPyTorch:
 
     def slabs(self, path: str) -> Iterator[np.ndarray]:
         """A parameter, put together from its tensors a few layers at a time."""
+        if path not in self._rules:
+            return cut(self._file.read(self._names[path]))
         return self._rules[path].slabs(self.leaves[path], lambda name: self._file.read(self._names[name]))
 
     def _leaf(self, rule: Rule) -> Leaf:

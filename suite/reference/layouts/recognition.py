@@ -117,11 +117,18 @@ def top_names(folder: Path) -> set[str]:
     Raises:
       CheckpointError: its metadata cannot be read.
     """
-    return {keys[0] for keys in tree_keys(folder) if keys}
+    return {entry.keys[0] for entry in tree_entries(folder) if entry.keys}
 
 
-def tree_keys(folder: Path) -> list[tuple[str, ...]]:
-    """The nested names of all leaves of an orbax tree, of empty nodes too.
+class TreeEntry(NamedTuple):
+    """A leaf of an orbax tree: its nested names, and what orbax calls its kind, ``jax.Array`` or ``np.ndarray``."""
+
+    keys: tuple[str, ...]
+    kind: str
+
+
+def tree_entries(folder: Path) -> list[TreeEntry]:
+    """All leaves of an orbax tree, empty nodes too.
 
     Raises:
       CheckpointError: its metadata cannot be read.
@@ -129,7 +136,12 @@ def tree_keys(folder: Path) -> list[tuple[str, ...]]:
     file = folder / METADATA_FILE
     try:
         entries = json.loads(file.read_text())["tree_metadata"].values()
-        return [tuple(str(part["key"]) for part in entry["key_metadata"]) for entry in entries]
+        return [
+            TreeEntry(
+                tuple(str(part["key"]) for part in entry["key_metadata"]), str(entry["value_metadata"]["value_type"])
+            )
+            for entry in entries
+        ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{file}: is no metadata of orbax ({error!r:.120}); get the checkpoint again") from error
 

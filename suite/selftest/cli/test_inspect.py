@@ -174,12 +174,13 @@ def test_a_lost_chunk_of_a_folder_is_named(pi0_compat: Callable, tmp_path: Path)
     assert "  - params.action_in_proj.kernel.value: 1 of 1 pieces are missing" in told.out
 
 
-def test_a_leftover_of_a_copy_is_named(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
-    """What an interrupted copy leaves behind makes a checkpoint suspicious."""
+def test_a_leftover_of_a_copy_is_told(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
+    """What an interrupted copy leaves behind is told, and does no harm."""
     shutil.copytree(tiny / "openpi", tmp_path / "params")
     (tmp_path / "params" / "d" / "abc_.gstmp").write_bytes(b"")
     told = pi0_compat("inspect", tmp_path / "params")
-    assert (told.status, "left behind by a save or a copy that did not end" in told.out) == (NO, True)
+    assert told.status == YES
+    assert "leftovers   of an interrupted save or copy, harmless: d/abc_.gstmp\n  complete    yes\n" in told.out
 
 
 def test_an_unreadable_store_is_one_message(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
@@ -191,6 +192,28 @@ def test_an_unreadable_store_is_one_message(pi0_compat: Callable, tiny: Path, tm
     assert told.status == REFUSED
     assert "the table of its arrays cannot be read" in told.err
     assert len(told.err.splitlines()) == 1
+
+
+def test_arrays_of_another_save_are_refused(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
+    """Metadata that tell of other arrays than are stored are refused in one message, as is a store without a table."""
+    shutil.copytree(tiny / "openpi", tmp_path / "params")
+    shutil.copy(tiny / "lora" / "_METADATA", tmp_path / "params" / "_METADATA")
+    told = pi0_compat("inspect", tmp_path / "params")
+    assert told.status == REFUSED
+    assert "damaged: 20 of 70 arrays in _METADATA are not stored here, for example params.PaliGemma" in told.err
+    (tmp_path / "params" / "manifest.ocdbt").unlink()
+    assert "damaged: 70 of 70 arrays in _METADATA are not stored" in pi0_compat("inspect", tmp_path / "params").err
+
+
+def test_zarr_3_is_known(pi0_compat: Callable, tmp_path: Path) -> None:
+    """Of an array in zarr 3 the pieces are counted too."""
+    handler = ocp.PyTreeCheckpointHandler(use_zarr3=True, use_ocdbt=False)
+    with ocp.Checkpointer(handler) as checkpointer:
+        checkpointer.save(tmp_path / "params", {"params": {"action_in_proj": {"kernel": jnp.ones((2, 3))}}})
+    told = pi0_compat("inspect", tmp_path / "params")
+    assert (told.status, "a folder for each array, zarr 3\n" in told.out) == (YES, True)
+    (tmp_path / "params" / "params.action_in_proj.kernel" / "c" / "0" / "0").unlink()
+    assert "kernel: 1 of 1 pieces are missing" in pi0_compat("inspect", tmp_path / "params").out
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 BLOCKS = re.findall(r"```console\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+# A command, and what it printed, up to the next one.
+COMMAND = re.compile(r"^\$ pi0-compat (.*\n(?:(?!\$ ).*\n)*)", flags=re.MULTILINE)
 
 
 def test_commands_print_what_the_readme_says(
@@ -17,11 +19,7 @@ def test_commands_print_what_the_readme_says(
     """In the order of the README, beside the fixtures of a clone; what a command writes, a later one may read."""
     (tmp_path / "fixtures").symlink_to(ROOT / "fixtures")
     monkeypatch.chdir(tmp_path)
-    commands = [
-        command
-        for block in BLOCKS
-        for command in re.findall(r"^\$ pi0-compat (.*\n(?:(?!\$ ).*\n)*)", block, re.MULTILINE)
-    ]
+    commands = [command for block in BLOCKS for command in COMMAND.findall(block)]
     assert len(commands) >= 4
     for command in commands:
         line, _, expected = command.partition("\n")

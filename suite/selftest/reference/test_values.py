@@ -145,7 +145,8 @@ def test_openpis_fresh_lora_b_is_known() -> None:
 
 
 def test_unknown_arrays_and_codes_are_passed_over() -> None:
-    """What is of no pi0 model is looked at for constants alone, and whole numbers not at all."""
+    """What is of no pi0 model, or flat, is looked at for constants alone, and whole numbers not at all."""
+    assert examine(Held({Q: np.arange(9999, dtype=np.float32)})) == []
     assert examine(Held({"other": np.arange(9999, dtype=np.float32), "codes": np.zeros(9, np.int8)})) == []
 
 
