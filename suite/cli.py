@@ -39,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output = Output(options.command, as_json=options.json)
     with _warnings_to(output), _ended_in_order():
         try:
-            return load_command(options.command).run(options, output)
+            status = load_command(options.command).run(options, output)
+            sys.stdout.flush()
+            return status
         except KeyboardInterrupt:
             return _ENDED_BY_SIGNAL + signal.SIGINT
         except BrokenPipeError:  # `| head`

@@ -146,6 +146,18 @@ def test_it_ends_in_order(stand_in: Callable, number: signal.Signals, status: in
     assert (found, left) == (status, [number])
 
 
+def test_a_reader_may_stop_reading() -> None:
+    """Where stdout is closed, as behind `| head`, the command ends without a word."""
+    path = ROOT / "fixtures" / "golden" / "pi0_base" / "params"
+    command = [sys.executable, "-m", "suite.cli", "inspect", str(path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.close()
+        assert process.stderr
+        assert process.stderr.read() == b""
+    assert process.returncode == 128 + signal.SIGPIPE
+
+
 def test_progress_is_for_terminals(capsys: pytest.CaptureFixture[str]) -> None:
     """Where stderr is no terminal there is no bar, and progress may be told all the same."""
     with Output("inspect", as_json=False).progress("reading", 10) as advance:
