@@ -39,9 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output = Output(options.command, as_json=options.json)
     with _warnings_to(output), _ended_in_order():
         try:
-            status = load_command(options.command).run(options, output)
-            sys.stdout.flush()
-            return status
+            return _run(options, output)
         except KeyboardInterrupt:
             return _ENDED_BY_SIGNAL + signal.SIGINT
         except BrokenPipeError:  # `| head`
@@ -52,6 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise
             output.fail(str(error))
             return REFUSED
+
+
+def _run(options: argparse.Namespace, output: Output) -> int:
+    status = load_command(options.command).run(options, output)
+    # Here, and not when the interpreter ends, it can be told that nobody reads any more.
+    sys.stdout.flush()
+    return status
 
 
 def load_command(name: str) -> Command:

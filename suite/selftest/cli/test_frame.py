@@ -150,7 +150,9 @@ def test_a_reader_may_stop_reading() -> None:
     """Where stdout is closed, as behind `| head`, the command ends without a word."""
     path = ROOT / "fixtures" / "golden" / "pi0_base" / "params"
     command = [sys.executable, "-m", "suite.cli", "inspect", str(path)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, env=buffered, stdout=pipe, stderr=pipe) as process:
         assert process.stdout
         process.stdout.close()
         assert process.stderr
