@@ -65,8 +65,8 @@ class Measurement:
         return list(ran["losses"])
 
     def compile_cached(self) -> None:
-        """In the cell's first process, compile with jax's persistent cache, after all that is measured there."""
-        if self._number:
+        """In the first process of a cell of one device, compile with jax's persistent cache, after all else."""
+        if self._number or self.cell.devices > 1:
             return
         # What was measured counts without it.
         with contextlib.suppress(FailedError):

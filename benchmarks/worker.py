@@ -73,7 +73,8 @@ class Worker:
 
     def cached_compile_seconds(self) -> float | None:
         """Seconds of compiling once more, from jax's persistent cache; what comes of it is not run."""
-        return self._running.cached_compile_seconds()
+        running: Running = self._running
+        return running.cached_compile_seconds()
 
 
 def serve(channel: Any, subject: str) -> None:

@@ -43,11 +43,11 @@ STAGES = {
 
 
 def describe() -> Data:
-    """Versions and device."""
-    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    """Versions and device; without zstandard loads take longer and more memory."""
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorstore", "zstandard")
     device = jax.devices()[0]
     return {
-        "packages": {name: metadata.version(name) for name in packages},
+        "packages": {name: _version(name) for name in packages},
         "device": f"{device.platform}: {device.device_kind}",
     }
 
@@ -152,6 +152,13 @@ def sample_actions(job: Data) -> Program:
         arguments=lambda params: (params, observation, noise),
         after=lambda actions: (params, np.abs(np.asarray(actions)).mean()),
     )
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def _model(job: Data) -> Pi0Config:

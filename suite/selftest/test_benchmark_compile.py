@@ -61,11 +61,12 @@ def test_a_cache_that_keeps_nothing_has_no_time(monkeypatch: pytest.MonkeyPatch)
     assert running().cached_compile_seconds() is None
 
 
-def told(record: Record, answer: Callable[..., Any]) -> Measurement:
+def told(record: Record, answer: Callable[..., Any], devices: int = 1) -> Measurement:
     """The turn of a process that answers so."""
     process: Any = SimpleNamespace(call=answer)
-    cell: Any = None
-    return Measurement(process, cell, cell, record)
+    cell: Any = SimpleNamespace(devices=devices)
+    checkpoint: Any = None
+    return Measurement(process, cell, checkpoint, record)
 
 
 def test_the_first_process_of_a_cell_tells_it() -> None:
@@ -73,6 +74,13 @@ def test_the_first_process_of_a_cell_tells_it() -> None:
     for _ in range(2):
         told(record, lambda method: {"cached_compile_seconds": 0.5}[method]).compile_cached()
     assert record.processes == [{"compile_cached_s": 0.5}, {}]
+
+
+def test_over_several_devices_nothing_is_compiled_again() -> None:
+    """It takes minutes in all, and says what one device says."""
+    record = Record()
+    told(record, {}.__getitem__, devices=8).compile_cached()
+    assert record.processes == [{}]
 
 
 def test_without_it_the_measurement_counts() -> None:

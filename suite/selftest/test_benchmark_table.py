@@ -170,11 +170,8 @@ def test_a_backend_without_a_cache_has_no_column_of_it() -> None:
 def spread() -> list[Json]:
     """Steps of one device, and of four that take twice as long together."""
     options = {"dtype": "float32", "lora": True, "batch": 2, "devices": 1, "spread": False}
-    many = {"id": "step/train_step/small/lora/batch-8/devices-4-fsdp"}
-    return [
-        toy.step(options=options),
-        toy.step(options=options | {"batch": 8, "devices": 4, "spread": True}, samples=toy.samples(2.0), **many),
-    ]
+    many = toy.step(options=options | {"batch": 8, "devices": 4, "spread": True}, samples=toy.samples(2.0))
+    return [toy.step(options=options), many | {"id": "step/train_step/small/lora/batch-8/devices-4-fsdp"}]
 
 
 def test_several_devices_are_compared_with_one() -> None:
