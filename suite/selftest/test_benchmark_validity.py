@@ -99,6 +99,11 @@ BROKEN: dict[str, tuple[str, Json, str]] = {
         pair(toy.load, **cold(359_999_999)),
         "expected a cold load to take 400,000,000 bytes from the disk, found 359,999,999; choose a folder on ",
     ),
+    "a tiny cold load that was warm": (
+        "cold_loads_read_the_disk",
+        pair(toy.load, **cold(199_999_999), size="tiny"),
+        "expected a cold load to take 400,000,000 bytes from the disk, found 199,999,999; ",
+    ),
     "a cold load that nobody can prove": (
         "cold_loads_read_the_disk",
         pair(toy.load, **cold(None)),
