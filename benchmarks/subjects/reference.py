@@ -26,6 +26,7 @@ from suite.reference.pi0 import CAMERAS, Observation
 from suite.reference.pi0_config import Pi0Config
 from suite.reference.weight_loaders import (
     CheckpointWeightLoader,
+    GemmaWeightLoader,
     HuggingFaceWeightLoader,
     PaliGemmaWeightLoader,
     WeightLoader,
@@ -77,6 +78,11 @@ def paligemma_state(job: Data) -> Call:
 def hugging_face_state(job: Data) -> Call:
     """Hugging Face's PaliGemma as the first state of a LoRA fine-tuning; the action expert is fresh."""
     return _first_state(job, HuggingFaceWeightLoader(job["path"]))
+
+
+def gemma_state(job: Data) -> Call:
+    """Google's Gemma for flax as the first state of a LoRA fine-tuning; the vision encoder and the expert are fresh."""
+    return _first_state(job, GemmaWeightLoader(job["path"]))
 
 
 def arrays(result: Any) -> dict[str, Any]:

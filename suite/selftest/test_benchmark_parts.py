@@ -14,6 +14,7 @@ from benchmarks.plan import Plan
 from benchmarks.process import FailedError, OutOfMemoryError, environment_of, process_of
 from benchmarks.sizes import sizes
 from benchmarks.stages import COMPILE, Stages
+from fixtures import streamed
 from suite.subjects import memory
 
 MIB = 1 << 20
@@ -52,6 +53,12 @@ def test_only_the_smoke_test_makes_devices_of_a_cpu() -> None:
     """Devices that share cores show that a program runs on them; where there are others, a run is told how many."""
     assert {size.name: size.devices for size in sizes("cpu").values()} == {"tiny": (8,), "small": (), "full": ()}
     assert {size.devices for size in sizes("gpu").values()} == {()}
+
+
+def test_every_layout_is_loaded_at_real_size() -> None:
+    assert {cell.layout for cell in cells_of(sizes("cpu")["full"]) if cell.workload == "load"} == set(
+        streamed.LAYOUTS
+    ) - {"openpi_pytorch"}
 
 
 def test_subjects_take_turns_within_a_pass() -> None:
