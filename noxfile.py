@@ -135,7 +135,7 @@ def tests(session: nox.Session) -> None:
     """Test the suite itself, the reference's parts, and that contracts catch the faults that name them."""
     install(session, "test")
     # The benchmarks too, each once, so that they cannot rot.
-    run_pytest(session, *(session.posargs or ("suite/selftest", "benchmarks", "-m", "not undisturbed")))
+    run_pytest(session, *(session.posargs or ("suite/selftest", "benchmarks", "-m", "not (undisturbed or browser)")))
     if not session.posargs:
         # What is timed there needs a core for itself.
         session.run("python", "-m", "pytest", "suite/selftest", "-m", "undisturbed", env=jax_env())
@@ -166,9 +166,18 @@ def gate(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def report(session: nox.Session) -> None:
-    """Write what the files of reports/compat say into the README and reports/matrix.md; `-- --check` only compares."""
-    install(session, "test")
+    """Write what the result files say: the pages of reports/, parts of the README; `-- --check` only compares."""
+    install(session, "pages")
     session.run("python", "-m", "reports", *session.posargs)
+
+
+@nox.session(default=False)
+def pages(session: nox.Session) -> None:
+    """Open the pages in Chromium, headless: do they filter, open, switch, and stay within a second?"""
+    install(session, "pages")
+    # Not the suite's options: they need its packages, and a page is no contract.
+    options = ("-o", "addopts=--import-mode=importlib", "-p", "no:cacheprovider")
+    session.run("python", "-m", "pytest", *options, "suite/selftest/test_reports_browser.py", *session.posargs)
 
 
 @nox.session
@@ -191,7 +200,7 @@ def versions(session: nox.Session, lock: str) -> None:
         compare_versions(session, asked[0])
         return
     install(session, lock)
-    tests = ("suite/selftest", "suite/contracts", "-m", "not undisturbed")
+    tests = ("suite/selftest", "suite/contracts", "-m", "not (undisturbed or browser)")
     run_pytest(session, *tests, "--subject", "reference", *session.posargs)
 
 
@@ -227,7 +236,8 @@ def lock(session: nox.Session) -> None:
     lowest = ["--resolution", "lowest-direct"]
     session.run(*compile_lock, *with_tests, "--output-file", "locks/test.txt")
     session.run(*compile_lock, *with_tests, *lowest, "--output-file", "locks/oldest.txt")
-    session.run(*compile_lock, "--group", "lint", "--output-file", "locks/lint.txt")
+    for group in ("lint", "pages"):
+        session.run(*compile_lock, "--group", group, "--output-file", f"locks/{group}.txt")
 
 
 if __name__ == "__main__":

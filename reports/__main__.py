@@ -1,21 +1,21 @@
-"""``python -m reports``: write what the result files say into the README and ``reports/matrix.md``."""
+"""``python -m reports``: write what the result files say: the pages below ``reports/``, and parts of the README."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reports.columns import columns
 from reports.contracts import contracts
+from reports.lines import summary
 from reports.markdown import between
 from reports.matrix import matrix
-from reports.speed import read_runs, speed
-from reports.stream import read_run
+from reports.overview import FOLDER, overview
+from reports.page import page
+from reports.sources import COMPAT, RESULTS, Sources, read_sources
+from reports.speed import speed
 
 ROOT = Path(__file__).parents[1]
-RESULTS = Path("reports/compat")
-BENCHMARKS = Path("reports/results")
-PAGE = Path("reports/matrix.md")
+PAGES = Path("reports")
 README = Path("README.md")
 
 
@@ -31,29 +31,49 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
         return 2
     for name, text in old.items():
         if check:
-            print(f"error: {name} is not what the files below reports/ say; run nox -s report", file=sys.stderr)
+            print(f"error: {name} is not what the files below {PAGES}/ say; run nox -s report", file=sys.stderr)
         else:
-            (root / name).write_text(text, encoding="utf-8", newline="\n")
-            print(f"{name}: written")
+            print(f"{name}: {_write(root / name, text)}")
     return 1 if check and old else 0
 
 
-def pages(root: Path) -> dict[Path, str]:
-    """Path from the root -> text, of every page that tells of the result files.
+def pages(root: Path) -> dict[Path, str | None]:
+    """Path from the root -> text, of every page that tells of the result files; None of a picture that is to go.
 
     Raises:
       ValueError: there are no result files, one is not whole, or the README lacks a marker.
     """
-    files = sorted((root / RESULTS).glob("*.jsonl"))
-    if not files:
-        name = f"{RESULTS.as_posix()}/NAME.jsonl"
-        raise ValueError(f"expected result files {name}, found none; nox -s compat -- --results {name} writes one")
-    found = columns(read_run(file) for file in files)
-    part = matrix(found, page=PAGE.as_posix(), folder=RESULTS.as_posix())
-    readme = between((root / README).read_text(encoding="utf-8"), "matrix", part, file=README.name)
-    if runs := read_runs(root / BENCHMARKS):
-        readme = between(readme, "speed", speed(runs, folder=BENCHMARKS.as_posix()), file=README.name)
-    return {README: readme, PAGE: contracts(found, folder=RESULTS.relative_to(PAGE.parent).as_posix())}
+    found = read_sources(root / PAGES)
+    leftover = [file.relative_to(root) for file in (root / PAGES / FOLDER).glob("*.svg")]
+    written = {
+        Path("index.html"): page(found),
+        Path("matrix.md"): contracts(found.columns, folder=COMPAT.as_posix()),
+        Path("summary.csv"): summary(found.lines),
+        **overview(found),
+    }
+    return {
+        **dict.fromkeys(sorted(leftover)),
+        README: _readme((root / README).read_text(encoding="utf-8"), found),
+        **{PAGES / name: text for name, text in written.items()},
+    }
+
+
+def _readme(text: str, found: Sources) -> str:
+    """The project's README with its generated parts."""
+    table = matrix(found.columns, page=f"{PAGES}/matrix.md", folder=f"{PAGES}/{COMPAT}")
+    text = between(text, "matrix", table, file=README.name)
+    told = speed(found.runs, folder=f"{PAGES}/{RESULTS}")
+    return between(text, "speed", told, file=README.name) if found.runs else text
+
+
+def _write(file: Path, text: str | None) -> str:
+    """Write a page, or delete it; what was done, in a word."""
+    if text is None:
+        file.unlink()
+        return "deleted"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8", newline="\n")
+    return "written"
 
 
 def _text(file: Path) -> str | None:

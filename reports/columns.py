@@ -1,10 +1,11 @@
 """The columns of the tables: of each subject and version, what the newest run says."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from reports.stream import Record, Run
+from reports.records import Record
+from reports.stream import Run
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,12 @@ def columns(runs: Iterable[Run]) -> list[Column]:
     had = {column.name for column in newest.values() if not column.unavailable}
     kept = [column for column in newest.values() if not (column.unavailable and column.name in had)]
     return sorted(kept, key=lambda column: (column.name.partition(":")[0] != "reference", column.name, _order(column)))
+
+
+def by_contract(columns: Iterable[Column]) -> Mapping[str, Record]:
+    """A row of each contract, of the newest run that has it, in the order of ids."""
+    found = {row["contract"]: row for column in sorted(columns, key=lambda column: column.age) for row in column.rows}
+    return dict(sorted(found.items()))
 
 
 def _order(column: Column) -> list[tuple[int, str]]:

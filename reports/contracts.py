@@ -1,17 +1,17 @@
 """The page that has every contract: by subject its worst outcome, and why what fails fails."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
-from reports.columns import Column
+from reports.columns import Column, by_contract
 from reports.markdown import link, plain, table
 from reports.matrix import NOT_ASKED, area_of
-from reports.stream import Record
+from reports.records import Record
 
 # The worst first. What was not asked says nothing, so it counts only where nothing was.
 _WORST = ("fail", "error", "fixed", "known", "pass", "unavailable", "absent")
 _BROKEN = ("fail", "error", "fixed")
-_KINDS = {
+KINDS = {
     "ours": "the adapter or the suite is at fault",
     "theirs": "the implementation is at fault",
     "never": "the implementation does not mean to keep it",
@@ -44,7 +44,7 @@ def contracts(columns: Sequence[Column], *, folder: str) -> str:
       columns: those of the tables.
       folder: the path of the folder of the result files, from the page.
     """
-    laws = _laws(columns)
+    laws = {contract: row["law"] for contract, row in by_contract(columns).items()}
     by_area: dict[str, list[str]] = {}
     for contract in laws:
         by_area.setdefault(area_of({"contract": contract}), []).append(contract)
@@ -63,12 +63,6 @@ def contracts(columns: Sequence[Column], *, folder: str) -> str:
     not_asked = [line for column in columns for line in _not_asked(column)]
     lines += ["## Not asked", "", *not_asked] if not_asked else []
     return "\n".join(lines).rstrip("\n") + "\n"
-
-
-def _laws(columns: Iterable[Column]) -> Mapping[str, str]:
-    """Each contract's law, as the newest run states it, in the order of ids."""
-    laws = {row["contract"]: row["law"] for column in sorted(columns, key=lambda c: c.age) for row in column.rows}
-    return dict(sorted(laws.items()))
 
 
 def _by_contract(rows: Iterable[Record]) -> dict[str, list[Record]]:
@@ -122,4 +116,4 @@ def _why(row: Record) -> str:
     if row["outcome"] != "known":
         return plain(f"{row['outcome']}: {row['message']}")
     entry = row["expectation"]
-    return f"{plain(entry['reason'])} ({_KINDS[entry['kind']]}, {link('link', entry['link'])})"
+    return f"{plain(entry['reason'])} ({KINDS[entry['kind']]}, {link('link', entry['link'])})"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from reports.columns import Column
 from reports.markdown import link, plain, table
-from reports.stream import Record
+from reports.records import Record
 
 NOT_ASKED = "\N{EN DASH}"
 _INTRODUCTION = """\

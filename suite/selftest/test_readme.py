@@ -39,6 +39,6 @@ def test_ci_runs_its_test_command() -> None:
     """`.ci/run` calls exactly the README's commands."""
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     compat = "nox -s compat -- --subject reference --subject transformers --subject peft"
-    for command in ("nox -s tests", "nox -s lint", compat):
+    for command in ("nox -s tests", "nox -s lint", compat, "nox -s report -- --check", "nox -s pages"):
         assert command in README
         assert f"step {command}\n" in script

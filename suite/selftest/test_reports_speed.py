@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.validity import check_file
-from reports.speed import read_runs, speed
+from reports.runs import read_runs
+from reports.speed import speed
 from suite.selftest import toy_benchmarks as toy
 
 RESULTS = Path(__file__).parents[2] / "reports" / "results"

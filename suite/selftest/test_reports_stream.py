@@ -7,7 +7,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from reports.stream import SCHEMA, StreamError, read_run
+from reports.records import StreamError
+from reports.stream import SCHEMA, read_run
 from suite.results import ResultStream
 from suite.selftest.toy_runs import Json, footer, header, row, subject, write, write_run
 

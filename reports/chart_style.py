@@ -1,0 +1,78 @@
+"""How charts look, and a chart as SVG: one drawing for light and dark pages.
+
+Colours are drawn in the light palette and replaced by CSS variables, which have the light colour to fall back on. A
+page that holds the drawing sets the variables; a file of its own carries both palettes. Text is measured in a font that
+the renderer brings along, so the same numbers give the same bytes wherever it runs.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import altair as alt
+import vl_convert
+
+Spec = Mapping[str, Any]
+
+# Name -> light, dark. No two colours of a palette are equal: a colour is found by its value.
+PALETTE = {
+    "paper": ("#ffffff", "#12161c"),
+    "raised": ("#f6f8fa", "#1a2028"),
+    "ink": ("#1c2430", "#e4e9f0"),
+    "muted": ("#5f6b7a", "#9aa6b5"),
+    "line": ("#dfe4ea", "#2c3542"),
+    "pass": ("#1f8a5b", "#3fbf86"),
+    "known": ("#d98e1f", "#e5a84b"),
+    "known-text": ("#8a5200", "#e6a94c"),
+    "fail": ("#c8402f", "#f0705f"),
+    "absent": ("#c3cad3", "#49535f"),
+    "first": ("#2f6fde", "#6ea0ff"),
+    "second": ("#8a93a0", "#7c8795"),
+    "third": ("#7b4fc9", "#b08cf0"),
+    "fourth": ("#138a9c", "#46bccd"),
+    "fifth": ("#b5467f", "#e383b3"),
+    "sixth": ("#6b7a1f", "#b0c04c"),
+}
+_FONT = "Liberation Sans, Helvetica, Arial, sans-serif"
+
+
+def colour(name: str) -> str:
+    """A colour of the light palette, which ``svg`` makes one of both."""
+    return PALETTE[name][0]
+
+
+def svg(chart: alt.TopLevelMixin) -> str:
+    """A chart as an SVG element that is as wide as there is room, in colours of the page that holds it."""
+    styled = chart.configure(**_config())
+    drawn = vl_convert.vegalite_to_svg(styled.to_dict(validate=True))
+    for name, (light, _) in PALETTE.items():
+        drawn = drawn.replace(f'"{light}"', f'"var(--{name}, {light})"')
+    return drawn.strip()
+
+
+def standalone(drawn: str) -> str:
+    """An SVG element as a file of its own, on a ground of its own: a page's may be of the other theme."""
+    light, dark = variables()
+    style = f"<style>:root{{{light}}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}</style>"
+    head, bracket, rest = drawn.partition(">")
+    return f"{head}{bracket}{style}{rest}\n"
+
+
+def variables() -> tuple[str, str]:
+    """The palettes, light and dark, as declarations of CSS."""
+    light, dark = ("".join(f"--{name}:{pair[theme]};" for name, pair in PALETTE.items()) for theme in (0, 1))
+    return light, dark
+
+
+def _config() -> dict[str, Any]:
+    text = {"labelFont": _FONT, "titleFont": _FONT, "labelColor": colour("muted"), "titleColor": colour("muted")}
+    axis = {**text, "domainColor": colour("line"), "gridColor": colour("line"), "tickColor": colour("line")}
+    return {
+        "background": colour("paper"),
+        "font": _FONT,
+        "view": {"stroke": None},
+        "axis": {**axis, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "labelLimit": 320},
+        "legend": {**text, "labelFontSize": 12, "orient": "top", "title": None, "symbolType": "square"},
+        "header": {**text, "labelFontSize": 13, "labelAnchor": "start", "labelColor": colour("ink")},
+        "text": {"font": _FONT, "fontSize": 12, "fill": colour("ink")},
+        "padding": 12,
+    }

@@ -1,0 +1,73 @@
+"""Everything that pages are made of, read once: result files, and nothing else."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from reports.columns import Column, columns
+from reports.gaps import gaps
+from reports.headlines import Machine, machines
+from reports.lines import Line, lines
+from reports.merged import Entry, newest
+from reports.museum import Museum, read_museum
+from reports.runs import Run, read_runs
+from reports.standing import Standing, standing
+from reports.stream import read_run
+
+# Below the folder of the pages.
+COMPAT, RESULTS, FAULTS = Path("compat"), Path("results"), Path("faults.jsonl")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the files say.
+
+    Attributes:
+      columns: subjects and versions, with their newest rows.
+      museum: the faults; None if there is no file.
+      runs: of the benchmarks, the oldest first.
+    """
+
+    columns: tuple[Column, ...]
+    museum: Museum | None
+    runs: tuple[Run, ...]
+
+    @cached_property
+    def standings(self) -> list[Standing]:
+        return [standing(column) for column in self.columns]
+
+    @cached_property
+    def merged(self) -> list[Entry]:
+        """One entry a machine, cell and subject."""
+        return newest(self.runs)
+
+    @cached_property
+    def lines(self) -> list[Line]:
+        return lines(self.merged)
+
+    @cached_property
+    def machines(self) -> list[Machine]:
+        return machines(self.runs)
+
+    @cached_property
+    def gaps(self) -> list[str]:
+        return gaps(self.merged)
+
+
+def read_sources(folder: Path) -> Sources:
+    """The files below the folder of the pages.
+
+    Raises:
+      ValueError: there is no file of a run of the contracts, or one file is not whole; the message names it.
+      OSError: one cannot be read.
+    """
+    files = sorted((folder / COMPAT).glob("*.jsonl"))
+    if not files:
+        name = f"{folder.name}/{COMPAT}/NAME.jsonl"
+        raise ValueError(f"expected result files {name}, found none; nox -s compat -- --results {name} writes one")
+    museum = folder / FAULTS
+    return Sources(
+        columns=tuple(columns(read_run(file) for file in files)),
+        museum=read_museum(museum) if museum.is_file() else None,
+        runs=tuple(read_runs(folder / RESULTS)),
+    )

@@ -1,0 +1,167 @@
+"use strict";
+(() => {
+  const $ = (selector, root = document) => root.querySelector(selector);
+  const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const details = JSON.parse($("#details").textContent);
+
+  function element(name, attributes = {}, ...children) {
+    const made = Object.assign(document.createElement(name), attributes);
+    made.append(...children);
+    return made;
+  }
+
+  function link(url, text) {
+    return /^https?:\/\//.test(url) ? element("a", { href: url, rel: "noreferrer" }, text) : document.createTextNode(text);
+  }
+
+  // What stands between backticks is code.
+  function worded(text) {
+    return text.split("`").map((part, place) => (place % 2 ? element("code", {}, part) : part));
+  }
+
+  // A page from a file may have no storage.
+  const storage = { get: () => null, set: () => {} };
+  try {
+    storage.get = localStorage.getItem.bind(localStorage, "theme");
+    storage.set = localStorage.setItem.bind(localStorage, "theme");
+    storage.get();
+  } catch { /* the theme lasts as long as the page */ }
+
+  const themes = ["auto", "light", "dark"];
+  function theme(name) {
+    if (name === "auto") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = name;
+    $("#theme").textContent = `Theme: ${name}`;
+    $("#theme").value = name;
+  }
+  theme(themes.includes(storage.get()) ? storage.get() : "auto");
+  $("#theme").addEventListener("click", () => {
+    const next = themes[(themes.indexOf($("#theme").value) + 1) % themes.length];
+    theme(next);
+    try { storage.set(next); } catch { /* see above */ }
+  });
+
+  // The matrix: areas open and close; a filter opens what it finds.
+  const laws = $$("#laws tr.law");
+  for (const row of laws) {
+    row.words = `${row.dataset.contract} ${details.contracts[row.dataset.contract].law}`.toLowerCase();
+    row.outcomes = row.dataset.outcomes.split(" ");
+    row.heading = $("button[aria-expanded]", row.parentNode);
+  }
+  function filtered() {
+    return $("#area").value || $("#outcome").value || $("#text").value.trim();
+  }
+  function show() {
+    const [area, outcome, text] = [$("#area").value, $("#outcome").value, $("#text").value.trim().toLowerCase()];
+    const any = filtered();
+    let count = 0;
+    for (const row of laws) {
+      const inArea = !area || row.parentNode.dataset.area === area;
+      const fits = inArea && (!outcome || row.outcomes.includes(outcome)) && row.words.includes(text);
+      row.fits = fits;
+      row.hidden = !fits || (!any && row.heading.getAttribute("aria-expanded") !== "true");
+      count += fits;
+    }
+    for (const body of $$("#laws tbody")) {
+      body.hidden = Boolean(any) && !$$("tr.law", body).some((row) => row.fits);
+      if (any) $("button", body).setAttribute("aria-expanded", "true");
+    }
+    $("#shown").textContent = `${count} of ${laws.length} laws`;
+  }
+  function open(all) {
+    for (const button of $$("#laws button[aria-expanded]")) button.setAttribute("aria-expanded", String(all));
+    $("#all").setAttribute("aria-pressed", String(all));
+    $("#all").textContent = all ? "Close all" : "Open all";
+    show();
+  }
+  for (const control of ["#area", "#outcome", "#text"]) {
+    $(control).addEventListener("input", () => (filtered() ? show() : open(false)));
+  }
+  $("#all").addEventListener("click", () => open($("#all").getAttribute("aria-pressed") !== "true"));
+
+  // One cell, its law and its cases. Texts come from other programs: they are shown as text, never as markup.
+  function shownCase([name, outcome, message, kind, reason, url]) {
+    const text = (place) => details.texts[place];
+    const item = element("li", {}, element("span", { className: `o ${outcome}` }, outcome), ` ${text(name)}`);
+    if (reason) item.append(element("p", {}, ...worded(text(reason)), " ", link(text(url), text(url)), ` (${text(kind)})`));
+    if (message) item.append(element("pre", {}, text(message)));
+    return item;
+  }
+  function showCell(contract, column) {
+    const { law, source, faults } = details.contracts[contract];
+    const subject = $$("#laws thead th")[Number(column) + 1].innerText.replace(/\s+/g, " ");
+    const body = $("#case-body");
+    $("#case-title").textContent = `${contract}, ${subject}`;
+    const sources = source.split(/(https?:\/\/[^\s;,]+)/).map((part) => link(part, part));
+    body.replaceChildren(element("p", { className: "law" }, ...worded(law)), element("p", {}, element("small", {}, "Source: ", ...sources)));
+    body.append(element("ul", { className: "cases" }, ...details.cells[contract][column].map(shownCase)));
+    const bugs = faults.map((fault) => element("a", { href: `#bug/${fault}` }, element("code", {}, fault)));
+    if (bugs.length) body.append(element("p", {}, element("small", {}, "Catches "), ...bugs.flatMap((bug) => [bug, " "])));
+    $("#case").showModal();
+  }
+  $("#laws").addEventListener("click", ({ target }) => {
+    const heading = target.closest("button[aria-expanded]");
+    if (heading) {
+      heading.setAttribute("aria-expanded", String(heading.getAttribute("aria-expanded") !== "true"));
+      const opened = heading.getAttribute("aria-expanded") === "true";
+      for (const row of $$("tr.law", heading.closest("tbody"))) row.hidden = !opened || (filtered() && !row.fits);
+    }
+    const cell = target.closest("button[data-column]");
+    if (cell) showCell(cell.closest("tr").dataset.contract, cell.dataset.column);
+  });
+  $("#case").addEventListener("click", ({ target }) => {
+    if (target === $("#case") || target.closest("a[href^='#']")) $("#case").close();
+  });
+
+  // Lists that are narrowed by a text.
+  function narrowed(items, input, output, noun, also = () => true) {
+    const words = items.map((item) => item.textContent.toLowerCase());
+    const update = () => {
+      const text = $(input).value.trim().toLowerCase();
+      let count = 0;
+      items.forEach((item, place) => {
+        item.hidden = !words[place].includes(text) || !also(item);
+        count += !item.hidden;
+      });
+      $(output).textContent = `${count} of ${items.length} ${noun}`;
+    };
+    $(input).addEventListener("input", update);
+    update();
+    return update;
+  }
+  if ($("#bugs")) {
+    const ofKind = (item) => !$("#kind").value || item.dataset.kind === $("#kind").value;
+    $("#kind").addEventListener("input", narrowed($$("#bugs li"), "#bug-text", "#bugs-shown", "bugs", ofKind));
+  }
+  narrowed($$("#cells tbody tr"), "#cell-text", "#cells-shown", "cells");
+
+  // A link to a law or a bug shows it, whatever is filtered.
+  function follow() {
+    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (!target) return;
+    if (target.matches("tr.law")) {
+      for (const control of ["#area", "#outcome", "#text"]) $(control).value = "";
+      target.heading.setAttribute("aria-expanded", "true");
+      show();
+    }
+    target.hidden = false;
+    target.scrollIntoView({ block: "center" });
+    $$(".found").forEach((other) => other.classList.remove("found"));
+    if (target.matches("tr.law, li")) target.classList.add("found");
+  }
+  addEventListener("hashchange", follow);
+  show();
+  follow();
+
+  // What a mark of a chart stands for.
+  const tip = element("div", { id: "tip", hidden: true });
+  document.body.append(tip);
+  addEventListener("mousemove", ({ target, clientX, clientY }) => {
+    const mark = target.closest?.("figure svg [aria-label][aria-roledescription]:not(g)");
+    tip.hidden = !mark;
+    if (!mark) return;
+    tip.textContent = mark.getAttribute("aria-label").replaceAll("; ", ", ");
+    tip.style.left = `${Math.min(clientX + 14, innerWidth - 350)}px`;
+    tip.style.top = `${clientY + 14}px`;
+  });
+})();

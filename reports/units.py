@@ -1,0 +1,25 @@
+"""Numbers as text, the same on every page: three digits, and a unit that fits."""
+
+
+def digits(value: float) -> str:
+    """Three digits that count; of large ones the whole number, with commas."""
+    return f"{value:,.0f}" if abs(value) >= 999.5 or not value else f"{value:#.3g}".rstrip(".")
+
+
+def seconds(value: float) -> str:
+    return f"{digits(value)} s" if value >= 0.1 else f"{digits(1000 * value)} ms"
+
+
+def gigabytes(value: float) -> str:
+    """Of bytes."""
+    if value < 1e5:
+        return f"{digits(value / 1e3)} kB"
+    return f"{digits(value / 1e9)} GB" if value >= 1e7 else f"{digits(value / 1e6)} MB"
+
+
+def factor(value: float) -> str:
+    return f"{value:.2f}x" if value < 10 else f"{value:.1f}x"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if share < 0.0995 else f"{100 * share:.0f} %"
