@@ -47,7 +47,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--size", action="append", choices=("tiny", "small", "full"), help="default: tiny and small")
     parser.add_argument("--device", default="cpu", choices=("cpu", "gpu", "tpu"))
-    parser.add_argument("--devices", type=int, default=1, help="train over this many devices too")
+    parser.add_argument(
+        "--devices",
+        action="append",
+        type=_at_least_one,
+        metavar="COUNT",
+        help="train over this many devices too; repeatable; 1: over no others. Default: on the CPU 8 at tiny",
+    )
     parser.add_argument(
         "--subject", action="append", default=[], metavar="NAME[=PYTHON]", help="next to the reference; repeatable"
     )
@@ -62,13 +68,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _at_least_one(text: str) -> int:
+    if (count := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, found {count}")
+    return count
+
+
 def _cells(options: argparse.Namespace) -> list[Cell]:
-    known = sizes(options.device, options.batch)
-    cells = [
-        cell
-        for name in options.size or ("tiny", "small")
-        for cell in cells_of(known[name], devices=options.devices, cold=options.cold)
-    ]
+    known = sizes(options.device, options.batch, options.devices)
+    cells = [cell for name in options.size or ("tiny", "small") for cell in cells_of(known[name], cold=options.cold)]
     return [cell for cell in cells if not options.only or any(text in cell.id for text in options.only)]
 
 

@@ -23,7 +23,10 @@ LOADS = {
     "lora_state": "openpi_orbax",
     "paligemma_state": "paligemma_npz",
     "hugging_face_state": "hugging_face",
+    "gemma_state": "gemma_flax",
 }
+# At the sizes in between it would tell what restore tells, and take a minute of the ten that a run has.
+_AT_BOTH_ENDS = ("gemma_state",)
 LORA = ("initialize", "merge", "fold", "extract")
 # Operations whose result is in the dtype that inference computes in.
 _IN_BFLOAT16 = ("restore", "inference")
@@ -95,13 +98,13 @@ class Cell:
         return [*kind, f"batch-{self.batch}", *devices]
 
 
-def cells_of(size: Size, *, devices: int = 1, cold: bool = False) -> list[Cell]:
-    """Every cell of a size; with several devices the training steps over them too, if asked for the cold loads too."""
+def cells_of(size: Size, *, cold: bool = False) -> list[Cell]:
+    """Every cell of a size; if asked for, the cold loads too."""
     return [
         *_loads(size, ("warm", "cold") if cold else ("warm",)),
         *_lora(size),
         *_steps(size),
-        *_spread(size, devices),
+        *_spread(size),
         _sampling(size),
     ]
 
@@ -118,6 +121,7 @@ def _loads(size: Size, temperatures: Sequence[Temperature]) -> list[Cell]:
             dtype="bfloat16" if operation in _IN_BFLOAT16 else "float32",
         )
         for operation, layout in LOADS.items()
+        if operation not in _AT_BOTH_ENDS or size.name in ("tiny", "full")
         for temperature in temperatures
     ]
 
@@ -137,11 +141,12 @@ def _steps(size: Size) -> list[Cell]:
     return [*lora, full] if size.batches == (1,) else [*lora, kept, full]
 
 
-def _spread(size: Size, devices: int) -> list[Cell]:
-    if devices == 1:
-        return []
-    batch = size.batches[0] * devices
-    return [_step(size, batch=batch, devices=devices, spread=spread) for spread in (False, True)]
+def _spread(size: Size) -> list[Cell]:
+    return [
+        _step(size, batch=size.batches[0] * devices, devices=devices, spread=spread)
+        for devices in size.devices
+        for spread in (False, True)
+    ]
 
 
 def _step(size: Size, *, batch: int, lora: bool = True, devices: int = 1, spread: bool = False) -> Cell:

@@ -11,7 +11,13 @@ Json = Mapping[str, Any]
 Datasheet = Mapping[str, float]
 
 NOT_KNOWN = "\N{EN DASH}"
-_COMPILING = {"trace_s": "trace", "lower_s": "lower", "compile_s": "compile", "first_s": "first call"}
+_COMPILING = {
+    "trace_s": "trace",
+    "lower_s": "lower",
+    "compile_s": "compile",
+    "compile_cached_s": "from cache",
+    "first_s": "first call",
+}
 
 
 class Column(NamedTuple):

@@ -1,5 +1,6 @@
 """One turn: a cell of a subject in a fresh process, and what goes into its record."""
 
+import contextlib
 from typing import Any
 
 from benchmarks import flops
@@ -7,7 +8,7 @@ from benchmarks.cells import Cell
 from benchmarks.checkpoints import Checkpoint
 from benchmarks.expected import comparison, expected
 from benchmarks.plan import Record
-from benchmarks.process import Process
+from benchmarks.process import FailedError, Process
 from benchmarks.stopwatch import STOPWATCH
 
 
@@ -62,6 +63,14 @@ class Measurement:
         self.record.losses = (self.record.losses or []) + ran["losses"]
         self.record.values |= _work(self.cell)
         return list(ran["losses"])
+
+    def compile_cached(self) -> None:
+        """In the first process of a cell of one device, compile with jax's persistent cache, after all else."""
+        if self._number or self.cell.devices > 1:
+            return
+        # What was measured counts without it.
+        with contextlib.suppress(FailedError):
+            self.record.processes[0]["compile_cached_s"] = self._process.call("cached_compile_seconds")
 
     def _keep(self, sample: dict[str, Any]) -> None:
         STOPWATCH.add(sample["wall_s"])

@@ -26,10 +26,11 @@ def measured(call: Callable[[], Any], stages: Stages | None = None) -> tuple[Any
     """What a call returns once its arrays are there, and its sample.
 
     The sample: ``wall_s`` and ``cpu_s`` (all threads) in seconds; ``read_bytes``, without what comes through a memory
-    map; ``host_peak_bytes``, by how much the process grew at most; ``device_peak_bytes``, the most that the device's
-    allocator ever held; ``stages`` in seconds. None where this system does not tell.
+    map; ``disk_bytes``, what came from a disk as the page cache did not have it, mapped or not; ``host_peak_bytes``, by
+    how much the process grew at most; ``device_peak_bytes``, the most that the device's allocator ever held; ``stages``
+    in seconds. None where this system does not tell.
     """
-    before, read_before = memory.start_anew(_OWN_MEMORY_FROM), bytes_read()
+    before, read_before, disk_before = memory.start_anew(_OWN_MEMORY_FROM), bytes_read(), bytes_from_disk()
     if stages:
         stages.clear()
     gc.disable()
@@ -37,11 +38,12 @@ def measured(call: Callable[[], Any], stages: Stages | None = None) -> tuple[Any
     result = jax.block_until_ready(call())
     wall, cpu = time.perf_counter() - start, time.process_time() - cpu_start
     gc.enable()
-    peak, read = memory.peak(), bytes_read()
+    peak, read, disk = memory.peak(), bytes_read(), bytes_from_disk()
     return result, {
         "wall_s": wall,
         "cpu_s": cpu,
         "read_bytes": None if read is None or read_before is None else read - read_before,
+        "disk_bytes": None if disk is None or disk_before is None else disk - disk_before,
         "host_peak_bytes": None if peak is None or before is None else peak - before,
         "device_peak_bytes": device_peak(),
         "stages": dict(stages.seconds) if stages else {},
@@ -82,6 +84,11 @@ def read_through(path: str) -> None:
 def _files(path: str) -> list[Path]:
     found = Path(path)
     return [found] if found.is_file() else [file for file in sorted(found.rglob("*")) if file.is_file()]
+
+
+def bytes_from_disk() -> int | None:
+    """What this process had a disk read so far: what it asked for, mapped or not, and was not in the page cache."""
+    return memory.number_in("io", "read_bytes:")
 
 
 def bytes_read() -> int | None:

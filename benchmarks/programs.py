@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from benchmarks.persistent_cache import cached_compile_seconds
+
 
 class Program(NamedTuple):
     """What a subject gives for a training or a sampling.
@@ -53,6 +55,10 @@ class Running:
         self._state, loss = self._program.after(outputs)
         # A file has no word for what is not a number.
         self.losses.append(float(loss) if math.isfinite(loss) else None)
+
+    def cached_compile_seconds(self) -> float | None:
+        """Seconds of compiling with jax's persistent cache; None where it keeps nothing of this backend."""
+        return cached_compile_seconds(self._program.jitted, self._program.arguments(self._state))
 
     def _timed(self, name: str, call: Callable[[], Any]) -> Any:
         start = time.perf_counter()

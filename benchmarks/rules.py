@@ -21,6 +21,9 @@ TOLERANCES = {"float32": 1e-3, "bfloat16": 2e-2}
 # Samples, and the processes that they come from.
 ENOUGH, ENOUGH_IF_LONG, ENOUGH_IF_TINY = (10, 3), (3, 3), (1, 1)
 LONG_S = 10.0
+# Of a checkpoint's bytes, the share that a cold load has to take from a disk: what nobody needs may stay there. In tiny
+# ones that is nearly half, orbax's notes of each process.
+FROM_DISK, FROM_DISK_IF_TINY = 0.9, 0.5
 _SHOWN = 3
 
 
@@ -36,6 +39,23 @@ def loads_what_is_expected(cell: Json, _: Json) -> str | None:
     listed = "; ".join(digest["differing"][:_SHOWN]) or "no array is named"
     more = len(digest["differing"]) - _SHOWN
     return f"the result is not the expected one: {listed}{f'; and {more} more' if more > 0 else ''}"
+
+
+def cold_loads_read_the_disk(cell: Json, result: Json) -> str | None:
+    """Every sample of a cold load took the checkpoint from a disk: in a folder that lies in memory nothing is cold."""
+    if cell["options"].get("temperature") != "cold":
+        return None
+    size = next((fixture["bytes"] for fixture in result["fixtures"] if fixture["id"] == cell["fixture"]), 0)
+    found = [sample.get("disk_bytes") for sample in cell["samples"]]
+    if None in found:
+        return "expected to know what a cold load took from the disk, found that this system does not tell"
+    least, share = min(found, default=0), FROM_DISK_IF_TINY if cell["size"] == "tiny" else FROM_DISK
+    if least >= share * size:
+        return None
+    return (
+        f"expected a cold load to take {size:,} bytes from the disk, found {least:,}; "
+        "choose a folder on a disk for --checkpoints"
+    )
 
 
 def losses_are_finite(cell: Json, _: Json) -> str | None:
@@ -148,6 +168,7 @@ def ceiling_is_known(cell: Json, result: Json) -> str | None:
 # In the order in which a cell's faults are told: the first is the one that tables show.
 BREAKS: tuple[Rule, ...] = (
     loads_what_is_expected,
+    cold_loads_read_the_disk,
     losses_are_finite,
     losses_are_as_many_as_samples,
     losses_change,

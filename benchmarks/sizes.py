@@ -18,6 +18,7 @@ class Size:
       batches: samples a training step, a sweep.
       passes: fresh processes of each load, of which each gives one sample.
       steps: timed calls of a compiled program a process.
+      devices: over how many the training step is measured too, with as many samples each as one alone has.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Size:
     batches: tuple[int, ...]
     passes: int
     steps: int
+    devices: tuple[int, ...] = ()
 
     @property
     def is_smoke(self) -> bool:
@@ -39,22 +41,31 @@ class Size:
         return specs.with_lora(spec, **adapters) if lora else spec
 
 
-def sizes(device: str, batches: Sequence[int] | None = None) -> dict[str, Size]:
+def sizes(device: str, batches: Sequence[int] | None = None, devices: Sequence[int] | None = None) -> dict[str, Size]:
     """The sizes by name.
 
     Args:
       device: ``cpu``, ``gpu`` or ``tpu``.
       batches: samples a training step, instead of each size's own.
+      devices: of training steps over several, instead of each size's own.
     """
     on_cpu = device == "cpu"
     dtype = "float32" if on_cpu else "bfloat16"
     small, full = ((1,), (1,)) if on_cpu else ((8, 64), (1, 8, 32, 64, 128))
     known = (
-        Size("tiny", specs.tiny, dtype, (2,), passes=1, steps=5),
+        # Devices that are made of one CPU share its cores: they show that a program runs on several.
+        Size("tiny", specs.tiny, dtype, (2,), passes=1, steps=5, devices=(8,) if on_cpu else ()),
         Size("small", specs.small, dtype, small, passes=10, steps=4),
         Size("full", _real, dtype, full, passes=3, steps=10),
     )
-    return {size.name: dataclasses.replace(size, batches=tuple(batches or size.batches)) for size in known}
+    return {
+        size.name: dataclasses.replace(
+            size,
+            batches=tuple(batches or size.batches),
+            devices=tuple(count for count in devices if count > 1) if devices else size.devices,
+        )
+        for size in known
+    }
 
 
 def _real() -> ModelSpec:

@@ -108,4 +108,6 @@ def operations_per_second(cell: Json, counted: str = "flops_per_sample") -> floa
 def ceiling(cell: Json, result: Json) -> float | None:
     """Operations a second of the matrix product that was measured in this run, of a cell's dtype, on its devices."""
     measured = (result["ceilings"]["matmul_tflops"] or {}).get(cell["options"].get("dtype"))
-    return measured * 1e12 * (cell["options"].get("devices") or 1) if measured else None
+    # Devices that are made of one CPU do no more than the CPU.
+    count = (cell["options"].get("devices") or 1) if result["environment"]["accelerators"] else 1
+    return measured * 1e12 * count if measured else None

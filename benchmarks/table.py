@@ -13,6 +13,7 @@ from rich.text import Text
 from benchmarks import summaries
 from benchmarks.columns import NOT_KNOWN, Column, Datasheet, before, columns, number, peak, values_of
 from benchmarks.rules import PROGRAMS, REFERENCE
+from benchmarks.scaling import scaling
 from benchmarks.validity import Problem, problems, valid_cells
 
 Json = Mapping[str, Any]
@@ -23,6 +24,10 @@ _OF_LOADS = (
     "Wall time: median, and 5th to 95th percentile, of fewer than 20 samples minimum to maximum. "
     "Host: by how much the process grew at most, in all and over the checkpoint's bytes."
 )
+_OF_SCALING = (
+    "Efficiency: samples/s over what as many devices would do, did each what one does alone with as many samples."
+)
+_SHARED = "They are made of one CPU and share its cores: this shows that it works and what it costs, not a speed."
 _OF_STEPS = "MFU counts what the model asks for, HFU also what is computed anew, in percent of"
 
 
@@ -74,6 +79,7 @@ class _Page:
         if any(column.value(cell) for column in told for cell in measured):
             what = "before the first call" if workload in PROGRAMS else "where the time goes"
             self._titled(f"{title}: {what}, s", self._table(measured, told))
+        self._scaling(f"{title}: over several devices", measured)
         for other in dict.fromkeys(cell["subject"] for cell in measured if cell["subject"] != REFERENCE):
             self._ratios(f"{title}: {other} next to the reference", other, measured)
 
@@ -130,6 +136,22 @@ class _Page:
         own = [problem.text for problem in wrong if (problem.cell, problem.subject) == _key(cell)]
         return f"invalid: {(own or [problem.text for problem in wrong if not problem.cell])[0]}"
 
+    def _scaling(self, title: str, measured: Sequence[Json]) -> None:
+        """Steps over several devices next to the same on one, if there are any."""
+        rows = [
+            [
+                Text(name),
+                *map(Text, (row.step, str(row.devices), row.placement, number(row.rate), _percent(row.efficiency))),
+            ]
+            for name, cells in _by_subject(measured).items()
+            for row in scaling(cells)
+        ]
+        if rows:
+            self._titled(title, _grid(["step", "devices", "state", "samples/s", "efficiency"], rows, "subject"))
+            self._print(_OF_SCALING, "dim")
+            if not self._result["environment"]["accelerators"]:
+                self._print(_SHARED, "yellow")
+
     def _ratios(self, title: str, other: str, measured: Sequence[Json]) -> None:
         by_key = {_key(cell): cell for cell in measured}
         pairs = [
@@ -164,9 +186,9 @@ def _ratio(ours: Json, theirs: Json) -> list[str]:
     return [verdict(wall), f"{wall.low:.2f}..{wall.high:.2f}", *over]
 
 
-def _grid(heads: Sequence[str], rows: Sequence[Sequence[Text]]) -> Table:
+def _grid(heads: Sequence[str], rows: Sequence[Sequence[Text]], first: str = "cell") -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
-    table.add_column("cell", vertical="bottom", overflow="fold")
+    table.add_column(first, vertical="bottom", overflow="fold")
     for head in heads:
         table.add_column(head, justify="right", no_wrap=True)
     for row in rows:
@@ -191,12 +213,22 @@ def _by_id(cells: Sequence[Json]) -> dict[str, list[Json]]:
     return {name: sorted(same, key=lambda cell: cell["subject"] != REFERENCE) for name, same in groups.items()}
 
 
+def _by_subject(cells: Sequence[Json]) -> dict[str, list[Json]]:
+    """Cells by who was measured; the reference first."""
+    names = dict.fromkeys(cell["subject"] for cell in sorted(cells, key=lambda cell: cell["subject"] != REFERENCE))
+    return {name: [cell for cell in cells if cell["subject"] == name] for name in names}
+
+
 def _label(name: str, cells: Sequence[Json]) -> str:
     """An id without what the table's title says; programs without their operation, where there is one a workload."""
     workload, operation, *rest = name.split("/")
-    shown = [part for part in rest if part != cells[0]["size"]]
+    shown = [part.removeprefix("devices-") for part in rest if part != cells[0]["size"]]
     is_plain = workload in PROGRAMS and len({cell["operation"] for cell in cells}) == 1
     return "/".join(shown if shown and is_plain else [operation, *shown])
+
+
+def _percent(share: float | None) -> str:
+    return NOT_KNOWN if share is None else f"{100 * share:.0f} %"
 
 
 def _counted(found: Sequence[Problem]) -> Iterator[tuple[Problem, int]]:

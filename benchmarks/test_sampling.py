@@ -16,3 +16,4 @@ def test_sampling(measurement: Measurement, benchmark: BenchmarkFixture) -> None
     losses = measurement.losses()
     assert None not in losses
     assert len(set(losses)) == 1
+    measurement.compile_cached()

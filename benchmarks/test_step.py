@@ -21,3 +21,4 @@ def test_step(measurement: Measurement, benchmark: BenchmarkFixture) -> None:
     losses = measurement.losses()
     assert None not in losses
     assert len(set(losses)) > 1
+    measurement.compile_cached()

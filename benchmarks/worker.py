@@ -71,6 +71,11 @@ class Worker:
         """What the calls gave so far, and how many programs jax has compiled since ``compile`` began."""
         return {"losses": self._running.losses, "compiles": self._stages.programs}
 
+    def cached_compile_seconds(self) -> float | None:
+        """Seconds of compiling once more, from jax's persistent cache; what comes of it is not run."""
+        running: Running = self._running
+        return running.cached_compile_seconds()
+
 
 def serve(channel: Any, subject: str) -> None:
     """Answer for a worker of this subject, until the end."""

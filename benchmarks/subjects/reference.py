@@ -26,6 +26,7 @@ from suite.reference.pi0 import CAMERAS, Observation
 from suite.reference.pi0_config import Pi0Config
 from suite.reference.weight_loaders import (
     CheckpointWeightLoader,
+    GemmaWeightLoader,
     HuggingFaceWeightLoader,
     PaliGemmaWeightLoader,
     WeightLoader,
@@ -43,11 +44,11 @@ STAGES = {
 
 
 def describe() -> Data:
-    """Versions and device."""
-    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    """Versions and device; without zstandard loads take longer and more memory."""
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorstore", "zstandard")
     device = jax.devices()[0]
     return {
-        "packages": {name: metadata.version(name) for name in packages},
+        "packages": {name: _version(name) for name in packages},
         "device": f"{device.platform}: {device.device_kind}",
     }
 
@@ -77,6 +78,11 @@ def paligemma_state(job: Data) -> Call:
 def hugging_face_state(job: Data) -> Call:
     """Hugging Face's PaliGemma as the first state of a LoRA fine-tuning; the action expert is fresh."""
     return _first_state(job, HuggingFaceWeightLoader(job["path"]))
+
+
+def gemma_state(job: Data) -> Call:
+    """Google's Gemma for flax as the first state of a LoRA fine-tuning; the vision encoder and the expert are fresh."""
+    return _first_state(job, GemmaWeightLoader(job["path"]))
 
 
 def arrays(result: Any) -> dict[str, Any]:
@@ -152,6 +158,13 @@ def sample_actions(job: Data) -> Program:
         arguments=lambda params: (params, observation, noise),
         after=lambda actions: (params, np.abs(np.asarray(actions)).mean()),
     )
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def _model(job: Data) -> Pi0Config:

@@ -1,6 +1,7 @@
 """LoRA on Gemma's einsums: where adapters sit, what they compute, and what they fold into.
 
-Axes: B batch, T query length, N query heads, K key/value heads, H head dim, D width, F feed-forward dim, R rank.
+Axes: B batch, T query length, N query heads, K key/value heads, H head dim, D width, F feed-forward dim, R rank, C what
+a weight stacks (q, k, v; gate, up).
 
 An adapter adds ``scale * up(down(x))`` to ``base(x)``, ``scale`` being alpha / rank or alpha / sqrt(rank). Two laws
 of openpi that a stored checkpoint depends on (openpi ``models/lora.py:67-86``): ``lora_b`` has the shape that its
@@ -62,11 +63,22 @@ def apply(
     lora: LoRASpec | None = None,
 ) -> jax.Array:
     """``base(x)`` plus the adapter's part, in the dtype of ``x`` (the weights are cast to it)."""
-    y = jnp.einsum(site.base, x, w.astype(x.dtype))
+    y = _product(site.base, x, w.astype(x.dtype))
     if lora is None or a is None or b is None:
         return y
     low = jnp.einsum(site.down, x, a.astype(x.dtype))
     return y + jnp.einsum(site.up, low, b.astype(x.dtype)) * lora.scale
+
+
+def _product(equation: str, x: jax.Array, w: jax.Array) -> jax.Array:
+    """``einsum(equation, x, w)``; of weights that are stacked (C), one product after the other.
+
+    Taken together, XLA turns the product around and copies all of the weights transposed, in every layer and step.
+    """
+    if "C" not in equation:
+        return jnp.einsum(equation, x, w)
+    one = equation.replace("C", "")
+    return jnp.stack([jnp.einsum(one, x, part) for part in w])
 
 
 def adapter_shapes(w_shape: tuple[int, ...], rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

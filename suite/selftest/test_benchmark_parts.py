@@ -14,6 +14,7 @@ from benchmarks.plan import Plan
 from benchmarks.process import FailedError, OutOfMemoryError, environment_of, process_of
 from benchmarks.sizes import sizes
 from benchmarks.stages import COMPILE, Stages
+from fixtures import streamed
 from suite.subjects import memory
 
 MIB = 1 << 20
@@ -30,21 +31,34 @@ class Loader:
 
 
 def test_the_id_of_a_cell_says_all_that_tells_it_from_others() -> None:
-    cells = [cell for device in ("cpu", "gpu") for size in sizes(device).values() for cell in cells_of(size, devices=8)]
+    known = [sizes(device, devices=[2, 8]) for device in ("cpu", "gpu")]
+    cells = [cell for each in known for size in each.values() for cell in cells_of(size)]
     same = {cell.id: {other.options["batch"] for other in cells if other.id == cell.id} for cell in cells}
     assert all(len(batches) == 1 for batches in same.values())
-    for size in sizes("gpu").values():
-        ids = [cell.id for cell in cells_of(size, devices=8)]
+    for size in sizes("gpu", devices=[2, 8]).values():
+        ids = [cell.id for cell in cells_of(size)]
         assert len(set(ids)) == len(ids)
 
 
 def test_several_devices_add_the_steps_over_them() -> None:
-    size = sizes("cpu")["tiny"]
-    more = {cell.id for cell in cells_of(size, devices=4)} - {cell.id for cell in cells_of(size)}
-    assert more == {
-        "step/train_step/tiny/lora/batch-8/devices-4-data",
-        "step/train_step/tiny/lora/batch-8/devices-4-fsdp",
+    """With as many samples each as one device alone has."""
+    one, more = ({cell.id for cell in cells_of(sizes("cpu", devices=count)["small"])} for count in ([1], [1, 4]))
+    assert more - one == {
+        "step/train_step/small/lora/batch-4/devices-4-data",
+        "step/train_step/small/lora/batch-4/devices-4-fsdp",
     }
+
+
+def test_only_the_smoke_test_makes_devices_of_a_cpu() -> None:
+    """Devices that share cores show that a program runs on them; where there are others, a run is told how many."""
+    assert {size.name: size.devices for size in sizes("cpu").values()} == {"tiny": (8,), "small": (), "full": ()}
+    assert {size.devices for size in sizes("gpu").values()} == {()}
+
+
+def test_every_layout_is_loaded_at_real_size() -> None:
+    assert {cell.layout for cell in cells_of(sizes("cpu")["full"]) if cell.workload == "load"} == set(
+        streamed.LAYOUTS
+    ) - {"openpi_pytorch"}
 
 
 def test_subjects_take_turns_within_a_pass() -> None:

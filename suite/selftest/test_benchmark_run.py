@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from benchmarks.cells import LOADS
 from benchmarks.validity import check_file, valid_cells
 
 ROOT = Path(__file__).parents[2]
@@ -27,11 +28,14 @@ class Run(NamedTuple):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    folder = tmp_path_factory.mktemp("run")
-    arguments = ["--size", "tiny", "--only", "load", "--subject", WRONG]
+    return ran(tmp_path_factory.mktemp("run"), "--only", "load", "--subject", WRONG)
+
+
+def ran(folder: Path, *arguments: str) -> Run:
+    """A run at size tiny, with all that it makes in a folder."""
     folders = ["--checkpoints", str(folder / "checkpoints"), "--results", str(folder / "results")]
     ended = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *arguments, *folders],
+        [sys.executable, "-m", "benchmarks", "--size", "tiny", *arguments, *folders],
         cwd=ROOT,
         # Not as a worker of this test run, where nothing is timed.
         env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
@@ -46,7 +50,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_what_the_reference_loads_counts(run: Run) -> None:
     counted = {cell["operation"] for cell in valid_cells(json.loads(run.file.read_text()))}
-    assert counted == {"restore", "inference", "lora_state", "paligemma_state", "hugging_face_state"}
+    assert counted == set(LOADS)
 
 
 @pytest.mark.parametrize("operation", ["restore", "inference"])
@@ -82,3 +86,15 @@ def test_the_run_fails_and_its_table_says_why(run: Run) -> None:
 def test_no_folder_of_this_machine_is_in_the_file(run: Run) -> None:
     assert str(Path.home()) not in run.file.read_text()
     assert str(run.file.parents[2]) not in run.file.read_text()
+
+
+def test_cold_loads_of_every_layout_prove_it(tmp_path: Path) -> None:
+    """What they read came from the disk; where the folder lies in memory, none counts."""
+    run = ran(tmp_path, "--cold", "--only", "cold")
+    cells = json.loads(run.file.read_text())["cells"]
+    assert {cell["operation"] for cell in cells} == set(LOADS)
+    from_disk = [sample["disk_bytes"] for cell in cells for sample in cell["samples"]]
+    if any(from_disk):
+        assert run.status == 0, run.printed
+    else:
+        assert "choose a folder on a disk for --checkpoints" in " ".join(run.printed.split())

@@ -96,7 +96,11 @@ def test_the_ceiling_is_of_dtype_and_devices() -> None:
     def ceiling(**options: object) -> float | None:
         return summaries.ceiling(toy.step(options=options), result)
 
+    accelerated = result | {"environment": toy.environment({"kind": "GPU", "count": 4, "memory_bytes": None})}
+    step = toy.step(options={"dtype": "bfloat16", "devices": 4})
+    assert summaries.ceiling(step, accelerated) == pytest.approx(0.2e12)
+
     assert ceiling(dtype="float32") == pytest.approx(0.1e12)
-    assert ceiling(dtype="bfloat16", devices=4) == pytest.approx(0.2e12)
+    assert ceiling(dtype="bfloat16", devices=4) == pytest.approx(0.05e12), "they are one CPU"
     assert ceiling(dtype="float16") is ceiling() is None
     assert summaries.ceiling(toy.step(), toy.result(ceilings=toy.ceilings(matmul_tflops=None))) is None

@@ -104,7 +104,8 @@ def test_a_step_has_rates_and_shares() -> None:
 def test_a_known_device_has_two_shares() -> None:
     """Of the datasheet and of the run, each for all devices; a dtype that the datasheet lacks has none of it."""
     options = {"dtype": "bfloat16", "devices": 2}
-    result = one(toy.step(options=options), ceilings=toy.ceilings(**GPU))
+    two = toy.environment({"kind": "GPU", "count": 2, "memory_bytes": None})
+    result = one(toy.step(options=options), ceilings=toy.ceilings(**GPU), environment=two)
     assert row(printed(result, {"bfloat16": 0.1}), "step, small", "lora/batch-2")[-2:] == ["24.8/30.9", "29.7/37.1"]
     assert row(printed(result, {"float32": 0.1}), "step, small", "lora/batch-2")[-2:] == ["–/30.9", "–/37.1"]
     assert not any("no datasheet" in line for line in printed(result, {"bfloat16": 0.1}))
@@ -152,8 +153,45 @@ def test_a_late_step_is_the_95th_percentile() -> None:
 
 
 def test_before_the_first_call() -> None:
+    """Compiling from jax's persistent cache was timed in the first process only."""
     title = "step, small: before the first call, s"
-    assert row(printed(one(toy.step())), title, "lora/batch-2")[1:] == ["1.00", "0.500", "6.00", "9.00"]
+    lines = printed(one(toy.step()))
+    assert row(lines, title, "cell") == ["cell", "trace", "lower", "compile", "from", "cache", "first", "call"]
+    assert row(lines, title, "lora/batch-2")[1:] == ["1.00", "0.500", "6.00", "0.700", "9.00"]
+
+
+def test_a_backend_without_a_cache_has_no_column_of_it() -> None:
+    step = toy.step()
+    step["processes"][0]["compile_cached_s"] = None
+    found = row(printed(one(step)), "step, small: before the first call, s", "cell")
+    assert found == ["cell", "trace", "lower", "compile", "first", "call"]
+
+
+def spread() -> list[Json]:
+    """Steps of one device, and of four that take twice as long together."""
+    options = {"dtype": "float32", "lora": True, "batch": 2, "devices": 1, "spread": False}
+    many = toy.step(options=options | {"batch": 8, "devices": 4, "spread": True}, samples=toy.samples(2.0))
+    return [toy.step(options=options), many | {"id": "step/train_step/small/lora/batch-8/devices-4-fsdp"}]
+
+
+def test_several_devices_are_compared_with_one() -> None:
+    """Samples a second, and how much of what four times the one would be; devices of one CPU share its cores."""
+    title, shares = "step, small: over several devices", "They are made of one CPU and share its cores"
+    lines = printed(one(spread()[0]) | {"cells": spread()})
+    rows = [line.split() for line in table(lines, title)[3:5]]
+    assert rows == [
+        ["reference", "train_step/lora", "1", "alone", "1.98", "100", "%"],
+        ["reference", "train_step/lora", "4", "fsdp", "3.96", "50", "%"],
+    ]
+    assert any(line.startswith(shares) for line in lines)
+    accelerated = {"environment": toy.environment({"kind": "GPU", "count": 4, "memory_bytes": None})}
+    lines = printed(one(spread()[0]) | {"cells": spread()} | accelerated)
+    assert title in lines
+    assert not any(line.startswith(shares) for line in lines)
+
+
+def test_one_device_has_no_table_of_several() -> None:
+    assert not any("over several devices" in line for line in printed(one(toy.step())))
 
 
 def test_there_is_a_table_a_workload_and_size() -> None:
@@ -268,6 +306,6 @@ def test_it_fits_a_terminal() -> None:
     lines = printed(crowded(), {"float32": 8e3})
     assert max(map(len, lines)) <= 100
     assert not any("…" in line for line in lines)
-    names = ("hugging_face_state/warm", "lora/batch-128", "lora/batch-128/devices-8-fsdp", "  openpi  out of memory¹")
+    names = ("hugging_face_state/warm", "lora/batch-128", "lora/batch-128/8-fsdp", "  openpi  out of memory¹")
     assert all(name in lines for name in names)
     assert row(lines, "step, full", "reference")[-2:] == ["70.6/62.8", "88.3/78.5"]

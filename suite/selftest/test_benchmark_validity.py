@@ -15,6 +15,13 @@ LEAF = "PaliGemma/llm/layers/attn/lora_a: expected float32[2, 3] 0123, found not
 WRONG_DIGEST = {"expected": SHA, "found": OTHER_SHA, "differing": [LEAF, "b: x", "c: x", "d: x"]}
 SLOW_OPTIONS = {"temperature": "cold", "batch": None, "dtype": "bfloat16", "devices": 1}
 
+TWO_DEVICES = toy.environment({"kind": "GPU", "count": 2, "memory_bytes": None})
+
+
+def cold(disk_bytes: int | None) -> Json:
+    """What a cold load has."""
+    return {"options": SLOW_OPTIONS, "samples": toy.samples(1.0, disk_bytes=disk_bytes)}
+
 
 def off(relative: float) -> list[float]:
     """The losses, the last of them wrong by a part of it."""
@@ -87,6 +94,26 @@ BROKEN: dict[str, tuple[str, Json, str]] = {
         pair(toy.step, losses=off(2e-3)),
         "loss 11: expected 0.97 within 0.001 of it, found 0.97194",
     ),
+    "a cold load that was warm": (
+        "cold_loads_read_the_disk",
+        pair(toy.load, **cold(359_999_999)),
+        "expected a cold load to take 400,000,000 bytes from the disk, found 359,999,999; choose a folder on ",
+    ),
+    "a tiny cold load that was warm": (
+        "cold_loads_read_the_disk",
+        pair(toy.load, **cold(199_999_999), size="tiny"),
+        "expected a cold load to take 400,000,000 bytes from the disk, found 199,999,999; ",
+    ),
+    "a cold load that nobody can prove": (
+        "cold_loads_read_the_disk",
+        pair(toy.load, **cold(None)),
+        "expected to know what a cold load took from the disk, found that this system does not tell",
+    ),
+    "a cold load without its bytes": (
+        "cold_loads_read_the_disk",
+        pair(toy.load, options=cold(0)["options"]),
+        "expected to know what a cold load took from the disk, ",
+    ),
     "a loss that is too low": (
         "losses_are_the_references",
         pair(toy.step, losses=off(-2e-3)),
@@ -107,6 +134,11 @@ BROKEN: dict[str, tuple[str, Json, str]] = {
     "more than the machine can": (
         "stays_below_the_ceiling",
         toy.result(toy.step(seconds=0.4)),
+        "expected at most 0.1 TFLOP/s, as measured, found 0.124; recount the operations",
+    ),
+    "more than two devices of one CPU can": (
+        "stays_below_the_ceiling",
+        toy.result(toy.step(seconds=0.4, options={"dtype": "float32", "devices": 2})),
         "expected at most 0.1 TFLOP/s, as measured, found 0.124; recount the operations",
     ),
     "two compilations": (
@@ -254,7 +286,10 @@ GOOD: dict[str, Json] = {
     "losses of warm-up steps too": toy.result(toy.step(losses=[1.1, *LOSSES])),
     "samplings without a number": toy.result(toy.sampling(losses=None)),
     "just below the ceiling": toy.result(toy.step(seconds=0.5)),
-    "two devices": toy.result(toy.step(options={"dtype": "float32", "devices": 2}, seconds=0.3)),
+    "two devices": toy.result(
+        toy.step(options={"dtype": "float32", "devices": 2}, seconds=0.3), environment=TWO_DEVICES
+    ),
+    "a cold load": toy.result(toy.load(**cold(360_000_000))),
     "no ceiling for loads": toy.result(toy.load(), ceilings=toy.ceilings(matmul_tflops=None)),
     "nothing read": toy.result(toy.lora(fixture=None)),
 }

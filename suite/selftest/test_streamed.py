@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 import tracemalloc
+import warnings
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,10 +11,12 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from fixtures import (
     content,
+    gemma_flax,
     hugging_face,
     openpi_layout,
     openpi_orbax,
@@ -46,6 +49,26 @@ def test_orbax_holds_the_same(tmp_path: Path, spec: ModelSpec, dtype: str) -> No
     path = streamed.build(spec, "openpi_orbax", tmp_path, dtype=dtype, seed=3)
     assert_same_bits(openpi_orbax.read_params(path), content.params(spec, 3, dtype))
     assert all(name.endswith("/value") for name in openpi_orbax.read(path))
+
+
+@each_dtype
+def test_gemma_holds_the_same(tmp_path: Path, dtype: str) -> None:
+    """orbax reads the tree that the tiny factory writes, in the form that Google released, layer by layer."""
+    path = streamed.build(SPEC, "gemma_flax", tmp_path, dtype=dtype, seed=3)
+    gemma_flax.build(SPEC, tmp_path / "whole", seed=3, dtype=dtype)
+    found, expected = (_modules(folder) for folder in (path, tmp_path / "whole"))
+    assert found.keys() == expected.keys()
+    assert len(found) > 3 * SPEC["paligemma"]["depth"]
+    for module in expected:
+        assert_same_bits(found[module], expected[module])
+
+
+def _modules(folder: Path) -> dict[str, Any]:
+    with ocp.PyTreeCheckpointer() as checkpointer, warnings.catch_warnings():
+        # Of a sharding that is stored beside the arrays.
+        warnings.simplefilter("ignore", UserWarning)
+        tree: dict[str, Any] = checkpointer.restore(folder)
+    return {module: {name: np.asarray(array) for name, array in arrays.items()} for module, arrays in tree.items()}
 
 
 @each_dtype
@@ -89,10 +112,14 @@ def test_manifest_has_every_digest(tmp_path: Path, layout: Any, dtype: str) -> N
 
 
 def _held(layout: str, dtype: str) -> dict[str, Any]:
-    """What a layout holds of the model: a release is PaliGemma alone, PyTorch's has no adapters."""
+    """What a layout holds of the model: a release is PaliGemma or Gemma alone, PyTorch's has no adapters."""
     params = content.params(without_lora(SPEC) if layout == "openpi_pytorch" else SPEC, 3, dtype)
-    released = openpi_layout.paligemma_shapes(SPEC)
-    return {path: params[path] for path in (released if layout in ("paligemma_npz", "hugging_face") else params)}
+    released = {
+        "paligemma_npz": openpi_layout.paligemma_shapes,
+        "hugging_face": openpi_layout.paligemma_shapes,
+        "gemma_flax": gemma_flax.shapes,
+    }
+    return {path: params[path] for path in (released[layout](SPEC) if layout in released else params)}
 
 
 def _sha256(array: Any, dtype: Any) -> str:
@@ -178,7 +205,13 @@ def test_progress_ends_at_the_end(tmp_path: Path, layout: Any) -> None:
 
 @pytest.mark.parametrize(
     ("layout", "share"),
-    [("openpi_orbax", 0.45), ("paligemma_npz", 0.05), ("hugging_face", 0.15), ("openpi_pytorch", 0.1)],
+    [
+        ("openpi_orbax", 0.45),
+        ("paligemma_npz", 0.05),
+        ("hugging_face", 0.15),
+        ("gemma_flax", 0.25),
+        ("openpi_pytorch", 0.1),
+    ],
 )
 def test_a_model_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: Any, share: float) -> None:
     """Writing takes a share of the memory that the parameters would take: a layer or two, or orbax's largest array."""

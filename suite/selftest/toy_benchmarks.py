@@ -104,7 +104,7 @@ def step(name: str = "reference", seconds: float = 1.0, **changes: Any) -> Json:
     told = {
         "options": {"temperature": "warm", "batch": 2, "dtype": "float32", "devices": 1},
         "values": {**counted, "tokens_per_sample": 100, "batch": 2},
-        "processes": [dict(compiled) for _ in range(3)],
+        "processes": [compiled | {"compile_cached_s": 0.7}, dict(compiled), dict(compiled)],
         "losses": list(LOSSES),
         "digest": None,
     }

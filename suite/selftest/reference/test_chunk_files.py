@@ -99,6 +99,14 @@ def test_other_encodings_are_left_to_tensorstore(tmp_path: Path, metadata: dict[
     np.testing.assert_array_equal(read(array, np.float32), ARRAY, strict=True)
 
 
+def test_without_zstandard_all_is_left_to_tensorstore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that can fetch nothing may lack it; whole chunks take more time and memory, and have the numbers."""
+    monkeypatch.setattr(chunk_files, "zstandard", None)
+    array = opened(tmp_path)
+    assert not any(decoded(array))
+    np.testing.assert_array_equal(read(array, np.float32), ARRAY, strict=True)
+
+
 def test_zarr3_is_left_to_tensorstore(tmp_path: Path) -> None:
     """The newer format has codecs of its own."""
     array = opened(tmp_path, metadata={}, driver="zarr3")
