@@ -5,6 +5,7 @@ import json
 import os
 import re
 import subprocess
+import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -49,6 +50,7 @@ def assemble(
             "started": when,
             "commit": commit,
             "dirty": dirty,
+            "version": tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"],
             "arguments": _without_folders(arguments),
         },
         "environment": environment,

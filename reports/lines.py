@@ -46,6 +46,7 @@ class Line:
     mfu_of_datasheet: float | None
     tflops: float | None
     compile_s: float | None
+    compile_cached_s: float | None
     times_reference: float | None
     times_machine: float | str | None
     samples: int
@@ -97,6 +98,7 @@ def _line(entry: Entry, on_base: Entry | None, base: str) -> Line:
         mfu_of_datasheet=figures.datasheet_utilisation(entry),
         tflops=operations / 1e12 if operations else None,
         compile_s=figures.compile_seconds(entry),
+        compile_cached_s=figures.cached_compile_seconds(entry),
         times_reference=_times_reference(entry),
         times_machine=_times_machine(entry, on_base, base),
         samples=len(entry.cell["samples"]),

@@ -36,7 +36,7 @@ HEAD = (
         "device peak",
         "MFU",
     ),
-    *("compile", "x reference", "x machine", "n", "run"),
+    *("compile", "cached", "x reference", "x machine", "n", "run"),
 )
 
 
@@ -63,6 +63,7 @@ def cells(line: Line) -> list[str]:
         _or_nothing(line.device_peak_bytes, units.gigabytes),
         mfu or NOTHING,
         _or_nothing(line.compile_s, units.seconds),
+        _or_nothing(line.compile_cached_s, units.seconds),
         _or_nothing(line.times_reference, units.factor),
         machine,
         f"{line.samples}/{line.processes}",
