@@ -43,7 +43,7 @@ FAULTS = (
         bugs=("G4",),
         story="Norm stats are looked for beside the step's folder and not in it, and are not found.",
         evidence=f"{_SCRIPT}#L536",
-        patches=(Patch("convert.py", "assets = params.parent /", "assets = params.parent.parent /"),),
+        patches=(Patch("assets.py", "return params.parent / ASSETS", "return params.parent.parent / ASSETS"),),
         caught_by=("convert.assets_go_along",),
     ),
     Fault(
@@ -51,9 +51,11 @@ FAULTS = (
         story="What is at the output's place is removed.",
         evidence=f"{_SCRIPT}#L538-L541",
         patches=(
-            Patch("convert.py", "if out.exists():", "if out.is_file():"),
+            Patch("unfinished.py", "if out.exists() or out.is_symlink():", "if out.is_file():"),
             Patch(
-                "convert.py", "whole.rename(out)", "shutil.rmtree(out, ignore_errors=True)\n        whole.rename(out)"
+                "unfinished.py",
+                "(scratch / _WHOLE).rename(out)",
+                "shutil.rmtree(out, ignore_errors=True)\n        (scratch / _WHOLE).rename(out)",
             ),
         ),
         caught_by=("convert.nothing_is_overwritten",),
@@ -62,7 +64,10 @@ FAULTS = (
         id="conversion_written_in_place",
         story="The output is written where it will lie, and half of it stays when the conversion fails.",
         evidence=f"{_SCRIPT}#L530",
-        patches=(Patch("convert.py", "whole = Path(scratch) / out.name", "whole = out"),),
+        patches=(
+            Patch("unfinished.py", "yield scratch / _WHOLE", "yield out"),
+            Patch("unfinished.py", "        refuse_to_overwrite(out)\n        (scratch / _WHOLE).rename(out)\n", ""),
+        ),
         caught_by=("convert.failed_conversion_leaves_nothing",),
     ),
     Fault(
@@ -70,7 +75,7 @@ FAULTS = (
         bugs=("G10",),
         story="Sizes are taken from the config without a look at the checkpoint, and an index runs over in the middle.",
         evidence=f"{_SCRIPT}#L476-L503",
-        patches=(Patch("convert.py", "model.require_fit(dict(stored.leaves))", "pass"),),
+        patches=(Patch("targets.py", "model.require_fit(dict(leaves))", "pass"),),
         caught_by=("convert.other_sizes_are_refused", "pytorch.other_family_is_not_converted"),
     ),
     Fault(
@@ -78,7 +83,43 @@ FAULTS = (
         bugs=("G6",),
         story="What was asked for is looked at last, after minutes of reading.",
         evidence=f"{_SCRIPT}#L525-L527",
-        patches=(Patch("convert.py", "if layout not in LAYOUTS:", "if not layout:"),),
+        patches=(
+            Patch(
+                "convert.py", "    target = _target(layout)\n", "    target = TARGETS.get(layout, TARGETS['openpi'])\n"
+            ),
+        ),
         caught_by=("convert.unknown_layout_is_refused_first",),
+    ),
+    Fault(
+        id="paligemma_loses_its_adapters",
+        bugs=("G1",),
+        story="A PaliGemma part is written without its adapters, and acts like the base.",
+        evidence=f"{_OPENPI}/issues/958",
+        patches=(
+            Patch("convert.py", "return adapter is None or target.holds(adapter.weight)", "return target.holds(path)"),
+        ),
+        caught_by=("convert.adapters_of_paligemma_are_refused",),
+    ),
+    Fault(
+        id="npz_has_bfloat16_as_integers",
+        bugs=("C7",),
+        story="bfloat16 is written as whole numbers of two bytes, which readers take for weights of up to 65535.",
+        evidence="big_vision/utils.py:827 knows bfloat16 by its type, two raw bytes",
+        patches=(Patch("layouts/paligemma_npz.py", 'return "<V2" if', 'return "<u2" if'),),
+        caught_by=("convert.paligemma_part_lands",),
+    ),
+    Fault(
+        id="paligemma_under_names_of_one_version",
+        bugs=("F6",),
+        story="The file has the names of the newest transformers, which older ones do not find.",
+        evidence="https://github.com/huggingface/lerobot/issues/1406",
+        patches=(
+            Patch(
+                "layouts/hugging_face_writing.py",
+                'NAMINGS["transformers before 4.52"]',
+                'NAMINGS["transformers from 5.6"]',
+            ),
+        ),
+        caught_by=("convert.paligemma_part_lands",),
     ),
 )

@@ -8,11 +8,15 @@ _LORA = f"{_OPENPI}/blob/15a9616/src/openpi/models/lora.py"
 FAULTS = (
     Fault(
         id="fold_is_per_head",
-        bugs=("G2",),
+        bugs=("A5", "G2"),
         story="The textbook merge, A[n] @ B[n] head by head, is used for attn_vec_einsum too: 80 % off.",
         evidence=f"{_LORA}#L67 and two public copies of a converter that merge every site by ...ir,...rj->...ij",
         patches=(Patch("lora.py", '"...NHR,...MRD->...NHD"', '"...NHR,...NRD->...NHD"'),),
-        caught_by=("lora_math.fold_equals_forward", "lora_math.fold_equals_forward_at_each_site"),
+        caught_by=(
+            "lora_math.fold_equals_forward",
+            "lora_math.fold_equals_forward_at_each_site",
+            "golden.folded_checkpoint_has_the_loss",
+        ),
     ),
     Fault(
         id="fold_sums_over_layers",

@@ -39,7 +39,7 @@ MAPPING = (
         story="gate_proj is written and read as up_proj, and the other way round.",
         evidence="mutation: swaps gate and up",
         patches=(Patch(_RULES, '"gate", "up"', '"up", "gate"'),),
-        caught_by=(_BITS, _EITHER),
+        caught_by=(_BITS, _EITHER, "golden.converted_checkpoint_has_the_loss"),
     ),
     Fault(
         id="torch_patches_turned",
@@ -89,7 +89,7 @@ MAPPING = (
                 f'{_FOUND}\n            found[index] = found[index][:: -1 if rule.axes[:3] == "NDH" else 1]',
             ),
         ),
-        caught_by=(_EITHER, _ROUND_TRIP),
+        caught_by=(_EITHER, _ROUND_TRIP, "golden.converted_checkpoint_has_the_loss"),
     ),
 )
 

@@ -9,6 +9,7 @@ _LAYOUT = "layouts/openpi_pytorch.py"
 _BITS = "pytorch.every_tensor_has_the_bits_of_the_checkpoint"
 _STRICT = "pytorch.a_strict_reader_finds_exactly_its_names"
 _ROUND_TRIP = "pytorch.round_trip_is_exact"
+_AS_LM_HEAD = 'Rule("PaliGemma/llm/embedder/input_embedding", "VD->VD", (TIED_TABLE,))'
 _MOVED = "moved = piece.transpose(self.order)"
 
 FAULTS = (
@@ -18,8 +19,12 @@ FAULTS = (
         story="A LoRA checkpoint is converted as if it had no adapters, and the result acts like the base model.",
         evidence=f"{_OPENPI}/issues/958",
         patches=(
-            Patch("convert.py", "[path for path in stored.leaves if is_adapter(path)]", "[]"),
-            Patch("convert.py", "dict(stored.leaves)", "{p: x for p, x in stored.leaves.items() if not is_adapter(p)}"),
+            Patch(
+                "convert.py",
+                "        job, lost = _prepared(checkpoint, config, dtype, fold=fold, progress=progress)\n",
+                "        job, lost = _prepared(checkpoint, config, dtype, fold=fold, progress=progress)\n"
+                "        job = job._replace(source=Chosen(job.source, lambda path: not is_adapter(path)))\n",
+            ),
         ),
         caught_by=("pytorch.adapters_are_refused_with_the_way_out",),
     ),
@@ -31,9 +36,9 @@ FAULTS = (
         patches=(
             Patch(
                 "convert.py",
-                "model = _without_adapters(config)",
-                'name = "pi05" if "pi05" in str(path) else "pi0"\n'
-                "    model = dataclasses.replace(_without_adapters(config), family=name)",
+                "    target = _target(layout)\n",
+                "    target = _target(layout)\n"
+                '    config = dataclasses.replace(config, family="pi05" if "pi05" in str(path) else "pi0")\n',
             ),
         ),
         caught_by=("pytorch.family_is_not_read_from_the_path", "pytorch.other_family_is_not_converted", _STRICT, _BITS),
@@ -45,10 +50,11 @@ FAULTS = (
         evidence=f"{_SCRIPT}#L514-L523",
         patches=(
             Patch(
-                "convert.py",
-                "return rule.to_torch(self._held[rule.path][index])",
-                'return rule.to_torch(self._held[rule.path][index].astype("bfloat16").astype(self.leaves[name].dtype))',
+                "targets.py",
+                "        meant = Digested(Counted(job.source, advance))\n",
+                '        meant = Digested(Cast(Cast(Counted(job.source, advance), "bfloat16"), "float32"))\n',
             ),
+            Patch("targets.py", "import Digested\n", "import Cast, Digested\n"),
         ),
         caught_by=(_BITS, _ROUND_TRIP, "pytorch.stored_dtype_is_kept", "pytorch.folded_checkpoint_converts"),
     ),
@@ -60,10 +66,9 @@ FAULTS = (
         patches=(
             Patch(
                 "convert.py",
-                "shape, dtype = stored.leaves[rule.path]",
-                'shape, dtype = stored.leaves[rule.path].shape, np.dtype("float32")',
+                "    source: Parameters = checkpoint\n",
+                '    source: Parameters = Cast(checkpoint, "float32")\n',
             ),
-            Patch("convert.py", "fromkeys(self._windows[rule.path])", 'fromkeys(self._windows[rule.path], "float32")'),
         ),
         caught_by=("pytorch.stored_dtype_is_kept",),
     ),
@@ -73,17 +78,8 @@ FAULTS = (
         story="Of the tied token table the file has lm_head and no embed_tokens, which readers miss.",
         evidence=f"{_OPENPI}/issues/669",
         patches=(
-            Patch(
-                "convert.py",
-                "for name, index in rule.pieces():",
-                "for name, index in rule.pieces():\n"
-                "                name = name.replace(openpi_pytorch.TABLE, openpi_pytorch.TIED_TABLE)",
-            ),
-            Patch(
-                "convert.py",
-                "table = self.leaves[openpi_pytorch.TABLE]",
-                "table = self.leaves[openpi_pytorch.TIED_TABLE]",
-            ),
+            Patch(_LAYOUT, 'Rule("PaliGemma/llm/embedder/input_embedding", "VD->VD", (TABLE,))', _AS_LM_HEAD),
+            Patch(_LAYOUT, "        self._settle_tied_table()\n", ""),
         ),
         caught_by=(_STRICT, _BITS, "pytorch.family_is_not_read_from_the_path"),
     ),
@@ -93,10 +89,21 @@ FAULTS = (
         evidence="https://github.com/huggingface/safetensors/blob/v0.8.0/bindings/python/py_src/safetensors/torch.py",
         patches=(
             Patch(
-                "convert.py",
-                "table = self.leaves[openpi_pytorch.TABLE]",
-                "table = self.leaves[openpi_pytorch.TIED_TABLE] = self.leaves[openpi_pytorch.TABLE]\n"
-                "        self._pieces[openpi_pytorch.TIED_TABLE] = self._pieces[openpi_pytorch.TABLE]",
+                "layouts/torch_writing.py",
+                "    for rule in rules:\n        yield from rule.tensors(",
+                '    for rule in [*rules, *(r._replace(names=(TIED,)) for r in rules if "embed" in r.names[0])]:\n'
+                "        yield from rule.tensors(",
+            ),
+            Patch(
+                "layouts/torch_writing.py",
+                "    leaves |= zeros or {}\n",
+                "    leaves |= zeros or {}\n"
+                '    leaves |= {TIED: leaf for name, leaf in leaves.items() if name.endswith("embed_tokens.weight")}\n',
+            ),
+            Patch(
+                "layouts/torch_writing.py",
+                "_METADATA =",
+                'TIED = "paligemma_with_expert.paligemma.lm_head.weight"\n_METADATA =',
             ),
         ),
         caught_by=(_STRICT, "pytorch.family_is_not_read_from_the_path"),
@@ -108,9 +115,9 @@ FAULTS = (
         evidence=f"{_SCRIPT}#L384",
         patches=(
             Patch(
-                "convert.py",
-                "return np.zeros(*self.leaves[name])",
-                "return np.random.default_rng().normal(size=self.leaves[name].shape).astype(self.leaves[name].dtype)",
+                "layouts/torch_writing.py",
+                "        for rows in cut(np.broadcast_to(leaf.dtype.type(0), leaf.shape)):\n",
+                "        for rows in cut(np.random.default_rng().normal(size=leaf.shape).astype(leaf.dtype)):\n",
             ),
         ),
         caught_by=("pytorch.conversion_repeats_byte_for_byte",),
@@ -120,7 +127,7 @@ FAULTS = (
         story="The action expert's unused head is not written, and openpi refuses the file for it.",
         evidence=f"{_OPENPI}/blob/15a9616/src/openpi/models/model.py#L246",
         patches=(
-            Patch("convert.py", "self.leaves[openpi_pytorch.UNUSED_HEAD] = Leaf(unused, table.dtype)", "del unused"),
+            Patch("targets.py", "openpi_pytorch.rules(model), config, unused)", "openpi_pytorch.rules(model), config)"),
         ),
         caught_by=(_STRICT, "pytorch.family_is_not_read_from_the_path"),
     ),

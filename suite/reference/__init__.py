@@ -17,6 +17,7 @@ from suite.reference.configs import TrainConfig, get_config
 from suite.reference.convert import convert_checkpoint
 from suite.reference.errors import CheckpointError, LoadError
 from suite.reference.load_report import LoadReport
+from suite.reference.lora_checkpoints import attach_checkpoint, extract_checkpoint, fold_checkpoint
 from suite.reference.pi0 import Observation, Pi0
 from suite.reference.pi0_config import Pi0Config
 from suite.reference.train import TrainState, init_train_state, make_train_step, trainable_paths
@@ -28,6 +29,7 @@ from suite.reference.weight_loaders import (
     NoOpWeightLoader,
     OpenpiPyTorchWeightLoader,
     PaliGemmaWeightLoader,
+    PeftWeightLoader,
 )
 
 __all__ = [
@@ -41,14 +43,18 @@ __all__ = [
     "Observation",
     "OpenpiPyTorchWeightLoader",
     "PaliGemmaWeightLoader",
+    "PeftWeightLoader",
     "Pi0",
     "Pi0Config",
     "TrainConfig",
     "TrainState",
+    "attach_checkpoint",
     "convert_checkpoint",
     "extract",
+    "extract_checkpoint",
     "fold",
     "fold_and_report",
+    "fold_checkpoint",
     "get_config",
     "init_train_state",
     "initialize_lora_parameters",

@@ -19,7 +19,7 @@ from suite.reference.specs import ExpertLoRA, LoRASpec
 
 _FFN_SUFFIX = re.compile("_lora_[ab]$")
 # Above this share of a delta, what a cast loses is worth a warning.
-_LOSS_TO_WARN_OF = 0.02
+LOSS_TO_WARN_OF = 0.02
 # The adapters of PaliGemma's language model and of the action expert.
 ExpertLoRAs: TypeAlias = tuple[ExpertLoRA | None, ...]
 
@@ -31,6 +31,11 @@ class Adapter(NamedTuple):
     weight: str
     a: str
     b: str
+
+    @property
+    def name(self) -> str:
+        """What its site is called in ``lora.SITES``."""
+        return next(name for name, site in lora.SITES.items() if site is self.site)
 
 
 def adapter_of(path: str) -> Adapter | None:
@@ -126,7 +131,7 @@ def fold(params: Mapping[str, Any], config: Pi0Config) -> Params:
     """
     folded = fold_and_report(params, config)
     worst = max(folded.lost, key=folded.lost.__getitem__, default="")
-    if worst and folded.lost[worst] > _LOSS_TO_WARN_OF:
+    if worst and folded.lost[worst] > LOSS_TO_WARN_OF:
         warnings.warn(
             f"{worst}: {folded.params[worst].dtype} cannot hold {folded.lost[worst]:.0%} of what its adapter adds; "
             "fold a float32 base",

@@ -1,129 +1,181 @@
-"""Checkpoints in another layout. What is written holds the same bits: nothing is cast, dropped or made up."""
+"""Checkpoints in another layout. What is written holds the same bits, unless another dtype is asked for: nothing is
+dropped or made up without a word. Arrays go through a slab at a time, and what was written is read back and compared.
+"""
 
 import dataclasses
-import json
 import os
-import shutil
-import tempfile
-import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from suite.reference.checkpoints import Stored, read_metadata, restore_leaves, windows
+from suite.reference.adapters import ExpertLoRAs, adapter_of
+from suite.reference.advice import detect_family
+from suite.reference.assets import ASSETS, assets_beside, copy_assets
+from suite.reference.download import fetch
 from suite.reference.errors import LoadError
 from suite.reference.layouts import openpi_pytorch
-from suite.reference.layouts.safetensors_file import write_safetensors
-from suite.reference.layouts.torch_rules import Rule
-from suite.reference.params import Leaf, Params, is_adapter
-from suite.reference.pi0_config import ParamsMismatchError, Pi0Config
+from suite.reference.layouts.opening import open_parameters
+from suite.reference.layouts.recognition import Layout, Recognised, recognise
+from suite.reference.load_report import format_bytes
+from suite.reference.params import Leaf, is_adapter
+from suite.reference.pi0_config import Pi0Config
+from suite.reference.progress import Progress, no_progress
+from suite.reference.recorded_lora import as_record, experts_of
+from suite.reference.rewriting import Cast, Chosen, Folded
+from suite.reference.slabs import Checkpoint, Parameters
+from suite.reference.stored_parameters import StoredParameters
+from suite.reference.targets import TARGETS, Job, Target
+from suite.reference.unfinished import appearing_at, refuse_to_overwrite
 
-LAYOUTS = ("openpi_pytorch",)
+LAYOUTS = tuple(TARGETS)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Converted:
+    """What a conversion wrote.
+
+    Attributes:
+      path: the file or folder.
+      layout: one of ``LAYOUTS``.
+      leaves: shape and dtype of what was written, under openpi's names.
+      left_out: what the checkpoint has and the layout does not hold.
+      assets: whether norm stats went along; None for a layout without a place for them.
+      lost: of what was folded: see ``lora_checkpoints.Made``.
+    """
+
+    path: Path
+    layout: str
+    leaves: dict[str, Leaf]
+    left_out: dict[str, Leaf]
+    assets: bool | None
+    lost: dict[str, float]
 
 
 def convert_checkpoint(
     path: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    config: Pi0Config,
-    layout: str = "openpi_pytorch",
-) -> None:
-    """Write an openpi checkpoint as a folder in another layout. It appears at ``out`` whole or not at all.
+    config: Pi0Config | None = None,
+    layout: str = "openpi-pytorch",
+    dtype: Any = None,
+    fold: bool = False,
+    drop: bool = False,
+    progress: Progress = no_progress,
+) -> Converted:
+    """Write a checkpoint in another layout. It appears at ``out`` whole or not at all.
 
-    Every array keeps its dtype and its bits, two conversions give the same bytes, and no more is held at a time than
-    one large stacked array, or a few small ones. The ``assets`` beside the checkpoint (norm stats) go along; without
-    them there is a warning.
+    No more is held at a time than a layer of an array, or 64 MB. Of a layout of plain files, two conversions give the
+    same bytes; orbax (``openpi``) names its files at random. The ``assets`` beside the checkpoint (norm stats) go along
+    where a pi0 is written; without them there is a warning.
 
     Args:
-      path: the ``params`` folder, local or a URL.
-      out: the folder to make; its parents are made too.
-      config: the model that the checkpoint is of. Only its sizes and family count, its adapters do not.
-      layout: ``openpi_pytorch``, the only one so far.
+      path: a checkpoint in any layout, local or a URL: its file or folder, or the folder of a step or run.
+      out: the file (``paligemma-npz``) or folder to make; its parents are made too.
+      config: the model that the checkpoint is of. Only its sizes and family count, of its adapters only alpha. Without
+        it the sizes are told from shapes, and what no shape tells is looked up among the named configs.
+      layout: one of ``LAYOUTS``.
+      dtype: of what is written; without it every array keeps its bits.
+      fold: add adapters to their weights first.
+      drop: leave out what the layout has no place for; otherwise that is an error.
+      progress: is told how far it is.
 
     Raises:
       ValueError: there is no such layout.
       FileExistsError: something is at ``out``; it is left alone.
-      CheckpointError: there is no readable checkpoint at ``path``.
-      LoadError: it holds adapters, for which the layout has no place, or is not of ``config``.
+      CheckpointError: there is no readable checkpoint at ``path``, or what was written is not what was meant.
+      LoadError: the layout has no place for something, or the checkpoint is not of ``config``, or a size or alpha
+        that has to be known is not.
     """
-    if layout not in LAYOUTS:
-        raise ValueError(f"unknown layout {layout!r}; expected one of {', '.join(LAYOUTS)}")
+    target = _target(layout)
     out = Path(out).expanduser().absolute()
-    if out.exists():
-        raise FileExistsError(f"{out}: already exists; choose another folder or remove it first")
-    stored = read_metadata(path)
-    model = _without_adapters(config)
-    _require_convertible(stored, model)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
-        whole = Path(scratch) / out.name
-        whole.mkdir()
-        _write_pytorch(stored, model, whole)
-        _copy_assets(stored.path, whole)
-        whole.rename(out)
+    refuse_to_overwrite(out)
+    _require_suffix(target, out)
+    found = recognise(fetch(path))
+    with open_parameters(found, config and config.without_lora()) as checkpoint:
+        job, lost = _prepared(checkpoint, config, dtype, fold=fold, progress=progress)
+        held = [path for path in job.source.leaves if target.holds(path) and not _is_unused(path)]
+        left_out = {path: leaf for path, leaf in job.source.leaves.items() if path not in held}
+        _require_place(job.source, target, layout, left_out, drop=drop)
+        job = job._replace(source=Chosen(job.source, held.__contains__))
+        with appearing_at(out) as place:
+            target.write(job, place)
+            assets = copy_assets(_assets_beside(found), place) if _has_assets(target, found.layout) else None
+    return Converted(
+        path=out, layout=layout, leaves=dict(job.source.leaves), left_out=left_out, assets=assets, lost=lost
+    )
 
 
-class _Tensors:
-    """The tensors of a checkpoint in openpi's PyTorch layout, cut from its stacked arrays, a few at a time."""
-
-    def __init__(self, stored: Stored, model: Pi0Config) -> None:
-        self._stored = stored
-        self._held: Params = {}
-        self._pieces: dict[str, tuple[Rule, tuple[int, ...]]] = {}
-        self.leaves: dict[str, Leaf] = {}
-        for rule in openpi_pytorch.rules(model):
-            shape, dtype = stored.leaves[rule.path]
-            for name, index in rule.pieces():
-                self.leaves[name] = Leaf(rule.tensor_shape(shape), dtype)
-                self._pieces[name] = rule, index
-        sizes = {rule.path: stored.leaves[rule.path].num_bytes for rule, _ in self._pieces.values()}
-        self._windows = {path: window for window in windows(sizes) for path in window}
-        table = self.leaves[openpi_pytorch.TABLE]
-        unused = (table.shape[0], model.action_expert.width)
-        self.leaves[openpi_pytorch.UNUSED_HEAD] = Leaf(unused, table.dtype)
-
-    def read(self, name: str) -> np.ndarray:
-        """One tensor."""
-        if name == openpi_pytorch.UNUSED_HEAD:
-            return np.zeros(*self.leaves[name])
-        rule, index = self._pieces[name]
-        if rule.path not in self._held:
-            self._held = {}  # before the next ones are read, so that there is never more than one window
-            self._held = restore_leaves(self._stored, dict.fromkeys(self._windows[rule.path]))
-        return rule.to_torch(self._held[rule.path][index])
+def _target(layout: str) -> Target:
+    """The layout of a name, in which dashes and underscores are the same."""
+    name = layout.replace("_", "-")
+    if name not in TARGETS:
+        raise ValueError(f"unknown layout {layout!r}; expected one of {', '.join(LAYOUTS)}")
+    return TARGETS[name]
 
 
-def _without_adapters(config: Pi0Config) -> Pi0Config:
-    base = {name: dataclasses.replace(getattr(config, name), lora=None) for name in ("paligemma", "action_expert")}
-    return dataclasses.replace(config, **base)
+def _require_suffix(target: Target, out: Path) -> None:
+    """A file is recognised by the end of its name, here and elsewhere."""
+    if not out.name.endswith(target.suffix):
+        raise LoadError(f"{out}: this layout is one file, whose name has to end in {target.suffix}")
 
 
-def _require_convertible(stored: Stored, model: Pi0Config) -> None:
-    if adapters := [path for path in stored.leaves if is_adapter(path)]:
+def _prepared(
+    checkpoint: Checkpoint, config: Pi0Config | None, dtype: Any, *, fold: bool, progress: Progress
+) -> tuple[Job, dict[str, float]]:
+    """The parameters as they are to be written; and what folding loses, which is known when they are."""
+    experts: ExpertLoRAs = (None, None)
+    recorded = None
+    if isinstance(checkpoint, StoredParameters):
+        experts, recorded = experts_of(checkpoint.stored, config), checkpoint.stored.lora
+    source: Parameters = checkpoint
+    lost: dict[str, float] = {}
+    if fold:
+        folded = Folded(source, experts, dtype)
+        source, lost = folded, folded.lost
+    if dtype is not None:
+        source = Cast(source, dtype)
+    lora = None if config is None and recorded is None else {} if fold else as_record(experts)
+    family = config.family if config else detect_family(source.leaves)
+    return Job(source, experts, lora, config and config.without_lora(), family, progress), lost
+
+
+def _require_place(
+    source: Parameters, target: Target, layout: str, left_out: Mapping[str, Leaf], *, drop: bool
+) -> None:
+    """Nothing gets lost that nobody said may: no adapter ever, anything else only if it is unused or may be dropped."""
+    adapters = [path for path in source.leaves if is_adapter(path) and _goes_with(target, path)]
+    if adapters and not target.takes_adapters:
         raise LoadError(
-            f"{stored.path}: {len(adapters)} adapter matrices, for example {adapters[0]}, have no place in the layout "
-            "and would be lost; fold them into the weights first: fold(params, config), then save_params"
+            f"{source.path}: {len(adapters)} adapter matrices, for example {adapters[0]}, have no place in the layout "
+            f"{layout} and would be lost; fold them into the weights: fold=True (--fold), or fold the checkpoint first"
         )
-    try:
-        model.require_fit(dict(stored.leaves))
-    except ParamsMismatchError as error:
-        raise LoadError(f"{stored.path}: {error}") from error
+    if target.takes_adapters or drop:
+        return
+    if needed := [path for path in left_out if not _is_unused(path)]:
+        size = format_bytes(sum(left_out[path].num_bytes for path in needed))
+        raise LoadError(
+            f"{source.path}: {layout} has no place for {len(needed)} parameters ({size}), for example {needed[0]}; "
+            "to leave them out say so: drop=True (--drop)"
+        )
 
 
-def _write_pytorch(stored: Stored, model: Pi0Config, folder: Path) -> None:
-    tensors = _Tensors(stored, model)
-    # What transformers asks of a file before it reads it.
-    metadata = {"format": "pt"}
-    write_safetensors(folder / openpi_pytorch.WEIGHTS_FILE, tensors.leaves, tensors.read, metadata=metadata)
-    dtypes = {leaf.dtype.name for leaf in tensors.leaves.values()}
-    config = openpi_pytorch.recorded_config(model, dtypes.pop() if len(dtypes) == 1 else "mixed")
-    (folder / openpi_pytorch.CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
+def _goes_with(target: Target, path: str) -> bool:
+    """Whether the weight that an adapter is of is written, so that it would lack what the adapter adds."""
+    adapter = adapter_of(path)
+    return adapter is None or target.holds(adapter.weight)
 
 
-def _copy_assets(params: Path, folder: Path) -> None:
-    """The norm stats of a step lie beside its parameters; openpi's converter looks one folder too high (bugs G4)."""
-    assets = params.parent / openpi_pytorch.ASSETS
-    if assets.is_dir():
-        shutil.copytree(assets, folder / openpi_pytorch.ASSETS)
-    else:
-        warnings.warn(f"{assets}: not there; a policy needs norm stats, copy them by hand", stacklevel=3)
+def _is_unused(name: str) -> bool:
+    """Whether a tensor is known to be read by nobody: PyTorch's heads and the rows that transformers adds."""
+    return name == openpi_pytorch.UNUSED_HEAD or name.endswith(("lm_head.weight", ":]"))
+
+
+def _has_assets(target: Target, layout: Layout) -> bool:
+    """Whether norm stats matter: of a pi0 that is written as one."""
+    return target.takes_assets and layout in (Layout.OPENPI, Layout.OPENPI_PYTORCH)
+
+
+def _assets_beside(found: Recognised) -> Path:
+    """Where the norm stats of a checkpoint are: in the folder of its step, or of its PyTorch file."""
+    inside = found.layout is Layout.OPENPI_PYTORCH and found.path.is_dir()
+    return found.path / ASSETS if inside else assets_beside(found.path)

@@ -2,19 +2,18 @@
 
 import dataclasses
 import json
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from suite.reference.adapters import adapter_of
 from suite.reference.advice import detect_family
+from suite.reference.assets import ASSETS
 from suite.reference.checkpoints import item_metadata, read_metadata
 from suite.reference.completeness import leftovers, what_is_missing
 from suite.reference.errors import CheckpointError
 from suite.reference.finding import METADATA_FILE
 from suite.reference.layouts.gemma_flax import stacked
-from suite.reference.layouts.openpi_pytorch import ASSETS
 from suite.reference.layouts.paligemma_npz import open_npz
 from suite.reference.layouts.recognition import (
     ADAPTER_CONFIG,
@@ -26,7 +25,7 @@ from suite.reference.layouts.recognition import (
     tensors_of,
     tree_entries,
 )
-from suite.reference.params import Leaf, flatten, leaf_of
+from suite.reference.params import Leaf, bytes_by_dtype, flatten, leaf_of
 from suite.reference.pi0_config import expert_of
 from suite.reference.sizes import Sizes, ranks_of, sizes_of, torch_sizes
 from suite.reference.specs import EXPERTS
@@ -79,10 +78,7 @@ class Description:
     @property
     def bytes_by_dtype(self) -> dict[str, int]:
         """dtype -> bytes of the arrays that have it, most first."""
-        counted: Counter[str] = Counter()
-        for leaf in self.leaves.values():
-            counted[leaf.dtype.name] += leaf.num_bytes
-        return dict(counted.most_common())
+        return bytes_by_dtype(self.leaves)
 
     @property
     def num_values(self) -> int:

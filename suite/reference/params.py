@@ -6,6 +6,7 @@ flattening loses nothing. Where users hand in parameters, ``as_flat`` takes the 
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -81,6 +82,14 @@ def unflatten(params: Mapping[str, Any]) -> dict[str, Any]:
 def num_bytes(params: Mapping[str, Any]) -> int:
     """The bytes that the arrays (or shapes) take."""
     return sum(leaf.num_bytes for leaf in leaves_of(params).values())
+
+
+def bytes_by_dtype(params: Mapping[str, Any]) -> dict[str, int]:
+    """dtype -> bytes of the arrays (or shapes) that have it, most first."""
+    counted: Counter[str] = Counter()
+    for leaf in leaves_of(params).values():
+        counted[leaf.dtype.name] += leaf.num_bytes
+    return dict(counted.most_common())
 
 
 def shorten(lines: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,11 +77,15 @@ class Cast:
             yield cast
 
 
-class Watched:
-    """The same parameters; the digest of each is kept as it goes by, and how many bytes it had is told."""
+class Digested:
+    """The same parameters; the digest of each is kept as it goes by.
 
-    def __init__(self, source: Parameters, progress: Callable[[int], None]) -> None:
-        self.path, self.leaves, self._source, self._progress = source.path, source.leaves, source, progress
+    Attributes:
+      digests: of those that were read to their end, by path.
+    """
+
+    def __init__(self, source: Parameters) -> None:
+        self.path, self.leaves, self._source = source.path, source.leaves, source
         self.digests: dict[str, str] = {}
 
     def slabs(self, path: str) -> Iterator[np.ndarray]:
@@ -89,7 +94,6 @@ class Watched:
         for slab in self._source.slabs(path):
             digest.update(slab)
             yield slab
-            self._progress(slab.nbytes)
         self.digests[path] = digest.hexdigest()
 
 
@@ -153,7 +157,7 @@ class Folded:
 
 def _whole_adapters(source: Parameters, experts: ExpertLoRAs) -> dict[str, Adapter]:
     """The adapters by the paths of their weights; what keeps them from being folded is refused."""
-    with naming(source):
+    with naming(source.path):
         require_whole_adapters(source.leaves)
         found = {adapter.weight: adapter for adapter in adapters_in(filter(is_adapter, source.leaves))}
         for adapter in found.values():
@@ -168,12 +172,12 @@ def _whole_adapters(source: Parameters, experts: ExpertLoRAs) -> dict[str, Adapt
 
 
 @contextmanager
-def naming(source: Parameters) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """What is wrong with the parameters of a checkpoint is told with its path."""
     try:
         yield
     except ValueError as error:
-        raise LoadError(f"{source.path}: {error}") from error
+        raise LoadError(f"{path}: {error}") from error
 
 
 def _square(x: np.ndarray) -> float:

@@ -4,10 +4,10 @@ A stacked array of a real pi0 has up to 5 GB, a layer of it 268 MB. Whoever read
 ``leaves`` and ``slabs``; folding, casting and choosing are such readers of another one (``rewriting``).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from suite.reference.params import Leaf
 
 # What a slab has at most, if it has more than one row; a layer of the largest array of pi0 has 268 MB.
 _SLAB = 64 << 20
-T = TypeVar("T")
 
 
 class Parameters(Protocol):
@@ -40,6 +39,19 @@ class Checkpoint(Parameters, Protocol):
         """A parameter, in the dtype of the file or cast."""
 
 
+class Counted:
+    """The same parameters; how many bytes went by is told."""
+
+    def __init__(self, source: Parameters, advance: Callable[[int], None]) -> None:
+        self.path, self.leaves, self._source, self._advance = source.path, source.leaves, source, advance
+
+    def slabs(self, path: str) -> Iterator[np.ndarray]:
+        """As they are."""
+        for slab in self._source.slabs(path):
+            yield slab
+            self._advance(slab.nbytes)
+
+
 def rows_at_a_time(leaf: Leaf) -> Iterator[slice]:
     """The parts along its first axis in which an array is read: as many rows as a slab may have, and one at least."""
     length = leaf.shape[0]
@@ -61,7 +73,7 @@ def whole(slabs: Iterable[np.ndarray]) -> np.ndarray:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def read_ahead(slabs: Iterable[T]) -> Iterator[T]:
+def read_ahead(slabs: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """The same slabs; each is made ready in another thread while the one before it is used."""
     rest = iter(slabs)
     with ThreadPoolExecutor(1) as thread:
@@ -69,6 +81,12 @@ def read_ahead(slabs: Iterable[T]) -> Iterator[T]:
         while (slab := coming.result()) is not None:
             coming = thread.submit(next, rest, None)
             yield slab
+
+
+def slabs_ahead(source: Parameters, path: str) -> Iterator[np.ndarray]:
+    """The slabs of a parameter, read ahead where there is more than one."""
+    slabs = source.slabs(path)
+    return slabs if source.leaves[path].num_bytes <= _SLAB else read_ahead(slabs)
 
 
 def regrouped(slabs: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:

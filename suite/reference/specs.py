@@ -189,6 +189,12 @@ class Pi0Spec(Spec):
     def has_lora(self) -> bool:
         return any(expert.has_lora for expert in self.experts)
 
+    def without_lora(self) -> Self:
+        """The same model without adapters."""
+        return dataclasses.replace(
+            self, **{name: dataclasses.replace(getattr(self, name), lora=None) for name in EXPERTS}
+        )
+
     @property
     def lora(self) -> dict[str, Any]:
         """Rank, alpha and rslora of every adapted expert as plain data: what a checkpoint has to remember."""

@@ -23,18 +23,22 @@ from suite.reference.stored_arrays import StoredArray, open_arrays
 
 
 class StoredParameters:
-    """The parameters of an orbax checkpoint; what has a digest is compared with it as it goes by."""
+    """The parameters of an orbax checkpoint; what has a digest is compared with it as it goes by.
+
+    Attributes:
+      stored: what it says about itself.
+    """
 
     def __init__(self, stored: Stored) -> None:
         self.path = stored.path
         self.leaves = stored.leaves
-        self._stored = stored
+        self.stored = stored
         self._digests = stored.digests
         self._arrays = open_arrays(stored.path, stored.keys, stored.leaves)
 
     def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
         """One parameter, in the dtype of the file or cast; its digest is not compared."""
-        return np.asarray(restore_leaves(self._stored, {path: dtype}, verify=False)[path])
+        return np.asarray(restore_leaves(self.stored, {path: dtype}, verify=False)[path])
 
     def slabs(self, path: str) -> Iterator[np.ndarray]:
         """A parameter as it is stored.
@@ -95,7 +99,8 @@ def _side_by_side(array: StoredArray, band: slice, columns: list[tuple[int, ...]
         ]
         for rows in rows_at_a_time(within):
             slab = np.empty((rows.stop - rows.start, *leaf.shape[1:]), leaf.dtype)
-            list(threads.map(_filler(slab), streams, places))
+            fill = _filler(slab)
+            list(threads.map(fill, streams, places) if len(streams) > 1 else map(fill, streams, places))
             yield slab
         for stream in streams:
             stream.end()

@@ -9,6 +9,7 @@ import itertools
 import math
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ import tensorstore as ts
 
 from suite.reference import integrity
 from suite.reference import params as tree
-from suite.reference.checkpoints import read_metadata, require_distinct_names
+from suite.reference.checkpoints import read_metadata, require_distinct_names, windows
 from suite.reference.errors import CheckpointError
 from suite.reference.params import Leaf
-from suite.reference.slabs import Parameters, read_ahead, regrouped
+from suite.reference.progress import Progress, no_progress
+from suite.reference.slabs import Counted, Parameters, regrouped, slabs_ahead
 from suite.reference.stored_parameters import StoredParameters
 from suite.reference.value_suffix import SUFFIX
 
@@ -39,24 +41,36 @@ _PROCESS = "ocdbt.process_0"
 _STORE_FILES = ("d", "manifest.ocdbt")
 
 
-def save_streamed(source: Parameters, folder: Path, *, lora: Mapping[str, Any] | None) -> None:
+def save_streamed(
+    source: Parameters,
+    folder: Path,
+    *,
+    lora: Mapping[str, Any] | None,
+    title: str = "saving",
+    progress: Progress = no_progress,
+) -> None:
     """Write a checkpoint to a folder that is not there yet, read it back, and compare every parameter.
 
     Args:
       source: what to save.
       folder: the ``params`` folder to make.
       lora: rank and alpha of the adapters, as in ``Pi0Spec.lora``; None if they are not known.
+      title: what is going on, for those who watch.
+      progress: is told how far it is.
 
     Raises:
       CheckpointError: a parameter that is read back is not what was meant.
+      OSError: the disk is full, or the folder cannot be written.
       ValueError: two names cannot both be stored.
     """
     require_distinct_names(source.leaves)
     arrays = folder.with_name(f"{folder.name}.arrays")
-    digests = {path: _write(arrays / _PROCESS, path, source) for path in source.leaves}
+    with progress(title, tree.num_bytes(source.leaves)) as advance:
+        counted = Counted(source, advance)
+        digests = _write_all(counted, arrays / _PROCESS)
     _save_names(folder, source.leaves, {"value_suffix": True, "lora": lora, "digests": integrity.as_record(digests)})
     _replace_store(folder, arrays)
-    _verify(folder, source.leaves)
+    _verify(folder, source.leaves, progress)
 
 
 def chunk_shape(leaf: Leaf) -> tuple[int, ...]:
@@ -74,12 +88,23 @@ def _divisors(length: int) -> Iterator[int]:
     return (size for size in range(1, length + 1) if length % size == 0)
 
 
-def _write(folder: Path, path: str, source: Parameters) -> str:
-    """Stream a parameter into a store; the digest of what was written."""
+def _write_all(source: Parameters, folder: Path) -> dict[str, str]:
+    """Stream all parameters into a store; the digests of what was written."""
+    digests = {}
+    for group in windows({path: leaf.num_bytes for path, leaf in source.leaves.items()}):
+        # Every write waits for the disk: small arrays are written in one.
+        small = all(chunk_shape(source.leaves[path]) == source.leaves[path].shape for path in group)
+        with _disk_errors(folder), ts.Transaction() if small else nullcontext() as transaction:
+            for path in group:
+                digests[path] = _write(source, path, _create(folder, path, source.leaves[path], transaction))
+    return digests
+
+
+def _write(source: Parameters, path: str, store: Any) -> str:
+    """Stream a parameter into its array; its digest."""
     leaf = source.leaves[path]
-    store, digest, first = _create(folder, path, leaf), integrity.Digest(leaf), 0
-    slabs = regrouped(source.slabs(path), chunk_shape(leaf)[0]) if leaf.shape else source.slabs(path)
-    for slab in read_ahead(slabs):
+    digest, first, slabs = integrity.Digest(leaf), 0, slabs_ahead(source, path)
+    for slab in regrouped(slabs, chunk_shape(leaf)[0]) if leaf.shape else slabs:
         part = store[first : first + len(slab)] if leaf.shape else store
         writing = part.write(slab)
         digest.update(slab)
@@ -88,7 +113,16 @@ def _write(folder: Path, path: str, source: Parameters) -> str:
     return digest.hexdigest()
 
 
-def _create(folder: Path, path: str, leaf: Leaf) -> Any:
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """What tensorstore cannot write is an error of the disk, and is told without its kilobytes of spec."""
+    try:
+        yield
+    except ValueError as error:
+        raise OSError(f"{folder}: could not be written ({str(error).partition(' [')[0]})") from error
+
+
+def _create(folder: Path, path: str, leaf: Leaf, transaction: Any) -> Any:
     name = ".".join(("params", *tree.split(path), SUFFIX))
     spec = {
         "driver": "zarr",
@@ -97,7 +131,7 @@ def _create(folder: Path, path: str, leaf: Leaf) -> Any:
         "metadata": {"shape": leaf.shape, "chunks": chunk_shape(leaf), "compressor": _COMPRESSOR},
         "store_data_equal_to_fill_value": True,
     }
-    return ts.open(spec, create=True, open=True).result()
+    return ts.open(spec, create=True, open=True, transaction=transaction).result()
 
 
 def _kvstore(folder: Path) -> dict[str, Any]:
@@ -128,11 +162,12 @@ def _replace_store(folder: Path, arrays: Path) -> None:
         part.experimental_copy_range_to(store.with_transaction(transaction)).result()
 
 
-def _verify(folder: Path, leaves: Mapping[str, Leaf]) -> None:
+def _verify(folder: Path, leaves: Mapping[str, Leaf], progress: Progress = no_progress) -> None:
     """Read everything back; the reader compares it with the digests of what was meant."""
     stored = read_metadata(folder)
     if found := tree.differences(leaves, stored.leaves):
         raise CheckpointError(f"{folder}: what was written is not what was meant; nothing was kept\n{found}")
     written = StoredParameters(stored)
-    for slab in itertools.chain.from_iterable(read_ahead(written.slabs(path)) for path in leaves):
-        del slab
+    with progress("reading it back", tree.num_bytes(written.leaves)) as advance:
+        for slab in itertools.chain.from_iterable(slabs_ahead(written, path) for path in leaves):
+            advance(slab.nbytes)

@@ -30,8 +30,9 @@ from suite.reference.layouts.gemma_flax import open_gemma, require_sizes
 from suite.reference.layouts.hugging_face import open_hugging_face
 from suite.reference.layouts.openpi_pytorch import open_pytorch
 from suite.reference.layouts.paligemma_npz import open_npz
-from suite.reference.load_report import LoadReport
-from suite.reference.params import Leaf, Params, is_adapter
+from suite.reference.layouts.peft_reading import read_peft
+from suite.reference.load_report import LoadReport, Status
+from suite.reference.params import Leaf, Params, is_adapter, leaf_of
 from suite.reference.pi0_config import Pi0Config, expert_of
 from suite.reference.positions import Resampled
 from suite.reference.vocabulary import Extended
@@ -206,6 +207,35 @@ class OpenpiPyTorchWeightLoader:
         """
         source = open_pytorch(fetch(self.path), model)
         return load_from(source, model, is_adapter, seed=seed, frozen_dtype=frozen_dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class PeftWeightLoader:
+    """A PEFT adapter of transformers' pi0, and its base in openpi's PyTorch layout; nothing may be missing.
+
+    Attributes:
+      path: the base: the folder with ``model.safetensors``, or that file, local or a URL.
+      adapter: the folder with ``adapter_model.safetensors``, local or a URL.
+    """
+
+    path: str | os.PathLike[str]
+    adapter: str | os.PathLike[str]
+
+    def load(self, model: Pi0Config, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
+        """The base's parameters and the adapter's.
+
+        Raises:
+          CheckpointError, LoadError: as ``OpenpiPyTorchWeightLoader``, or the adapter is not one of the model's.
+        """
+        adapters = read_peft(fetch(self.adapter), model)
+        params, report = OpenpiPyTorchWeightLoader(self.path).load(model, seed=seed, frozen_dtype=frozen_dtype)
+        entries = [
+            dataclasses.replace(entry, status=Status.LOADED, found=leaf_of(adapters[entry.path]))
+            if entry.path in adapters
+            else entry
+            for entry in report.entries
+        ]
+        return params | adapters, dataclasses.replace(report, entries=tuple(entries))
 
 
 def _read(

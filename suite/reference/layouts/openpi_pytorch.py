@@ -27,7 +27,6 @@ from suite.reference.slabs import cut
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
-ASSETS = "assets"
 
 _ROOT = "paligemma_with_expert"
 _VISION = f"{_ROOT}.paligemma.model.vision_tower.vision_model"

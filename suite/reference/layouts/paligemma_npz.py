@@ -15,9 +15,9 @@ import numpy as np
 
 from suite.reference.errors import CheckpointError
 from suite.reference.params import Leaf
-from suite.reference.slabs import cut, rows_at_a_time
+from suite.reference.slabs import Parameters, cut, rows_at_a_time, slabs_ahead
 
-_PREFIX = "params/"
+_PREFIX, _ROOT = "params/", "PaliGemma/"
 _NPY = ".npy"
 # Values that are read at a time.
 _BLOCK = 1 << 18
@@ -101,6 +101,24 @@ def open_npz(path: Path) -> Iterator[PaliGemmaNpz]:
         yield PaliGemmaNpz(path, archive)
 
 
+def write_npz(source: Parameters, path: Path) -> None:
+    """Write parameters below ``PaliGemma/`` as an official file; two runs write the same bytes."""
+    # Members of an archive have a date; the default of a ZipInfo is always the same.
+    with zipfile.ZipFile(path, "x", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for name, leaf in source.leaves.items():
+            member = zipfile.ZipInfo(f"{_PREFIX}{name.removeprefix(_ROOT)}{_NPY}")
+            with archive.open(member, "w", force_zip64=True) as file:
+                header = {"descr": _descr(leaf.dtype), "fortran_order": False, "shape": leaf.shape}
+                np.lib.format.write_array_header_1_0(file, header)
+                for slab in slabs_ahead(source, name):
+                    file.write(np.ascontiguousarray(slab).reshape(-1).view(np.uint8).data)
+
+
+def _descr(dtype: np.dtype) -> str:
+    """numpy's name; bfloat16 has none and is two bytes, as in the official file."""
+    return "<V2" if dtype == np.dtype(ml_dtypes.bfloat16) else dtype.newbyteorder("<").str
+
+
 def _leads_out(member: str) -> bool:
     """Whether a member unpacks to a place that is not below the archive's folder. Ours are never unpacked."""
     path = PurePosixPath(member.replace("\\", "/"))
@@ -109,7 +127,7 @@ def _leads_out(member: str) -> bool:
 
 def _param_path(member: str) -> str:
     name = member.removesuffix(_NPY)
-    return f"PaliGemma/{name.removeprefix(_PREFIX)}" if name.startswith(_PREFIX) else name
+    return f"{_ROOT}{name.removeprefix(_PREFIX)}" if name.startswith(_PREFIX) else name
 
 
 def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:

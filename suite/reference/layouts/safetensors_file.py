@@ -6,13 +6,14 @@ are relative, without holes or overlaps up to the end of the file. Read here and
 because numpy has no bfloat16 and because a file that breaks one of these rules is refused before an array is made.
 """
 
+import itertools
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -41,6 +42,8 @@ DTYPES: dict[str, np.dtype] = {
 FLOATS = frozenset(DTYPES[code] for code in ("F64", "F32", "F16", "BF16"))
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
 _METADATA = "__metadata__"
+# Rows that are put in order at a time.
+_ROWS = 64
 _LENGTH_BYTES = 8
 # The limit of the format's own readers: a header of the largest model has a few megabytes.
 MAX_HEADER_BYTES = 100_000_000
@@ -101,16 +104,16 @@ def open_safetensors(path: Path) -> Iterator[SafetensorsFile]:
 def write_safetensors(
     path: Path,
     leaves: Mapping[str, Leaf],
-    read: Callable[[str], np.ndarray],
+    parts: Iterable[tuple[str, np.ndarray]],
     *,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a file, holding one array at a time; the same tensors in the same order give the same bytes.
+    """Write a file, holding one part of a tensor at a time; the same tensors in ``leaves`` give the same bytes.
 
     Args:
       path: the file to make; what is there already is refused and stays.
       leaves: name -> shape and dtype of what is written, in this order but for the widest dtypes, which go first.
-      read: gives the array of a name, called once for each.
+      parts: names with their arrays, tensors in any order; one that comes in parts, in parts along its first axis.
       metadata: strings for the header.
 
     Raises:
@@ -120,14 +123,34 @@ def write_safetensors(
     # As the format's own writer has it, so that every tensor is aligned.
     names = sorted(leaves, key=lambda name: -leaves[name].dtype.itemsize)
     with path.open("xb") as file:
-        file.write(_header(names, leaves, dict(metadata or {})))
-        for name in names:
-            array = read(name)
-            if (array.shape, array.dtype) != leaves[name]:
-                raise ValueError(f"{name}: expected {leaves[name]}, found {array.dtype.name}{list(array.shape)}")
-            file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8).data)
+        header = _header(names, leaves, dict(metadata or {}))
+        file.write(header)
+        ends = list(itertools.accumulate((leaves[name].num_bytes for name in names), initial=len(header)))
+        place, end = dict(zip(names, ends, strict=False)), dict(zip(names, ends[1:], strict=True))
+        for name, array in parts:
+            _require_part(name, array, leaves[name], end[name] - place[name])
+            file.seek(place[name])
+            _write_array(file, array)
+            place[name] += array.nbytes
+        if lacking := [name for name in names if place[name] != end[name]]:
+            rest = end[lacking[0]] - place[lacking[0]]
+            raise ValueError(f"{lacking[0]}: expected {leaves[lacking[0]]}, of which {rest} bytes were not given")
         file.flush()
         os.fsync(file.fileno())
+
+
+def _require_part(name: str, array: np.ndarray, leaf: Leaf, left: int) -> None:
+    alike = (array.shape[1:], array.dtype, array.ndim) == (leaf.shape[1:], leaf.dtype, len(leaf.shape))
+    if not alike or array.nbytes > left:
+        raise ValueError(f"{name}: expected {leaf}, found {array.dtype.name}{list(array.shape)}")
+
+
+def _write_array(file: IO[bytes], array: np.ndarray) -> None:
+    """The numbers in C order, a few rows at a time: of a transposed one, both sides then stay in the cache."""
+    little = array.dtype.newbyteorder("<")
+    whole = array.flags.c_contiguous or array.ndim < 2
+    for part in [array] if whole else (array[first : first + _ROWS] for first in range(0, len(array), _ROWS)):
+        file.write(np.ascontiguousarray(part, little).reshape(-1).view(np.uint8).data)
 
 
 def _header(names: list[str], leaves: Mapping[str, Leaf], metadata: dict[str, str]) -> bytes:

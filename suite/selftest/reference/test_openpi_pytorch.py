@@ -1,6 +1,7 @@
 """openpi's PyTorch layout beyond its contracts: details of messages, of the config file and of the tied table."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,11 @@ import pytest
 
 from fixtures import openpi_orbax, openpi_pytorch, safetensors_file
 from suite.asserts import assert_same_bits
-from suite.reference.checkpoints import Stored, read_metadata, restore_leaves
-from suite.reference.convert import _Tensors, convert_checkpoint
+from suite.reference.convert import convert_checkpoint
 from suite.reference.errors import CheckpointError, LoadError
 from suite.reference.layouts.openpi_pytorch import family_of, open_pytorch
-from suite.reference.params import Params
 from suite.reference.pi0_config import Pi0Config
+from suite.reference.stored_parameters import StoredParameters
 from suite.selftest.reference.tiny_models import BASE, BASE_SPEC, LORA, PI05
 
 
@@ -85,17 +85,17 @@ def test_tied_tables_of_other_dtypes_conflict(folder: Path) -> None:
 
 
 def test_conversion_reads_every_stacked_array_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    openpi_orbax.build(BASE_SPEC, tmp_path / "params")
-    tensors = _Tensors(read_metadata(tmp_path / "params"), BASE)
+    openpi_orbax.build(BASE_SPEC, tmp_path / "1" / "params")
     read: list[str] = []
+    slabs = StoredParameters.slabs
 
-    def counted(stored: Stored, dtypes: dict[str, None]) -> Params:
-        read.extend(dtypes)
-        return restore_leaves(stored, dtypes)
+    def counted(source: StoredParameters, path: str) -> Iterator[np.ndarray]:
+        read.append(path)
+        return slabs(source, path)
 
-    monkeypatch.setattr("suite.reference.convert.restore_leaves", counted)
-    for name in tensors.leaves:
-        tensors.read(name)
+    monkeypatch.setattr(StoredParameters, "slabs", counted)
+    with pytest.warns(UserWarning, match="copy them by hand"):
+        convert_checkpoint(tmp_path / "1" / "params", tmp_path / "out", config=BASE)
     assert sorted(read) == sorted(BASE.param_spec())
 
 

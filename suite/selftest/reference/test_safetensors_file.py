@@ -27,7 +27,7 @@ def read_all(path: Path) -> Params:
 
 def written(tensors: Params, folder: str | Path) -> Path:
     path = Path(folder) / "model.safetensors"
-    write_safetensors(path, leaves_of(tensors), tensors.__getitem__, metadata={"format": "pt"})
+    write_safetensors(path, leaves_of(tensors), tensors.items(), metadata={"format": "pt"})
     return path
 
 
@@ -90,13 +90,31 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
 
 def test_an_array_that_is_not_what_was_announced_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a: expected float32\[3, 2\], found float32\[2, 3\]"):
-        write_safetensors(tmp_path / "x", {"a": Leaf((3, 2), np.dtype(np.float32))}, TENSORS.__getitem__)
+        write_safetensors(tmp_path / "x", {"a": Leaf((3, 2), np.dtype(np.float32))}, [("a", TENSORS["a"])])
+
+
+def test_a_tensor_of_which_a_part_is_missing_is_refused(tmp_path: Path) -> None:
+    leaf, rows = Leaf((3, 2), np.dtype(np.float32)), np.zeros((2, 2), np.float32)
+    with pytest.raises(ValueError, match=r"a: expected float32\[3, 2\], of which 8 bytes were not given"):
+        write_safetensors(tmp_path / "x", {"a": leaf}, [("a", rows)])
+    with pytest.raises(ValueError, match=r"a: expected float32\[3, 2\], found float32\[2, 2\]"):
+        write_safetensors(tmp_path / "y", {"a": leaf}, [("a", rows), ("a", rows)])
+
+
+def test_parts_in_any_order_give_the_same_bytes(tmp_path: Path) -> None:
+    arrays = {"a": np.arange(300.0).reshape(100, 3), "b": np.arange(40.0, dtype=np.float32).reshape(4, 10).T}
+    write_safetensors(tmp_path / "x", leaves_of(arrays), arrays.items())
+    parts = [("b", arrays["b"][:7]), ("a", arrays["a"][:1]), ("a", arrays["a"][1:]), ("b", arrays["b"][7:])]
+    write_safetensors(tmp_path / "y", leaves_of(arrays), parts)
+    assert (tmp_path / "x").read_bytes() == (tmp_path / "y").read_bytes()
+    with open_safetensors(tmp_path / "y") as file:
+        assert_same_bits({name: file.read(name) for name in arrays}, arrays)
 
 
 def test_a_dtype_without_a_name_is_refused(tmp_path: Path) -> None:
     array = np.zeros(2, np.complex64)
     with pytest.raises(ValueError, match="z: safetensors has no dtype complex64"):
-        write_safetensors(tmp_path / "x", {"z": leaf_of(array)}, lambda name: array)
+        write_safetensors(tmp_path / "x", {"z": leaf_of(array)}, [("z", array)])
 
 
 def file_of(header: Any, data: bytes = b"", *, length: int | None = None) -> bytes:

@@ -1,6 +1,6 @@
 """Parameters a slab at a time: every layout gives the numbers that it gives whole, in their order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from suite.reference.layouts.opening import open_parameters
 from suite.reference.layouts.recognition import recognise
 from suite.reference.params import Leaf
 from suite.reference.pi0_config import Pi0Config
-from suite.reference.slabs import Parameters, cut, read_ahead, regrouped, rows_at_a_time, whole
+from suite.reference.slabs import Parameters, cut, regrouped, rows_at_a_time, slabs_ahead, whole
 from suite.reference.stored_parameters import StoredParameters
 from suite.selftest.reference.conftest import reads_damage
 
@@ -49,7 +49,7 @@ def small_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def read_whole(source: Parameters, paths: Any) -> Params:
-    return {path: whole(read_ahead(source.slabs(path))) for path in paths}
+    return {path: whole(slabs_ahead(source, path)) for path in paths}
 
 
 @pytest.mark.usefixtures("small_slabs")
@@ -112,14 +112,18 @@ def test_a_scalar_is_its_own_slab() -> None:
     assert slab.shape == ()
 
 
+@pytest.mark.usefixtures("small_slabs")
 def test_reading_ahead_raises_in_its_place() -> None:
     """An error comes after what was there before it."""
 
-    def slabs() -> Any:
-        yield 1
-        raise OSError("gone")
+    class Failing:
+        path, leaves = Path("failing"), {"a": Leaf((2, 1 << 20), np.dtype(np.float32))}
 
-    ahead = read_ahead(slabs())
-    assert next(ahead) == 1
+        def slabs(self, path: str) -> Iterator[np.ndarray]:
+            yield np.zeros(1)
+            raise OSError("gone")
+
+    ahead = slabs_ahead(Failing(), "a")
+    assert len(next(ahead)) == 1
     with pytest.raises(OSError, match="gone"):
         next(ahead)

@@ -15,11 +15,12 @@ from suite.asserts import assert_same_bits
 from suite.reference import restore_params, save_params, streamed_saving
 from suite.reference.checkpoints import read_metadata
 from suite.reference.errors import CheckpointError
+from suite.reference.integrity import Digest
 from suite.reference.params import Leaf, leaves_of
 from suite.reference.pi0_config import Pi0Config
-from suite.reference.slabs import cut
 from suite.reference.stored_parameters import StoredParameters
 from suite.reference.streamed_saving import chunk_shape, save_streamed
+from suite.selftest.reference.in_memory import InMemory
 
 SPEC = tiny("pi0", lora="both")
 MODEL = Pi0Config.from_json({**SPEC})
@@ -30,16 +31,6 @@ ODD: Params = {
     "c": np.array([np.nan, -0.0, np.inf], np.float64),
     "d": np.zeros((5, 7), np.float16),
 }
-
-
-class InMemory:
-    """Parameters that are there, as a source."""
-
-    def __init__(self, params: Params) -> None:
-        self.path, self.params, self.leaves = Path("memory"), params, leaves_of(params)
-
-    def slabs(self, path: str):
-        return cut(self.params[path])
 
 
 @pytest.mark.parametrize("params", [PARAMS, ODD], ids=["model", "odd"])
@@ -93,12 +84,23 @@ def test_chunks_are_slices_of_the_first_axes(shape: tuple[int, ...], chunk: tupl
 
 def test_what_is_not_there_when_read_back_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that keeps other numbers than it was given is found out before anybody uses them."""
-    monkeypatch.setattr(streamed_saving.integrity.Digest, "update", lambda self, part: None)
+    monkeypatch.setattr(Digest, "update", lambda self, part: None)
     with monkeypatch.context() as late:
-        late.setattr(streamed_saving, "_verify", lambda folder, leaves: None)
+        late.setattr(streamed_saving, "_verify", lambda *_: None)
         save_streamed(InMemory(ODD), tmp_path / "params", lora=None)
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="these parameters are not what was saved"):
         streamed_saving._verify(tmp_path / "params", leaves_of(ODD))
     with pytest.raises(CheckpointError, match="what was written is not what was meant; nothing was kept\n  - e: "):
         streamed_saving._verify(tmp_path / "params", leaves_of(ODD | {"e": np.ones(2)}))
+
+
+def test_a_full_disk_is_an_error_of_the_disk() -> None:
+    """What tensorstore says of a disk comes without the kilobytes of its spec."""
+
+    def write() -> None:
+        with streamed_saving._disk_errors(Path("out")):
+            raise ValueError("RESOURCE_EXHAUSTED: No space left on device [source locations='x'] [y]")
+
+    with pytest.raises(OSError, match=r"^out: could not be written \(RESOURCE_EXHAUSTED: No space left on device\)$"):
+        write()

@@ -1,0 +1,21 @@
+"""The norm stats of a step: they lie beside its parameters, and a policy is of no use without them."""
+
+import shutil
+import warnings
+from pathlib import Path
+
+ASSETS = "assets"
+
+
+def copy_assets(assets: Path, folder: Path) -> bool:
+    """Copy a folder of norm stats into another one; whether there was one: if not, there is a warning."""
+    if assets.is_dir():
+        shutil.copytree(assets, folder / ASSETS)
+        return True
+    warnings.warn(f"{assets}: not there; a policy needs norm stats, copy them by hand", stacklevel=3)
+    return False
+
+
+def assets_beside(params: Path) -> Path:
+    """Where the norm stats of a checkpoint are; openpi's converter looks one folder too high (bugs G4)."""
+    return params.parent / ASSETS
