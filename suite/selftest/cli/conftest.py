@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from fixtures import gemma_flax, hugging_face, openpi_orbax, openpi_pytorch, paligemma_npz, specs
+from fixtures.params import Params
 from suite import cli
+from suite.selftest.cli.checkpoints import LORA_SPEC, config_file, step
 
 SPEC = specs.tiny()
 LORA = specs.tiny(lora="both")
@@ -67,3 +69,15 @@ def sizes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, spec in (("base", SPEC), ("lora", LORA)):
         (folder / f"{name}.json").write_text(json.dumps(spec))
     return folder
+
+
+@pytest.fixture
+def lora(tmp_path: Path) -> Params:
+    """A LoRA checkpoint of openpi's in ``tmp_path/lora``, which records no alpha; its parameters."""
+    return step(LORA_SPEC, tmp_path / "lora")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    """A file that says what it was trained with."""
+    return config_file(LORA_SPEC, tmp_path)
