@@ -1,13 +1,18 @@
 """What lies beside converted weights, and what a conversion leaves behind: the whole of it, or nothing."""
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from fixtures import hugging_face, openpi_layout, openpi_orbax, paligemma_npz, safetensors_file
+from fixtures.params import Array, Params, read_npz
 from fixtures.specs import TINY_QUERY_HEADS, ModelSpec, tiny
-from suite.asserts import refused
+from suite.asserts import assert_close, assert_same_bits, refused
 from suite.cases import digests
 from suite.contracts.conftest import Checkpoint, write_checkpoint
 from suite.registry import contract
@@ -97,6 +102,83 @@ def test_other_sizes_are_refused(subject: Subject, base_checkpoint: Checkpoint, 
 @contract(source="openpi convert_jax_model_to_pytorch.py:525; bugs G6", needs=NEEDS)
 def test_unknown_layout_is_refused_first(subject: Subject, tmp_path: Path) -> None:
     """A layout that nobody knows is refused by name before anything is read, with the layouts that there are."""
-    with refused("gguf", LAYOUT):
+    with refused("gguf", re.compile("openpi[-_]pytorch")):
         subject.convert(tiny(), str(tmp_path / "no_checkpoint"), "gguf", str(tmp_path / "out"))
     assert not list(tmp_path.iterdir())
+
+
+PALIGEMMA: dict[str, Callable[[Path], Params]] = {
+    "paligemma_npz": lambda path: {name: _bits(x) for name, x in read_npz(path).items()},
+    "huggingface": lambda path: safetensors_file.read(path / "model.safetensors"),
+}
+WRITTEN: dict[str, Callable[[Params], Params]] = {
+    "paligemma_npz": lambda params: {paligemma_npz.member(path): _bits(x) for path, x in params.items()},
+    "huggingface": lambda params: hugging_face.tensors(params, "before_4_52", padded=False),
+}
+
+
+def _bits(array: Array) -> Array:
+    """What an npz has of bfloat16: two raw bytes."""
+    return array.view("V2") if array.dtype.itemsize == 2 else array
+
+
+@contract(source="big_vision's and transformers' releases; bugs C7, F6", needs=("convert", "every_layout"))
+@pytest.mark.parametrize("layout", PALIGEMMA)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_paligemma_part_lands(subject: Subject, base_spec: ModelSpec, tmp_path: Path, layout: str, dtype: str) -> None:
+    """The PaliGemma part of a pi0 is written under the names of the public releases, bit for bit, and nothing else."""
+    params = openpi_orbax.build(base_spec, tmp_path / "params", dtype=dtype)
+    subject.convert(base_spec, str(tmp_path / "params"), layout, str(tmp_path / "out.npz"))
+    part = {path: params[path] for path in openpi_layout.paligemma_shapes(base_spec)}
+    assert_same_bits(PALIGEMMA[layout](tmp_path / "out.npz"), WRITTEN[layout](part))
+
+
+@contract(source="bugs G1", needs=("convert", "every_layout", "lora"))
+@pytest.mark.parametrize("layout", PALIGEMMA)
+def test_adapters_of_paligemma_are_refused(
+    subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path, layout: str
+) -> None:
+    """A PaliGemma with adapters is not written without them: the error says to fold, and nothing is there."""
+    with refused("PaliGemma/llm/layers/attn/", "lora_a", "fold"):
+        subject.convert(lora_checkpoint.spec, lora_checkpoint.path, layout, str(tmp_path / "out.npz"))
+    assert not list(tmp_path.iterdir())
+
+
+# Each module's heads side by side, as torch has them: [outputs, inputs].
+DELTAS: dict[str, Callable[[Array, Array], Array]] = {
+    "self_attn.q_proj": lambda a, b: np.concatenate([(a[n] @ b[n]).T for n in range(len(a))]),
+    "self_attn.o_proj": lambda a, b: np.concatenate([(head @ b.sum(0)).T for head in a], axis=1),
+    "mlp.down_proj": lambda a, b: (a @ b).T,
+}
+SITES = {
+    "self_attn.q_proj": "attn/q_einsum/",
+    "self_attn.o_proj": "attn/attn_vec_einsum/",
+    "mlp.down_proj": "mlp/linear_",
+}
+
+
+@contract(source="openpi lora.py:67; bugs A5, E9", needs=("convert", "every_layout", "lora"))
+@pytest.mark.parametrize("module", DELTAS)
+def test_peft_modules_add_what_the_adapters_add(
+    subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path, module: str
+) -> None:
+    """In every layer, scale and matrices of a PEFT module make openpi's delta, summed over heads where openpi sums."""
+    spec, params = lora_checkpoint.spec["paligemma"], lora_checkpoint.params
+    subject.convert(lora_checkpoint.spec, lora_checkpoint.path, "peft", str(tmp_path / "out"))
+    tensors = safetensors_file.read(tmp_path / "out" / "adapter_model.safetensors")
+    settings = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    adapters: Any = spec["lora"]
+    lora = adapters["ffn" if "mlp" in module else "attn"]
+    for layer in range(spec["depth"]):
+        name = f"model.vlm.language_model.layers.{layer}.{module}"
+        found = [tensors[f"base_model.model.{name}.lora_{x}.weight"] for x in "BA"]
+        rank, alpha = (_pattern(settings[f"{what}_pattern"], name) for what in ("rank", "alpha"))
+        assert found[0].shape[1] == found[1].shape[0] == rank
+        a, b = (params[f"PaliGemma/llm/layers/{SITES[module]}lora_{x}"][layer].astype(np.float64) for x in "ab")
+        expected = lora["alpha"] / lora["rank"] * DELTAS[module](a, b)
+        assert_close(alpha / rank * found[0].astype(np.float64) @ found[1], expected, rtol=1e-4, atol=1e-5, name=name)
+
+
+def _pattern(patterns: dict[str, float], name: str) -> float:
+    """PEFT's way to the value of a module."""
+    return next(value for pattern, value in patterns.items() if re.fullmatch(pattern, name))

@@ -1,7 +1,11 @@
 """openpi's own numbers, from checkpoints that openpi wrote."""
 
-from fixtures.golden_cases import GoldenCase, GoldenTraining
+from pathlib import Path
+
+from fixtures import converted
+from fixtures.golden_cases import GOLDEN, GoldenCase, GoldenTraining, read_case
 from fixtures.openpi_orbax import read_params
+from fixtures.specs import without_lora
 from suite.asserts import assert_close, assert_same_bits, assert_same_paths
 from suite.cases import from_checkpoint, training_options
 from suite.contracts.golden_training import assert_reproduces, train_golden
@@ -70,3 +74,37 @@ def test_training_steps(subject: Subject, golden_case: GoldenCase, golden_traini
     changed = {path for path in params if (runs[0]["params"][path] != params[path]).any()}
     assert_same_paths(changed, expected.changed)
     assert_reproduces(runs, expected.after)
+
+
+CONVERTED = read_case(GOLDEN / converted.CASE)
+
+
+@contract(source="bugs A5, G1, G2; openpi #396, #958", needs=("load", "loss", "openpi_pytorch", "float32"))
+def test_converted_checkpoint_has_the_loss(subject: Subject) -> None:
+    """openpi's LoRA checkpoint, folded and converted to its PyTorch layout, has openpi's loss."""
+    case, model = CONVERTED, without_lora(CONVERTED.spec)
+    loaded = subject.load(model, {"kind": "openpi_pytorch", "path": str(converted.FOLDED)}, seed=0)
+    loss = subject.loss(model, loaded["params"], case.batch, case.loss_noise, case.loss_time, seed=0)
+    assert_close(loss, case.loss, rtol=LOSS_RTOL)
+
+
+@contract(source="bugs A5, E9; openpi #985", needs=("load", "loss", "peft_adapter", "lora", "float32"))
+def test_converted_adapter_has_the_loss(subject: Subject) -> None:
+    """openpi's adapters, with alpha that is not rank and rslora, have openpi's loss as a PEFT adapter on their base."""
+    case = CONVERTED
+    source = {"kind": "peft", "path": str(converted.BASE), "adapter": str(converted.ADAPTER)}
+    loaded = subject.load(case.spec, source, seed=0)
+    loss = subject.loss(case.spec, loaded["params"], case.batch, case.loss_noise, case.loss_time, seed=0)
+    assert_close(loss, case.loss, rtol=LOSS_RTOL)
+
+
+@contract(
+    source="bugs A5, G2; openpi #396", needs=("fold_checkpoint", "restore", "loss", "openpi_orbax", "lora", "float32")
+)
+def test_folded_checkpoint_has_the_loss(subject: Subject, tmp_path: Path) -> None:
+    """openpi's LoRA checkpoint, folded into one for the config without LoRA, has openpi's loss."""
+    case, model = CONVERTED, without_lora(CONVERTED.spec)
+    subject.fold_checkpoint(case.spec, str(case.checkpoint), str(tmp_path / "out"), None)
+    params = subject.restore(str(tmp_path / "out" / "params"), None)
+    loss = subject.loss(model, params, case.batch, case.loss_noise, case.loss_time, seed=0)
+    assert_close(loss, case.loss, rtol=LOSS_RTOL)

@@ -72,6 +72,12 @@ def converting(folder: Path) -> dict[str, Any]:
     return {"model": SPEC, "path": str(folder / "params"), "layout": "openpi_pytorch", "out": str(folder / "out")}
 
 
+def folding(folder: Path) -> dict[str, Any]:
+    """The arguments of a fold, whose checkpoint is written."""
+    openpi_orbax.build(SPEC, folder / "params")
+    return {"model": SPEC, "path": str(folder / "params"), "out": str(folder / "out"), "dtype": "bfloat16"}
+
+
 def arguments_of(operation: str, checkpoint: str, folder: Path) -> dict[str, Any]:
     """What to call an operation with."""
     noise, source = observations.batch(SPEC)["noise"], from_checkpoint(checkpoint)
@@ -101,6 +107,7 @@ def arguments_of(operation: str, checkpoint: str, folder: Path) -> dict[str, Any
         "extract": lambda: {"model": SPEC, "params": content.params(SPEC)},
         "merge": parted,
         "convert": lambda: converting(folder),
+        "fold_checkpoint": lambda: folding(folder),
     }
     return calls[operation]()
 

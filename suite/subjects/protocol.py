@@ -22,6 +22,7 @@ operation that it lacks raises ``Unsupported``, one that fails raises whatever t
     restore_sharded(path, shard_above)                        {"params", "device_bytes"}
     join(coordinator, num_processes, process_id)              None; to be called before anything else
     fold(model, params)                                       params
+    fold_checkpoint(model, path, out, dtype)                  {path of an adapted weight: share of its delta lost}
     convert(model, path, layout, out)                         {"warnings": [text]}; layout is "openpi_pytorch"
     fold_losses(model, params)                                {path of an adapted weight: share of its delta lost}
     unfold(model, params)                                     the params again, after folding and unfolding
@@ -32,10 +33,15 @@ What a load gives beside its params: ``report``, {path: status} of every leaf of
 number of NaN and infinite values}; ``notes``, texts of what had to be assumed; all None without the trait load_report;
 ``warnings``, a list of texts.
 
+``fold_checkpoint`` makes ``<out>/params``; ``dtype`` is a name, or None for "as stored". With the trait every_layout,
+``convert`` also takes the layouts "paligemma_npz" and "huggingface" (the PaliGemma part; the rest is left out), and
+"peft".
+
 A name within a path that has ``~`` or ``/`` in it has ``~0`` and ``~1`` there (RFC 6901): no two names share a path.
 
 A model is a spec as ``fixtures.specs`` writes it, a batch has the keys of ``fixtures.observations``. A source is
-``{"kind": "checkpoint" | "paligemma" | "hugging_face" | "gemma_flax" | "openpi_pytorch" | "nothing", "path": ...}``;
+``{"kind": "checkpoint" | "paligemma" | "hugging_face" | "gemma_flax" | "openpi_pytorch" | "nothing", "path": ...}``, or
+``{"kind": "peft", "path": of a base in openpi's PyTorch layout, "adapter": of a PEFT adapter}``;
 with ``"resample_positions": True`` position embeddings of a PaliGemma for another image size are resampled, with
 ``"extend_vocabulary": True`` a Gemma's token table gets fresh rows for tokens that it lacks. The options of a
 training are ``optimizer`` (as in a golden case.json), ``seed``, ``frozen_dtype``, ``ema_decay``, ``shard_above``, and

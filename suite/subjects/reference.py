@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.multihost_utils import process_allgather
 
-from suite.reference import adapters, checkpoints, sharding, train_checkpoints, weight_loaders
+from suite.reference import adapters, checkpoints, lora_checkpoints, sharding, train_checkpoints, weight_loaders
 from suite.reference import train as training
 from suite.reference.compiling import UNOPTIMISED, quickest
 from suite.reference.configs import TrainConfig
@@ -35,6 +35,8 @@ TRAITS = (
     "resampling",
     "gemma_flax",
     "openpi_pytorch",
+    "peft_adapter",
+    "every_layout",
     "load_report",
     "openpi_keys",
     "moving_average",
@@ -185,11 +187,19 @@ def join(coordinator: str, num_processes: int, process_id: int) -> None:
 def convert(model: Data, path: str, layout: str, out: str) -> Data:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        convert_checkpoint(path, out, config=Pi0Config.from_json(model), layout=layout)
+        part = layout in ("huggingface", "paligemma_npz")
+        convert_checkpoint(path, out, config=Pi0Config.from_json(model), layout=layout, drop=part)
     return {"warnings": [str(warning.message) for warning in caught]}
 
 
-def _loader(kind: str, path: str = "", **options: bool) -> weight_loaders.WeightLoader:
+def fold_checkpoint(model: Data, path: str, out: str, dtype: str | None) -> dict[str, float]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = lora_checkpoints.fold_checkpoint(path, out, config=Pi0Config.from_json(model), dtype=dtype)
+    return made.lost
+
+
+def _loader(kind: str, path: str = "", **options: Any) -> weight_loaders.WeightLoader:
     if kind == "checkpoint":
         return weight_loaders.CheckpointWeightLoader(path)
     if kind == "paligemma":
@@ -200,6 +210,8 @@ def _loader(kind: str, path: str = "", **options: bool) -> weight_loaders.Weight
         return weight_loaders.GemmaWeightLoader(path, **options)
     if kind == "openpi_pytorch":
         return weight_loaders.OpenpiPyTorchWeightLoader(path)
+    if kind == "peft":
+        return weight_loaders.PeftWeightLoader(path, **options)
     return weight_loaders.NoOpWeightLoader()
 
 

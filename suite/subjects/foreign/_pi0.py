@@ -7,11 +7,19 @@ import torch
 from transformers import AutoModelForImageTextToText, PI0Config
 
 from ._hugging_face_sizes import gemma_sizes, siglip_sizes
-from ._tensors import Params, Rules, dense, gemma_rules, paligemma_rules, to_numpy, to_torch
+from ._tensors import VISION_TOWER, Params, Rules, dense, gemma_rules, paligemma_rules, to_numpy, to_torch
 
 CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 # The action expert's token table: it has one by its class, and is only ever given embeddings.
 UNREAD = "model.dit.embed_tokens.weight"
+# What ``from_pretrained`` renames, backwards.
+FILE_NAMES = {
+    "model.dit.embed_tokens": "paligemma_with_expert.gemma_expert.lm_head",
+    "model.dit.": "paligemma_with_expert.gemma_expert.model.",
+    f"model.vlm.{VISION_TOWER}.": "paligemma_with_expert.paligemma.model.vision_tower.vision_model.",
+    "model.vlm.": "paligemma_with_expert.paligemma.model.",
+    "embed_action_time.": "",
+}
 # One thread: the models are tiny, and others run beside.
 torch.set_num_threads(1)
 
@@ -112,3 +120,9 @@ def _inputs(model: Any, batch: Params) -> dict[str, torch.Tensor]:
         "pixel_values": images.movedim(-1, 2).to(model.dtype),
         "pixel_attention_mask": present,
     }
+
+
+def file_name(tensor: str) -> str:
+    """What a tensor of the model is called in openpi's PyTorch layout."""
+    start = next((start for start in FILE_NAMES if tensor.startswith(start)), "")
+    return FILE_NAMES.get(start, "") + tensor.removeprefix(start)

@@ -18,9 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from transformers import PI0ForConditionalGeneration
 
 from . import _pi0
-from ._pi0 import UNREAD, fresh_model, pi0_rules
+from ._loading import load_model
+from ._pi0 import UNREAD, file_name, fresh_model, pi0_config, pi0_rules
 from ._tensors import (
     BLOCKS,
     SUM,
@@ -36,7 +38,7 @@ from ._tensors import (
 )
 
 NAME = "peft"
-TRAITS = ("pi0", "lora", "float32")
+TRAITS = ("pi0", "lora", "peft_adapter", "float32")
 # PEFT wraps a model twice.
 PREFIX = "base_model.model."
 EXPERTS = (("paligemma", "model.vlm.language_model", ""), ("action_expert", "model.dit", "_1"))
@@ -69,6 +71,33 @@ def init(model: Any, seed: int) -> Params:
     torch.manual_seed(seed)
     parts = _params(model, _adapted(model, fresh_model(model)))
     return parts["base"] | parts["lora"]
+
+
+def load(model: Any, source: Any, seed: int) -> dict[str, Any]:
+    if source["kind"] != "peft":
+        raise NotImplementedError(f"PeftModel reads an adapter of its own, not {source['kind']}")
+    torch.manual_seed(seed)
+    base = load_model(PI0ForConditionalGeneration, source["path"], pi0_config(model), (file_name(UNREAD),), file_name)
+    adapted = PeftModel.from_pretrained(base, source["adapter"]).eval()
+    rules = _lora_rules(model)
+    lora = get_peft_model_state_dict(adapted)
+    with in_openpi_names(rules):
+        # The model's own scales are used later, so those of the file are in lora_b here.
+        scaled = {name: x * _scale(adapted, name, model) if ".lora_B." in name else x for name, x in lora.items()}
+        if strangers := scaled.keys() - {name for rule in rules.values() for name in rule.tensor_names()}:
+            raise ValueError(f"unexpected keys {sorted(strangers)}")
+        params = params_of(scaled, rules)
+    params |= params_of(adapted.unload().state_dict(), pi0_rules(model))
+    return {"params": params, "report": None, "nonfinite": None, "warnings": [], "notes": None}
+
+
+def _scale(adapted: PeftModel, tensor: str, model: Any) -> float:
+    """The scale of a file's adapter over that of the model's."""
+    module = tensor.partition(".lora_")[0]
+    expert = "action_expert" if ".dit." in module else "paligemma"
+    lora = model[expert]["lora"]["ffn" if ".mlp." in module else "attn"]
+    scale = lora["alpha"] / (math.sqrt(lora["rank"]) if lora["rslora"] else lora["rank"])
+    return adapted.get_submodule(module).scaling["default"] / scale
 
 
 def loss(model: Any, params: Params, batch: Params, noise: Any, time: Any, seed: int) -> np.ndarray:

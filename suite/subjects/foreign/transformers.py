@@ -11,19 +11,11 @@ from transformers import PI0ForConditionalGeneration
 
 from . import _pi0
 from ._loading import load_model
-from ._pi0 import UNREAD, fresh_model, pi0_config, pi0_rules
-from ._tensors import VISION_TOWER, Params, in_openpi_names, params_of, shapes_of, tensors_of
+from ._pi0 import UNREAD, file_name, fresh_model, pi0_config, pi0_rules
+from ._tensors import Params, in_openpi_names, params_of, shapes_of, tensors_of
 
 NAME = "transformers"
 TRAITS = ("pi0", "openpi_pytorch", "float32")
-# What ``from_pretrained`` renames, backwards.
-FILE_NAMES = {
-    "model.dit.embed_tokens": "paligemma_with_expert.gemma_expert.lm_head",
-    "model.dit.": "paligemma_with_expert.gemma_expert.model.",
-    f"model.vlm.{VISION_TOWER}.": "paligemma_with_expert.paligemma.model.vision_tower.vision_model.",
-    "model.vlm.": "paligemma_with_expert.paligemma.model.",
-    "embed_action_time.": "",
-}
 
 
 def describe() -> dict[str, Any]:
@@ -47,8 +39,8 @@ def load(model: Any, source: Any, seed: int) -> dict[str, Any]:
     if source["kind"] != "openpi_pytorch":
         raise NotImplementedError(f"PI0ForConditionalGeneration reads openpi's PyTorch layout, not {source['kind']}")
     torch.manual_seed(seed)
-    unread = (_file_name(UNREAD),)
-    loaded = load_model(PI0ForConditionalGeneration, source["path"], pi0_config(model), unread, _file_name)
+    unread = (file_name(UNREAD),)
+    loaded = load_model(PI0ForConditionalGeneration, source["path"], pi0_config(model), unread, file_name)
     params = params_of(loaded.state_dict(), pi0_rules(model))
     return {"params": params, "report": None, "nonfinite": None, "warnings": [], "notes": None}
 
@@ -78,9 +70,3 @@ def _filled(model: Any, params: Params) -> Any:
 @functools.lru_cache(maxsize=8)
 def _made(spec: str) -> Any:
     return fresh_model(json.loads(spec), json.loads(spec)["dtype"])
-
-
-def _file_name(tensor: str) -> str:
-    """What a tensor of the model is called in openpi's PyTorch layout."""
-    start = next((start for start in FILE_NAMES if tensor.startswith(start)), "")
-    return FILE_NAMES.get(start, "") + tensor.removeprefix(start)

@@ -1,0 +1,94 @@
+"""LoRA checkpoints made into base checkpoints: what is not folded keeps its bits, what is folded is rounded once."""
+
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from fixtures import content
+from fixtures.openpi_orbax import build, read_params, write
+from fixtures.specs import ModelSpec, without_lora
+from suite.asserts import assert_close, assert_same_bits, refused
+from suite.cases import digests, from_checkpoint, is_adapter
+from suite.contracts.adapter_sites import lora_bs, weight_of
+from suite.contracts.conftest import Checkpoint
+from suite.registry import contract
+from suite.subjects.protocol import Subject
+
+NEEDS = ("fold_checkpoint", "openpi_orbax", "lora")
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+# A thousandth of the adapters of the fixtures: on weights in bfloat16 the most of it rounds away.
+SMALL = 1e-3
+LOSS_RTOL = 1e-2
+
+
+@contract(source="openpi weight_loaders.py:90; bugs C1, G1", needs=(*NEEDS, "load"))
+def test_loads_without_lora(subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """A folded checkpoint loads whole into the config without LoRA; what had no adapter has its bits."""
+    checkpoint, base = lora_checkpoint, without_lora(lora_checkpoint.spec)
+    subject.fold_checkpoint(checkpoint.spec, checkpoint.path, str(tmp_path / "out"), None)
+    loaded = subject.load(base, from_checkpoint(tmp_path / "out" / "params"), seed=0)["params"]
+    assert_same_bits(read_params(tmp_path / "out" / "params"), loaded)
+    adapted = set(map(weight_of, lora_bs(checkpoint.params)))
+    kept = {path: x for path, x in checkpoint.params.items() if path not in adapted and not is_adapter(path)}
+    assert_same_bits({path: loaded[path] for path in kept}, kept)
+
+
+@contract(source="openpi PR #960; bugs G15", needs=NEEDS)
+def test_is_rounded_once(subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """Asked for in bfloat16, a fold of float32 is the float32 fold, rounded at the end, in every parameter."""
+    for name, dtype in (("wide", None), ("narrow", "bfloat16")):
+        subject.fold_checkpoint(lora_checkpoint.spec, lora_checkpoint.path, str(tmp_path / name), dtype)
+    wide, narrow = (read_params(tmp_path / name / "params") for name in ("wide", "narrow"))
+    assert_same_bits(narrow, {path: x.astype(BFLOAT16) for path, x in wide.items()})
+
+
+@contract(source="openpi PR #960; bugs G15", needs=NEEDS)
+def test_of_bfloat16_is_formed_in_float32(subject: Subject, lora_spec: ModelSpec, tmp_path: Path) -> None:
+    """A checkpoint in bfloat16 is folded as its float32 values are; asked for in float32, it keeps all of the delta."""
+    params = build(lora_spec, tmp_path / "narrow", dtype="bfloat16")
+    write({path: x.astype(np.float32) for path, x in params.items()}, tmp_path / "wide")
+    for name, dtype in (("narrow", None), ("wide", "bfloat16"), ("narrow", "float32"), ("wide", None)):
+        subject.fold_checkpoint(lora_spec, str(tmp_path / name), str(tmp_path / f"{name}-{dtype}"), dtype)
+    for one, other in (("narrow-None", "wide-bfloat16"), ("narrow-float32", "wide-None")):
+        assert_same_bits(read_params(tmp_path / one / "params"), read_params(tmp_path / other / "params"))
+
+
+@contract(source="openpi PR #960; bugs G15", needs=NEEDS)
+def test_tells_what_rounding_took(subject: Subject, lora_spec: ModelSpec, tmp_path: Path) -> None:
+    """For every site it tells which share of a small delta bfloat16 could not hold, and that float32 holds it."""
+    params = content.params(lora_spec)
+    params |= {path: SMALL * params[path] for path in lora_bs(params)}
+    write({path: x if is_adapter(path) else x.astype(BFLOAT16) for path, x in params.items()}, tmp_path / "params")
+    before = {path: x.astype(np.float32) for path, x in read_params(tmp_path / "params").items()}
+    told = {
+        dtype: subject.fold_checkpoint(lora_spec, str(tmp_path / "params"), str(tmp_path / dtype), dtype)
+        for dtype in ("bfloat16", "float32")
+    }
+    found, exact = (read_params(tmp_path / dtype / "params") for dtype in ("bfloat16", "float32"))
+    for path in map(weight_of, lora_bs(params)):
+        lost = np.linalg.norm(found[path].astype(np.float32) - exact[path]) / np.linalg.norm(exact[path] - before[path])
+        assert lost > 0.5, path
+        assert_close(told["bfloat16"][path], lost, rtol=LOSS_RTOL, name=path)
+        assert told["float32"][path] < 1e-3, path
+
+
+@contract(source="bugs E9, C4, P8", needs=NEEDS)
+@pytest.mark.parametrize("fault", ["half", "rank"])
+def test_what_cannot_be_folded_leaves_nothing(
+    subject: Subject, lora_spec: ModelSpec, tmp_path: Path, fault: str
+) -> None:
+    """Half an adapter, or one of another rank than the config has, is refused by name, and nothing is written."""
+    params = content.params(lora_spec)
+    path = next(filter(is_adapter, sorted(params)))
+    if fault == "half":
+        del params[path]
+    else:
+        for half, axis in ((path, -1), (path.replace("lora_a", "lora_b"), -2)):
+            params[half] = np.delete(params[half], 0, axis)
+    write(params, tmp_path / "params")
+    before = digests(tmp_path)
+    with refused(str(tmp_path / "params"), path):
+        subject.fold_checkpoint(lora_spec, str(tmp_path / "params"), str(tmp_path / "out"), None)
+    assert digests(tmp_path) == before
