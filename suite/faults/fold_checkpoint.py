@@ -43,7 +43,7 @@ FAULTS = (
                 "folded = w.astype(dtype) + delta.astype(dtype)",
             ),
         ),
-        caught_by=("fold_checkpoint.is_rounded_once", "fold_checkpoint.of_bfloat16_is_formed_in_float32"),
+        caught_by=("fold_checkpoint.is_rounded_once",),
     ),
     Fault(
         id="folded_checkpoint_hides_what_rounding_took",
