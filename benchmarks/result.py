@@ -40,29 +40,32 @@ def assemble(
       environment: see ``benchmarks.machine``.
       ceilings: see ``benchmarks.ceilings``.
     """
-    commit, dirty = _git("rev-parse", "HEAD"), bool(_git("status", "--porcelain"))
-    when = f"{started:%Y-%m-%dT%H:%M:%SZ}"
+    told = run_of(started, arguments)
+    ours = f"{told['commit'][:7]}{'+' * told['dirty']}"
     return {
         "schema": "pi0-compat/benchmark",
         "schema_version": 1,
-        "run": {
-            "id": f"{when}-{commit[:7]}",
-            "started": when,
-            "commit": commit,
-            "dirty": dirty,
-            "version": tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"],
-            "arguments": _without_folders(arguments),
-        },
+        "run": told,
         "environment": environment,
-        "subjects": {
-            name: _described(plan.descriptions.get(name, {}), f"{commit[:7]}{'+' * dirty}")
-            for name in map(name_of, plan.subjects)
-        },
+        "subjects": {name: _described(plan.descriptions.get(name, {}), ours) for name in map(name_of, plan.subjects)},
         "ceilings": ceilings,
         "fixtures": list({checkpoint.id: checkpoint.fixture for checkpoint in checkpoints.values()}.values()),
         "cells": [
             _cell(plan, cell, subject, checkpoints[cell.id].id) for cell in plan.cells for subject in plan.subjects
         ],
+    }
+
+
+def run_of(started: datetime, arguments: Sequence[str]) -> dict[str, Any]:
+    """The ``run`` of a result file: when, from which sources, with which arguments; folders in them are left out."""
+    commit, when = _git("rev-parse", "HEAD"), f"{started:%Y-%m-%dT%H:%M:%SZ}"
+    return {
+        "id": f"{when}-{commit[:7]}",
+        "started": when,
+        "commit": commit,
+        "dirty": bool(_git("status", "--porcelain")),
+        "version": tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"],
+        "arguments": _without_folders(arguments),
     }
 
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from reports.commands import commands_part
 from reports.contracts import contracts
 from reports.lines import summary
 from reports.markdown import between
@@ -62,8 +63,11 @@ def _readme(text: str, found: Sources) -> str:
     """The project's README with its generated parts."""
     table = matrix(found.columns, page=f"{PAGES}/matrix.md", folder=f"{PAGES}/{COMPAT}")
     text = between(text, "matrix", table, file=README.name)
-    told = speed(found.runs, folder=f"{PAGES}/{RESULTS}")
-    return between(text, "speed", told, file=README.name) if found.runs else text
+    if found.runs:
+        text = between(text, "speed", speed(found.runs, folder=f"{PAGES}/{RESULTS}"), file=README.name)
+    if found.commands:
+        text = between(text, "commands", commands_part(found.commands, PAGES.as_posix()), file=README.name)
+    return text
 
 
 def _write(file: Path, text: str | None) -> str:

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from reports import tables
 from reports.chart_style import standalone
+from reports.commands import commands_table
 from reports.figures import Figure
 from reports.markdown import link, plain, table
 from reports.page import address, commands, counts
@@ -49,6 +50,7 @@ def overview(found: Sources) -> Mapping[Path, str]:
         *(line for picture in drawn for line in (f"### {picture.title}\n", _shown(picture), "", picture.caption, "")),
         "## Everything that was measured\n",
         *_lines(found),
+        *(["## What the commands take\n", *_table(commands_table(found.commands))] if found.commands else []),
         "## Environments and fixtures\n",
         *_table(tables.environments(found.runs)),
         *_table(tables.fixtures(found.runs)),

@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 
 from reports import chart_style, standing, tables
 from reports.columns import by_contract
+from reports.commands import commands_table
 from reports.details import areas, as_script, details
 from reports.figures import Figure
 from reports.merged import reference_machine
@@ -65,6 +66,7 @@ def page(found: Sources) -> str:
             fixtures=tables.fixtures(found.runs),
             runs=tables.runs(found.columns),
             commands=commands(found.runs),
+            taken=found.commands and commands_table(found.commands),
             gaps=found.gaps,
             details=Markup(as_script(details(found.columns, found.museum))),
         )
@@ -108,7 +110,7 @@ def commands(runs: Sequence[Run]) -> list[str]:
 
 def address(file: str) -> str:
     """Where a result file is, from the folder of the pages, as a URL."""
-    return quote(file if file.startswith(("compat/", FAULTS.as_posix())) else f"results/{file}")
+    return quote(file if file.startswith(("compat/", "commands/", FAULTS.as_posix())) else f"results/{file}")
 
 
 def _with_badge(machine: Any) -> Mapping[str, Any]:

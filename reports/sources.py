@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 from reports.columns import Column, columns
+from reports.commands import Commands, read_commands
 from reports.gaps import gaps
 from reports.headlines import Machine, machines
 from reports.lines import Line, lines
@@ -15,7 +16,7 @@ from reports.standing import Standing, standing
 from reports.stream import read_run
 
 # Below the folder of the pages.
-COMPAT, RESULTS, FAULTS = Path("compat"), Path("results"), Path("faults.jsonl")
+COMPAT, RESULTS, COMMANDS, FAULTS = Path("compat"), Path("results"), Path("commands"), Path("faults.jsonl")
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,13 @@ class Sources:
       columns: subjects and versions, with their newest rows.
       museum: the faults; None if there is no file.
       runs: of the benchmarks, the oldest first.
+      commands: what the commands took, the newest of each machine and size.
     """
 
     columns: tuple[Column, ...]
     museum: Museum | None
     runs: tuple[Run, ...]
+    commands: tuple[Commands, ...]
 
     @cached_property
     def standings(self) -> list[Standing]:
@@ -70,4 +73,5 @@ def read_sources(folder: Path) -> Sources:
         columns=tuple(columns(read_run(file) for file in files)),
         museum=read_museum(museum) if museum.is_file() else None,
         runs=tuple(read_runs(folder / RESULTS)),
+        commands=tuple(read_commands(folder / COMMANDS)),
     )

@@ -1,0 +1,125 @@
+"""What the commands of ``pi0-compat`` take on a checkpoint: ``python -m benchmarks.commands --size full``.
+
+Each runs once, as a user would run it, in a process of its own; seconds are those of the whole process, memory is the
+most that it had (VmHWM). The checkpoints are made if they are not there; what commands write is removed in the end.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks import machine, result, terminal
+from benchmarks.sizes import Size, sizes
+from fixtures import streamed
+
+_ROOT = Path(__file__).parents[1]
+_DTYPE = "float32"
+# Runs in the process that is measured; its last line is for us.
+_MEASURED = """\
+import sys
+from suite.cli import main
+from suite.subjects.memory import peak
+status = main(sys.argv[1:])
+print(peak(), file=sys.stderr)
+sys.exit(status)
+"""
+
+
+class Task(NamedTuple):
+    """A command to measure.
+
+    Attributes:
+      name: as a reader types it, without paths.
+      arguments: of ``pi0-compat``.
+      reads: the checkpoints that it reads.
+    """
+
+    name: str
+    arguments: Sequence[str]
+    reads: Sequence[Path]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure all commands and write the result file; 0 if each ended as it should."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.commands", description=__doc__)
+    parser.add_argument("--size", choices=sorted(sizes("cpu")), default="small")
+    parser.add_argument("--checkpoints", type=Path, required=True, help="where checkpoints are kept and written")
+    parser.add_argument("--results", type=Path, default=Path("reports/commands"))
+    options = parser.parse_args(arguments)
+    started, noise = datetime.now(UTC), machine.Noise()
+    rows = list(measure(sizes("cpu")[options.size], options.checkpoints))
+    file = result.write(
+        {
+            "schema": "pi0-compat/commands",
+            "schema_version": 1,
+            "run": result.run_of(started, ["--size", options.size]),
+            "environment": machine.environment([], noise),
+            "size": options.size,
+            "commands": rows,
+        },
+        options.results,
+    )
+    print(file)
+    return int(any(row["status"] != 0 for row in rows))
+
+
+def measure(size: Size, folder: Path) -> Iterator[dict[str, Any]]:
+    """A row a command: ``name``, ``read_bytes`` (on disk), ``seconds``, ``peak_bytes``, ``status``."""
+    base, adapted = (_checkpoint(size, folder, lora=lora) for lora in (False, True))
+    with tempfile.TemporaryDirectory(dir=folder, prefix="commands-") as scratch, terminal.progress() as progress:
+        tasks = list(_tasks(size, base, adapted, Path(scratch)))
+        bar = progress.add_task("commands", total=len(tasks))
+        for task in tasks:
+            progress.update(bar, description=task.name)
+            yield _measured(task)
+            progress.advance(bar)
+
+
+def _tasks(size: Size, base: Path, adapted: Path, scratch: Path) -> Iterator[Task]:
+    """Commands of which some read what an earlier one wrote."""
+    configs = {}
+    for lora in (False, True):
+        configs[lora] = scratch / f"{'lora' if lora else 'base'}.json"
+        configs[lora].write_text(json.dumps(size.model(lora=lora)), encoding="utf-8")
+    plain, with_lora = (["--config-file", str(configs[lora])] for lora in (False, True))
+    folded, adapters, torch, attached = (scratch / name for name in ("folded", "adapters", "pytorch", "attached"))
+    yield Task("inspect", ["inspect", str(base)], [base])
+    yield Task("check --config", ["check", str(base), *plain], [base])
+    yield Task("check --values", ["check", str(base), *plain, "--values"], [base])
+    yield Task("fold", ["fold", str(adapted), "-o", str(folded), *with_lora], [adapted])
+    to_torch = ["convert", str(folded), "--to", "openpi-pytorch", "-o", str(torch), *plain]
+    yield Task("convert --to openpi-pytorch", to_torch, [folded])
+    yield Task("diff", ["diff", str(folded), str(torch), *plain], [folded, torch])
+    yield Task("extract", ["extract", str(adapted), "-o", str(adapters), *with_lora], [adapted])
+    yield Task("attach", ["attach", str(adapters), "--to", str(base), "-o", str(attached)], [adapters, base])
+
+
+def _measured(task: Task) -> dict[str, Any]:
+    read = sum(file.stat().st_size for path in task.reads for file in path.rglob("*") if file.is_file())
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURED, *task.arguments], cwd=_ROOT, capture_output=True, text=True, check=False
+    )
+    seconds = time.monotonic() - began
+    if done.returncode:
+        print(done.stdout, done.stderr, file=sys.stderr)
+    last = done.stderr.split()[-1:]
+    peak = int(last[0]) if last and last[0].isdecimal() else None
+    told = {"name": task.name, "read_bytes": read, "seconds": seconds}
+    return {**told, "peak_bytes": peak, "status": done.returncode}
+
+
+def _checkpoint(size: Size, folder: Path, *, lora: bool) -> Path:
+    spec = {**size.model(lora=True), "dtype": size.spec()["dtype"]} if lora else size.spec()
+    return streamed.build(spec, "openpi_orbax", folder / size.name, dtype=_DTYPE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
