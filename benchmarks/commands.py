@@ -6,6 +6,7 @@ most that it had (VmHWM). The checkpoints are made if they are not there; what c
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -39,11 +40,13 @@ class Task(NamedTuple):
       name: as a reader types it, without paths.
       arguments: of ``pi0-compat``.
       reads: the checkpoints that it reads.
+      last_use_of: what no later command reads: it is removed, so that a disk for three checkpoints will do.
     """
 
     name: str
     arguments: Sequence[str]
     reads: Sequence[Path]
+    last_use_of: Sequence[Path] = ()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,6 +83,8 @@ def measure(size: Size, folder: Path) -> Iterator[dict[str, Any]]:
             progress.update(bar, description=task.name)
             yield _measured(task)
             progress.advance(bar)
+            for path in task.last_use_of:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _tasks(size: Size, base: Path, adapted: Path, scratch: Path) -> Iterator[Task]:
@@ -96,7 +101,7 @@ def _tasks(size: Size, base: Path, adapted: Path, scratch: Path) -> Iterator[Tas
     yield Task("fold", ["fold", str(adapted), "-o", str(folded), *with_lora], [adapted])
     to_torch = ["convert", str(folded), "--to", "openpi-pytorch", "-o", str(torch), *plain]
     yield Task("convert --to openpi-pytorch", to_torch, [folded])
-    yield Task("diff", ["diff", str(folded), str(torch), *plain], [folded, torch])
+    yield Task("diff", ["diff", str(folded), str(torch), *plain], [folded, torch], [folded, torch])
     yield Task("extract", ["extract", str(adapted), "-o", str(adapters), *with_lora], [adapted])
     yield Task("attach", ["attach", str(adapters), "--to", str(base), "-o", str(attached)], [adapters, base])
 
