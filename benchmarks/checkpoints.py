@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.cells import Cell
+from benchmarks.sizes import Size
 from fixtures import streamed
 
 # Stored as Google, Hugging Face and openpi publish them.
@@ -41,7 +42,19 @@ class Checkpoint(NamedTuple):
 
 def checkpoint_of(cell: Cell, folder: Path, progress: Callable[[int, int], None] | None = None) -> Checkpoint:
     """The checkpoint of a cell; it is made if it is not there."""
+    return made(cell.size, cell.layout, folder, adapted=cell.adapted, progress=progress)  # type: ignore[arg-type]
+
+
+def made(
+    size: Size,
+    layout: streamed.Layout,
+    folder: Path,
+    *,
+    adapted: bool,
+    progress: Callable[[int, int], None] | None = None,
+) -> Checkpoint:
+    """The checkpoint of a size in a layout; it is made if it is not there."""
     # The adapters are part of the checkpoint, the dtype that the model computes in is not.
-    spec = cell.size.spec() if not cell.adapted else {**cell.size.model(lora=True), "dtype": cell.size.spec()["dtype"]}
-    path = streamed.build(spec, cell.layout, folder / cell.size.name, dtype=_DTYPE, progress=progress)  # type: ignore[arg-type]
+    spec = size.spec() if not adapted else {**size.model(lora=True), "dtype": size.spec()["dtype"]}
+    path = streamed.build(spec, layout, folder / size.name, dtype=_DTYPE, progress=progress)
     return Checkpoint(path, streamed.read_manifest(path))

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import machine, result, terminal
+from benchmarks.checkpoints import made
 from benchmarks.sizes import Size, sizes
-from fixtures import streamed
 
 _ROOT = Path(__file__).parents[1]
-_DTYPE = "float32"
 # Runs in the process that is measured; its last line is for us.
 _MEASURED = """\
 import sys
@@ -75,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measure(size: Size, folder: Path) -> Iterator[dict[str, Any]]:
     """A row a command: ``name``, ``read_bytes`` (on disk), ``seconds``, ``peak_bytes``, ``status``."""
-    base, adapted = (_checkpoint(size, folder, lora=lora) for lora in (False, True))
+    base, adapted = (made(size, "openpi_orbax", folder, adapted=adapted).path for adapted in (False, True))
     with tempfile.TemporaryDirectory(dir=folder, prefix="commands-") as scratch, terminal.progress() as progress:
         tasks = list(_tasks(size, base, adapted, Path(scratch)))
         bar = progress.add_task("commands", total=len(tasks))
@@ -119,11 +118,6 @@ def _measured(task: Task) -> dict[str, Any]:
     peak = int(last[0]) if last and last[0].isdecimal() else None
     told = {"name": task.name, "read_bytes": read, "seconds": seconds}
     return {**told, "peak_bytes": peak, "status": done.returncode}
-
-
-def _checkpoint(size: Size, folder: Path, *, lora: bool) -> Path:
-    spec = {**size.model(lora=True), "dtype": size.spec()["dtype"]} if lora else size.spec()
-    return streamed.build(spec, "openpi_orbax", folder / size.name, dtype=_DTYPE)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from reports.markdown import between
 from reports.matrix import matrix
 from reports.overview import FOLDER, overview
 from reports.page import page
+from reports.pictures import pictures
 from reports.sources import COMPAT, RESULTS, Sources, read_sources
 from reports.speed import speed
 
@@ -45,12 +46,13 @@ def pages(root: Path) -> dict[Path, str | None]:
       ValueError: there are no result files, one is not whole, or the README lacks a marker.
     """
     found = read_sources(root / PAGES)
+    drawn = pictures(found)
     leftover = [file.relative_to(root) for file in (root / PAGES / FOLDER).glob("*.svg")]
     written = {
-        Path("index.html"): page(found),
+        Path("index.html"): page(found, drawn),
         Path("matrix.md"): contracts(found.columns, folder=COMPAT.as_posix()),
         Path("summary.csv"): summary(found.lines),
-        **overview(found),
+        **overview(found, drawn),
     }
     return {
         **dict.fromkeys(sorted(leftover)),

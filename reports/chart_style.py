@@ -5,13 +5,10 @@ page that holds the drawing sets the variables; a file of its own carries both p
 the renderer brings along, so the same numbers give the same bytes wherever it runs.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import altair as alt
 import vl_convert
-
-Spec = Mapping[str, Any]
 
 # Name -> light, dark. No two colours of a palette are equal: a colour is found by its value.
 PALETTE = {

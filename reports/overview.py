@@ -1,6 +1,6 @@
 """``reports/README.md``: the page as GitHub shows it, Markdown with the pictures as files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -10,7 +10,7 @@ from reports.commands import commands_table
 from reports.figures import Figure
 from reports.markdown import link, plain, table
 from reports.page import address, commands, counts
-from reports.pictures import Picture, outcomes, pictures
+from reports.pictures import Picture, outcomes
 from reports.sources import Sources
 from reports.tables import Table
 
@@ -36,9 +36,14 @@ What wrote each file of the benchmarks (folders are left out):
 """
 
 
-def overview(found: Sources) -> Mapping[Path, str]:
-    """Name in the folder of the pages -> text, of the page and its pictures."""
-    first, drawn = outcomes(found), pictures(found)
+def overview(found: Sources, drawn: Sequence[Picture]) -> Mapping[Path, str]:
+    """Name in the folder of the pages -> text, of the page and its pictures.
+
+    Args:
+      found: what the files say.
+      drawn: ``reports.pictures.pictures`` of it.
+    """
+    first = outcomes(found)
     parts = [
         _HEAD,
         "## What holds, for whom\n",

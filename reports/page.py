@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import shlex
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -19,7 +18,7 @@ from reports.commands import commands_table
 from reports.details import areas, as_script, details
 from reports.figures import Figure
 from reports.merged import reference_machine
-from reports.pictures import pictures
+from reports.pictures import Picture
 from reports.runs import Run
 from reports.sources import FAULTS, Sources
 from reports.standing import Standing
@@ -36,8 +35,13 @@ _PARTS = {
 }
 
 
-def page(found: Sources) -> str:
-    """The page, the same for the same files."""
+def page(found: Sources, drawn: Sequence[Picture]) -> str:
+    """The page, the same for the same files.
+
+    Args:
+      found: what the files say.
+      drawn: ``reports.pictures.pictures`` of it.
+    """
     script = _text("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     light, dark = chart_style.variables()
@@ -59,7 +63,7 @@ def page(found: Sources) -> str:
             outcomes=["pass", "known", "fail", "fixed", "error", "absent", "unavailable"],
             matrix=_matrix(found.standings),
             museum=found.museum and _museum(found),
-            pictures=[{**vars(picture), "drawing": Markup(picture.drawing)} for picture in pictures(found)],
+            pictures=[{**vars(picture), "drawing": Markup(picture.drawing)} for picture in drawn],
             base=reference_machine(found.merged),
             table={"head": tables.HEAD, "lines": [{**vars(line), "cells": tables.cells(line)} for line in found.lines]},
             environments=tables.environments(found.runs),
@@ -79,7 +83,6 @@ def counts(found: Sources) -> Mapping[str, Figure | None]:
     contracts = {row["contract"] for row in main.column.rows}
     told = {
         "contracts": origin(main, "different contracts among its rows", len(contracts)),
-        "cases": origin(main, "rows", len(main.column.rows)),
         "subjects": origin(main, "columns of the newest runs of this folder", len(found.standings)),
     }
     if museum := found.museum:
@@ -123,25 +126,16 @@ def _with_badge(machine: Any) -> Mapping[str, Any]:
 
 def _matrix(standings: Sequence[Standing]) -> Mapping[str, Mapping[str, list[Mapping[str, str]]]]:
     """Area -> contract -> a cell a subject."""
-    found: list[dict[str, Counter[str]]] = []
-    for each in standings:
-        found.append({})
-        for row in each.column.rows:
-            found[-1].setdefault(row["contract"], Counter())[row["outcome"]] += 1
-    columns = [each.column for each in standings]
     return {
         area: {
-            contract: [
-                _cell(counted.get(contract, Counter()), column.title)
-                for counted, column in zip(found, columns, strict=True)
-            ]
+            contract: [_cell(each.contracts.get(contract, {}), each.column.title) for each in standings]
             for contract in contracts
         }
-        for area, contracts in areas(columns).items()
+        for area, contracts in areas([each.column for each in standings]).items()
     }
 
 
-def _cell(counted: Counter[str], title: str) -> Mapping[str, str]:
+def _cell(counted: Mapping[str, int], title: str) -> Mapping[str, str]:
     """The worst outcome, and of how many of the cases that were asked."""
     outcome, total = standing.worst(counted), standing.asked(counted)
     share = f" {counted[outcome]}/{total}" if total and total != counted[outcome] else f" {total}" if total > 1 else ""

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from reports import figures, units
+from reports.lines import STATES
 from reports.markdown import link, plain, table
 from reports.merged import Entry, beside, entries, side_by_side
 from reports.runs import Run
 
 NOT_SHOWN = "tiny"
-OUTCOMES = {"out_of_memory": "out of memory", "failed": "failed"}
 _HEAD = ("", "reference", "peak", "other", "peak", "time", "peak")
 
 
@@ -61,14 +61,14 @@ def _rows(entry: Entry) -> list[list[str]]:
     others = [
         [f"{plain(other.subject)}: {time_of(other)}", _peak(other), *_ratios(entry, other)] for other in beside(entry)
     ]
-    others += [[f"{plain(other.subject)}: {OUTCOMES[other.cell['outcome']]}", "", "", ""] for other in _failed(entry)]
+    others += [[f"{plain(other.subject)}: {STATES[other.cell['outcome']]}", "", "", ""] for other in _failed(entry)]
     return [[*ours, *other] for other in others or [["", "", "", ""]]]
 
 
 def _failed(entry: Entry) -> list[Entry]:
     """The same cell of subjects that could not do it, in the same run."""
     same = [other for other in entries([entry.run]) if other.id == entry.id]
-    return [other for other in same if other.cell["outcome"] in OUTCOMES]
+    return [other for other in same if other.cell["outcome"] in ("out_of_memory", "failed")]
 
 
 def _ratios(ours: Entry, theirs: Entry) -> list[str]:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.columns import Column
+from reports.columns import Column, by_contract
 from reports.matrix import area_of
 
 # What was asked ends in one of these, the worst first.
@@ -30,11 +30,13 @@ class Standing:
       column: whose.
       counts: outcome -> cases.
       areas: area -> outcome -> cases.
+      contracts: contract -> outcome -> cases.
     """
 
     column: Column
     counts: Mapping[str, int]
     areas: Mapping[str, Mapping[str, int]]
+    contracts: Mapping[str, Mapping[str, int]]
 
     @property
     def about(self) -> str:
@@ -69,10 +71,11 @@ class Standing:
 
 def standing(column: Column) -> Standing:
     """Of a subject's rows."""
-    areas: dict[str, Counter[str]] = {}
+    areas, contracts = dict[str, Counter[str]](), dict[str, Counter[str]]()
     for row in column.rows:
         areas.setdefault(area_of(row), Counter())[row["outcome"]] += 1
-    return Standing(column, sum(areas.values(), Counter()), dict(sorted(areas.items())))
+        contracts.setdefault(row["contract"], Counter())[row["outcome"]] += 1
+    return Standing(column, sum(areas.values(), Counter()), dict(sorted(areas.items())), contracts)
 
 
 @dataclass(frozen=True)
@@ -87,23 +90,23 @@ class BrokenLaw:
 
 def most_broken(standings: Sequence[Standing]) -> list[BrokenLaw]:
     """The laws that most subjects break, a few."""
-    found: dict[str, BrokenLaw] = {}
-    for each in standings:
-        outcomes: dict[str, set[str]] = {}
-        for row in each.column.rows:
-            outcomes.setdefault(row["contract"], set()).add(row["outcome"])
-        laws = {row["contract"]: row["law"] for row in each.column.rows}
-        for contract, had in outcomes.items():
-            before = found.get(contract, BrokenLaw(contract, "", 0, 0))
-            asked_now, broken_now = bool(had & set(ASKED)), bool(had & set(_BROKEN))
-            found[contract] = BrokenLaw(contract, laws[contract], before.broken + broken_now, before.asked + asked_now)
-    ranked = sorted(found.values(), key=lambda law: (-law.broken, law.contract))
+    laws = by_contract([each.column for each in standings])
+    had = {contract: [each.contracts.get(contract, {}) for each in standings] for contract in laws}
+    found = [
+        BrokenLaw(contract, row["law"], sum(map(_is_broken, had[contract])), sum(map(bool, map(asked, had[contract]))))
+        for contract, row in laws.items()
+    ]
+    ranked = sorted(found, key=lambda law: (-law.broken, law.contract))
     return [law for law in ranked[:_SHOWN] if law.broken]
 
 
 def asked(counts: Mapping[str, int]) -> int:
     """How many cases a subject was really asked."""
     return sum(counts.get(name, 0) for name in ASKED)
+
+
+def _is_broken(counts: Mapping[str, int]) -> bool:
+    return any(counts.get(name) for name in _BROKEN)
 
 
 def worst(counts: Mapping[str, int]) -> str:
