@@ -9,7 +9,7 @@ from reports.chart_style import standalone
 from reports.commands import commands_table
 from reports.figures import Figure
 from reports.markdown import link, plain, table
-from reports.page import address, commands, counts
+from reports.page import REPRODUCE, address, commands, counts
 from reports.pictures import Picture, outcomes
 from reports.sources import Sources
 from reports.tables import Table
@@ -24,16 +24,6 @@ implementation is in [matrix.md](matrix.md), every number in [summary.csv](summa
 """
 _LAWS = "{contracts} laws, put to {subjects} implementations on the same cases."
 _BUGS = " {faults} loader bugs were rebuilt on purpose, {met} of them met by users; the laws catch {caught}."
-_REPRODUCE = """\
-```bash
-nox -s compat -- --subject all      # the laws, every implementation that can be had
-nox -s faults                       # every bug of the museum, every law: leave it running overnight
-nox -s bench                        # this machine's numbers
-nox -s report                       # this page
-```
-
-What wrote each file of the benchmarks (folders are left out):
-"""
 
 
 def overview(found: Sources, drawn: Sequence[Picture]) -> Mapping[Path, str]:
@@ -61,7 +51,10 @@ def overview(found: Sources, drawn: Sequence[Picture]) -> Mapping[Path, str]:
         *_table(tables.fixtures(found.runs)),
         *_table(tables.runs(found.columns)),
         "## How to reproduce\n",
-        _REPRODUCE,
+        "```bash",
+        REPRODUCE,
+        "```\n",
+        "What wrote each file of the benchmarks (folders are left out):\n",
         *("```bash", *commands(found.runs), "```", ""),
         "## What is not measured\n",
         *(f"* {plain(gap)}" for gap in found.gaps),

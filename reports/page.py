@@ -23,6 +23,12 @@ from reports.runs import Run
 from reports.sources import FAULTS, Sources
 from reports.standing import Standing
 
+REPRODUCE = """\
+pip install nox
+nox -s compat -- --subject all      # the laws, every implementation that can be had
+nox -s faults                       # every bug of the museum, every law: leave it running overnight
+nox -s bench                        # this machine's numbers; beside another's: -- --subject openpi=PYTHON
+nox -s report                       # this page"""
 _TEMPLATES = Path(__file__).parent / "templates"
 _PARTS = {
     "matrix": "Laws",
@@ -69,6 +75,7 @@ def page(found: Sources, drawn: Sequence[Picture]) -> str:
             environments=tables.environments(found.runs),
             fixtures=tables.fixtures(found.runs),
             runs=tables.runs(found.columns),
+            reproduce=REPRODUCE,
             commands=commands(found.runs),
             taken=found.commands and commands_table(found.commands),
             gaps=found.gaps,
