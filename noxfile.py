@@ -135,11 +135,11 @@ def tests(session: nox.Session) -> None:
     """Test the suite itself, the reference's parts, and that contracts catch the faults that name them."""
     install(session, "test")
     # The benchmarks too, each once, so that they cannot rot.
-    run_pytest(session, *(session.posargs or ("suite/selftest", "benchmarks", "-m", "not (undisturbed or browser)")))
+    run_pytest(session, *(session.posargs or ("tests", "benchmarks", "-m", "not (undisturbed or browser)")))
     if not session.posargs:
         # What is timed there needs a core for itself.
-        session.run("python", "-m", "pytest", "suite/selftest", "-m", "undisturbed", env=jax_env())
-        session.run("python", "-m", "suite.faults", "--named", *IN_PARALLEL, env=jax_env())
+        session.run("python", "-m", "pytest", "tests", "-m", "undisturbed", env=jax_env())
+        session.run("python", "-m", "suite.mutation", "--named", *IN_PARALLEL, env=jax_env())
 
 
 @nox.session(default=False)
@@ -147,7 +147,7 @@ def faults(session: nox.Session) -> None:
     """Show every fault to every contract; `-- --fuzz N` gives a subject N randomly damaged checkpoints instead."""
     install(session, "test")
     arguments = session.posargs or ["--write", ".results/faults.jsonl", *IN_PARALLEL]
-    session.run("python", "-m", "suite.faults", *arguments, env=jax_env())
+    session.run("python", "-m", "suite.mutation", *arguments, env=jax_env())
 
 
 @nox.session(default=False)
@@ -177,7 +177,7 @@ def pages(session: nox.Session) -> None:
     install(session, "pages")
     # Not the suite's options: they need its packages, and a page is no contract.
     options = ("-o", "addopts=--import-mode=importlib", "-p", "no:cacheprovider")
-    session.run("python", "-m", "pytest", *options, "suite/selftest/test_reports_browser.py", *session.posargs)
+    session.run("python", "-m", "pytest", *options, "tests/reports/test_browser.py", *session.posargs)
 
 
 @nox.session
@@ -200,7 +200,7 @@ def versions(session: nox.Session, lock: str) -> None:
         compare_versions(session, asked[0])
         return
     install(session, lock)
-    tests = ("suite/selftest", "suite/contracts", "-m", "not (undisturbed or browser)")
+    tests = ("tests", "suite/contracts", "-m", "not (undisturbed or browser)")
     run_pytest(session, *tests, "--subject", "reference", *session.posargs)
 
 

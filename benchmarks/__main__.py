@@ -11,10 +11,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import running, validity
-from benchmarks.cells import Cell, cells_of
-from benchmarks.plan import Plan
-from benchmarks.sizes import sizes
+from benchmarks import running
+from benchmarks.cells.cells import Cell, cells_of
+from benchmarks.cells.sizes import sizes
+from benchmarks.measure.plan import Plan
+from benchmarks.results import validity
 
 _ROOT = Path(__file__).parents[1]
 _CHECKPOINTS = _ROOT / ".cache" / "benchmarks"

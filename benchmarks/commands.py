@@ -16,16 +16,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import machine, result, terminal
-from benchmarks.checkpoints import made
-from benchmarks.sizes import Size, sizes
+from benchmarks.cells.checkpoints import made
+from benchmarks.cells.sizes import Size, sizes
+from benchmarks.machine import machine
+from benchmarks.results import result, terminal
 
 _ROOT = Path(__file__).parents[1]
 # Runs in the process that is measured; its last line is for us.
 _MEASURED = """\
 import sys
-from suite.cli import main
-from suite.subjects.memory import peak
+from pi0_compat.cli.main import main
+from suite.subjects.process.memory import peak
 status = main(sys.argv[1:])
 print(peak(), file=sys.stderr)
 sys.exit(status)

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.checkpoints import checkpoint_of
-from benchmarks.measurement import Measurement
-from benchmarks.plan import PLAN, Plan, Turn, smoke
-from benchmarks.process import FailedError, OutOfMemoryError, environment_of, process_of
+from benchmarks.cells.checkpoints import checkpoint_of
+from benchmarks.measure.measurement import Measurement
+from benchmarks.measure.plan import PLAN, Plan, Turn, smoke
+from benchmarks.measure.process import FailedError, OutOfMemoryError, environment_of, process_of
 
 _TURN = "measurement"
 

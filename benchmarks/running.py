@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 from rich.progress import Progress, TaskID
 
-from benchmarks import machine, result, terminal
-from benchmarks.checkpoints import Checkpoint, checkpoint_of
-from benchmarks.peaks import peak_of
-from benchmarks.plan import PLAN, Plan
-from benchmarks.process import environment_of
-from benchmarks.table import print_tables
-from benchmarks.validity import check_file
+from benchmarks.cells.checkpoints import Checkpoint, checkpoint_of
+from benchmarks.machine import machine
+from benchmarks.measure.plan import PLAN, Plan
+from benchmarks.measure.process import environment_of
+from benchmarks.results import result, terminal
+from benchmarks.results.peaks import peak_of
+from benchmarks.results.table import print_tables
+from benchmarks.results.validity import check_file
 
 _HERE = Path(__file__).parent
 _WIDTH = 100
@@ -105,7 +106,7 @@ def _show(progress: Progress, task: TaskID, done: int, total: int) -> None:
 
 def _device(plan: Plan, kept: Path) -> dict[str, Any]:
     """The accelerators and what the machine can do, found by a process of its own: this one must not own a device."""
-    command = [sys.executable, "-m", "benchmarks.ceilings", "--folder", str(kept), "--json"]
+    command = [sys.executable, "-m", "benchmarks.machine.ceilings", "--folder", str(kept), "--json"]
     environment = os.environ | environment_of(plan.device) | {"PYTHONPATH": str(_HERE.parent)}
     told = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(told.stdout)

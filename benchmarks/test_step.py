@@ -3,8 +3,8 @@
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.measurement import Measurement
-from benchmarks.stopwatch import STOPWATCH
+from benchmarks.measure.measurement import Measurement
+from benchmarks.measure.stopwatch import STOPWATCH
 
 # The first call is made when it is compiled.
 _WARM_UP = 2

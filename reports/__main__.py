@@ -5,16 +5,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reports.commands import commands_part
-from reports.contracts import contracts
-from reports.lines import summary
-from reports.markdown import between
-from reports.matrix import matrix
-from reports.overview import FOLDER, overview
-from reports.page import page
-from reports.pictures import pictures
-from reports.sources import COMPAT, RESULTS, Sources, read_sources
-from reports.speed import speed
+from reports.draw.pictures import pictures
+from reports.pages.commands import commands_part
+from reports.pages.contracts import contracts
+from reports.pages.markdown import between
+from reports.pages.matrix import matrix
+from reports.pages.overview import FOLDER, overview
+from reports.pages.page import page
+from reports.pages.speed import speed
+from reports.read.lines import summary
+from reports.read.sources import COMPAT, RESULTS, Sources, read_sources
 
 ROOT = Path(__file__).parents[1]
 PAGES = Path("reports")

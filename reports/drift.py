@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from reports.records import Record
-from reports.stream import Run, read_run
+from reports.read.records import Record
+from reports.read.stream import Run, read_run
 
 _KEPT = ("pass", "known")
 _BROKEN = ("fail", "error")

@@ -21,15 +21,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import terminal
-from benchmarks.cells import Cell
+from benchmarks.cells.cells import Cell
 from benchmarks.gate import telling
 from benchmarks.gate.cells import cells
 from benchmarks.gate.findings import Finding, Outcome
 from benchmarks.gate.processes import Processes
 from benchmarks.gate.running import Gate, Show
 from benchmarks.gate.sides import NoSideError, Side, baseline_revision, side_of, working_tree
-from benchmarks.process import ROOT, name_of
+from benchmarks.measure.process import ROOT, name_of
+from benchmarks.results import terminal
 
 _WIDTH = 140
 

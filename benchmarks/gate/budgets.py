@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cells import Cell
+from benchmarks.cells.cells import Cell
 
 _FILE = Path(__file__).with_name("budgets.toml")
 

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.cells import Cell, cells_of
-from benchmarks.process import ROOT
-from benchmarks.sizes import Size
+from benchmarks.cells.cells import Cell, cells_of
+from benchmarks.cells.sizes import Size
+from benchmarks.measure.process import ROOT
 from fixtures import specs
 
 # Long loads of large checkpoints vary by half on machines that are shared; a cell takes a tenth of a second.

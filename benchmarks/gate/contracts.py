@@ -8,11 +8,11 @@ from pathlib import Path
 
 from benchmarks.gate.findings import Finding, Verdict
 from benchmarks.gate.sides import Side
-from benchmarks.process import ROOT, name_of
+from benchmarks.measure.process import ROOT, name_of
 from suite.faults import all_faults
-from suite.subjects.adapter_files import is_foreign
+from suite.subjects.process.adapter_files import is_foreign
 
-_REFERENCE = Path("suite/reference")
+_REFERENCE = Path("pi0_compat")
 _CONTRACTS = "suite/contracts"
 # Of another implementation nobody knows which capability a file serves: what all of them load, restore, and begin with.
 _OF_OTHERS = ("restore", "load", "lora_init")

@@ -13,8 +13,8 @@ from typing import Any
 
 import jax
 
-from benchmarks.measuring import bytes_read
-from benchmarks.stages import Stages
+from benchmarks.measure.measuring import bytes_read
+from benchmarks.measure.stages import Stages
 
 # Above this size a block counts: smaller ones depend on what was allocated before.
 _LARGE = 1 << 20

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from benchmarks.cells import Cell
+from benchmarks.cells.cells import Cell
 from benchmarks.gate.findings import Finding, Verdict
 from benchmarks.gate.metrics import COUNTED, Metric
 

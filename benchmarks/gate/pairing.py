@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from benchmarks.cells import Cell
+from benchmarks.cells.cells import Cell
 from benchmarks.gate.findings import Finding, Verdict
 from benchmarks.gate.rule import NOISY, STEADY, Rule, decide, estimate
 

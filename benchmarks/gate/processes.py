@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cells import Cell
-from benchmarks.checkpoints import Checkpoint, checkpoint_of
+from benchmarks.cells.cells import Cell
+from benchmarks.cells.checkpoints import Checkpoint, checkpoint_of
 from benchmarks.gate.pairing import Sample
 from benchmarks.gate.sides import Side
-from benchmarks.process import FailedError, Process, environment_of, process_of
+from benchmarks.measure.process import FailedError, Process, environment_of, process_of
 
 # Two processes of one side then differ by little: sets are in the same order, memory goes back when it is freed, and
 # all threads have it from one place. Read when a process starts, so set in this one.

@@ -5,14 +5,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from benchmarks.cells import Cell
+from benchmarks.cells.cells import Cell
 from benchmarks.gate import budgets, contracts, counting
 from benchmarks.gate.cells import cells_known_to
 from benchmarks.gate.findings import Finding, Verdict
 from benchmarks.gate.pairing import Pairs
 from benchmarks.gate.processes import Processes
 from benchmarks.gate.sides import Side
-from benchmarks.process import FailedError, name_of
+from benchmarks.measure.process import FailedError, name_of
 
 _BASELINE, _CANDIDATE = 0, 1
 # What ends a run before anything is timed.

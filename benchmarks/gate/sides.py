@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.process import ROOT
+from benchmarks.measure.process import ROOT
 
 _VENV = "venv:"
 _PIN = re.compile(r"[\w.-]+(\[[\w,-]+\])?==[\w.+!-]+")

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.columns import number
 from benchmarks.gate.findings import Finding, Outcome, Value, outcome_of
 from benchmarks.gate.pairing import RULES, WATCHED
+from benchmarks.results.columns import number
 
 _TITLES = ("cell", "metric", "baseline", "candidate", "ratio", "99.5 % interval", "pairs", "verdict")
 _STYLES = {"regressed": "bold red", "error": "bold red", "improved": "green", "inconclusive": "yellow"}

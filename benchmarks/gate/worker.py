@@ -15,17 +15,17 @@ from typing import Any
 import jax
 
 import benchmarks.subjects
-import suite
-from benchmarks.digests import digests
+import pi0_compat
 from benchmarks.gate.counters import bytes_of, compiled_by, held_by
-from benchmarks.measuring import keep_memory, measured, read_through
-from benchmarks.programs import Program
-from benchmarks.serving import answer
-from benchmarks.stages import Stages
+from benchmarks.measure.digests import digests
+from benchmarks.measure.measuring import keep_memory, measured, read_through
+from benchmarks.measure.programs import Program
+from benchmarks.measure.serving import answer
+from benchmarks.measure.stages import Stages
 
 Data = dict[str, Any]
 # Packages of this project whose modules a side may have of its own, and where.
-_OWN = ((suite, "suite"), (benchmarks.subjects, "benchmarks/subjects"))
+_OWN = ((pi0_compat, "pi0_compat"), (benchmarks.subjects, "benchmarks/subjects"))
 _STEPS = 3
 
 

@@ -22,7 +22,7 @@ from openpi.training import config as openpi_config
 from openpi.training import sharding, weight_loaders
 from openpi.training.utils import TrainState
 
-from benchmarks.programs import Program
+from benchmarks.measure.programs import Program
 from fixtures.observations import batch
 from suite.subjects.foreign._openpi_inputs import images_as_they_are, observation_of
 from suite.subjects.foreign._openpi_training import loader_of

@@ -2,7 +2,7 @@
 
 A module of this folder has a function for each operation of ``benchmarks.cells`` that its implementation offers. The
 function takes a job, plain data, does what is not to be timed, and gives a ``call`` without arguments. ``arrays`` takes
-what a call returned to params by path. A training or sampling gives a program instead, see ``benchmarks.programs``.
+what a call returned to params by path. A training or sampling gives a program instead, see ``measure.programs``.
 """
 
 import dataclasses
@@ -16,30 +16,33 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from benchmarks.programs import Program
+from benchmarks.measure.programs import Program
 from fixtures.observations import batch
-from suite.reference import adapters, sharding, train
-from suite.reference.checkpoints import restore_params
-from suite.reference.configs import TrainConfig
-from suite.reference.params import as_flat
-from suite.reference.pi0 import CAMERAS, Observation
-from suite.reference.pi0_config import Pi0Config
-from suite.reference.weight_loaders import (
+from pi0_compat.layouts.orbax.restore import restore_params
+from pi0_compat.loading.loaders import (
     CheckpointWeightLoader,
     GemmaWeightLoader,
     HuggingFaceWeightLoader,
     PaliGemmaWeightLoader,
     WeightLoader,
 )
+from pi0_compat.lora import fold as adapters
+from pi0_compat.lora import params as lora_params
+from pi0_compat.model.config import Pi0Config
+from pi0_compat.model.pi0 import CAMERAS, Observation
+from pi0_compat.params import as_flat
+from pi0_compat.storage import placement as sharding
+from pi0_compat.training import step as train
+from pi0_compat.training.configs import TrainConfig
 
 Data = dict[str, Any]
 Call = Callable[[], Any]
 
 # Where the time of a load goes: what is called in each stage. Reading decodes, and casts into place.
 STAGES = {
-    "read": ("suite.reference.checkpoints:read_all", "suite.reference.accounting:_read_all"),
-    "place": ("suite.reference.train:_place",),
-    "merge": ("suite.reference.weight_loaders:complete", "suite.reference.accounting:complete"),
+    "read": ("pi0_compat.layouts.orbax.restore:read_all", "pi0_compat.loading.match:_read_all"),
+    "place": ("pi0_compat.training.step:_place",),
+    "merge": ("pi0_compat.loading.loaders:complete", "pi0_compat.loading.match:complete"),
 }
 
 
@@ -97,13 +100,13 @@ def arrays(result: Any) -> dict[str, Any]:
 def initialize(job: Data) -> Call:
     """Fresh adapters for a base model."""
     base, config = restore_params(job["path"], restore_type=np.ndarray), _model(job)
-    return lambda: adapters.initialize_lora_parameters(base, config, 0)
+    return lambda: lora_params.initialize_lora_parameters(base, config, 0)
 
 
 def merge(job: Data) -> Call:
     """Base and adapters as one tree."""
-    base, lora = adapters.extract(restore_params(job["path"], restore_type=np.ndarray))
-    return lambda: adapters.merge_parameters(base, lora)
+    base, lora = lora_params.extract(restore_params(job["path"], restore_type=np.ndarray))
+    return lambda: lora_params.merge_parameters(base, lora)
 
 
 def fold(job: Data) -> Call:
@@ -115,7 +118,7 @@ def fold(job: Data) -> Call:
 def extract(job: Data) -> Call:
     """The adapters of a tree."""
     params = restore_params(job["path"], restore_type=np.ndarray)
-    return lambda: adapters.extract(params)[1]
+    return lambda: lora_params.extract(params)[1]
 
 
 def train_step(job: Data) -> Program:

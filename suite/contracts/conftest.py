@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from fixtures import observations, openpi_orbax
+from fixtures import observations
 from fixtures.params import Params
 from fixtures.specs import ModelSpec, tiny, wide, without_lora
-from suite.subjects.elsewhere import Elsewhere, elsewhere
+from fixtures.writers import openpi_orbax
+from suite.subjects.process.elsewhere import Elsewhere, elsewhere
 from suite.subjects.protocol import Subject
 
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from fixtures.golden_cases import GoldenCase
 from fixtures.params import Params
-from suite.asserts import assert_close
 from suite.subjects.protocol import Subject
+from suite.writing.asserts import assert_close
 
 VALUES_ATOL = 1e-4
 # The spread has a heavy tail, so it takes some runs to see; openpi's own is one more draw and may lie further out.

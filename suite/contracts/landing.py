@@ -6,8 +6,8 @@ import numpy as np
 
 from fixtures.params import Params
 from fixtures.specs import ModelSpec
-from suite.asserts import assert_same_bits, refused
 from suite.subjects.protocol import Subject
+from suite.writing.asserts import assert_same_bits, refused
 
 
 def assert_landed(found: Params, written: Params) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from suite.subjects.elsewhere import Elsewhere, elsewhere
+from suite.subjects.process.elsewhere import Elsewhere, elsewhere
 from suite.subjects.protocol import Subject
 
 # Bytes that a load may take beside its result: the arrays that are read at the moment, and what they are read into.

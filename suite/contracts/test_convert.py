@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fixtures import hugging_face, openpi_layout, openpi_orbax, paligemma_npz, safetensors_file
 from fixtures.params import Array, Params, read_npz
 from fixtures.specs import TINY_QUERY_HEADS, ModelSpec, tiny
-from suite.asserts import assert_close, assert_same_bits, refused
-from suite.cases import digests
+from fixtures.writers import hugging_face, openpi_layout, openpi_orbax, paligemma_npz, safetensors_file
 from suite.contracts.conftest import Checkpoint, write_checkpoint
-from suite.registry import contract
+from suite.session.registry import contract
 from suite.subjects.protocol import Subject
+from suite.writing.asserts import assert_close, assert_same_bits, refused
+from suite.writing.cases import digests
 
 NEEDS = ("convert", "openpi_pytorch")
 LAYOUT = "openpi_pytorch"

@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fixtures.corruptions import CORRUPTIONS, Corruption
+from fixtures.damage.corruptions import CORRUPTIONS, Corruption
 from fixtures.params import Params
-from suite.asserts import assert_same_bits, refused
-from suite.cases import SOURCE_KINDS, digests
-from suite.registry import contract
+from suite.session.registry import contract
 from suite.subjects.protocol import Subject
+from suite.writing.asserts import assert_same_bits, refused
+from suite.writing.cases import SOURCE_KINDS, digests
 
-SOURCE = "the damage's own line in fixtures/corruptions.py"
+SOURCE = "the damage's own line in fixtures/damage/corruptions.py"
 # What a file or folder of each layout is called.
 NAMES = {
     "openpi_orbax": "params",

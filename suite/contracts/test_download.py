@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.failing_files import Remote, public_bucket, serve
-from suite.asserts import refused
-from suite.cases import digests
-from suite.registry import contract
+from fixtures.damage.failing_files import Remote, public_bucket, serve
+from suite.session.registry import contract
 from suite.subjects.protocol import Subject
+from suite.writing.asserts import refused
+from suite.writing.cases import digests
 
 NEEDS = ("download", "in_process")
 FILES = {"_METADATA": b"{}", "d/0a": b"first", "d/0b": bytes(100), "ocdbt.process_0/d/1": b"the last"}

@@ -8,17 +8,18 @@ from pathlib import Path
 import ml_dtypes
 import pytest
 
-from fixtures import content, silent_damage
-from fixtures.file_accidents import ACCIDENTS, damages
+from fixtures import content
+from fixtures.damage import silent_damage
+from fixtures.damage.file_accidents import ACCIDENTS, damages
 from fixtures.params import Params
 from fixtures.specs import ModelSpec, tiny
-from suite.asserts import assert_same_bits, refused
-from suite.cases import LEAN, from_checkpoint, training_options
 from suite.contracts.conftest import Checkpoint
 from suite.contracts.limits import full_disk
-from suite.registry import contract
-from suite.subjects.elsewhere import Elsewhere, elsewhere
+from suite.session.registry import contract
+from suite.subjects.process.elsewhere import Elsewhere, elsewhere
 from suite.subjects.protocol import Subject, Unsupported
+from suite.writing.asserts import assert_same_bits, refused
+from suite.writing.cases import LEAN, from_checkpoint, training_options
 
 WEIGHT = "action_in_proj/kernel"
 # Saving 45 MB takes long enough to be killed in the middle.

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from fixtures import content
-from fixtures.openpi_orbax import build, read_params, write
 from fixtures.specs import ModelSpec, without_lora
-from suite.asserts import assert_close, assert_same_bits, refused
-from suite.cases import digests, from_checkpoint, is_adapter
+from fixtures.writers.openpi_orbax import build, read_params, write
 from suite.contracts.adapter_sites import lora_bs, weight_of
 from suite.contracts.conftest import Checkpoint
-from suite.registry import contract
+from suite.session.registry import contract
 from suite.subjects.protocol import Subject
+from suite.writing.asserts import assert_close, assert_same_bits, refused
+from suite.writing.cases import digests, from_checkpoint, is_adapter
 
 NEEDS = ("fold_checkpoint", "openpi_orbax", "lora")
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)

@@ -9,12 +9,12 @@ from fixtures import observations
 from fixtures.observations import CAMERAS
 from fixtures.params import Params
 from fixtures.specs import ModelSpec
-from suite.asserts import assert_close, assert_different, assert_same_bits
-from suite.cases import training_options
 from suite.contracts.conftest import Checkpoint
 from suite.contracts.velocity import velocity
-from suite.registry import contract
+from suite.session.registry import contract
 from suite.subjects.protocol import Subject
+from suite.writing.asserts import assert_close, assert_different, assert_same_bits
+from suite.writing.cases import training_options
 
 # The same sums in another order: 30 times what float32 rounding (1.2e-7) moves a loss of the tiny models.
 ORDER_RTOL = 3e-5

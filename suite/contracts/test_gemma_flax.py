@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fixtures import gemma_flax
 from fixtures.params import Params
 from fixtures.specs import TINY_QUERY_HEADS, ModelSpec, tiny
-from suite.asserts import assert_different, assert_same_bits, assert_same_paths, refused
-from suite.cases import digests
+from fixtures.writers import gemma_flax
 from suite.contracts.conftest import Checkpoint
-from suite.registry import contract
+from suite.session.registry import contract
 from suite.subjects.protocol import Subject
+from suite.writing.asserts import assert_different, assert_same_bits, assert_same_paths, refused
+from suite.writing.cases import digests
 
 NEEDS = ("load", "gemma_flax")
 TABLE = "PaliGemma/llm/embedder/input_embedding"

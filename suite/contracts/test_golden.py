@@ -4,13 +4,13 @@ from pathlib import Path
 
 from fixtures import converted
 from fixtures.golden_cases import GOLDEN, GoldenCase, GoldenTraining, read_case
-from fixtures.openpi_orbax import read_params
 from fixtures.specs import without_lora
-from suite.asserts import assert_close, assert_same_bits, assert_same_paths
-from suite.cases import from_checkpoint, training_options
+from fixtures.writers.openpi_orbax import read_params
 from suite.contracts.golden_training import assert_reproduces, train_golden
-from suite.registry import contract
+from suite.session.registry import contract
 from suite.subjects.protocol import Subject
+from suite.writing.asserts import assert_close, assert_same_bits, assert_same_paths
+from suite.writing.cases import from_checkpoint, training_options
 
 # The reference is within 1e-6. openpi's own PyTorch, and lerobot after it, have the time embedding in float64: 1.3e-5.
 LOSS_RTOL = 2e-5
@@ -63,7 +63,7 @@ def test_checkpoint_loads_whole(subject: Subject, golden_case: GoldenCase) -> No
     assert_same_bits(subject.load_for_inference(case.spec, path), expected)
 
 
-@contract(source="openpi train.py:137; suite/decisions/0001", needs=("train", "lora", "float32"))
+@contract(source="openpi train.py:137; docs/decisions/0001", needs=("train", "lora", "float32"))
 def test_training_steps(subject: Subject, golden_case: GoldenCase, golden_training: GoldenTraining) -> None:
     """AdamW steps have openpi's losses, change exactly what openpi's change, and end on openpi's values."""
     case, expected = golden_case, golden_training

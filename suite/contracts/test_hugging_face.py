@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fixtures import content, hugging_face, paligemma_npz
-from fixtures.hugging_face import EMBEDDING, GENERATIONS, Generation
+from fixtures import content
 from fixtures.params import Params
 from fixtures.specs import ModelSpec, tiny
-from suite.asserts import assert_different, assert_same_bits, assert_same_paths
-from suite.cases import from_hugging_face
+from fixtures.writers import hugging_face, paligemma_npz
+from fixtures.writers.hugging_face import EMBEDDING, GENERATIONS, Generation
 from suite.contracts.landing import assert_landed, assert_refused
-from suite.registry import contract
+from suite.session.registry import contract
 from suite.subjects.protocol import Subject
+from suite.writing.asserts import assert_different, assert_same_bits, assert_same_paths
+from suite.writing.cases import from_hugging_face
 
 NEEDS = ("load", "hugging_face")
 VISION, LANGUAGE = "model.vision_tower.vision_model.", "model.language_model."

@@ -3,10 +3,10 @@
 from fixtures import content
 from fixtures.params import Params
 from fixtures.specs import ModelSpec, tiny, with_lora
-from suite.asserts import assert_same_bits, refused
-from suite.cases import is_adapter
-from suite.registry import contract
+from suite.session.registry import contract
 from suite.subjects.protocol import Subject
+from suite.writing.asserts import assert_same_bits, refused
+from suite.writing.cases import is_adapter
 
 # Of expert 0 alone: the names of the other one's modules end in _1.
 SPEC: ModelSpec = with_lora(tiny(), action_expert=None)

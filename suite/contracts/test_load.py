@@ -9,13 +9,14 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from fixtures import content, openpi_orbax, paligemma_npz
+from fixtures import content
 from fixtures.specs import TINY_PALIGEMMA_LORA, Family, ModelSpec, tiny, with_lora
-from suite.asserts import assert_different, assert_same_bits, assert_same_paths, refused
-from suite.cases import BOTH_FAMILIES, digests, from_checkpoint, from_paligemma, is_adapter
+from fixtures.writers import openpi_orbax, paligemma_npz
 from suite.contracts.conftest import Checkpoint, write_checkpoint
-from suite.registry import contract
+from suite.session.registry import contract
 from suite.subjects.protocol import Subject
+from suite.writing.asserts import assert_different, assert_same_bits, assert_same_paths, refused
+from suite.writing.cases import BOTH_FAMILIES, digests, from_checkpoint, from_paligemma, is_adapter
 
 BASE_WEIGHT = "PaliGemma/llm/layers/mlp/linear"
 

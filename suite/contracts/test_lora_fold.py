@@ -7,11 +7,11 @@ import pytest
 from fixtures import content
 from fixtures.params import Params
 from fixtures.specs import ModelSpec, tiny
-from suite.asserts import assert_close, assert_different, assert_same_bits, refused
-from suite.cases import is_adapter
 from suite.contracts.adapter_sites import at_every_site, lora_bs, weight_of
-from suite.registry import contract
+from suite.session.registry import contract
 from suite.subjects.protocol import Subject
+from suite.writing.asserts import assert_close, assert_different, assert_same_bits, refused
+from suite.writing.cases import is_adapter
 
 SPECS = {
     "one_kv_head": tiny("pi0", lora="both"),
@@ -126,7 +126,7 @@ def test_adapters_of_another_layout_are_refused(subject: Subject, spec: ModelSpe
                 subject.fold(spec, params | {path: other})
 
 
-@contract(source="suite/reference/adapters.py; bugs G15", needs=("fold", "lora"))
+@contract(source="pi0_compat/lora/fold.py; bugs G15", needs=("fold", "lora"))
 def test_changes_nothing_but_adapted_weights(subject: Subject, lora_spec: ModelSpec) -> None:
     """Folding changes every weight that has an adapter, in its own dtype, no other parameter and none of its inputs."""
     params = content.params(lora_spec, dtype="bfloat16")

@@ -8,12 +8,12 @@ import pytest
 
 from fixtures.params import Params
 from fixtures.specs import ModelSpec
-from suite.asserts import assert_different, assert_same_bits, refused
-from suite.cases import LEAN, from_checkpoint, is_adapter, training_options
 from suite.contracts.adapter_sites import lora_bs, weight_of
 from suite.contracts.conftest import Checkpoint
-from suite.registry import contract
+from suite.session.registry import contract
 from suite.subjects.protocol import Subject
+from suite.writing.asserts import assert_different, assert_same_bits, refused
+from suite.writing.cases import LEAN, from_checkpoint, is_adapter, training_options
 
 LORA_A_STDDEV = 0.01
 # The paper's name for it, which PEFT keeps, is a letter.
@@ -91,7 +91,7 @@ def test_can_learn(subject: Subject, base_checkpoint: Checkpoint, lora_spec: Mod
     assert [path for path in zeros if not folded[path].any()] == []
 
 
-@contract(source="bugs A11; suite/decisions/0004", needs=("param_spec", "lora"))
+@contract(source="bugs A11; docs/decisions/0004", needs=("param_spec", "lora"))
 @pytest.mark.parametrize("rank", [0, -1, 2.5, 57, 1000])
 @pytest.mark.parametrize("group", ["attn", "ffn"])
 def test_impossible_rank_is_refused(subject: Subject, lora_spec: ModelSpec, group: str, rank: float) -> None:

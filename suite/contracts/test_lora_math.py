@@ -8,12 +8,12 @@ import pytest
 from fixtures import content, observations
 from fixtures.params import Params
 from fixtures.specs import LoraSpec, ModelSpec, tiny, without_lora
-from suite.asserts import assert_close, assert_different, assert_same_bits, assert_same_paths
-from suite.cases import is_adapter
 from suite.contracts.adapter_sites import at_every_site, lora_a_of, lora_bs, one_site_at_a_time
 from suite.contracts.conftest import Checkpoint
-from suite.registry import contract
+from suite.session.registry import contract
 from suite.subjects.protocol import Subject
+from suite.writing.asserts import assert_close, assert_different, assert_same_bits, assert_same_paths
+from suite.writing.cases import is_adapter
 
 SPECS = {
     "one_kv_head": tiny("pi0", lora="both"),

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fixtures import hugging_face, paligemma_npz
 from fixtures.specs import ModelSpec, tiny
-from suite.asserts import assert_close, assert_different, assert_same_bits, assert_same_paths
-from suite.cases import from_hugging_face, from_paligemma, is_adapter
+from fixtures.writers import hugging_face, paligemma_npz
 from suite.contracts.landing import assert_landed, assert_refused
-from suite.registry import contract
+from suite.session.registry import contract
 from suite.subjects.protocol import Subject
+from suite.writing.asserts import assert_close, assert_different, assert_same_bits, assert_same_paths
+from suite.writing.cases import from_hugging_face, from_paligemma, is_adapter
 
 NEEDS = ("load", "paligemma_npz")
 POSITIONS = "PaliGemma/img/pos_embedding"

@@ -7,14 +7,14 @@ from typing import TypeAlias
 import numpy as np
 import pytest
 
-from fixtures import openpi_orbax, openpi_pytorch, safetensors_file
 from fixtures.params import Params
 from fixtures.specs import TINY_QUERY_HEADS, ModelSpec, tiny, tiny_table
-from suite.asserts import assert_same_bits, assert_same_paths, refused
-from suite.cases import BOTH_FAMILIES, digests, is_adapter
+from fixtures.writers import openpi_orbax, openpi_pytorch, safetensors_file
 from suite.contracts.conftest import Checkpoint, write_checkpoint
-from suite.registry import contract
+from suite.session.registry import contract
 from suite.subjects.protocol import Subject
+from suite.writing.asserts import assert_same_bits, assert_same_paths, refused
+from suite.writing.cases import BOTH_FAMILIES, digests, is_adapter
 
 CONVERT, LOAD = ("convert", "openpi_pytorch"), ("load", "openpi_pytorch")
 LAYOUT = "openpi_pytorch"

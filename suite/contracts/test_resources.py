@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from fixtures.specs import with_lora
-from suite.cases import from_checkpoint, training_options
 from suite.contracts.conftest import Checkpoint
 from suite.contracts.processes import WINDOW
-from suite.registry import contract
-from suite.subjects.elsewhere import Elsewhere
+from suite.session.registry import contract
+from suite.subjects.process.elsewhere import Elsewhere
 from suite.subjects.protocol import Subject
+from suite.writing.cases import from_checkpoint, training_options
 
 
 def growth(process: Elsewhere, *call: Any) -> int:

@@ -12,15 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fixtures import old_checkpoints, openpi_orbax
+from fixtures import old_checkpoints
 from fixtures.params import Array, Params, flat
-from suite.asserts import assert_same_bits, refused
-from suite.cases import digests
+from fixtures.writers import openpi_orbax
 from suite.contracts.conftest import Checkpoint
-from suite.registry import contract
-from suite.strategies import nested_names
-from suite.subjects.elsewhere import elsewhere
+from suite.session.registry import contract
+from suite.subjects.process.elsewhere import elsewhere
 from suite.subjects.protocol import Subject
+from suite.writing.asserts import assert_same_bits, refused
+from suite.writing.cases import digests
+from suite.writing.strategies import nested_names
 
 
 def filled_with(leaves: Iterator[Array], tree: Any) -> Any:

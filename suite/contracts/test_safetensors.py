@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures import hugging_face, paligemma_npz
-from fixtures.damaged_safetensors import FILE_DAMAGES, FOLDER_DAMAGES, INDEX_DAMAGES
-from fixtures.hugging_face import GENERATIONS, Generation
+from fixtures.damage.operations.safetensors import FILE_DAMAGES, FOLDER_DAMAGES, INDEX_DAMAGES
 from fixtures.specs import ModelSpec
-from suite.cases import digests, from_hugging_face
+from fixtures.writers import hugging_face, paligemma_npz
+from fixtures.writers.hugging_face import GENERATIONS, Generation
 from suite.contracts.landing import assert_landed, assert_refused
-from suite.registry import contract
+from suite.session.registry import contract
 from suite.subjects.protocol import Subject
+from suite.writing.cases import digests, from_hugging_face
 
 NEEDS = ("load", "hugging_face")
 
@@ -45,7 +45,7 @@ def test_files_of_the_cache_are_read(subject: Subject, base_spec: ModelSpec, tmp
     assert_landed(subject.load(base_spec, from_hugging_face(snapshot), seed=0)["params"], written)
 
 
-@contract(source="the damage's own line in fixtures/damaged_safetensors.py", needs=NEEDS)
+@contract(source="the damage's own line in fixtures/damage/operations/safetensors.py", needs=NEEDS)
 @pytest.mark.parametrize("damage", [*FILE_DAMAGES, *FOLDER_DAMAGES])
 def test_damaged_file_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path, damage: str) -> None:
     """A file that is truncated, overlapping, too large to be true or no safetensors is refused and left as it is."""
@@ -57,7 +57,7 @@ def test_damaged_file_is_refused(subject: Subject, base_spec: ModelSpec, tmp_pat
     assert digests(tmp_path) == before
 
 
-@contract(source="the damage's own line in fixtures/damaged_safetensors.py", needs=NEEDS)
+@contract(source="the damage's own line in fixtures/damage/operations/safetensors.py", needs=NEEDS)
 @pytest.mark.parametrize("damage", INDEX_DAMAGES)
 def test_damaged_index_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path, damage: str) -> None:
     """An index that leads out of its folder, or does not agree with its shards, is refused; no file changes."""

@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fixtures import hostile, openpi_orbax, silent_damage
-from fixtures.failing_files import serve
-from suite.asserts import assert_same_bits, refused
-from suite.cases import digests, from_checkpoint, from_paligemma
+from fixtures.damage import hostile, silent_damage
+from fixtures.damage.failing_files import serve
+from fixtures.writers import openpi_orbax
 from suite.contracts.conftest import Checkpoint
 from suite.contracts.limits import limit_memory
-from suite.registry import contract
-from suite.subjects.elsewhere import Elsewhere, elsewhere
+from suite.session.registry import contract
+from suite.subjects.process.elsewhere import Elsewhere, elsewhere
 from suite.subjects.protocol import Subject
+from suite.writing.asserts import assert_same_bits, refused
+from suite.writing.cases import digests, from_checkpoint, from_paligemma
 
 WEIGHT = "action_in_proj/kernel"
 

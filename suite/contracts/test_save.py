@@ -6,14 +6,15 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from fixtures import content, openpi_orbax
+from fixtures import content
 from fixtures.params import Params
-from suite.asserts import assert_same_bits, refused
-from suite.cases import digests
+from fixtures.writers import openpi_orbax
 from suite.contracts.conftest import Checkpoint
-from suite.registry import contract
-from suite.subjects.elsewhere import Elsewhere
+from suite.session.registry import contract
+from suite.subjects.process.elsewhere import Elsewhere
 from suite.subjects.protocol import Subject
+from suite.writing.asserts import assert_same_bits, refused
+from suite.writing.cases import digests
 
 WEIGHT = "action_in_proj/kernel"
 EMBEDDING = "PaliGemma/llm/embedder/input_embedding"

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from fixtures.params import Params
-from suite.asserts import assert_close, assert_same_bits
-from suite.cases import LEAN, from_checkpoint, training_options
 from suite.contracts.conftest import Checkpoint
 from suite.contracts.processes import WINDOW, joined, together
-from suite.registry import contract
-from suite.subjects.elsewhere import Elsewhere
+from suite.session.registry import contract
+from suite.subjects.process.elsewhere import Elsewhere
 from suite.subjects.protocol import Subject
+from suite.writing.asserts import assert_close, assert_same_bits
+from suite.writing.cases import LEAN, from_checkpoint, training_options
 
 EVERYTHING = {"shard_above": 0}
 # What a device may hold beyond its part: vectors, and arrays that no axis allows to be cut, are on every device.

@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from fixtures import openpi_layout
 from fixtures.golden_cases import FullSizeModel, full_size
 from fixtures.specs import GemmaLora, LoraSpec, ModelSpec, tiny, with_lora
-from suite.asserts import assert_same_paths
-from suite.cases import is_adapter
-from suite.registry import contract
+from fixtures.writers import openpi_layout
+from suite.session.registry import contract
 from suite.subjects.protocol import Subject
+from suite.writing.asserts import assert_same_paths
+from suite.writing.cases import is_adapter
 
 LOW: LoraSpec = {"rank": 2, "alpha": 3.0, "rslora": False}
 HIGH: LoraSpec = {"rank": 11, "alpha": 3.0, "rslora": True}

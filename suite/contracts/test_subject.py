@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from suite.asserts import assert_same_bits
-from suite.capabilities import OPERATIONS
 from suite.contracts.conftest import Checkpoint
-from suite.registry import contract
+from suite.session.registry import contract
+from suite.subjects.capabilities import OPERATIONS
 from suite.subjects.protocol import Subject, Unsupported
+from suite.writing.asserts import assert_same_bits
 
 
 @contract(source="suite/subjects/protocol.py; pandas tests/extension/base: an absent feature fails loudly", needs=())

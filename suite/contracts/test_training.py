@@ -12,13 +12,13 @@ import pytest
 from fixtures import content
 from fixtures.params import Params
 from fixtures.specs import ModelSpec, tiny
-from suite.asserts import assert_close, assert_same_bits, assert_same_paths, refused
-from suite.cases import LEAN, OPTIMIZER, digests, from_checkpoint, is_adapter, training_options
 from suite.contracts.conftest import Checkpoint
 from suite.contracts.limits import full_disk
-from suite.registry import contract
-from suite.subjects.elsewhere import Elsewhere
+from suite.session.registry import contract
+from suite.subjects.process.elsewhere import Elsewhere
 from suite.subjects.protocol import Subject, Unsupported
+from suite.writing.asserts import assert_close, assert_same_bits, assert_same_paths, refused
+from suite.writing.cases import LEAN, OPTIMIZER, digests, from_checkpoint, is_adapter, training_options
 
 PLACEMENTS = {f"lora_on_{placement}": tiny(lora=placement) for placement in ("none", "both", "paligemma")}
 LLM = "PaliGemma/llm/"

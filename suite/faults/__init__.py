@@ -1,20 +1,24 @@
-"""The museum: bugs that people met, rebuilt on the reference, one file an area. Contracts have to catch them."""
+"""The museum: loader bugs rebuilt as patches of the reference, one file an area in ``rooms``.
+
+Contracts must catch them."""
 
 import importlib
 import pkgutil
 from functools import cache
 
+from suite.faults import rooms
 from suite.faults.fault import Fault
-
-# Modules of this folder that hold no faults.
-_NOT_ROOMS = {"__main__", "changes", "counts", "fault", "fuzz", "matrix", "reach", "run", "selection", "watched"}
 
 
 @cache
 def all_faults() -> dict[str, Fault]:
-    """Every fault by its id, in the order of files and of their lists."""
-    rooms = sorted({module.name for module in pkgutil.iter_modules(__path__)} - _NOT_ROOMS)
-    faults = [fault for room in rooms for fault in importlib.import_module(f"suite.faults.{room}").FAULTS]
+    """Return every fault by its id, in the order of the files and of their lists.
+
+    Raises:
+      ValueError: two faults have the same id.
+    """
+    names = sorted(module.name for module in pkgutil.iter_modules(rooms.__path__))
+    faults = [fault for name in names for fault in importlib.import_module(f"suite.faults.rooms.{name}").FAULTS]
     if len(by_id := {fault.id: fault for fault in faults}) != len(faults):
         raise ValueError("two faults have the same id")
     return by_id

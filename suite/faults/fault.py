@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from suite.subjects.patched import Patch
+from suite.subjects.patches.patched import Patch
 
 __all__ = ["Fault", "Patch"]
 

@@ -58,7 +58,7 @@ of the whole state (trait sharding). Subjects without the trait give None.
 from collections.abc import Callable
 from typing import Any
 
-from suite.capabilities import OPERATIONS, TRAITS
+from suite.subjects.capabilities import OPERATIONS, TRAITS
 
 
 class Unsupported(NotImplementedError):

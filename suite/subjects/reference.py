@@ -12,16 +12,23 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.multihost_utils import process_allgather
 
-from suite.reference import adapters, checkpoints, lora_checkpoints, sharding, train_checkpoints, weight_loaders
-from suite.reference import train as training
-from suite.reference.compiling import UNOPTIMISED, quickest
-from suite.reference.configs import TrainConfig
-from suite.reference.convert import convert_checkpoint
-from suite.reference.download import fetch
-from suite.reference.optimizers import AdamW, CosineDecaySchedule
-from suite.reference.params import to_numpy
-from suite.reference.pi0 import CAMERAS, Observation, draw_noise_and_time
-from suite.reference.pi0_config import Pi0Config
+from pi0_compat.checkpoints import lora as lora_checkpoints
+from pi0_compat.checkpoints.convert import convert_checkpoint
+from pi0_compat.layouts.orbax import restore as checkpoints
+from pi0_compat.layouts.orbax.metadata import read_metadata
+from pi0_compat.layouts.orbax.save import save_params
+from pi0_compat.loading import loaders as weight_loaders
+from pi0_compat.lora import fold as adapters
+from pi0_compat.lora import params as lora_params
+from pi0_compat.model.config import Pi0Config
+from pi0_compat.model.pi0 import CAMERAS, Observation, draw_noise_and_time
+from pi0_compat.params import to_numpy
+from pi0_compat.storage import placement as sharding
+from pi0_compat.storage.download import fetch
+from pi0_compat.training import runs as train_checkpoints
+from pi0_compat.training import step as training
+from pi0_compat.training.compile_options import UNOPTIMISED, quickest
+from pi0_compat.training.configs import AdamW, CosineDecaySchedule, TrainConfig
 
 NAME = "reference"
 TRAITS = (
@@ -94,7 +101,7 @@ def load_for_inference(model: Data, path: str) -> Params:
 
 
 def save(model: Data, params: Params, path: str) -> None:
-    checkpoints.save_params(params, path, config=Pi0Config.from_json(model))
+    save_params(params, path, config=Pi0Config.from_json(model))
 
 
 def loss(model: Data, params: Params, batch: Params, noise: Any, time: Any, seed: int) -> np.ndarray:
@@ -163,16 +170,16 @@ def unfold(model: Data, params: Params) -> Params:
 
 
 def extract(model: Data, params: Params) -> Data:
-    base, lora = adapters.extract(params)
+    base, lora = lora_params.extract(params)
     return {"base": base, "lora": lora}
 
 
 def merge(model: Data, base: Params, lora: Params) -> Params:
-    return adapters.merge_parameters(base, lora)
+    return lora_params.merge_parameters(base, lora)
 
 
 def restore_sharded(path: str, shard_above: int) -> Data:
-    stored = checkpoints.read_metadata(path)
+    stored = read_metadata(path)
     place = _placement(shard_above)
     places = {name: place(leaf) for name, leaf in stored.leaves.items()}
     restored = checkpoints.restore_params(path, sharding=places.__getitem__)

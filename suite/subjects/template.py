@@ -5,7 +5,7 @@ that brings. As it stands it drives a copy of this project's reference, so you c
 
 An adapter translates and does nothing else. No repairs, no casts, no defaults of its own, no checks that your users do
 not get: whatever it mends here is a bug that nobody finds. What your implementation lacks, leave out; it is then not
-asked for. All operations, what they take and give, are in protocol.py; all traits are in suite/capabilities.py.
+asked for. All operations, what they take and give, are in protocol.py; all traits are in capabilities.py.
 """
 
 from importlib import metadata
@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 # Your implementation, here and in the functions below.
-from suite.reference import CheckpointWeightLoader, Pi0Config, restore_params, save_params
-from suite.reference.params import to_numpy
+from pi0_compat import CheckpointWeightLoader, Pi0Config, restore_params, save_params
+from pi0_compat.params import to_numpy
 
 # What rows, tables and the file of expectations call it.
 NAME = "template"

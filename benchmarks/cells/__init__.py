@@ -1,0 +1,1 @@
+"""What is measured: cells, sizes, checkpoints, FLOPs, expected values."""

@@ -1,0 +1,169 @@
+"""What can be measured: a cell is one operation at one size, with options. Subjects offer operations by these names.
+
+load       a checkpoint to what is done with it: each sample is the first call of a fresh process, as users meet it
+lora       what is done to adapters in memory
+step       training steps on one batch, compiled once a process
+sampling   actions of one observation, compiled once a process
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from benchmarks.cells.sizes import Size
+from fixtures.specs import ModelSpec
+
+Temperature = Literal["warm", "cold"]
+Adapters = Literal["lora", "full"]
+
+# Operation -> the layout of the checkpoint that it reads.
+LOADS = {
+    "restore": "openpi_orbax",
+    "inference": "openpi_orbax",
+    "lora_state": "openpi_orbax",
+    "paligemma_state": "paligemma_npz",
+    "hugging_face_state": "hugging_face",
+    "gemma_state": "gemma_flax",
+}
+# At the sizes in between it would tell what restore tells, and take a minute of the ten that a run has.
+_AT_BOTH_ENDS = ("gemma_state",)
+LORA = ("initialize", "merge", "fold", "extract")
+# Operations whose result is in the dtype that inference computes in.
+_IN_BFLOAT16 = ("restore", "inference")
+_SAMPLING_STEPS = 10
+_ENOUGH_PROCESSES = 3
+SEED = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One thing to measure.
+
+    Attributes:
+      operation: the function of a subject.
+      layout: of the checkpoint that it reads.
+      adapted: whether that checkpoint has adapters.
+      lora: whether the model has.
+      temperature: whether the checkpoint's files lie in the page cache.
+      dtype: of what is loaded; for programs, what the model computes in.
+      batch: samples a step.
+      devices: how many compute.
+      spread: whether several devices share the state (FSDP) or have a copy each.
+    """
+
+    workload: Literal["load", "lora", "step", "sampling"]
+    operation: str
+    size: Size
+    layout: str = "openpi_orbax"
+    adapted: bool = False
+    lora: bool = True
+    temperature: Temperature = "warm"
+    dtype: str = "bfloat16"
+    batch: int | None = None
+    devices: int = 1
+    spread: bool = False
+
+    @property
+    def id(self) -> str:
+        """A name that is the same for every subject, machine and run."""
+        return "/".join([self.workload, self.operation, self.size.name, *self._variant()])
+
+    @property
+    def passes(self) -> int:
+        """In how many fresh processes it is measured; a process of a program or of adapters gives several samples."""
+        return self.size.passes if self.workload == "load" else min(self.size.passes, _ENOUGH_PROCESSES)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """All that decides what is measured, as plain data."""
+        names = ("lora", "temperature", "dtype", "batch", "devices", "spread")
+        return {name: getattr(self, name) for name in names} | {"num_steps": _SAMPLING_STEPS, "seed": SEED}
+
+    @property
+    def model(self) -> ModelSpec:
+        """The spec of the model that is loaded into."""
+        return self.size.model(lora=self.lora)
+
+    def job(self, path: str) -> dict[str, Any]:
+        """What a subject is told, with the checkpoint's path."""
+        return self.options | {"path": path, "model": self.model}
+
+    def _variant(self) -> list[str]:
+        if self.workload == "load":
+            return [self.temperature]
+        if self.workload == "lora":
+            return []
+        kind = [] if self.workload == "sampling" else ["lora" if self.lora else "full"]
+        devices = [] if self.devices == 1 else [f"devices-{self.devices}-{'fsdp' if self.spread else 'data'}"]
+        return [*kind, f"batch-{self.batch}", *devices]
+
+
+def cells_of(size: Size, *, cold: bool = False) -> list[Cell]:
+    """Every cell of a size; if asked for, the cold loads too."""
+    return [
+        *_loads(size, ("warm", "cold") if cold else ("warm",)),
+        *_lora(size),
+        *_steps(size),
+        *_spread(size),
+        _sampling(size),
+    ]
+
+
+def _loads(size: Size, temperatures: Sequence[Temperature]) -> list[Cell]:
+    return [
+        Cell(
+            workload="load",
+            operation=operation,
+            size=size,
+            layout=layout,
+            lora=operation not in _IN_BFLOAT16,
+            temperature=temperature,
+            dtype="bfloat16" if operation in _IN_BFLOAT16 else "float32",
+        )
+        for operation, layout in LOADS.items()
+        if operation not in _AT_BOTH_ENDS or size.name in ("tiny", "full")
+        for temperature in temperatures
+    ]
+
+
+def _lora(size: Size) -> list[Cell]:
+    return [
+        Cell(workload="lora", operation=operation, size=size, adapted=operation != "initialize", dtype="float32")
+        for operation in LORA
+    ]
+
+
+def _steps(size: Size) -> list[Cell]:
+    lora = [_step(size, batch=batch) for batch in size.batches]
+    kept = dataclasses.replace(lora[-1], operation="train_step_kept")
+    full = _step(size, batch=size.batches[0], lora=False)
+    # Of one sample there is little to keep, and each cell takes minutes of compiling.
+    return [*lora, full] if size.batches == (1,) else [*lora, kept, full]
+
+
+def _spread(size: Size) -> list[Cell]:
+    return [
+        _step(size, batch=size.batches[0] * devices, devices=devices, spread=spread)
+        for devices in size.devices
+        for spread in (False, True)
+    ]
+
+
+def _step(size: Size, *, batch: int, lora: bool = True, devices: int = 1, spread: bool = False) -> Cell:
+    return Cell(
+        workload="step",
+        operation="train_step",
+        size=size,
+        adapted=lora,
+        lora=lora,
+        dtype=size.compute_dtype,
+        batch=batch,
+        devices=devices,
+        spread=spread,
+    )
+
+
+def _sampling(size: Size) -> Cell:
+    return Cell(
+        workload="sampling", operation="sample_actions", size=size, lora=False, dtype=size.compute_dtype, batch=1
+    )

@@ -1,0 +1,187 @@
+"""FLOPs of one training sample and of one sampling call, counted from a model's sizes.
+
+A product of t tokens with a matrix of P numbers costs ``2 P t``. Training adds ``2 P t`` for the gradient of its input
+where something trainable lies below, and ``2 P t`` for its own where it is trainable. So: ``4 P`` for a frozen matrix
+above something trainable, ``6 P`` for a trainable one and for LoRA, ``2 P`` for a frozen one with nothing trainable
+below. Attention of T queries to S keys costs ``4 T S heads head_dim`` a layer and twice that again on the way back: all
+of it, not only what the mask leaves. The rule is that of PaLM (arXiv:2204.02311, appendix B), by parameter.
+
+What counts:
+
+* Matrix products only. Norms, softmax, biases, the optimizer and the gather of token embeddings are free. pi0 computes
+  no logits. Padding and absent cameras are computed, so they count.
+* All layers of a stack alike, as a loop over layers runs them: also the gradient of the first layer's input where
+  nothing below the stack is trainable, and the ``unread`` share below.
+* ``unread``: the loss does not read what PaliGemma's last layer makes of the prefix (queries, output projection,
+  feed-forward; 4 % of pi0's LoRA step). It is part of ``model``, for this is the model as it is written and as MFU is
+  compared; a program without a loop may leave it out, and its true FLOPs are then ``unread`` less.
+* Nothing on the way back through a prefix with nothing trainable in it, though a program may go there: attention mixes
+  the experts, and the gradients that it computes are zero.
+* ``recompute``: what a program adds that keeps nothing of a layer but its input (``nothing_saveable``, as openpi does)
+  and so runs layers again on the way back. It is part of HFU, never of MFU.
+
+openpi's pi0 with both LoRA variants, TFLOP a sample: 8.97 as openpi trains it (0.12 of it for LoRA matrices), 7.65 with
+SigLIP frozen; 12.11 for full fine-tuning.
+"""
+
+import dataclasses
+import math
+from collections.abc import Collection, Iterable
+
+from benchmarks.cells.products import (
+    BELOW,
+    PREFIX,
+    Product,
+    expert_of,
+    is_lora,
+    joint_attention,
+    matrix_products,
+    part_of,
+    tokens,
+    vision_attention,
+)
+from fixtures.specs import ModelSpec
+from fixtures.writers import openpi_layout
+
+
+@dataclasses.dataclass(frozen=True)
+class Flops:
+    """FLOPs of something: forward, backward, recomputed on the way back; ``unread`` is part of the first two."""
+
+    forward: int = 0
+    backward: int = 0
+    recompute: int = 0
+    unread: int = 0
+
+    def __add__(self, other: "Flops") -> "Flops":
+        return Flops(*(a + b for a, b in zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)))
+
+    @property
+    def model(self) -> int:
+        """What the model needs: the numerator of MFU."""
+        return self.forward + self.backward
+
+    @property
+    def hardware(self) -> int:
+        """What a program does that runs its layers again on the way back: the numerator of HFU."""
+        return self.model + self.recompute
+
+
+@dataclasses.dataclass(frozen=True)
+class Count:
+    """FLOPs by group: siglip, paligemma, action_expert, each expert's LoRA, projections, and the attentions."""
+
+    groups: dict[str, Flops]
+
+    @property
+    def total(self) -> Flops:
+        """The sum of all groups."""
+        return sum(self.groups.values(), start=Flops())
+
+    @property
+    def model_flops(self) -> int:
+        """For MFU, of one sample or one call."""
+        return self.total.model
+
+    @property
+    def hardware_flops(self) -> int:
+        """For HFU, of one sample or one call; of a program that keeps what it computes, it is ``model_flops``."""
+        return self.total.hardware
+
+
+def training(spec: ModelSpec, trainable: Collection[str] | None = None) -> Count:
+    """FLOPs of one sample of one training step.
+
+    Args:
+      spec: the sizes, as ``fixtures.specs`` has them.
+      trainable: paths of the parameters that are trained; by default ``trainable_paths(spec)``.
+
+    Raises:
+      ValueError: a path that the model does not have.
+    """
+    chosen = _known(spec, trainable)
+    trained = {part_of(path) for path in chosen}
+    seen = tokens(spec)
+    attentions = [
+        vision_attention(spec),
+        joint_attention(spec, "paligemma", seen.prefix, seen.prefix + seen.suffix),
+        joint_attention(spec, "action_expert", seen.suffix, seen.prefix + seen.suffix),
+    ]
+    products = [*matrix_products(spec), *attentions]
+    return _grouped((product, _step(product, trained, product.path in chosen)) for product in products)
+
+
+def sampling(spec: ModelSpec, num_steps: int = 10) -> Count:
+    """FLOPs of sampling the actions of one observation: the prefix once, the suffix in every step, on its cache."""
+    seen = tokens(spec)
+    attentions = [
+        vision_attention(spec),
+        joint_attention(spec, "paligemma", seen.prefix, seen.prefix),
+        joint_attention(spec, "action_expert", seen.suffix, seen.prefix + seen.suffix),
+    ]
+    products = [*matrix_products(spec), *attentions]
+    times = [1 if product.part in PREFIX else num_steps for product in products]
+    return _grouped(
+        (product, Flops(forward=n * product.forward, unread=product.unread))
+        for product, n in zip(products, times, strict=True)
+    )
+
+
+def tokens_per_sample(spec: ModelSpec) -> int:
+    """Tokens of one training sample that attend to each other: images, prompt, state and actions, padding included."""
+    return tokens(spec).prefix + tokens(spec).suffix
+
+
+def trainable_paths(spec: ModelSpec, *, siglip: bool = True) -> frozenset[str]:
+    """The parameters that fine-tuning changes by openpi's rule: all, but for an adapted expert only its adapters.
+
+    Args:
+      spec: the model.
+      siglip: False freezes the image encoder too. openpi's filter, ``.*llm.*``, never does.
+    """
+    adapted = {expert for expert in ("paligemma", "action_expert") if spec[expert]["lora"]}
+    return frozenset(
+        path
+        for path in openpi_layout.shapes(spec)
+        if (is_lora(path) or expert_of(path) not in adapted) and (siglip or not path.startswith("PaliGemma/img/"))
+    )
+
+
+def parameter_counts(spec: ModelSpec, trainable: Collection[str] | None = None) -> dict[str, int]:
+    """Numbers of parameters: ``total``, of which ``frozen`` and ``trainable``; ``lora`` are those of adapters."""
+    chosen = _known(spec, trainable)
+    sizes = {path: math.prod(shape) for path, shape in openpi_layout.shapes(spec).items()}
+    total, trained = sum(sizes.values()), sum(sizes[path] for path in chosen)
+    lora = sum(size for path, size in sizes.items() if is_lora(path))
+    return {"total": total, "frozen": total - trained, "trainable": trained, "lora": lora}
+
+
+def _known(spec: ModelSpec, trainable: Collection[str] | None) -> frozenset[str]:
+    if trainable is None:
+        return trainable_paths(spec)
+    if unknown := sorted(set(trainable) - set(openpi_layout.shapes(spec))):
+        raise ValueError(
+            f"trainable: {unknown[0]} and {len(unknown) - 1} more are no parameters of this model; give paths as "
+            "fixtures.writers.openpi_layout.shapes has them"
+        )
+    return frozenset(trainable)
+
+
+def _step(product: Product, trained: Collection[str], trainable: bool) -> Flops:
+    """Forward and backward of a product, given the parts where something is trained."""
+    gradient_passes_on = not BELOW[product.part].isdisjoint(trained)
+    # Both factors of attention are activations.
+    gradients = 2 * gradient_passes_on if product.path is None else gradient_passes_on + trainable
+    return Flops(
+        forward=product.forward,
+        backward=gradients * product.forward,
+        recompute=product.forward if gradients and product.recomputed else 0,
+        unread=(1 + gradients) * product.unread,
+    )
+
+
+def _grouped(work: Iterable[tuple[Product, Flops]]) -> Count:
+    groups: dict[str, Flops] = {}
+    for product, flops in work:
+        groups[product.group] = groups.get(product.group, Flops()) + flops
+    return Count(groups)

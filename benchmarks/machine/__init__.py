@@ -1,0 +1,1 @@
+"""The machine that measures: its devices and what it can do at most."""

@@ -1,0 +1,235 @@
+"""What this machine can do, measured: matrix products, copies, file reads. What programs are compared with.
+
+A data sheet says what a device could do, a ceiling what it does here, today, by the same jax. ``python -m
+benchmarks.machine.ceilings --folder DIR --json`` prints ``{"ceilings": ..., "accelerators": ...}`` of a result file;
+it is a process of its own, as it takes the device. It takes some ten seconds.
+
+Each figure is the best of several, as anything else that runs only makes it worse. TFLOP/s are 10^12 a second, GB/s
+10^9 bytes a second.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.machine import machine
+
+# A device is busy for less than this in one sample; on a CPU it decides how large a product is timed.
+_LONG_ENOUGH_S = 0.1
+_LARGEST_SIDE, _SMALLEST_SIDE = 8192, 1024
+_MIB = 2**20
+_BLOCK = 8 * _MIB
+
+
+def measure(folder: Path, *, megabytes: int = 256) -> dict[str, Any]:
+    """The ``ceilings`` of a result file: figures of the first device, of memory, and of the disk that holds a folder.
+
+    None stands for what cannot be measured here; the reason goes to standard error.
+
+    Args:
+      folder: where a scratch file may lie for a moment, beside the fixtures that are read.
+      megabytes: how much is copied on the host and read, MiB; a device with memory of its own copies more.
+    """
+    device = jax.local_devices()[0]
+    own_memory = device.platform != "cpu"
+    warm, cold = _or_none(_reads, folder, megabytes * _MIB) or (None, None)
+    return {
+        "matmul_tflops": {name: _or_none(matmul, name) for name in ("bfloat16", "float32")},
+        "device_copy_gbs": _or_none(device_copy, (8 if own_memory else 1) * megabytes * _MIB),
+        "host_to_device_gbs": _or_none(host_to_device, megabytes * _MIB) if own_memory else None,
+        "memcpy_gbs": _or_none(memcpy, megabytes * _MIB),
+        "read_warm_gbs": warm,
+        "read_cold_gbs": cold,
+    }
+
+
+def matmul(dtype: str) -> float:
+    """TFLOP/s of a square product of random numbers; zeros would be faster.
+
+    float32 is what jax makes of it by default, which on many accelerators is less than float32 (TF32, bfloat16).
+    """
+    best, side = 0.0, _SMALLEST_SIDE if jax.default_backend() == "cpu" else _LARGEST_SIDE
+    while True:
+        keys = jax.random.split(jax.random.key(0))
+        left, right = (jax.random.normal(key, (side, side), jnp.dtype(dtype)) for key in keys)
+        seconds = _best_of(_queued(jax.jit(jnp.matmul), left, right))
+        best = max(best, 2e-12 * side**3 / seconds)
+        if side == _LARGEST_SIDE or seconds > _LONG_ENOUGH_S:
+            return best
+        side *= 2
+
+
+def device_copy(size: int) -> float:
+    """GB/s of device memory, bytes read and bytes written: numbers are changed in place, so nothing is allocated."""
+    step = jax.jit(lambda numbers: numbers + 1, donate_argnums=0)
+    numbers = step(jnp.zeros(size // 4, jnp.int32))
+    times = _repeats()
+
+    def run() -> None:
+        nonlocal numbers
+        for _ in range(times):
+            numbers = step(numbers)
+        jax.block_until_ready(numbers)
+
+    return 2e-9 * size * times / _best_of((run, 1))
+
+
+def host_to_device(size: int) -> float:
+    """GB/s from the host to the device, by the better of ordinary and of pinned memory."""
+    host = np.random.default_rng(0).integers(0, 255, size, np.uint8)
+    device = jax.local_devices()[0]
+    seconds = _best_of(_queued(lambda: jax.device_put(host, device), times=1))
+    if any(memory.kind == "pinned_host" for memory in device.addressable_memories()):
+        seconds = min(seconds, _or_none(_pinned_seconds, host, device) or seconds)
+    return 1e-9 * size / seconds
+
+
+def memcpy(size: int) -> float:
+    """GB/s copied (bytes, counted once) between two places of the host's memory, by one thread or by all cores."""
+    source = np.random.default_rng(0).integers(0, 255, size, np.uint8)
+    # Written before: the first touch of memory costs many times the copy.
+    target = source.copy()
+
+    def copy(start: int, end: int) -> None:
+        np.copyto(target[start:end], source[start:end])
+
+    return 1e-9 * size / min(_best_in_parallel(copy, size, threads) for threads in _thread_counts())
+
+
+def _pinned_seconds(host: np.ndarray[Any, Any], device: Any) -> float:
+    pinned = jax.device_put(host, jax.sharding.SingleDeviceSharding(device, memory_kind="pinned_host"))
+    sharding = jax.sharding.SingleDeviceSharding(device, memory_kind="device")
+    return _best_of(_queued(lambda: jax.device_put(pinned, sharding), times=1))
+
+
+def _reads(folder: Path, size: int) -> tuple[float, float | None]:
+    """GB/s of reading a file that the page cache holds, and one that it does not hold."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        block = os.urandom(_BLOCK)
+        for _ in range(0, size, _BLOCK):
+            file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
+        size = file.tell()
+        cold = _cold_seconds(file.fileno(), size)
+        warm = min(_best_in_parallel(_reader(file.fileno()), size, threads) for threads in _thread_counts())
+    return 1e-9 * size / warm, 1e-9 * size / cold if cold else None
+
+
+def _cold_seconds(descriptor: int, size: int) -> float | None:
+    """Seconds of the fastest read from the disk; None where the file cannot be taken out of the cache, or was not."""
+    if not hasattr(os, "posix_fadvise") or _bytes_from_disk() is None:
+        return None
+    found = []
+    for threads in _thread_counts() * 2:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        before = _bytes_from_disk() or 0
+        seconds = _in_parallel(_reader(descriptor), size, threads)
+        if (_bytes_from_disk() or 0) - before > size // 2:
+            found.append(seconds)
+    return min(found, default=None)
+
+
+def _bytes_from_disk() -> int | None:
+    """What this process had the disk read so far; None where the system does not tell."""
+    file = Path("/proc/self/io")
+    if not file.exists():
+        return None
+    lines = file.read_text(encoding="ascii").splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith("read_bytes:")), None)
+
+
+def _reader(descriptor: int) -> Callable[[int, int], None]:
+    def read(start: int, end: int) -> None:
+        buffer = memoryview(bytearray(_BLOCK))
+        while start < end:
+            got = os.preadv(descriptor, [buffer[: min(_BLOCK, end - start)]], start)
+            if not got:
+                raise OSError(f"the scratch file ended at byte {start}; expected {end}. Is the disk full?")
+            start += got
+
+    return read
+
+
+def _thread_counts() -> list[int]:
+    """One thread, and one for each core that this process may use, 16 at most."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return sorted({1, min(cores, 16)})
+
+
+def _best_in_parallel(work: Callable[[int, int], None], size: int, threads: int) -> float:
+    return min(_in_parallel(work, size, threads) for _ in range(4))
+
+
+def _in_parallel(work: Callable[[int, int], None], size: int, threads: int) -> float:
+    """Seconds of the work on bytes from start to end, each thread with its part."""
+    bounds = [size * part // threads for part in range(threads + 1)]
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        # Threads are started before the clock is.
+        list(pool.map(time.sleep, [0.01] * threads))
+        start = time.perf_counter()
+        list(pool.map(work, bounds[:-1], bounds[1:]))
+        return time.perf_counter() - start
+
+
+def _repeats() -> int:
+    """Calls in one sample: an accelerator needs a queue, or the time between calls is measured too."""
+    return 1 if jax.default_backend() == "cpu" else 10
+
+
+def _queued(call: Callable[..., Any], *arguments: Any, times: int | None = None) -> tuple[Callable[[], Any], int]:
+    """Several calls, the last one waited for, and how many they are."""
+    count = times or _repeats()
+
+    def run() -> None:
+        jax.block_until_ready([call(*arguments) for _ in range(count)][-1])
+
+    return run, count
+
+
+def _best_of(queued: tuple[Callable[[], Any], int]) -> float:
+    """Seconds of one call, in the best of some samples; the first, which compiles, is not among them."""
+    run, count = queued
+    run()
+    samples = []
+    for _ in range(5):
+        start = time.perf_counter()
+        run()
+        samples.append((time.perf_counter() - start) / count)
+    return min(samples)
+
+
+def _or_none(call: Callable[..., Any], *arguments: Any) -> Any:
+    """What the call measures; None, and the reason on standard error, where it cannot."""
+    try:
+        return call(*arguments)
+    except (RuntimeError, ValueError, TypeError, OSError, MemoryError) as error:
+        print(f"benchmarks.machine.ceilings: not measured: {type(error).__name__}: {error}", file=sys.stderr)
+        return None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print what this machine can do."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.machine.ceilings", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--folder", type=Path, default=Path(), help="on the disk that is read; a scratch file lies there"
+    )
+    parser.add_argument("--json", action="store_true", help="one line of JSON")
+    options = parser.parse_args(arguments)
+    found = {"ceilings": measure(options.folder), "accelerators": machine.accelerators()}
+    print(json.dumps(found, indent=None if options.json else 2))
+
+
+if __name__ == "__main__":
+    main()

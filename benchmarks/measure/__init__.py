@@ -1,0 +1,1 @@
+"""Measure one operation of one subject in a fresh process."""

@@ -1,0 +1,99 @@
+"""What one run measures, in which order, and what came out of it."""
+
+import dataclasses
+import itertools
+import random
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.cells.cells import Cell, cells_of
+from benchmarks.cells.sizes import sizes
+from benchmarks.measure.process import name_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """A cell of a subject, in one of the passes over all of them."""
+
+    number: int
+    asked_as: str
+    cell: Cell
+
+    @property
+    def subject(self) -> str:
+        """The subject's name, without its interpreter."""
+        return name_of(self.asked_as)
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.cell.id} ({self.number + 1})"
+
+
+@dataclasses.dataclass
+class Record:
+    """What was measured of one cell of one subject."""
+
+    outcome: str = "absent"
+    reason: str | None = None
+    samples: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    processes: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    values: dict[str, Any] = dataclasses.field(default_factory=dict)
+    digest: dict[str, Any] | None = None
+    losses: list[float | None] | None = None
+
+    def end(self, outcome: str, reason: str) -> None:
+        """Say why there is no measurement; what earlier passes measured is no measurement either."""
+        vars(self).update(vars(Record(outcome=outcome, reason=reason)))
+
+
+class Plan:
+    """The turns of a run and their records.
+
+    Args:
+      subjects: as they are asked for, ``NAME`` or ``NAME=PYTHON``.
+      cells: what is measured of each.
+      passes: over all cells; by default each cell's own.
+      device: ``cpu``, ``gpu`` or ``tpu``.
+      folder: where checkpoints are made and kept; None for a scratch folder.
+      seed: of the order.
+    """
+
+    def __init__(
+        self,
+        subjects: Sequence[str],
+        cells: Sequence[Cell],
+        *,
+        passes: int | None = None,
+        device: str = "cpu",
+        folder: Path | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.subjects, self.cells, self.device, self.folder = list(subjects), list(cells), device, folder
+        self.records: dict[tuple[str, str], Record] = defaultdict(Record)
+        self.descriptions: dict[str, Mapping[str, Any]] = {}
+        self.turns = self._in_order(passes, random.Random(seed))
+
+    def record(self, turn: Turn) -> Record:
+        """Where what a turn measures goes."""
+        return self.records[turn.cell.id, turn.subject]
+
+    def _in_order(self, passes: int | None, order: random.Random) -> list[Turn]:
+        """Pass after pass, the cells of a pass in an order of its own; the subjects of a cell one after the other."""
+        turns = []
+        for number in range(max((passes or cell.passes for cell in self.cells), default=0)):
+            due = [cell for cell in self.cells if number < (passes or cell.passes)]
+            for cell in order.sample(due, len(due)):
+                subjects = order.sample(self.subjects, len(self.subjects))
+                turns += [Turn(number, *pair) for pair in itertools.product(subjects, [cell])]
+        return turns
+
+
+PLAN = pytest.StashKey[Plan]()
+
+
+def smoke() -> Plan:
+    """Every cell once, at the smallest size, of the reference: whether the benchmarks still run."""
+    return Plan(["reference"], cells_of(sizes("cpu")["tiny"]), passes=1)

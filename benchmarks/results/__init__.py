@@ -1,0 +1,1 @@
+"""Result files: writing, rules, validity, summaries, tables."""

@@ -1,0 +1,118 @@
+"""Read, check, convert and load checkpoints of pi0 and pi0.5, and fine-tune them with LoRA in flax nnx.
+
+Parameters travel as ``Params``: a flat ``dict`` from slash paths (openpi's names, without the ``value`` suffix) to
+arrays. Names are imported when they are first used, so what works on files needs no jax.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pi0_compat.checkpoints.convert import convert_checkpoint
+    from pi0_compat.checkpoints.lora import attach_checkpoint, extract_checkpoint, fold_checkpoint
+    from pi0_compat.errors import CheckpointError, LoadError
+    from pi0_compat.layouts.orbax.restore import restore_params
+    from pi0_compat.layouts.orbax.save import save_params
+    from pi0_compat.loading.loaders import (
+        CheckpointWeightLoader,
+        GemmaWeightLoader,
+        HuggingFaceWeightLoader,
+        NoOpWeightLoader,
+        OpenpiPyTorchWeightLoader,
+        PaliGemmaWeightLoader,
+        PeftWeightLoader,
+    )
+    from pi0_compat.loading.report import LoadReport
+    from pi0_compat.lora.fold import fold, fold_and_report, unfold
+    from pi0_compat.lora.params import extract, initialize_lora_parameters, merge_parameters
+    from pi0_compat.model.config import Pi0Config
+    from pi0_compat.model.pi0 import Observation, Pi0
+    from pi0_compat.training.configs import TrainConfig, get_config
+    from pi0_compat.training.runs import open_run, resume_train_state, save_train_state
+    from pi0_compat.training.step import TrainState, init_train_state, make_train_step, trainable_paths
+
+# Public name -> the module that defines it.
+_HOMES = {
+    "CheckpointError": "pi0_compat.errors",
+    "CheckpointWeightLoader": "pi0_compat.loading.loaders",
+    "GemmaWeightLoader": "pi0_compat.loading.loaders",
+    "HuggingFaceWeightLoader": "pi0_compat.loading.loaders",
+    "LoadError": "pi0_compat.errors",
+    "LoadReport": "pi0_compat.loading.report",
+    "NoOpWeightLoader": "pi0_compat.loading.loaders",
+    "Observation": "pi0_compat.model.pi0",
+    "OpenpiPyTorchWeightLoader": "pi0_compat.loading.loaders",
+    "PaliGemmaWeightLoader": "pi0_compat.loading.loaders",
+    "PeftWeightLoader": "pi0_compat.loading.loaders",
+    "Pi0": "pi0_compat.model.pi0",
+    "Pi0Config": "pi0_compat.model.config",
+    "TrainConfig": "pi0_compat.training.configs",
+    "TrainState": "pi0_compat.training.step",
+    "attach_checkpoint": "pi0_compat.checkpoints.lora",
+    "convert_checkpoint": "pi0_compat.checkpoints.convert",
+    "extract": "pi0_compat.lora.params",
+    "extract_checkpoint": "pi0_compat.checkpoints.lora",
+    "fold": "pi0_compat.lora.fold",
+    "fold_and_report": "pi0_compat.lora.fold",
+    "fold_checkpoint": "pi0_compat.checkpoints.lora",
+    "get_config": "pi0_compat.training.configs",
+    "init_train_state": "pi0_compat.training.step",
+    "initialize_lora_parameters": "pi0_compat.lora.params",
+    "make_train_step": "pi0_compat.training.step",
+    "merge_parameters": "pi0_compat.lora.params",
+    "open_run": "pi0_compat.training.runs",
+    "restore_params": "pi0_compat.layouts.orbax.restore",
+    "resume_train_state": "pi0_compat.training.runs",
+    "save_params": "pi0_compat.layouts.orbax.save",
+    "save_train_state": "pi0_compat.training.runs",
+    "trainable_paths": "pi0_compat.training.step",
+    "unfold": "pi0_compat.lora.fold",
+}
+
+__all__ = [
+    "CheckpointError",
+    "CheckpointWeightLoader",
+    "GemmaWeightLoader",
+    "HuggingFaceWeightLoader",
+    "LoadError",
+    "LoadReport",
+    "NoOpWeightLoader",
+    "Observation",
+    "OpenpiPyTorchWeightLoader",
+    "PaliGemmaWeightLoader",
+    "PeftWeightLoader",
+    "Pi0",
+    "Pi0Config",
+    "TrainConfig",
+    "TrainState",
+    "attach_checkpoint",
+    "convert_checkpoint",
+    "extract",
+    "extract_checkpoint",
+    "fold",
+    "fold_and_report",
+    "fold_checkpoint",
+    "get_config",
+    "init_train_state",
+    "initialize_lora_parameters",
+    "make_train_step",
+    "merge_parameters",
+    "open_run",
+    "restore_params",
+    "resume_train_state",
+    "save_params",
+    "save_train_state",
+    "trainable_paths",
+    "unfold",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,251 @@
+"""Would a checkpoint load into a model? The loaders' own verdicts, from metadata alone, and what to do about a no.
+
+A verdict is given twice: training may draw fresh what a loader lets be fresh, inference may draw nothing.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
+
+from pi0_compat.diagnosis import other_sizes
+from pi0_compat.errors import CheckpointError, LoadError
+from pi0_compat.layouts.gemma_flax import require_sizes
+from pi0_compat.layouts.layout import Layout, Recognised
+from pi0_compat.layouts.open import open_parameters
+from pi0_compat.layouts.orbax.completeness import what_is_missing
+from pi0_compat.layouts.orbax.lora_record import require_same_lora
+from pi0_compat.layouts.orbax.metadata import Stored, read_metadata
+from pi0_compat.layouts.orbax.read_stream import StoredParameters
+from pi0_compat.layouts.sizes import PARTS, ranks_of, sizes_apart, sizes_of
+from pi0_compat.layouts.torch.safetensors_folder import recorded_beside, tensors_of
+from pi0_compat.layouts.torch.sizes import torch_sizes
+from pi0_compat.loading.match import expected_leaves, refuse, refuse_half_adapters, settle, to_read
+from pi0_compat.loading.report import Entry, Status
+from pi0_compat.model.config import Pi0Config
+from pi0_compat.model.specs import EXPERTS
+from pi0_compat.params import Differences, differences
+from pi0_compat.paths import expert_of, in_gemma, in_paligemma, is_adapter, looks_like_an_adapter
+from pi0_compat.storage.stream import Source
+
+_RELEASES = (Layout.PALIGEMMA_NPZ, Layout.HUGGING_FACE, Layout.GEMMA_FLAX)
+_ORBAX = (Layout.OPENPI, Layout.GEMMA_FLAX)
+LOADERS = {
+    Layout.OPENPI: "CheckpointWeightLoader",
+    Layout.OPENPI_PYTORCH: "OpenpiPyTorchWeightLoader",
+    Layout.PALIGEMMA_NPZ: "PaliGemmaWeightLoader",
+    Layout.HUGGING_FACE: "HuggingFaceWeightLoader",
+    Layout.GEMMA_FLAX: "GemmaWeightLoader",
+}
+_PROJECTIONS = {
+    *("action_in_proj", "action_out_proj", "state_proj"),
+    *("action_time_mlp_in", "action_time_mlp_out", "time_mlp_in", "time_mlp_out"),
+}
+
+
+class Verdict(NamedTuple):
+    """Whether a checkpoint loads for one purpose.
+
+    Attributes:
+      reason: why not, in the loader's words; empty if it loads.
+      loaded, fresh, dropped: how many parameters are taken, drawn, and left unused.
+    """
+
+    reason: str
+    loaded: int = 0
+    fresh: int = 0
+    dropped: int = 0
+
+    @property
+    def loads(self) -> bool:
+        return not self.reason
+
+
+class Group(NamedTuple):
+    """Differences of one kind in one part of the model.
+
+    Attributes:
+      kind: missing, unexpected or mismatched.
+      part: in words, for example "adapters of the action expert".
+      paths: of the parameters, sorted.
+      example: the first of them, with what was expected and found.
+    """
+
+    kind: str
+    part: str
+    paths: tuple[str, ...]
+    example: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fit:
+    """How a checkpoint and a model go together.
+
+    Attributes:
+      groups: every difference in paths and shapes, in groups.
+      sizes: what sets both apart, in words.
+      details: where a file could not even be opened as the model's, what its loader says, a line each.
+    """
+
+    training: Verdict
+    inference: Verdict
+    groups: tuple[Group, ...] = ()
+    sizes: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
+
+    @property
+    def num_differences(self) -> int:
+        """How many parameters differ."""
+        return sum(len(group.paths) for group in self.groups) + len(self.details)
+
+
+def fits(found: Recognised, models: Mapping[str, Pi0Config]) -> dict[str, Fit]:
+    """The verdicts on a checkpoint for each model; no array is read but a PyTorch checkpoint's tied table.
+
+    Raises:
+      CheckpointError: the checkpoint's metadata cannot be read.
+    """
+    missing = tuple(what_is_missing(found.path)) if found.layout in _ORBAX else ()
+    stored = read_metadata(found.path) if found.layout is Layout.OPENPI else None
+    seen = _Seen(found, missing, stored)
+    # Several configs share a model.
+    told = {model: _fit(seen, model) for model in models.values()}
+    return {name: told[model] for name, model in models.items()}
+
+
+class _Seen(NamedTuple):
+    """What is looked up once of a checkpoint: its layout, what is not whole, and of openpi's own the metadata."""
+
+    found: Recognised
+    missing: tuple[str, ...]
+    stored: Stored | None
+
+    def open(self, model: Pi0Config) -> AbstractContextManager[Source]:
+        """The checkpoint under openpi's names."""
+        return nullcontext(StoredParameters(self.stored)) if self.stored else open_parameters(self.found, model)
+
+
+def way_out(found: Recognised, model: Pi0Config, told: Fit, known: Mapping[str, Fit]) -> list[str]:
+    """What to do where one of the verdicts is no, in the order of how likely it helps."""
+    ways = []
+    if told.training.loads and told.training.fresh and not told.inference.loads:
+        what = "adapters" if found.layout is Layout.OPENPI else "parameters"
+        ways.append(f"for training, load it with {LOADERS[found.layout]}: fresh {what} are added, and reported")
+    lost = [group for group in told.groups if group.kind == "unexpected" and "adapters" in group.part]
+    if lost and not model.has_lora:
+        ways.append("keep its fine-tuning: use the LoRA config it was trained with, or fold it: pi0-compat fold")
+    for purpose in ("training", "inference"):
+        if getattr(told, purpose).loads:
+            continue
+        names = [name for name, other in known.items() if getattr(other, purpose).loads]
+        if names:
+            ways.append(f"for {purpose}, these configs fit: {', '.join(names)}")
+    if found.layout in _RELEASES and not told.inference.loads:
+        ways.append("for inference, fine-tune first: a release has no action expert")
+    elif not ways and not told.training.loads:
+        ways.append("no named config fits; describe the model it was trained with: --config-file")
+    return ways
+
+
+def _fit(seen: _Seen, model: Pi0Config) -> Fit:
+    try:
+        with seen.open(model) as source:
+            return _compare(seen, source, model)
+    except LoadError as error:
+        no = Verdict(_without_path(str(error), seen.found))
+        details = tuple(line.strip() for line in str(error).splitlines()[1:])
+        return Fit(training=no, inference=no, sizes=_torch_sizes_apart(seen.found, model), details=details)
+
+
+def _compare(seen: _Seen, source: Source, model: Pi0Config) -> Fit:
+    expected, in_source = expected_leaves(model), _in_source(seen.found.layout)
+    trained = settle(expected, source.leaves, lambda path: not in_source(path))
+    served = settle(expected, source.leaves, lambda path: False)
+    return Fit(
+        training=_verdict(seen, source, model, trained),
+        inference=_verdict(seen, source, model, served),
+        groups=tuple(_groups(differences(expected, source.leaves, dtypes=False), in_source)),
+        sizes=tuple(sizes_apart(sizes_of(source.leaves), ranks_of(source.leaves), model)),
+    )
+
+
+def _torch_sizes_apart(found: Recognised, model: Pi0Config) -> tuple[str, ...]:
+    """What sets PyTorch's tensors apart from the model that they could not be opened as."""
+    if found.layout not in (Layout.OPENPI_PYTORCH, Layout.HUGGING_FACE):
+        return ()
+    sizes = torch_sizes(tensors_of(found.path), recorded_beside(found.path))
+    if found.layout is Layout.HUGGING_FACE:
+        sizes.pop("vocab_size", None)  # transformers adds rows
+    return tuple(sizes_apart(sizes, {}, model))
+
+
+def _in_source(layout: Layout) -> Callable[[str], bool]:
+    """Which parameters of a model a checkpoint of the layout has to have."""
+    if layout is Layout.GEMMA_FLAX:
+        return in_gemma
+    if layout in _RELEASES:
+        return in_paligemma
+    return lambda path: not is_adapter(path)
+
+
+def _verdict(seen: _Seen, source: Source, model: Pi0Config, entries: list[Entry]) -> Verdict:
+    """What a loader would say, without reading."""
+    try:
+        _refuse(seen, source, model, entries)
+    except (CheckpointError, LoadError) as error:
+        return Verdict(_without_sizes(_without_path(str(error), seen.found), entries, source))
+    count = {status: sum(entry.status is status for entry in entries) for status in Status}
+    return Verdict("", len(to_read(entries)), count[Status.INITIALISED], count[Status.DROPPED])
+
+
+def _refuse(seen: _Seen, source: Source, model: Pi0Config, entries: list[Entry]) -> None:
+    name = str(source.path)
+    if seen.missing:
+        raise CheckpointError(f"{name}: the checkpoint is not whole: {seen.missing[0]}")
+    if seen.found.layout is Layout.GEMMA_FLAX:
+        require_sizes(source, model)
+    refuse_half_adapters(name, source.leaves)
+    refuse(name, entries, model, source.leaves)
+    if seen.stored:
+        require_same_lora(name, seen.stored, model)
+
+
+def _without_sizes(reason: str, entries: list[Entry], source: Source) -> str:
+    """A reason without the sizes that ``Fit.sizes`` has too; what can be done about a size stays."""
+    for words in other_sizes({entry.path: entry.expected for entry in entries if entry.expected}, source.leaves):
+        reason = reason if "=" in words else reason.replace(f"; {words}", "")
+    return reason
+
+
+def _without_path(message: str, found: Recognised) -> str:
+    """The first line of a loader's message, without the file that the user named; differences are told in groups."""
+    line = message.partition("\n")[0]
+    place, colon, words = line.partition(": ")
+    return words if colon and place.startswith(str(found.path)) else line
+
+
+def _groups(wrong: Differences, in_source: Callable[[str], bool]) -> list[Group]:
+    """Differences by kind and part; what a release cannot have is no difference."""
+    lines = {("missing", path): f"expected {leaf}" for path, leaf in wrong.missing.items()}
+    lines |= {("unexpected", path): f"found {leaf}" for path, leaf in wrong.unexpected.items()}
+    lines |= {("mismatched", path): f"expected {want}, found {got}" for path, (want, got) in wrong.mismatched.items()}
+    parted: dict[tuple[str, str], list[str]] = {}
+    for kind, path in sorted(lines):
+        if kind == "missing" and not in_source(path) and not is_adapter(path):
+            continue
+        parted.setdefault((kind, part_of(path)), []).append(path)
+    return [
+        Group(kind, part, tuple(paths), f"{paths[0]}: {lines[kind, paths[0]]}")
+        for (kind, part), paths in parted.items()
+    ]
+
+
+def part_of(path: str) -> str:
+    """The part of a model that a parameter belongs to, in words."""
+    number = expert_of(path)
+    expert = "" if number is None else PARTS[EXPERTS[number]]
+    if looks_like_an_adapter(path):
+        return f"adapters of the {expert}" if expert else "adapters"
+    if path.startswith("PaliGemma/img/"):
+        return PARTS["siglip"]
+    return expert or ("projections" if path.partition("/")[0] in _PROJECTIONS else "others")

@@ -1,0 +1,177 @@
+"""Checkpoints in another layout. What is written holds the same bits, unless another dtype is asked for: nothing is
+dropped or made up without a word. Arrays go through a slab at a time, and what was written is read back and compared.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pi0_compat.checkpoints.norm_stats import ASSETS, assets_beside, copy_assets
+from pi0_compat.errors import LoadError
+from pi0_compat.layouts.detect import recognise
+from pi0_compat.layouts.layout import Layout, Recognised
+from pi0_compat.layouts.open import open_parameters
+from pi0_compat.layouts.orbax.lora_record import as_record, experts_of
+from pi0_compat.layouts.orbax.read_stream import StoredParameters
+from pi0_compat.layouts.write import TARGETS, Job, Target
+from pi0_compat.lora.fold_stream import Folded
+from pi0_compat.lora.sites import ExpertLoRAs, adapter_of
+from pi0_compat.model.config import Pi0Config
+from pi0_compat.params import Leaf
+from pi0_compat.paths import _is_unused, detect_family, is_adapter
+from pi0_compat.progress import Progress, no_progress
+from pi0_compat.storage.atomic import appearing_at, refuse_to_overwrite
+from pi0_compat.storage.download import fetch
+from pi0_compat.storage.stream import Checkpoint, Parameters
+from pi0_compat.storage.transforms import Cast, Chosen
+from pi0_compat.text import format_bytes
+
+LAYOUTS = tuple(TARGETS)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Converted:
+    """What a conversion wrote.
+
+    Attributes:
+      path: the file or folder.
+      layout: one of ``LAYOUTS``.
+      leaves: shape and dtype of what was written, under openpi's names.
+      left_out: what the checkpoint has and the layout does not hold.
+      assets: whether norm stats went along; None for a layout without a place for them.
+      lost: of what was folded: see ``lora_checkpoints.Made``.
+    """
+
+    path: Path
+    layout: str
+    leaves: dict[str, Leaf]
+    left_out: dict[str, Leaf]
+    assets: bool | None
+    lost: dict[str, float]
+
+
+def convert_checkpoint(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    config: Pi0Config | None = None,
+    layout: str = "openpi-pytorch",
+    dtype: Any = None,
+    fold: bool = False,
+    drop: bool = False,
+    progress: Progress = no_progress,
+) -> Converted:
+    """Write a checkpoint in another layout. It appears at ``out`` whole or not at all.
+
+    No more is held at a time than a layer of an array, or 64 MB. Of a layout of plain files, two conversions give the
+    same bytes; orbax (``openpi``) names its files at random. The ``assets`` beside the checkpoint (norm stats) go along
+    where a pi0 is written; without them there is a warning.
+
+    Args:
+      path: a checkpoint in any layout, local or a URL: its file or folder, or the folder of a step or run.
+      out: the file (``paligemma-npz``) or folder to make; its parents are made too.
+      config: the model that the checkpoint is of. Only its sizes and family count, of its adapters only alpha. Without
+        it the sizes are told from shapes, and what no shape tells is looked up among the named configs.
+      layout: one of ``LAYOUTS``.
+      dtype: of what is written; without it every array keeps its bits.
+      fold: add adapters to their weights first.
+      drop: leave out what the layout has no place for; otherwise that is an error.
+      progress: is told how far it is.
+
+    Raises:
+      ValueError: there is no such layout.
+      FileExistsError: something is at ``out``; it is left alone.
+      CheckpointError: there is no readable checkpoint at ``path``, or what was written is not what was meant.
+      LoadError: the layout has no place for something, or the checkpoint is not of ``config``, or a size or alpha
+        that has to be known is not.
+    """
+    target = _target(layout)
+    out = Path(out).expanduser().absolute()
+    refuse_to_overwrite(out)
+    _require_suffix(target, out)
+    found = recognise(fetch(path))
+    with open_parameters(found, config and config.without_lora()) as checkpoint:
+        job, lost = _prepared(checkpoint, config, dtype, fold=fold, progress=progress)
+        held = [path for path in job.source.leaves if target.holds(path) and not _is_unused(path)]
+        left_out = {path: leaf for path, leaf in job.source.leaves.items() if path not in held}
+        _require_place(job.source, target, layout, left_out, drop=drop)
+        job = job._replace(source=Chosen(job.source, held.__contains__))
+        with appearing_at(out) as place:
+            target.write(job, place)
+            assets = copy_assets(_assets_beside(found), place) if _has_assets(target, found.layout) else None
+    return Converted(
+        path=out, layout=layout, leaves=dict(job.source.leaves), left_out=left_out, assets=assets, lost=lost
+    )
+
+
+def _target(layout: str) -> Target:
+    """The layout of a name, in which dashes and underscores are the same."""
+    name = layout.replace("_", "-")
+    if name not in TARGETS:
+        raise ValueError(f"unknown layout {layout!r}; expected one of {', '.join(LAYOUTS)}")
+    return TARGETS[name]
+
+
+def _require_suffix(target: Target, out: Path) -> None:
+    """A file is recognised by the end of its name, here and elsewhere."""
+    if not out.name.endswith(target.suffix):
+        raise LoadError(f"{out}: this layout is one file, whose name has to end in {target.suffix}")
+
+
+def _prepared(
+    checkpoint: Checkpoint, config: Pi0Config | None, dtype: Any, *, fold: bool, progress: Progress
+) -> tuple[Job, dict[str, float]]:
+    """The parameters as they are to be written; and what folding loses, which is known when they are."""
+    experts: ExpertLoRAs = (None, None)
+    recorded = None
+    if isinstance(checkpoint, StoredParameters):
+        experts, recorded = experts_of(checkpoint.stored, config), checkpoint.stored.lora
+    source: Parameters = checkpoint
+    lost: dict[str, float] = {}
+    if fold:
+        folded = Folded(source, experts, dtype)
+        source, lost = folded, folded.lost
+    if dtype is not None:
+        source = Cast(source, dtype)
+    lora = None if config is None and recorded is None else {} if fold else as_record(experts)
+    family = config.family if config else detect_family(source.leaves)
+    return Job(source, experts, lora, config and config.without_lora(), family, progress), lost
+
+
+def _require_place(
+    source: Parameters, target: Target, layout: str, left_out: Mapping[str, Leaf], *, drop: bool
+) -> None:
+    """Nothing gets lost that nobody said may: no adapter ever, anything else only if it is unused or may be dropped."""
+    adapters = [path for path in source.leaves if is_adapter(path) and _goes_with(target, path)]
+    if adapters and not target.takes_adapters:
+        raise LoadError(
+            f"{source.path}: {len(adapters)} adapter matrices, for example {adapters[0]}, have no place in the layout "
+            f"{layout} and would be lost; fold them into the weights: fold=True (--fold), or fold the checkpoint first"
+        )
+    if target.takes_adapters or drop:
+        return
+    if needed := [path for path in left_out if not _is_unused(path)]:
+        size = format_bytes(sum(left_out[path].num_bytes for path in needed))
+        raise LoadError(
+            f"{source.path}: {layout} has no place for {len(needed)} parameters ({size}), for example {needed[0]}; "
+            "to leave them out say so: drop=True (--drop)"
+        )
+
+
+def _goes_with(target: Target, path: str) -> bool:
+    """Whether the weight that an adapter is of is written, so that it would lack what the adapter adds."""
+    adapter = adapter_of(path)
+    return adapter is None or target.holds(adapter.weight)
+
+
+def _has_assets(target: Target, layout: Layout) -> bool:
+    """Whether norm stats matter: of a pi0 that is written as one."""
+    return target.takes_assets and layout in (Layout.OPENPI, Layout.OPENPI_PYTORCH)
+
+
+def _assets_beside(found: Recognised) -> Path:
+    """Where the norm stats of a checkpoint are: in the folder of its step, or of its PyTorch file."""
+    inside = found.layout is Layout.OPENPI_PYTORCH and found.path.is_dir()
+    return found.path / ASSETS if inside else assets_beside(found.path)

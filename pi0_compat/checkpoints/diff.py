@@ -1,0 +1,218 @@
+"""Two checkpoints, parameter by parameter, under common names: what only one has, and how far values are apart.
+
+Distances are norms: ``|A - B| / max(|A|, |B|)``, between 0 and 2, so that arrays of any size and scale compare. Both
+sides are read a slab at a time and compared in float64, in blocks on all cores.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from pi0_compat.errors import LoadError
+from pi0_compat.layouts.layout import ADAPTER_WEIGHTS, Layout, Recognised
+from pi0_compat.layouts.open import open_parameters
+from pi0_compat.layouts.sizes import model_of, sizes_of
+from pi0_compat.layouts.torch.safetensors_folder import Tensors, open_tensors
+from pi0_compat.model.config import Pi0Config
+from pi0_compat.params import Leaf
+from pi0_compat.paths import is_unused
+from pi0_compat.storage.stream import Parameters, cut, read_ahead, regrouped, rows_at_a_time, whole
+
+_BLOCK = 1 << 18
+_TORCH = (Layout.OPENPI_PYTORCH, Layout.HUGGING_FACE, Layout.PEFT)
+
+
+class Distance(NamedTuple):
+    """How far the values of one parameter are apart.
+
+    Attributes:
+      relative: norm of the difference over the larger norm; infinite where only one side is finite.
+      largest: the largest absolute difference of two values.
+      differing: how many values differ.
+      size: how many there are.
+    """
+
+    relative: float
+    largest: float
+    differing: int
+    size: int
+
+
+class Compared(NamedTuple):
+    """One parameter on both sides; ``distance`` is None unless both have it in the same shape."""
+
+    path: str
+    left: Leaf | None
+    right: Leaf | None
+    distance: Distance | None
+
+    @property
+    def differs(self) -> bool:
+        """Whether anything is different, be it the dtype alone."""
+        return self.left != self.right or self.distance is None or self.distance.differing > 0
+
+
+@contextmanager
+def open_both(
+    left: Recognised, right: Recognised, model: Pi0Config | None = None
+) -> Iterator[tuple[Parameters, Parameters]]:
+    """Open two checkpoints under common names.
+
+    openpi's, unless both are PyTorch's in the same layout: those are compared as they are. Where a layout does not tell
+    how long a head is, and no model is given, the other checkpoint's sizes are taken.
+
+    Raises:
+      CheckpointError: one cannot be read.
+      LoadError: one does not hold a model, or cannot be of the same model as the other.
+    """
+    with ExitStack() as stack:
+        if left.layout is right.layout and left.layout in _TORCH:
+            one, other = (_AsTheyAre(stack.enter_context(open_tensors(_weights(side)))) for side in (left, right))
+            yield one, other
+            return
+        if model is None:
+            model = _model_of_either(left, right)
+        yield stack.enter_context(open_parameters(left, model)), stack.enter_context(open_parameters(right, model))
+
+
+def compare(left: Parameters, right: Parameters, progress: Callable[[int], None] = lambda done: None) -> list[Compared]:
+    """Every parameter that a model uses: those that are not on both sides, then from the largest distance to none.
+
+    Args:
+      left, right: open checkpoints.
+      progress: is told the bytes of the left side's arrays as they are done.
+
+    Raises:
+      CheckpointError: an array cannot be read.
+    """
+    idle = {path for path, _ in unused(left, right)}
+    found = [
+        _compared(path, left, right, progress) for path in sorted((left.leaves.keys() | right.leaves.keys()) - idle)
+    ]
+    return sorted(found, key=lambda pair: -pair.distance.relative if pair.distance else -math.inf)
+
+
+def _compared(path: str, left: Parameters, right: Parameters, progress: Callable[[int], None]) -> Compared:
+    one, other = left.leaves.get(path), right.leaves.get(path)
+    comparable = one is not None and other is not None and one.shape == other.shape
+    apart = distance(_side_by_side(path, left, right)) if comparable else None
+    progress(one.num_bytes if one else 0)
+    return Compared(path, one, other, apart)
+
+
+def _side_by_side(path: str, left: Parameters, right: Parameters) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The same rows of both sides."""
+    leaf = left.leaves[path]
+    if not leaf.shape:
+        yield whole(left.slabs(path)), whole(right.slabs(path))
+        return
+    rows = next((part.stop for part in rows_at_a_time(leaf)), 1)
+    yield from zip(*(read_ahead(regrouped(side.slabs(path), rows)) for side in (left, right)), strict=True)
+
+
+def unused(left: Parameters, right: Parameters) -> list[tuple[str, str]]:
+    """What one layout has and no model uses, with the side (A or B): rows that transformers added, a head of openpi's.
+
+    Not what is on both sides.
+    """
+    sides = (("A", left.leaves.keys() - right.leaves.keys()), ("B", right.leaves.keys() - left.leaves.keys()))
+    return sorted((path, side) for side, paths in sides for path in paths if is_unused(path))
+
+
+def distance(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Distance:
+    """How far an array's slabs and another one's, of the same shapes, are apart; NaN is the same as NaN."""
+    told = _Sums(0, 0, 0, 0, 0, 0, False)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for one, other in pairs:
+            for block in threads.map(_sums, *_blocks(one, other)):
+                told = told.plus(block)
+    length = math.sqrt(max(told.left, told.right))
+    relative = math.sqrt(told.gap) / length if length else 0.0
+    return Distance(
+        math.inf if told.torn else relative, math.inf if told.torn else told.largest, told.differing, told.size
+    )
+
+
+class _Sums(NamedTuple):
+    """Of a part of two arrays: squares of the difference and of both, and whether only one side is finite somewhere."""
+
+    gap: float
+    left: float
+    right: float
+    largest: float
+    differing: int
+    size: int
+    torn: bool
+
+    def plus(self, other: "_Sums") -> "_Sums":
+        """Both parts as one."""
+        return _Sums(
+            gap=self.gap + other.gap,
+            left=self.left + other.left,
+            right=self.right + other.right,
+            largest=max(self.largest, other.largest),
+            differing=self.differing + other.differing,
+            size=self.size + other.size,
+            torn=self.torn or other.torn,
+        )
+
+
+def _sums(left: np.ndarray, right: np.ndarray) -> _Sums:
+    one, other = left.astype(np.float64), right.astype(np.float64)
+    if np.array_equal(one, other) and np.isfinite(square := float(one @ one)):
+        return _Sums(0, square, square, 0, 0, one.size, torn=False)
+    unlike = ~((one == other) | (np.isnan(one) & np.isnan(other)))
+    finite = np.isfinite(one) & np.isfinite(other)
+    one, other = np.where(finite, one, 0), np.where(finite, other, 0)
+    gap = one - other
+    torn = bool((unlike & ~finite).any())
+    return _Sums(
+        float(gap @ gap),
+        float(one @ one),
+        float(other @ other),
+        float(abs(gap).max()),
+        int(unlike.sum()),
+        one.size,
+        torn,
+    )
+
+
+def _blocks(left: np.ndarray, right: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    flat = left.reshape(-1), right.reshape(-1)
+    starts = range(0, left.size, _BLOCK)
+    one, other = ([side[start : start + _BLOCK] for start in starts] for side in flat)
+    return one, other
+
+
+class _AsTheyAre:
+    """PyTorch's tensors under their own names."""
+
+    def __init__(self, tensors: Tensors) -> None:
+        self.path, self.leaves, self._tensors = tensors.path, tensors.leaves, tensors
+
+    def slabs(self, path: str) -> Iterator[np.ndarray]:
+        """A tensor in parts along its first axis."""
+        return cut(self._tensors.read(path))
+
+
+def _weights(found: Recognised) -> Path:
+    return found.path / ADAPTER_WEIGHTS if found.layout is Layout.PEFT else found.path
+
+
+def _model_of_either(left: Recognised, right: Recognised) -> Pi0Config | None:
+    """The model that one of them tells the sizes of, if the other does not."""
+    for side in (left, right):
+        if side.layout in _TORCH or side.layout is Layout.TRAIN_STATE:
+            continue
+        with open_parameters(side) as source:
+            try:
+                return model_of(sizes_of(source.leaves), source.leaves, side.path)
+            except LoadError:
+                continue
+    return None

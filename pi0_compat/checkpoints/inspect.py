@@ -1,0 +1,233 @@
+"""What a checkpoint is, from names, shapes and small files alone: no array is read."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pi0_compat.checkpoints.norm_stats import ASSETS
+from pi0_compat.diagnosis import generation
+from pi0_compat.errors import CheckpointError
+from pi0_compat.layouts.detect import steps_of
+from pi0_compat.layouts.gemma_flax import stacked
+from pi0_compat.layouts.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Layout, Recognised
+from pi0_compat.layouts.orbax.completeness import leftovers, what_is_missing
+from pi0_compat.layouts.orbax.folder import METADATA_FILE
+from pi0_compat.layouts.orbax.metadata import item_metadata, read_metadata, tree_entries
+from pi0_compat.layouts.paligemma_npz import open_npz
+from pi0_compat.layouts.sizes import Sizes, ranks_of, sizes_of
+from pi0_compat.layouts.torch.safetensors_folder import recorded_beside, tensors_of
+from pi0_compat.layouts.torch.sizes import torch_sizes
+from pi0_compat.lora.sites import adapter_of
+from pi0_compat.model.specs import EXPERTS
+from pi0_compat.params import Leaf, bytes_by_dtype, flatten, leaf_of
+from pi0_compat.paths import detect_family, expert_of
+
+_NORM_STATS = "norm_stats.json"
+# What each generation of orbax was the first seen to write; the version itself is recorded nowhere.
+_ORBAX_MARKS = (
+    ("commit_success.txt", "as 0.12 does"),
+    ("array_metadatas", "as 0.11 does"),
+    ("_CHECKPOINT_METADATA", "as 0.5 does"),
+    (METADATA_FILE, "as 0.4 does"),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Description:
+    """A checkpoint in words and numbers.
+
+    Attributes:
+      path: what holds the arrays.
+      layout: how they are stored.
+      family: pi0, pi05, PaliGemma, Gemma 2, ...; or "pi0-FAST or PaliGemma", whose names and shapes are the same.
+      leaves: shape and dtype by name; openpi's names, but for PyTorch's tensors and what no model has.
+      sizes: see ``sizes.sizes_of``.
+      ranks: expert -> adapted weight -> rank; of PEFT what its config says.
+      lora: the recorded rank, alpha and rslora; None if nobody recorded them, or there are no adapters.
+      written_by: what the metadata tell of orbax.
+      training: step, whether there is a train state and a moving average, the run's steps; None outside of a run.
+      digests: how many parameters have one recorded.
+      norm_stats: where the norm stats lie, relative to the step.
+      missing: what is not whole, a line each.
+      leftovers: files of an interrupted save or copy, which do no harm.
+    """
+
+    path: Path
+    layout: Layout
+    family: str
+    leaves: dict[str, Leaf]
+    sizes: Sizes
+    ranks: dict[str, dict[str, int]]
+    lora: dict[str, Any] | None = None
+    written_by: str | None = None
+    training: dict[str, Any] | None = None
+    digests: int = 0
+    norm_stats: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    leftovers: tuple[str, ...] = ()
+
+    @property
+    def bytes_by_dtype(self) -> dict[str, int]:
+        """dtype -> bytes of the arrays that have it, most first."""
+        return bytes_by_dtype(self.leaves)
+
+    @property
+    def num_values(self) -> int:
+        """How many numbers all arrays hold."""
+        return sum(leaf.num_bytes // leaf.dtype.itemsize for leaf in self.leaves.values())
+
+
+def describe(found: Recognised) -> Description:
+    """What a checkpoint is.
+
+    Raises:
+      CheckpointError: its metadata are damaged, or there is no checkpoint.
+    """
+    if found.layout is Layout.OPENPI:
+        return _describe_openpi(found)
+    if found.layout in (Layout.TRAIN_STATE, Layout.GEMMA_FLAX):
+        return _describe_orbax(found)
+    if found.layout is Layout.PALIGEMMA_NPZ:
+        with open_npz(found.path) as npz:
+            leaves = npz.leaves
+        return _describe_leaves(found, leaves, _release_family(leaves))
+    return _describe_torch(found)
+
+
+def _describe_openpi(found: Recognised) -> Description:
+    missing = tuple(what_is_missing(found.path))
+    stored = read_metadata(found.path)
+    described = _describe_leaves(found, stored.leaves, detect_family(stored.leaves))
+    return dataclasses.replace(
+        described,
+        lora=stored.lora or None,
+        written_by=_written_by(found.path),
+        training=_training(found),
+        digests=len(stored.digests),
+        missing=missing,
+        leftovers=tuple(leftovers(found.path)),
+    )
+
+
+def _describe_orbax(found: Recognised) -> Description:
+    """A tree that is not openpi's parameters."""
+    missing = tuple(what_is_missing(found.path))
+    try:
+        flat = flatten(item_metadata(found.path).tree)
+        leaves = {path: leaf_of(leaf) for path, leaf in flat.items() if getattr(leaf, "shape", None) is not None}
+    except Exception as error:  # orbax raises all kinds
+        raise CheckpointError(f"{found.path}: the checkpoint is damaged or incomplete ({error})") from error
+    if found.layout is Layout.GEMMA_FLAX:
+        described = _describe_leaves(found, stacked(leaves), generation(leaves))
+    else:
+        described = _describe_leaves(found, leaves, "the state of a training")
+    return dataclasses.replace(
+        described,
+        written_by=_written_by(found.path),
+        training=_training(found),
+        missing=missing,
+        leftovers=tuple(leftovers(found.path)),
+    )
+
+
+def _describe_torch(found: Recognised) -> Description:
+    if found.layout is Layout.PEFT:
+        tensors = tensors_of(found.path / ADAPTER_WEIGHTS)
+        described = _describe_leaves(found, tensors, "adapters alone")
+        return dataclasses.replace(described, lora=_peft_config(found.path))
+    tensors = tensors_of(found.path)
+    sizes = torch_sizes(tensors, recorded_beside(found.path))
+    family = sizes.get("family") or _release_family(tensors)
+    return dataclasses.replace(_describe_leaves(found, tensors, family), sizes=sizes)
+
+
+def _describe_leaves(found: Recognised, leaves: dict[str, Leaf], family: str) -> Description:
+    return Description(
+        path=found.path,
+        layout=found.layout,
+        family=family,
+        leaves=leaves,
+        sizes=sizes_of(leaves),
+        ranks=_ranks(leaves),
+        norm_stats=_norm_stats(found),
+    )
+
+
+def _release_family(names: Mapping[str, Leaf]) -> str:
+    """PaliGemma or Gemma, and which."""
+    gemma = generation(names)
+    if not any("vision_tower" in name or name.startswith("PaliGemma/img/") for name in names):
+        return gemma
+    return {"Gemma 1": "PaliGemma", "Gemma 2": "PaliGemma 2"}.get(gemma, gemma)
+
+
+def _ranks(leaves: Mapping[str, Leaf]) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for weight, rank in ranks_of(leaves).items():
+        expert = EXPERTS[expert_of(weight) or 0]
+        found.setdefault(expert, {})[weight] = rank
+    return found
+
+
+def site_of(weight: str) -> str:
+    """The short name of an adapted weight: q_einsum, linear, ..."""
+    adapter = adapter_of(weight)
+    module, _, name = weight.rpartition("/")
+    return name if adapter and adapter.site.group == "ffn" else module.rpartition("/")[2].removesuffix("_1")
+
+
+def _written_by(folder: Path) -> str:
+    like = next(words for mark, words in _ORBAX_MARKS if (folder / mark).exists())
+    metadata = json.loads((folder / METADATA_FILE).read_text())
+    store = "OCDBT" if (folder / "manifest.ocdbt").is_file() else "a folder for each array"
+    return f"orbax, {like}: {store}, zarr {3 if metadata.get('use_zarr3') else 2}"
+
+
+def _training(found: Recognised) -> dict[str, Any] | None:
+    """What is known of the run that a step belongs to."""
+    if found.step is None:
+        return None
+    number = int(found.step.name) if found.step.name.isdigit() else None
+    state = found.step / "train_state"
+    has_state = (state / METADATA_FILE).is_file()
+    steps = [int(step.name) for step in steps_of(found.step.parent)] if number is not None else []
+    return {"step": number, "train_state": has_state, "ema": _has_ema(state) if has_state else None, "steps": steps}
+
+
+def _has_ema(state: Path) -> bool | None:
+    """Whether the step serves a moving average: then the trained parameters are in the train state (bugs B4)."""
+    try:
+        names = [entry.keys for entry in tree_entries(state)]
+    except CheckpointError:
+        return None
+    return any(keys[0] in ("params", "trainable") and len(keys) > 1 for keys in names)
+
+
+def _norm_stats(found: Recognised) -> tuple[str, ...]:
+    path = found.path
+    places = [found.step, path if path.is_dir() else path.parent, path.parent if path.name == "params" else None]
+    root = next((place for place in places if place and (place / ASSETS).is_dir()), None)
+    files = sorted((root / ASSETS).rglob(_NORM_STATS)) if root else []
+    return tuple(file.relative_to(root).as_posix() for file in files if root)
+
+
+def _peft_config(folder: Path) -> dict[str, Any] | None:
+    """What PEFT recorded of its adapters."""
+    try:
+        config = json.loads((folder / ADAPTER_CONFIG).read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise CheckpointError(f"{folder / ADAPTER_CONFIG}: is no JSON ({error}); get the file again") from error
+    kept = (
+        "r",
+        "lora_alpha",
+        "use_rslora",
+        "rank_pattern",
+        "alpha_pattern",
+        "target_modules",
+        "base_model_name_or_path",
+    )
+    return {name: config[name] for name in kept if name in config}

@@ -1,0 +1,183 @@
+"""Checkpoints of LoRA models: adapters folded into the weights, taken out alone, and put onto a base.
+
+What is made is the folder of a step, as openpi's is: ``params``, and beside it the ``assets`` (norm stats), if there
+are any. It appears whole or not at all, what was written is read back, and nothing is ever in memory whole.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pi0_compat.checkpoints.norm_stats import assets_beside, copy_assets
+from pi0_compat.errors import LoadError
+from pi0_compat.layouts.detect import recognise
+from pi0_compat.layouts.layout import Layout
+from pi0_compat.layouts.orbax.lora_record import as_record, experts_of
+from pi0_compat.layouts.orbax.metadata import Stored, read_metadata
+from pi0_compat.layouts.orbax.read_stream import StoredParameters
+from pi0_compat.layouts.orbax.write_stream import save_streamed
+from pi0_compat.lora.fold_stream import Folded, naming
+from pi0_compat.lora.sites import adapter_of, adapters_in, require_rank, require_whole_adapters, spec_among
+from pi0_compat.model.config import Pi0Config
+from pi0_compat.params import Leaf
+from pi0_compat.paths import expert_of, is_adapter
+from pi0_compat.progress import Progress, no_progress
+from pi0_compat.storage.atomic import appearing_at, refuse_to_overwrite
+from pi0_compat.storage.download import fetch
+from pi0_compat.storage.stream import Parameters
+from pi0_compat.storage.transforms import Cast, Chosen, Joined
+from pi0_compat.text import shorten
+
+PARAMS = "params"
+
+
+class Made(NamedTuple):
+    """A checkpoint that was written, and read back.
+
+    Attributes:
+      path: its ``params`` folder.
+      leaves: path -> shape and dtype of what is in it.
+      assets: whether norm stats went along.
+      lost: of a fold: path of a weight -> the share of its delta that its dtype could not hold.
+    """
+
+    path: Path
+    leaves: dict[str, Leaf]
+    assets: bool
+    lost: dict[str, float]
+
+
+def fold_checkpoint(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    config: Pi0Config | None = None,
+    dtype: Any = None,
+    progress: Progress = no_progress,
+) -> Made:
+    """The base model that computes what a LoRA checkpoint computes: ``adapters.fold`` of a checkpoint of any size.
+
+    Args:
+      path: the checkpoint, or the folder of its step or run, local or a URL.
+      out: the folder of a step to make.
+      config: what it was trained with; needed where the checkpoint does not record rank and alpha, as openpi's do not.
+      dtype: of all parameters; without it each keeps its own. Sums are formed in float32 and rounded once.
+      progress: is told how far it is.
+
+    Raises:
+      FileExistsError: something is at ``out``.
+      CheckpointError: there is no readable checkpoint at ``path``, or it is damaged.
+      LoadError: it has no adapters, or half of one, or alpha is not known, or a value overflows in the dtype.
+    """
+    stored = _read(path, out)
+    _require_adapters(stored, "there is nothing to fold")
+    folded = Folded(StoredParameters(stored), experts_of(stored, config), dtype)
+    source = folded if dtype is None else Cast(folded, dtype)
+    made = _write(source, stored, out, {}, "folding", progress)
+    return made._replace(lost=folded.lost)
+
+
+def extract_checkpoint(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    config: Pi0Config | None = None,
+    base: bool = False,
+    progress: Progress = no_progress,
+) -> Made:
+    """The adapters of a LoRA checkpoint alone, or the base alone. Arguments and errors as for ``fold_checkpoint``."""
+    stored = _read(path, out)
+    _require_adapters(stored, "there is nothing to extract")
+    source = StoredParameters(stored)
+    if base:
+        rest = Chosen(source, lambda path: not is_adapter(path))
+        return _write(rest, stored, out, {}, "extracting the base", progress)
+    lora = stored.lora if config is None else as_record(experts_of(stored, config))
+    return _write(Chosen(source, is_adapter), stored, out, lora, "extracting", progress)
+
+
+def attach_checkpoint(
+    path: str | os.PathLike[str],
+    base: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    config: Pi0Config | None = None,
+    progress: Progress = no_progress,
+) -> Made:
+    """Adapters and a base as one checkpoint; the norm stats are those of the adapters, if they have any.
+
+    Raises:
+      LoadError: as ``fold_checkpoint``; or ``path`` holds anything but adapters, ``base`` has some already, or they
+        are not of this base: other shapes, another rank than is recorded, or sites without an adapter.
+    """
+    adapters, onto = _read(path, out), read_metadata(_openpi(base))
+    _require_adapters(adapters, "there is nothing to attach")
+    _require_parted(adapters, onto)
+    joined = Joined(StoredParameters(onto), StoredParameters(adapters))
+    experts = experts_of(adapters, config)
+    recorded = adapters.lora is not None or config is not None
+    with naming(adapters.path):
+        _require_attachable(joined, experts if recorded else ())
+    beside = adapters if assets_beside(adapters.path).is_dir() else onto
+    return _write(joined, beside, out, as_record(experts) if recorded else None, "attaching", progress)
+
+
+def _read(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Stored:
+    refuse_to_overwrite(Path(out).expanduser().absolute())
+    return read_metadata(_openpi(path))
+
+
+def _openpi(path: str | os.PathLike[str]) -> Path:
+    """The ``params`` folder that a path leads to."""
+    found = recognise(fetch(path))
+    if found.layout is not Layout.OPENPI:
+        raise LoadError(
+            f"{found.path}: expected a checkpoint in openpi's layout, found {found.layout}; convert it first"
+        )
+    return found.path
+
+
+def _require_adapters(stored: Stored, so: str) -> None:
+    if not any(map(is_adapter, stored.leaves)):
+        raise LoadError(f"{stored.path}: none of its {len(stored.leaves)} parameters is an adapter; {so}")
+
+
+def _require_parted(adapters: Stored, base: Stored) -> None:
+    """The one is adapters and nothing else, the other has none."""
+    if others := [path for path in adapters.leaves if not is_adapter(path)]:
+        raise LoadError(
+            f"{adapters.path}: {len(others)} parameters are no adapters, for example {others[0]}; extract them first"
+        )
+    if present := [path for path in base.leaves if is_adapter(path)]:
+        raise LoadError(
+            f"{base.path}: already has {len(present)} adapter matrices, for example {present[0]}; pass a base, or fold "
+            "them first"
+        )
+
+
+def _require_attachable(joined: Parameters, experts: Any) -> None:
+    """Every adapter fits its weight, and every site that is recorded has one."""
+    require_whole_adapters(joined.leaves)
+    there = {adapter.weight: adapter for adapter in adapters_in(filter(is_adapter, joined.leaves))}
+    missing = []
+    for path in joined.leaves if experts else ():
+        adapter = adapter_of(path)
+        spec = spec_among(experts, adapter) if adapter and adapter.weight == path else None
+        if adapter and spec and path in there:
+            require_rank(adapter, joined.leaves[adapter.a].shape[-1], spec)
+        elif spec and expert_of(path) is not None:
+            missing.append(f"  - {path}: expected an adapter of rank {spec.rank}, found none")
+    if missing:
+        text = "\n".join(shorten(missing))
+        raise ValueError(f"the base has {len(missing)} sites for which there is no adapter\n{text}")
+
+
+def _write(
+    source: Parameters, stored: Stored, out: str | os.PathLike[str], lora: Any, title: str, progress: Progress
+) -> Made:
+    """A step's folder of parameters, with the assets that lie beside a checkpoint."""
+    with appearing_at(out) as folder:
+        folder.mkdir()
+        save_streamed(source, folder / PARAMS, lora=lora, title=title, progress=progress)
+        assets = copy_assets(assets_beside(stored.path), folder)
+    return Made(Path(out) / PARAMS, dict(source.leaves), assets, {})

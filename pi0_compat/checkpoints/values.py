@@ -1,0 +1,171 @@
+"""What the values of a checkpoint give away: NaN, infinities, constants, arrays still as they were initialised.
+
+A fresh array is told by a chi-square test: the initialiser's quantiles part its values into equally likely bins, and a
+sample is counted. A fresh one keeps within a few deviations of the expected count. Training changes spread and tails:
+of a large array, four percent of the spread show. Small arrays are not judged.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from pi0_compat.floats import count_nonfinite, is_float
+from pi0_compat.model.initialization import constant_of, quantiles_of
+from pi0_compat.params import Leaf
+from pi0_compat.paths import is_adapter, is_unused
+from pi0_compat.storage.stream import Parameters, read_ahead
+
+# A larger sample would show that bfloat16 rounds; a smaller one tells nothing.
+_SAMPLE, _TOO_SMALL = 1 << 15, 1 << 12
+_BINS = 64
+# The statistic of a fresh array has the mean BINS - 1, and twice that as variance; rounding to bfloat16 adds to both.
+_LIMIT = (_BINS - 1) + 8 * (2 * (_BINS - 1)) ** 0.5
+# What most arrays need to be told from a constant.
+_FEW = 64
+_STACKS = ("/layers/", "/encoderblock/")
+
+
+class Finding(NamedTuple):
+    """Something that the values of one parameter give away.
+
+    Attributes:
+      finding: what it is.
+      evidence: what was seen.
+      expected: whether a good checkpoint may have it.
+    """
+
+    path: str
+    finding: str
+    evidence: str
+    expected: bool
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.finding} ({self.evidence})"
+
+
+def examine(source: Parameters, progress: Callable[[int], None] = lambda done: None) -> list[Finding]:
+    """Everything that is conspicuous in what a model uses, in the order of the paths; arrays are read a slab at a time.
+
+    Args:
+      source: an open checkpoint.
+      progress: is told the bytes of each array that is done.
+
+    Raises:
+      CheckpointError: an array cannot be read.
+    """
+    found: list[Finding] = []
+    for path, leaf in source.leaves.items():
+        if is_float(leaf.dtype) and leaf.num_bytes and not is_unused(path):
+            found += _examine(path, _look(leaf, read_ahead(source.slabs(path))))
+        progress(leaf.num_bytes)
+    return found
+
+
+class _Look(NamedTuple):
+    """What one array is judged by.
+
+    Attributes:
+      constant: the value that all have; None if they differ.
+      constant_rows: the numbers of the rows, layers of a stack, that have one value only.
+      sample: evenly spaced values, float64.
+    """
+
+    leaf: Leaf
+    nan: int
+    infinite: int
+    constant: float | None
+    constant_rows: list[int]
+    sample: np.ndarray
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.leaf.shape)
+
+
+def _look(leaf: Leaf, slabs: Iterable[np.ndarray]) -> _Look:
+    nan = infinite = seen = row = 0
+    first, constant = None, True
+    rows, samples = [], []
+    stride = max(1, math.prod(leaf.shape) // _SAMPLE)
+    for slab in slabs:
+        flat = slab.reshape(-1)
+        if count_nonfinite(slab):
+            nan += int(np.isnan(flat).sum())
+            infinite += int(np.isinf(flat).sum())
+        first = flat[0] if first is None else first
+        constant = constant and _is_constant(flat, first)
+        samples.append(flat[-seen % stride :: stride].astype(np.float64))
+        if slab.ndim > 1:
+            rows += [
+                row + number for number, layer in enumerate(slab) if _is_constant(layer.reshape(-1), layer.flat[0])
+            ]
+            row += len(slab)
+        seen += flat.size
+    value = float(first) if constant and first is not None else None
+    return _Look(leaf, nan, infinite, value, rows, np.concatenate(samples))
+
+
+def _is_constant(values: np.ndarray, first: np.generic) -> bool:
+    """Whether all values are the same; of most arrays a few tell."""
+    return bool((values[:_FEW] == first).all() and (values == first).all())
+
+
+def _examine(path: str, look: _Look) -> Iterator[Finding]:
+    if look.nan or look.infinite:
+        words = [f"{look.nan} NaN"] * bool(look.nan) + [f"{look.infinite} infinite"] * bool(look.infinite)
+        evidence = f"{' and '.join(words)} of {look.size}"
+        yield Finding(path, "values that are not finite", evidence, expected=False)
+    elif look.size > 1 and look.constant is not None:
+        yield _constant_finding(path, look.constant, look.size)
+    else:
+        yield from _constant_layers(path, look)
+        if evidence := _fresh(path, look) or "":
+            yield Finding(path, "looks freshly initialised", evidence, expected=_may_be_fresh(path))
+
+
+def _constant_finding(path: str, value: float, size: int) -> Finding:
+    kind = "all zero" if value == 0 else "constant"
+    fresh = value == constant_of(path)
+    evidence = f"all {size} values are {value:g}{', as freshly initialised' if fresh else ''}"
+    if path.endswith("lora_b") and value == 0:
+        return Finding(path, kind, f"{evidence}: a fresh adapter, which adds nothing yet", expected=True)
+    return Finding(path, kind, evidence, expected=path.endswith("/bias") and value == 0)
+
+
+def _constant_layers(path: str, look: _Look) -> Iterator[Finding]:
+    """Layers of a stack that hold one value only: lost, or never filled."""
+    depth = look.leaf.shape[0] if look.leaf.shape else 0
+    if look.constant_rows and look.size > depth and any(stack in path for stack in _STACKS):
+        numbers = ", ".join(map(str, look.constant_rows))
+        yield Finding(path, "constant layers", f"{numbers} of {depth}", expected=path.endswith(("/bias", "lora_b")))
+
+
+def _fresh(path: str, look: _Look) -> str | None:
+    """The evidence that an array is still as it was drawn; None if it is not, or if it is too small to tell."""
+    if look.size < _TOO_SMALL:
+        return None
+    # openpi draws lora_b as it draws lora_a (bugs A1).
+    drawn_as = f"{path.removesuffix('lora_b')}lora_a" if path.endswith("lora_b") else path
+    edges = quantiles_of(drawn_as, look.leaf.shape, _BINS)
+    if edges is None:
+        return None
+    sample = look.sample
+    # What is rounded may lie a little out of bounds.
+    if abs(sample).max() > edges[-1] * 1.01:
+        return None
+    counts = np.histogram(np.clip(sample, edges[0], edges[-1]), np.nan_to_num(edges, posinf=1e30, neginf=-1e30))[0]
+    expected = sample.size / _BINS
+    statistic = float(((counts - expected) ** 2).sum() / expected)
+    if statistic > _LIMIT:
+        return None
+    return (
+        f"{sample.size} values are spread as the initialiser draws them: chi-square {statistic:.0f} in {_BINS} bins, "
+        f"up to {_LIMIT:.0f} is chance"
+    )
+
+
+def _may_be_fresh(path: str) -> bool:
+    """Adapters: a short fine-tuning moves lora_b, and lora_a hardly."""
+    return is_adapter(path) or path.endswith("/bias")

@@ -1,0 +1,133 @@
+"""Compare two checkpoints leaf by leaf, in structure and values, whatever their layouts.
+
+Different layouts are compared under openpi's names. The measure is |A - B| / max(|A|, |B|), norms over the whole array:
+0 for equal values, 2 for opposite ones. Arrays are read a slab at a time. Exit status 1: they differ.
+
+--json gives: left and right (path, layout), differ, same (how many), structure (path, left, right: shape and dtype, or
+null), values (path, relative, largest, differing, size, left, right; infinite is null), unused (paths).
+"""
+
+import argparse
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pi0_compat.checkpoints.diff import Compared, compare, open_both, unused
+from pi0_compat.cli import NO, YES
+from pi0_compat.cli.locating import Located, add_config, located, read_config
+from pi0_compat.cli.output import Output, Refusal, counted
+from pi0_compat.params import Leaf, num_bytes
+from pi0_compat.text import shorten
+
+EXAMPLES = """\
+  pi0-compat diff checkpoints/pi0_base/params checkpoints/my_run/29999
+  pi0-compat diff checkpoints/pi0_base/params converted_pytorch
+  pi0-compat diff before after --tolerance 1e-3               bfloat16 rounding is no difference
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    for name in ("left", "right"):
+        parser.add_argument(name, metavar=name.upper(), help="a checkpoint in any layout, local or a URL")
+    add_config(parser, "the model of both, where the layouts do not tell its sizes")
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="arrays that are apart by no more are the same, dtypes too; default: 0, bit for bit",
+    )
+    parser.add_argument("--all", action="store_true", help="a line for every array that differs, not for the first 20")
+
+
+def run(options: argparse.Namespace, output: Output) -> int:
+    """Compare."""
+    if not 0 <= options.tolerance < math.inf:
+        raise Refusal(f"--tolerance is {options.tolerance}; expected a number from 0")
+    left, right = located(options.left), located(options.right)
+    with (
+        open_both(left.found, right.found, read_config(options)) as (one, other),
+        output.progress("comparing", num_bytes(one.leaves)) as advance,
+    ):
+        pairs = compare(one, other, advance)
+        idle = unused(one, other)
+    different = [pair for pair in pairs if _differ(pair, options.tolerance)]
+    structure = [pair for pair in different if pair.distance is None]
+    values = [pair for pair in different if pair.distance]
+    same = len(pairs) - len(different)
+    text = [*_sides(left, right), *_lines(structure, values, same, whole=options.all), *_idle(idle)]
+    document = {**_document(left, right, structure, values, same), "unused": [path for path, _ in idle]}
+    output.give(document, "\n".join(text))
+    return NO if different else YES
+
+
+def _differ(pair: Compared, tolerance: float) -> bool:
+    if pair.distance is None or not tolerance:
+        return pair.differs
+    return pair.distance.relative > tolerance
+
+
+def _sides(left: Located, right: Located) -> Iterator[str]:
+    yield f"A: {left.name} ({left.found.layout})"
+    yield f"B: {right.name} ({right.found.layout})"
+
+
+def _lines(structure: Sequence[Compared], values: Sequence[Compared], same: int, *, whole: bool) -> Iterator[str]:
+    cut = list if whole else shorten
+    if structure:
+        yield f"structure: {counted(len(structure), 'array')} not on both sides in the same shape"
+        yield from cut([_structure_line(pair) for pair in structure])
+    if values:
+        yield f"values: other in {counted(len(values), 'array')}; |A - B| / max(|A|, |B|), biggest first"
+        yield from cut([_values_line(pair) for pair in values])
+    yield f"the same: {'' if structure or values else 'all '}{counted(same, 'array')}"
+
+
+def _idle(paths: Sequence[tuple[str, str]]) -> Iterator[str]:
+    yield from (f"not compared: {path}, in {side} alone: no model uses it" for path, side in paths)
+
+
+def _structure_line(pair: Compared) -> str:
+    if pair.right is None:
+        return f"  - {pair.path}: only in A, {pair.left}"
+    if pair.left is None:
+        return f"  + {pair.path}: only in B, {pair.right}"
+    return f"  ~ {pair.path}: {pair.left} in A, {pair.right} in B"
+
+
+def _values_line(pair: Compared) -> str:
+    assert pair.distance
+    assert pair.left
+    assert pair.right
+    relative, largest, differing, size = pair.distance
+    dtypes = "" if pair.left.dtype == pair.right.dtype else f"; {pair.left.dtype.name} -> {pair.right.dtype.name}"
+    apart = "not finite on one side" if math.isinf(relative) else f"at most {largest:.2g} apart"
+    return f"  {relative:8.2e}  {pair.path}: {differing / size:.1%} of the values, {apart}{dtypes}"
+
+
+def _document(
+    left: Located, right: Located, structure: Sequence[Compared], values: Sequence[Compared], same: int
+) -> dict[str, Any]:
+    return {
+        **{
+            name: {"path": side.name, "layout": str(side.found.layout)}
+            for name, side in (("left", left), ("right", right))
+        },
+        "differ": bool(structure or values),
+        "same": same,
+        "structure": [_plain(pair) for pair in structure],
+        "values": [_plain(pair) for pair in values],
+    }
+
+
+def _plain(pair: Compared) -> dict[str, Any]:
+    leaves = {"left": _leaf(pair.left), "right": _leaf(pair.right)}
+    if pair.distance is None:
+        return {"path": pair.path, **leaves}
+    numbers = {name: None if math.isinf(x) else x for name, x in pair.distance._asdict().items()}
+    return {"path": pair.path, **numbers, **leaves}
+
+
+def _leaf(leaf: Leaf | None) -> dict[str, Any] | None:
+    return leaf and {"shape": list(leaf.shape), "dtype": leaf.dtype.name}

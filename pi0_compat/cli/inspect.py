@@ -1,0 +1,164 @@
+"""Say what a checkpoint is, from its names, shapes and small files alone; no array is read.
+
+Of a step's or a run's folder, what it serves (the latest step) is inspected. Exit status 1: it is not whole.
+
+--json gives: path, layout, family, sizes, variants, values, bytes (by dtype), ranks (by expert and weight), lora (as
+recorded, or null), written_by, training, digests, norm_stats, missing, leftovers, arrays (name -> shape, dtype).
+"""
+
+import argparse
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pi0_compat.checkpoints.inspect import Description, describe, site_of
+from pi0_compat.cli import NO, YES
+from pi0_compat.cli.locating import located_metadata
+from pi0_compat.cli.output import Output, counted
+from pi0_compat.layouts.layout import Layout
+from pi0_compat.model.specs import EXPERTS
+from pi0_compat.model.variants import variant_of
+from pi0_compat.text import format_bytes, shorten
+
+EXAMPLES = """\
+  pi0-compat inspect checkpoints/pi0_base/params
+  pi0-compat inspect checkpoints/my_run                       the latest step of a run
+  pi0-compat inspect gs://openpi-assets/checkpoints/pi0_base/params
+  pi0-compat inspect paligemma-3b-pt-224 --arrays             Hugging Face's folder, with every tensor
+"""
+
+_LAYOUTS = {
+    Layout.OPENPI: "openpi, orbax: the parameters alone",
+    Layout.TRAIN_STATE: "orbax: what a training needs beside the parameters; they are in params, next to it",
+    Layout.GEMMA_FLAX: "gemma for flax, orbax: layers side by side",
+    Layout.PALIGEMMA_NPZ: "PaliGemma's npz, of big_vision",
+    Layout.OPENPI_PYTORCH: "openpi's PyTorch, safetensors",
+    Layout.HUGGING_FACE: "Hugging Face, safetensors",
+    Layout.PEFT: "PEFT, adapters alone, safetensors",
+}
+_NAMES = {"paligemma": "language", "action_expert": "expert"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.add_argument("path", metavar="PATH", help="a checkpoint in any layout: a file or folder, local or a URL")
+    parser.add_argument("--arrays", action="store_true", help="list every array with its shape and dtype")
+
+
+def run(options: argparse.Namespace, output: Output) -> int:
+    """Say what is there."""
+    with located_metadata(options.path) as (found, name):
+        described = describe(found)
+    text = [name, *_lines(described, arrays=options.arrays)]
+    output.give({"path": name, **_document(described)}, "\n".join(text))
+    return NO if described.missing else YES
+
+
+def _document(described: Description) -> dict[str, Any]:
+    """A description as plain data."""
+    return {
+        "layout": str(described.layout),
+        "family": described.family,
+        "sizes": described.sizes,
+        "variants": {name: variant_of(part) for name, part in described.sizes.items() if isinstance(part, dict)},
+        "values": described.num_values,
+        "bytes": described.bytes_by_dtype,
+        "ranks": described.ranks,
+        "lora": described.lora,
+        "written_by": described.written_by,
+        "training": described.training,
+        "digests": described.digests,
+        "norm_stats": list(described.norm_stats),
+        "missing": list(described.missing),
+        "leftovers": list(described.leftovers),
+        "arrays": {
+            name: {"shape": list(leaf.shape), "dtype": leaf.dtype.name} for name, leaf in described.leaves.items()
+        },
+    }
+
+
+def _lines(described: Description, *, arrays: bool) -> Iterator[str]:
+    for name, words in _facts(described):
+        yield f"  {name:<11} {words}"
+    for line in shorten(list(described.missing)):
+        yield f"  - {line}"
+    if arrays:
+        yield from (f"    {name}: {leaf}" for name, leaf in described.leaves.items())
+
+
+def _facts(described: Description) -> Iterator[tuple[str, str]]:
+    yield "family", described.family + (" with LoRA" if described.ranks else "")
+    yield "layout", _LAYOUTS[described.layout]
+    if described.written_by:
+        yield "written by", described.written_by
+    yield "holds", _holds(described)
+    yield from _sizes(described.sizes)
+    yield from _lora(described)
+    yield from _run(described)
+    if described.norm_stats:
+        yield "norm stats", ", ".join(described.norm_stats)
+    if described.layout is Layout.OPENPI:
+        number = len(described.leaves)
+        yield "digests", f"of {described.digests} of {number} parameters" if described.digests else "none recorded"
+    if described.leftovers:
+        yield "leftovers", f"of an interrupted save or copy, harmless: {', '.join(described.leftovers)}"
+    yield "complete", f"no: {counted(len(described.missing), 'problem')}" if described.missing else "yes"
+
+
+def _holds(described: Description) -> str:
+    dtypes = ", ".join(f"{name} {format_bytes(size)}" for name, size in described.bytes_by_dtype.items())
+    return (
+        f"{counted(described.num_values, 'number')} in {counted(len(described.leaves), 'array')}: {dtypes or 'nothing'}"
+    )
+
+
+def _sizes(sizes: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if siglip := sizes.get("siglip"):
+        image = f"; images of {sizes['image_size']} pixels" if "image_size" in sizes else ""
+        yield "vision", f"{_part(siglip, 'SigLIP')}{image}"
+    for expert in EXPERTS:
+        if part := sizes.get(expert):
+            vocabulary = f"; {sizes['vocab_size']} tokens" if expert == "paligemma" and "vocab_size" in sizes else ""
+            yield _NAMES[expert], f"{_part(part, 'Gemma')}{vocabulary}"
+    if "action_dim" in sizes:
+        yield "actions", f"of {sizes['action_dim']} numbers"
+
+
+def _part(part: Mapping[str, Any], kind: str) -> str:
+    """The sizes of an expert or of the image encoder, and its name if it has one."""
+    name = variant_of(part)
+    sizes = ", ".join(f"{key} {value}" for key, value in sorted(part.items()))
+    return f"{kind} {name} ({sizes})" if name else f"{kind} ({sizes})"
+
+
+def _lora(described: Description) -> Iterator[tuple[str, str]]:
+    for expert, ranks in described.ranks.items():
+        sites: dict[int, list[str]] = {}
+        for weight, rank in ranks.items():
+            sites.setdefault(rank, []).append(site_of(weight))
+        words = "; ".join(f"rank {rank} at {', '.join(names)}" for rank, names in sites.items())
+        yield "LoRA", f"{_NAMES[expert]}: {words}; {_alpha((described.lora or {}).get(expert))}"
+    if described.layout is Layout.PEFT:
+        config = described.lora or {}
+        yield "LoRA", ", ".join(f"{key} {value}" for key, value in config.items()) or "no adapter_config.json: no alpha"
+
+
+def _alpha(recorded: Mapping[str, Any] | None) -> str:
+    if recorded is None:
+        return "alpha is not recorded"
+    kinds = {"attn": "attention", "ffn": "feed-forward"}
+    words = [
+        f"{spec['alpha']:g} of {kinds[kind]}{' (rslora)' if spec.get('rslora') else ''}"
+        for kind, spec in recorded.items()
+        if spec
+    ]
+    return f"alpha {', '.join(words)}"
+
+
+def _run(described: Description) -> Iterator[tuple[str, str]]:
+    if (training := described.training) is None:
+        return
+    step = "a step" if training["step"] is None else f"step {training['step']}"
+    steps = f" of {', '.join(map(str, training['steps']))}" if len(training["steps"]) > 1 else ""
+    state = "with its train state" if training["train_state"] else "without a train state"
+    served = {True: "; the parameters are a moving average (EMA)", False: "; the parameters as trained, no EMA"}
+    yield "training", f"{step}{steps}, {state}{served.get(training['ema'], '')}"

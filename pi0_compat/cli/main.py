@@ -1,0 +1,128 @@
+"""``pi0-compat``: what is this checkpoint, does it load, how do two differ, and give it to me in another form.
+
+pi0-compat inspect checkpoints/pi0_base/params
+pi0-compat check checkpoints/pi0_base/params --config pi0_libero
+pi0-compat diff checkpoints/pi0_base/params checkpoints/mine/29999/params
+pi0-compat COMMAND --help
+"""
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import NoReturn, cast
+
+from pi0_compat.cli import COMMANDS, REFUSED, Command
+from pi0_compat.cli.output import Output, Refusal
+
+_STATUSES = """\
+exit status:
+  0  done, or the answer is yes
+  1  the answer is no: it does not load, or the two differ
+  2  the question or the input is wrong: nothing was written
+"""
+# A process that a signal ends has this much more than the signal's number.
+_ENDED_BY_SIGNAL = 128
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    # A tool takes no accelerator away from a training run; must be known before jax is imported.
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    options = _parser(arguments).parse_args(arguments)
+    output = Output(options.command, as_json=options.json)
+    with _warnings_to(output), _ended_in_order():
+        try:
+            return _run(options, output)
+        except KeyboardInterrupt:
+            return _ENDED_BY_SIGNAL + signal.SIGINT
+        except BrokenPipeError:  # `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return _ENDED_BY_SIGNAL + signal.SIGPIPE
+        except Exception as error:
+            if not _is_the_users(error):
+                raise
+            output.fail(str(error))
+            return REFUSED
+
+
+def _run(options: argparse.Namespace, output: Output) -> int:
+    status = load_command(options.command).run(options, output)
+    # Here, and not when the interpreter ends, it can be told that nobody reads any more.
+    sys.stdout.flush()
+    return status
+
+
+def load_command(name: str) -> Command:
+    """The module of a command."""
+    return cast(Command, importlib.import_module(f"pi0_compat.cli.{name}"))
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of all commands; of those, only the one that is asked for is imported."""
+    parser = argparse.ArgumentParser(
+        prog="pi0-compat", description=__doc__, epilog=_STATUSES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, summary in COMMANDS.items():
+        if name in arguments[:1]:
+            _add_command(subparsers, name, summary)
+        else:
+            subparsers.add_parser(name, help=summary)
+    return parser
+
+
+def _add_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, summary: str) -> None:
+    command = load_command(name)
+    parser = subparsers.add_parser(
+        name,
+        help=summary,
+        description=command.__doc__,
+        epilog=f"examples:\n{command.EXAMPLES}\n{_STATUSES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+
+
+def _version() -> str:
+    try:
+        return f"pi0-compat {version('pi0-compat')}"
+    except PackageNotFoundError:  # run in place
+        return "pi0-compat, from a source tree"
+
+
+def _is_the_users(error: Exception) -> bool:
+    """Whether an error is about the user's input, and not one of ours."""
+    from pi0_compat.errors import CheckpointError, LoadError
+
+    return isinstance(error, Refusal | CheckpointError | LoadError | OSError)
+
+
+@contextmanager
+def _warnings_to(output: Output) -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = lambda message, *_, **__: output.warn(str(message))
+        yield
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """What a command began to write is removed when it is asked to end: SIGTERM unwinds as Ctrl-C does."""
+
+    def end(number: int, _: object) -> NoReturn:
+        raise SystemExit(_ENDED_BY_SIGNAL + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,1 @@
+"""openpi's own layout: orbax checkpoints, read and written."""

@@ -1,0 +1,232 @@
+"""The arrays of an orbax checkpoint, read chunk by chunk on all cores and cast on the way.
+
+orbax keeps each array as zarr in a key-value store of tensorstore (OCDBT). Read through orbax, arrays come one after
+the other or all at once, in memory of its own. Here each chunk is decoded from its file into its place in the
+result, and how many are decoded at once is limited by the memory that it takes.
+"""
+
+import functools
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorstore as ts
+
+from pi0_compat.layouts.orbax.chunks import TAKEN, ChunkFiles, chunk_files, places
+from pi0_compat.layouts.orbax.folder import METADATA_FILE
+from pi0_compat.params import Leaf
+from pi0_compat.storage.bounded import Bounded
+
+Box = tuple[slice, ...]
+_MANIFEST = "manifest.ocdbt"
+# Neighbouring chunks are read as one piece up to this size: of tiny ones there may be a million.
+_PIECE = 64 << 20
+# A jax array on the CPU takes over memory that begins at a multiple of this; other memory it copies.
+_ALIGNMENT = 64
+# For what is small: an array and what it is decoded from.
+_LEAST = 32 << 20
+
+
+class StoredArray(NamedTuple):
+    """An array that is open; nothing of it has been read.
+
+    Attributes:
+      store: the array in tensorstore.
+      leaf: its shape and dtype.
+      files: where its chunks are, if they can be decoded without tensorstore.
+    """
+
+    store: Any
+    leaf: Leaf
+    files: ChunkFiles | None = None
+
+    def pieces(self) -> list[Box]:
+        """The parts that are read at a time: a chunk, or neighbouring ones that are small together."""
+        shape, sides = self.leaf.shape, self._sides()
+        starts = (range(0, length, side) for length, side in zip(shape, sides, strict=True))
+        return [
+            tuple(
+                slice(first, min(first + side, length))
+                for first, side, length in zip(corner, sides, shape, strict=True)
+            )
+            for corner in itertools.product(*starts)
+        ]
+
+    def bytes_to_read(self, piece: Box, dtype: np.dtype) -> int:
+        """What reading a piece takes, cast to a dtype.
+
+        Its place and some blocks, or the bytes of the file and what is decoded of them, then that and its place.
+        """
+        whole = 2 * self.leaf.dtype.itemsize * _size(piece)
+        return dtype.itemsize * _size(piece) + min(TAKEN, whole) if self._chunk_of(piece) else whole
+
+    @property
+    def largest_piece(self) -> int:
+        """How many numbers its largest piece has."""
+        return max(map(_size, self.pieces()))
+
+    def read(self, piece: Box, target: np.ndarray) -> int:
+        """Read a piece into its place in an array of the same shape, cast to that array's dtype; the bytes written."""
+        if not self._decode(piece, target[piece]):
+            cast = self.store if target.dtype == self.leaf.dtype else ts.cast(self.store, ts.dtype(target.dtype))
+            ts.array(target)[piece].write(cast[piece]).result()
+        return target.itemsize * _size(piece)
+
+    def _decode(self, piece: Box, target: np.ndarray) -> bool:
+        """Whether the piece was decoded without tensorstore, as one chunk."""
+        chunk = self._chunk_of(piece)
+        return bool(self.files and chunk and self.files.decode(chunk, target, self.leaf.dtype))
+
+    def _chunk_of(self, piece: Box) -> tuple[int, ...] | None:
+        """The number of the chunk that a piece is, along each axis; None if it is several, or its file is unknown."""
+        lengths = tuple(part.stop - part.start for part in piece)
+        if not self.files or lengths != self.chunk:
+            return None
+        chunk = tuple(part.start // length for part, length in zip(piece, lengths, strict=True))
+        return chunk if self.files.has(chunk) else None
+
+    def _sides(self) -> list[int]:
+        """How long a piece is along each axis: whole chunks, the last axes first, while it stays small."""
+        sides = [min(side, length) or 1 for side, length in zip(self.chunk, self.leaf.shape, strict=True)]
+        for axis in reversed(range(len(sides))):
+            size = math.prod(sides) * self.leaf.dtype.itemsize
+            more = min(_PIECE // size, -(-self.leaf.shape[axis] // sides[axis])) if size else 1
+            sides[axis] *= max(1, more)
+        return sides
+
+    @property
+    def chunk(self) -> tuple[int, ...]:
+        """The shape of its chunks; a scalar has none."""
+        return tuple(self.store.chunk_layout.read_chunk.shape or ())
+
+
+def _size(piece: Box) -> int:
+    return math.prod(part.stop - part.start for part in piece)
+
+
+def open_arrays(
+    folder: Path, names: Mapping[str, tuple[str, ...]], leaves: Mapping[str, Leaf]
+) -> dict[str, StoredArray]:
+    """Open those arrays that can be read here; what is missing from the result is left to orbax, and to its errors.
+
+    Args:
+      folder: the checkpoint.
+      names: path -> the keys under which the array is in the tree.
+      leaves: path -> shape and dtype that the checkpoint's metadata claim.
+    """
+    if not (folder / _MANIFEST).is_file():
+        return {}
+    # One context: the arrays share a cache of the store's own nodes.
+    context = ts.Context()
+    metadata = json.loads((folder / METADATA_FILE).read_text())
+    folder = folder.resolve()
+    specs = {path: _spec(folder, keys, metadata) for path, keys in names.items()}
+    opening = {path: ts.open(spec, open=True, context=context) for path, spec in specs.items()}
+    files = functools.partial(chunk_files, folder, places(folder))
+    opened = {path: _opened(future, leaves[path], files) for path, future in opening.items()}
+    return {path: array for path, array in opened.items() if array}
+
+
+def _opened(opening: Any, leaf: Leaf, files: Callable[[Any, Leaf], ChunkFiles | None]) -> StoredArray | None:
+    try:
+        store = opening.result()
+    except Exception:  # noqa: BLE001 - tensorstore raises all kinds
+        return None
+    as_told = (tuple(store.shape), store.dtype.numpy_dtype) == leaf
+    return StoredArray(store, leaf, files(store, leaf)) if as_told and leaf.num_bytes else None
+
+
+def _spec(folder: Path, keys: tuple[str, ...], metadata: dict[str, Any]) -> dict[str, Any]:
+    """The array's address as orbax has it, but for the mapped file."""
+    base = {"driver": "file", "path": f"{folder}/", **_mapped()}
+    return {
+        "driver": "zarr3" if metadata.get("use_zarr3") else "zarr",
+        "kvstore": {"driver": "ocdbt", "base": base, "path": f"{'.'.join(keys)}/"},
+        # Where all chunks are written, one that is not there is damage, and no zeros.
+        "fill_missing_data_reads": not metadata.get("store_array_data_equal_to_fill_value"),
+        "recheck_cached_data": False,
+        "recheck_cached_metadata": False,
+    }
+
+
+@functools.cache
+def _mapped() -> dict[str, Any]:
+    """What has tensorstore map files instead of copying them; old ones cannot."""
+    mapped = {"file_io_mode": {"mode": "memmap"}}
+    try:
+        ts.KvStore.Spec({"driver": "file", "path": "/", **mapped})
+    except ValueError:
+        return {}
+    return mapped
+
+
+class Reading(NamedTuple):
+    """How an array is read, and what becomes of it.
+
+    Attributes:
+      array: what is read.
+      dtype: that it is cast to while it is read.
+      kept: the bytes of it that stay on the host in the end.
+      allocate: makes the array that it is read into.
+      finish: makes of the array what is handed over; called in another thread.
+      take: is handed that, in the caller's thread.
+    """
+
+    array: StoredArray
+    dtype: np.dtype
+    kept: int
+    allocate: Callable[[tuple[int, ...], np.dtype], np.ndarray]
+    finish: Callable[[np.ndarray], Any]
+    take: Callable[[Any], None]
+
+
+def read_all(readings: Iterable[Reading]) -> None:
+    """Read arrays, several at a time.
+
+    The host holds no more than what stays there and a sixteenth of what is stored, or one piece of an array.
+
+    Raises:
+      Exception: what tensorstore, ``finish`` or ``take`` raised.
+    """
+    # Largest pieces first: when little is left to hold, little is read, and no core is left alone with a large one.
+    readings = sorted(readings, key=lambda reading: reading.array.largest_piece, reverse=True)
+    stored = sum(reading.array.leaf.num_bytes for reading in readings)
+    kept = sum(reading.kept for reading in readings)
+    # What leaves the host while others are read makes room for as much as a result in half precision would take.
+    with Bounded(max(kept, stored // 2) + max(stored // 16, _LEAST)) as jobs:
+        for reading in readings:
+            _read(reading, jobs)
+
+
+def _read(reading: Reading, jobs: Bounded) -> None:
+    array = reading.array
+    pieces, target = array.pieces(), reading.allocate(array.leaf.shape, reading.dtype)
+    missing = itertools.count(len(pieces) - 1, -1)
+
+    def landed(size: int) -> None:
+        # Memory is only taken when it is first written to: until here, the target took none for this piece.
+        jobs.hold(size)
+        if next(missing) == 0:
+            # What finishing casts is there twice for a moment.
+            jobs.do(reading.kept, functools.partial(reading.finish, target), finished)
+
+    def finished(result: Any) -> None:
+        jobs.hold(reading.kept - target.nbytes)
+        reading.take(result)
+
+    for piece in pieces:
+        needed = array.bytes_to_read(piece, reading.dtype)
+        jobs.make_room(needed)
+        jobs.do(needed, functools.partial(array.read, piece, target), landed)
+
+
+def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An empty array in memory that jax takes over on the CPU."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)

@@ -1,0 +1,185 @@
+"""Chunks of a zarr array decoded a block at a time, straight from the store's files into their place.
+
+tensorstore decodes a chunk as a whole: up to 2 GB of new memory, a fault for every page of it, and each number goes out
+to memory and comes back before it is cast. A block stays in a core's cache. Where the bytes of a chunk lie, tensorstore
+tells; what cannot be decoded here is left to it, and to its errors.
+"""
+
+import contextlib
+import importlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+from urllib.parse import unquote
+
+import numpy as np
+import tensorstore as ts
+
+from pi0_compat.params import Leaf
+
+zstandard: Any = None
+with contextlib.suppress(ImportError):
+    # A machine that can fetch nothing may lack it: tensorstore decodes there, whole chunks.
+    zstandard = importlib.import_module("zstandard")
+
+# What is read of the file, and what is decoded: with zstd's tables, both stay in a core's cache.
+_READ, _BLOCK = 1 << 18, 1 << 19
+# How far back zstd may refer, in memory of its own; at the level that orbax writes, half a megabyte.
+_WINDOW = 8 << 20
+# What decoding takes at most, beside the place of the result.
+TAKEN = _READ + _BLOCK + _WINDOW
+
+
+class ChunkFiles(NamedTuple):
+    """Where the chunks of one array are.
+
+    Attributes:
+      folder: of the store, resolved.
+      places: of all keys of the store, in tensorstore's notation ``value:<folder>:<file>:<offset>:<length>``.
+      prefix: of the array's keys.
+      separator: between the numbers of a chunk in its key.
+    """
+
+    folder: Path
+    places: Mapping[bytes, str]
+    prefix: str
+    separator: str
+
+    def has(self, chunk: tuple[int, ...]) -> bool:
+        """Whether the place of a chunk is known; it is numbered along each axis."""
+        return self._key(chunk) in self.places
+
+    def decode(self, chunk: tuple[int, ...], target: np.ndarray, dtype: np.dtype) -> bool:
+        """Decode a chunk of some dtype into an array of its shape, cast to that array's dtype; False if that failed.
+
+        As numpy casts: what is too large becomes infinite, without a word.
+        """
+        try:
+            path, offset, length = self._place(chunk)
+            with path.open("rb", buffering=0) as file, np.errstate(over="ignore", invalid="ignore"):
+                file.seek(offset)
+                return _decode(_Part(file, length), target, dtype)
+        except (OSError, ValueError, zstandard.ZstdError):
+            return False
+
+    def stream(self, chunk: tuple[int, ...], dtype: np.dtype) -> "ChunkStream":
+        """A chunk to be decoded from its first number to its last, as far as it is asked for."""
+        return ChunkStream(*self._place(chunk), dtype)
+
+    def _place(self, chunk: tuple[int, ...]) -> tuple[Path, int, int]:
+        return located(self.folder, self.places[self._key(chunk)])
+
+    def _key(self, chunk: tuple[int, ...]) -> bytes:
+        return f"{self.prefix}{self.separator.join(map(str, chunk))}".encode()
+
+
+def located(folder: Path, place: str) -> tuple[Path, int, int]:
+    """The file, offset and length of a place in a store; a ValueError if it is not below the store's folder."""
+    names, offset, length = place.removeprefix("value:").rsplit(":", 2)
+    path = (folder / unquote(names.replace(":", ""))).resolve()
+    if not path.is_relative_to(folder):
+        raise ValueError(f"{path} is out of {folder}")
+    return path, int(offset), int(length)
+
+
+def places(folder: Path) -> dict[bytes, str]:
+    """Where a store has what it keeps in data files, by key; nothing if its tree has more than the root."""
+    try:
+        base = ts.KvStore.open({"driver": "file", "path": f"{folder}/"}).result()
+        root = ts.ocdbt.dump(base).result()["versions"][-1]["root"]["location"]
+        entries = ts.ocdbt.dump(base, root).result()["entries"]
+    except Exception:  # noqa: BLE001 - tensorstore raises all kinds, and will when the arrays are opened
+        return {}
+    return {entry["key"]: entry["indirect_value"] for entry in entries if "indirect_value" in entry}
+
+
+def chunk_files(folder: Path, places: Mapping[bytes, str], store: Any, leaf: Leaf) -> ChunkFiles | None:
+    """Where the chunks of an open array are; None without zstandard, or if not all are plain zstd of the same size."""
+    spec = store.spec().to_json()
+    metadata = spec["metadata"]
+    plain = (
+        zstandard is not None
+        and spec["driver"] == "zarr"
+        and (metadata["compressor"] or {}).get("id") == "zstd"
+        and (metadata["filters"], metadata["order"]) == (None, "C")
+        and metadata["dtype"] in {leaf.dtype.str, leaf.dtype.name}
+        and not any(length % side for length, side in zip(leaf.shape, metadata["chunks"], strict=True))
+    )
+    return ChunkFiles(folder, places, spec["kvstore"]["path"], metadata["dimension_separator"]) if plain else None
+
+
+class ChunkStream:
+    """A chunk that is decoded as far as it is asked for; to be closed."""
+
+    def __init__(self, path: Path, offset: int, length: int, dtype: np.dtype) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._file.seek(offset)
+        self._source, self._dtype = _Part(self._file, length), dtype
+        self._reader = _reader(self._source)
+
+    def fill(self, target: np.ndarray) -> None:
+        """Decode the next numbers, as many as the target has.
+
+        Raises:
+          ValueError: the chunk has fewer.
+        """
+        if not _fill(self._reader, target, self._dtype):
+            raise ValueError("a chunk ends before its last number")
+
+    def end(self) -> None:
+        """Nothing is left of the chunk: a ValueError if something is."""
+        if self._reader.read(1) or self._source.left:
+            raise ValueError("a chunk goes on behind its last number")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+
+class _Part:
+    """A part of a file, from where it is; each piece is read into the same memory, so it lasts until the next."""
+
+    def __init__(self, file: IO[bytes], length: int) -> None:
+        self.left = length
+        self._file: Any = file
+        self._memory = memoryview(bytearray(min(_READ, length)))
+
+    def read(self, size: int) -> memoryview:
+        """The next bytes, at most so many; none at the end."""
+        found = self._file.readinto(self._memory[: min(size, self.left)])
+        self.left -= found
+        return self._memory[:found]
+
+
+def _decode(source: Any, target: np.ndarray, dtype: np.dtype) -> bool:
+    """Decode a part of a file; whether it is one frame of zstd, of as many numbers as the target has."""
+    reader = _reader(source)
+    if not _fill(reader, target, dtype):
+        return False
+    return not reader.read(1) and not source.left
+
+
+def _reader(source: Any) -> Any:
+    return zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(source, read_size=_READ)
+
+
+def _fill(reader: Any, target: np.ndarray, dtype: np.dtype) -> bool:
+    """Decode as many numbers as the target has; whether there were so many."""
+    block = np.empty(min(_BLOCK // dtype.itemsize, target.size), dtype)
+    for part in _parts(target, block.size):
+        decoded = block[: part.size]
+        if reader.readinto(decoded.view(np.uint8)) != decoded.nbytes:
+            return False
+        np.copyto(part, decoded.reshape(part.shape), casting="unsafe")
+    return True
+
+
+def _parts(array: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """An array in parts of at most so many numbers, in C order."""
+    if array.size <= size:
+        yield array
+    elif rows := size // array[0].size:
+        yield from (array[first : first + rows] for first in range(0, len(array), rows))
+    else:
+        for row in array:
+            yield from _parts(row, size)

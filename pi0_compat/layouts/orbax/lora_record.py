@@ -1,0 +1,39 @@
+"""Rank and alpha of a checkpoint's adapters: what it records, and what a config says."""
+
+from pi0_compat.errors import CheckpointError, LoadError
+from pi0_compat.layouts.orbax.metadata import Stored
+from pi0_compat.lora.sites import ExpertLoRAs, lora_of
+from pi0_compat.model.config import Pi0Config
+from pi0_compat.model.specs import EXPERTS, ExpertLoRA
+
+
+def experts_of(stored: Stored, config: Pi0Config | None) -> ExpertLoRAs:
+    """The adapters of both experts, as the config has them, or without one as they are recorded.
+
+    Raises:
+      LoadError: the config and the record do not agree.
+      CheckpointError: the record is damaged.
+    """
+    if config is not None:
+        require_same_lora(str(stored.path), stored, config)
+        return lora_of(config)
+    recorded = stored.lora or {}
+    try:
+        return tuple(ExpertLoRA.from_json(recorded[name]) if recorded.get(name) else None for name in EXPERTS)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{stored.path}: damaged: its record of LoRA is {recorded!r:.120} ({error})") from error
+
+
+def as_record(experts: ExpertLoRAs) -> dict[str, object]:
+    """What is recorded of the adapters: see ``Pi0Spec.lora``."""
+    return {name: lora.to_json() for name, lora in zip(EXPERTS, experts, strict=True) if lora}
+
+
+def require_same_lora(source: str, stored: Stored, model: Pi0Config) -> None:
+    """Rank and alpha recorded in the checkpoint are the config's: another alpha silently scales every adapter."""
+    for expert, recorded in (stored.lora or {}).items():
+        if recorded != model.lora.get(expert):
+            raise LoadError(
+                f"{source}: LoRA on {expert} was trained with {recorded}, the config has {model.lora.get(expert)}; "
+                "use the recorded one"
+            )

@@ -1,0 +1,140 @@
+"""Names, shapes, dtypes and recorded facts of an orbax checkpoint, without reading an array."""
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orbax.checkpoint as ocp
+
+from pi0_compat import params as tree
+from pi0_compat.errors import CheckpointError
+from pi0_compat.layouts.orbax.folder import METADATA_FILE, find_params
+from pi0_compat.layouts.orbax.untrusted import refuse_absurd_sizes, refuse_links_out
+from pi0_compat.params import Leaf
+from pi0_compat.storage import digests as integrity
+
+SUFFIX = "value"
+
+
+def top_names(folder: Path) -> set[str]:
+    """The names at the top of an orbax tree.
+
+    Raises:
+      CheckpointError: its metadata cannot be read.
+    """
+    return {entry.keys[0] for entry in tree_entries(folder) if entry.keys}
+
+
+class TreeEntry(NamedTuple):
+    """A leaf of an orbax tree: its nested names, and what orbax calls its kind, ``jax.Array`` or ``np.ndarray``."""
+
+    keys: tuple[str, ...]
+    kind: str
+
+
+def tree_entries(folder: Path) -> list[TreeEntry]:
+    """All leaves of an orbax tree, empty nodes too.
+
+    Raises:
+      CheckpointError: its metadata cannot be read.
+    """
+    file = folder / METADATA_FILE
+    try:
+        entries = json.loads(file.read_text())["tree_metadata"].values()
+        return [
+            TreeEntry(
+                tuple(str(part["key"]) for part in entry["key_metadata"]), str(entry["value_metadata"]["value_type"])
+            )
+            for entry in entries
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{file}: is no metadata of orbax ({error!r:.120}); get the checkpoint again") from error
+
+
+class Stored(NamedTuple):
+    """What a checkpoint says about itself without reading an array."""
+
+    path: Path
+    leaves: dict[str, Leaf]
+    # The nested names under which each path is stored, and what we wrote beside them.
+    keys: dict[str, tuple[str, ...]]
+    metadata: dict[str, Any]
+
+    @property
+    def lora(self) -> dict[str, Any] | None:
+        """Rank, alpha and rslora of every expert's adapters, as in ``Pi0Spec.lora``; None if they were not recorded."""
+        return self.metadata.get("lora")
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The recorded digest of every parameter, see ``integrity``; none if they were not recorded."""
+        return integrity.read_record(self.path, self.metadata, self.leaves)
+
+
+def read_metadata(path: str | os.PathLike[str], *, value_suffix: bool | None = None) -> Stored:
+    """Paths, shapes and dtypes of a checkpoint, reading no array. Raises like ``restore_params``."""
+    folder = find_params(path)
+    refuse_links_out(folder)
+    try:
+        item = item_metadata(folder)
+        nested, metadata = item.tree, item.custom_metadata or {}
+    except Exception as error:
+        raise CheckpointError(f"{folder}: the checkpoint is damaged or incomplete ({_brief(error)})") from error
+    if not isinstance(nested, Mapping) or not nested.get("params"):
+        top = sorted(nested) if isinstance(nested, Mapping) else nested
+        raise CheckpointError(f"{folder}: expected a checkpoint of {{'params': ...}}, found the top level {top}")
+    flat = tree.flatten(nested["params"])
+    suffix = metadata.get("value_suffix") if value_suffix is None else value_suffix
+    names = strip_value_suffix(list(flat), value_suffix=suffix)
+    refuse_absurd_sizes(folder, {name: flat[raw] for raw, name in names.items()})
+    leaves = {name: tree.leaf_of(flat[raw]) for raw, name in names.items()}
+    keys = {name: ("params", *tree.split(raw)) for raw, name in names.items()}
+    integrity.read_record(folder, metadata, leaves)  # a parameter that was saved and is not there
+    return Stored(folder, dict(sorted(leaves.items())), keys, metadata)
+
+
+def item_metadata(folder: Path) -> Any:
+    """What orbax keeps of a tree beside its arrays: ``tree`` of shapes and dtypes, and ``custom_metadata``.
+
+    Asked of the handler: what a checkpointer returns changed shape after orbax 0.11.21, which breaks openpi (bugs F1).
+    """
+    return ocp.PyTreeCheckpointHandler().metadata(folder)
+
+
+def _brief(error: Exception) -> str:
+    """What tensorstore says of an error, without the kilobytes of the spec that it appends."""
+    return str(error).partition(" [tensorstore_spec=")[0].partition(". See full TensorStore details")[0]
+
+
+def require_distinct_names(params: Iterable[str]) -> None:
+    """Orbax joins keys with dots: a.b and a/b would share a place, and one of them would come back as the other."""
+    paths: dict[str, str] = {}
+    for path in params:
+        if (other := paths.setdefault(path.replace("/", "."), path)) != path:
+            raise ValueError(f"{path} and {other} have the same name in orbax, which joins keys with dots; rename one")
+
+
+def strip_value_suffix(paths: list[str], *, value_suffix: bool | None = None) -> dict[str, str]:
+    """Stored path -> parameter path, without the ``value`` that nnx states append to each.
+
+    openpi strips it if all leaves have it (``model.py:328``), which leaves it on in mixed trees. Here a leaf called
+    ``value`` is a suffix if it is its parent's only child, and a parameter of that name if it has siblings. An only
+    child that is really called ``value`` looks like a suffix: say ``value_suffix=False`` (our own checkpoints record
+    it).
+    """
+    children: dict[str, set[str]] = defaultdict(set)
+    for path in paths:
+        keys = path.split("/")
+        for depth, key in enumerate(keys):
+            children["/".join(keys[:depth])].add(key)
+
+    def is_suffix(path: str) -> bool:
+        parent, slash, name = path.rpartition("/")
+        if not slash or name != SUFFIX or value_suffix is False:
+            return False
+        return bool(value_suffix) or len(children[parent]) == 1
+
+    return {path: path.rpartition("/")[0] if is_suffix(path) else path for path in paths}

@@ -1,0 +1,111 @@
+"""The parameters of an orbax checkpoint, read a slab at a time.
+
+orbax cuts a large array along its longest axis into chunks of 2 GB, each with a part of every layer. Here the chunks
+that lie side by side are decoded side by side, a slab of all of them at a time: a checkpoint is read once, in C
+order, and what is held is a slab, whatever its chunks are.
+"""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+
+import numpy as np
+
+from pi0_compat.errors import CheckpointError
+from pi0_compat.layouts.orbax.arrays import StoredArray, open_arrays
+from pi0_compat.layouts.orbax.chunks import ChunkStream
+from pi0_compat.layouts.orbax.metadata import Stored
+from pi0_compat.layouts.orbax.restore import restore_leaves
+from pi0_compat.params import Leaf
+from pi0_compat.storage import digests as integrity
+from pi0_compat.storage.stream import cut, rows_at_a_time
+
+
+class StoredParameters:
+    """The parameters of an orbax checkpoint; what has a digest is compared with it as it goes by.
+
+    Attributes:
+      stored: what it says about itself.
+    """
+
+    def __init__(self, stored: Stored) -> None:
+        self.path = stored.path
+        self.leaves = stored.leaves
+        self.stored = stored
+        self._digests = stored.digests
+        self._arrays = open_arrays(stored.path, stored.keys, stored.leaves)
+
+    def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
+        """One parameter, in the dtype of the file or cast; its digest is not compared."""
+        return np.asarray(restore_leaves(self.stored, {path: dtype}, verify=False)[path])
+
+    def slabs(self, path: str) -> Iterator[np.ndarray]:
+        """A parameter as it is stored.
+
+        Raises:
+          CheckpointError: it cannot be read, or is not what was saved; the latter is known after its last slab.
+        """
+        digest = integrity.Digest(self.leaves[path])
+        for slab in self._read(path):
+            if path in self._digests:
+                digest.update(slab)
+            yield slab
+        if path in self._digests:
+            integrity.verify(self.path, {path: digest.hexdigest()}, self._digests)
+
+    def _read(self, path: str) -> Iterator[np.ndarray]:
+        array = self._arrays.get(path)
+        if array is None:  # of an old kind, or empty
+            yield from cut(self.read(path))
+            return
+        try:
+            yield from _decoded(array)
+        except Exception as error:  # tensorstore raises all kinds
+            raise CheckpointError(f"{self.path}: the checkpoint is damaged or incomplete ({path}: {error})") from error
+
+
+def _decoded(array: StoredArray) -> Iterator[np.ndarray]:
+    """The slabs of an array: from the files of its chunks, or where they are not known, through tensorstore."""
+    shape, chunk = array.leaf.shape, array.chunk
+    if not shape:
+        yield _box(array, ())
+        return
+    grid = [range(-(-length // side)) for length, side in zip(shape, chunk, strict=True)]
+    files = array.files
+    for row in grid[0]:
+        band = slice(row * chunk[0], min((row + 1) * chunk[0], shape[0]))
+        columns = [(row, *rest) for rest in itertools.product(*grid[1:])]
+        if files and all(files.has(column) for column in columns):
+            yield from _side_by_side(array, band, columns)
+        else:
+            yield from cut(_box(array, (band,)))
+
+
+def _box(array: StoredArray, box: tuple[slice, ...]) -> np.ndarray:
+    return np.asarray(array.store[box].read().result())
+
+
+def _side_by_side(array: StoredArray, band: slice, columns: list[tuple[int, ...]]) -> Iterator[np.ndarray]:
+    """The slabs of a band of rows that has one chunk, or several beside each other."""
+    assert array.files
+    leaf, chunk = array.leaf, array.chunk
+    within = Leaf((band.stop - band.start, *leaf.shape[1:]), leaf.dtype)
+    with ExitStack() as stack, ThreadPoolExecutor(min(len(columns), os.cpu_count() or 1)) as threads:
+        streams = [stack.enter_context(closing(array.files.stream(column, leaf.dtype))) for column in columns]
+        places = [
+            tuple(slice(n * side, (n + 1) * side) for n, side in zip(column[1:], chunk[1:], strict=True))
+            for column in columns
+        ]
+        for rows in rows_at_a_time(within):
+            slab = np.empty((rows.stop - rows.start, *leaf.shape[1:]), leaf.dtype)
+            fill = _filler(slab)
+            list(threads.map(fill, streams, places) if len(streams) > 1 else map(fill, streams, places))
+            yield slab
+        for stream in streams:
+            stream.end()
+
+
+def _filler(slab: np.ndarray) -> Callable[[ChunkStream, tuple[slice, ...]], None]:
+    return lambda stream, place: stream.fill(slab[(slice(None), *place)])

@@ -1,0 +1,94 @@
+"""Write checkpoints in openpi's layout with orbax: whole or not at all."""
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orbax.checkpoint as ocp
+
+from pi0_compat import params as tree
+from pi0_compat.layouts.orbax.metadata import SUFFIX, require_distinct_names
+from pi0_compat.model.config import Pi0Config
+from pi0_compat.params import Params
+from pi0_compat.paths import is_adapter
+from pi0_compat.storage import digests as integrity
+
+# A second in all, for writes that nobody can wait for.
+_REMOVALS, _SECONDS_BETWEEN_REMOVALS = 20, 0.05
+
+
+def save_params(
+    params: Mapping[str, Any],
+    path: str | os.PathLike[str],
+    *,
+    config: Pi0Config | None = None,
+    value_suffix: bool = True,
+) -> None:
+    """Write a checkpoint that openpi and ``restore_params`` read. It appears at ``path`` whole or not at all.
+
+    Args:
+      params: flat or nested.
+      path: the folder to make; its parents are made too.
+      config: whose rank and alpha to record; without it a checkpoint with adapters cannot tell its alpha.
+      value_suffix: write leaves as nnx states do, as openpi's training does.
+
+    Raises:
+      FileExistsError: something is at ``path`` already; it is left alone.
+      ValueError: the adapters are not those of ``config``, or a name cannot be stored.
+    """
+    path = Path(path).expanduser().absolute()
+    if path.exists():
+        raise FileExistsError(f"{path}: already exists; choose another folder or remove it first")
+    flat = tree.as_flat(params)
+    if config is not None:
+        _require_adapters_of(config, flat)
+    item = params_item(flat, config=config, value_suffix=value_suffix)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _scratch_folder(path) as scratch:
+        with _checkpointer() as checkpointer:
+            checkpointer.save(scratch / path.name, args=item)
+        (scratch / path.name).rename(path)
+
+
+def params_item(params: Params, *, config: Pi0Config | None, value_suffix: bool = True) -> ocp.args.PyTreeSave:
+    """Flat parameters as an orbax item: openpi's nesting, with rank, alpha and digests in the metadata."""
+    if not params:
+        raise ValueError("there are no parameters to save")
+    require_distinct_names(params)
+    lora = None if config is None else config.lora
+    metadata = {"value_suffix": value_suffix, "lora": lora, "digests": integrity.record(params)}
+    if value_suffix:
+        params = {f"{path}/{SUFFIX}": array for path, array in params.items()}
+    return ocp.args.PyTreeSave(item={"params": tree.unflatten(params)}, custom_metadata=metadata)
+
+
+@contextmanager
+def _scratch_folder(path: Path) -> Iterator[Path]:
+    """A folder beside ``path`` for this call alone: orbax's own stays when a save fails, in the way of the next."""
+    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield scratch
+    except BaseException:
+        # Orbax's other writes run on for a moment after the first has failed, and bring files back.
+        for _ in range(_REMOVALS):
+            shutil.rmtree(scratch, ignore_errors=True)
+            time.sleep(_SECONDS_BETWEEN_REMOVALS)
+        raise
+    scratch.rmdir()
+
+
+def _require_adapters_of(config: Pi0Config, params: Params) -> None:
+    """What is recorded with a checkpoint is what it holds: a wrong alpha would be believed when it is loaded."""
+    expected = {path: leaf for path, leaf in config.param_spec().items() if is_adapter(path)}
+    found = {path: array for path, array in params.items() if is_adapter(path)}
+    if wrong := tree.differences(expected, found, dtypes=False):
+        raise ValueError(f"the adapters are not those of the config whose rank and alpha are to be recorded\n{wrong}")
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler())

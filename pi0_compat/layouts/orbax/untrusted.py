@@ -1,0 +1,62 @@
+"""What no checkpoint may do, whoever made it: point out of its folder, or claim more than its files can hold.
+
+Both are refused from names and metadata, before any array is read or memory is taken for one.
+"""
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pi0_compat.errors import CheckpointError
+from pi0_compat.params import leaf_of
+
+# Zeros under zstd, the best case of all that zarr compresses with, shrink 32768 times; what claims more has no data.
+_BEST_COMPRESSION = 1 << 15
+# Room for metadata of a few small arrays whose values compress to nothing beside it.
+_ALWAYS_PLAUSIBLE = 1 << 24
+
+
+def refuse_links_out(folder: Path) -> None:
+    """Refuse symbolic links below a folder that lead out of it. The folder itself may be one.
+
+    Raises:
+      CheckpointError: there is such a link; the message has its name and target.
+    """
+    root = folder.resolve()
+    for parent, folders, files in os.walk(root):
+        for path in (Path(parent, name) for name in (*folders, *files)):
+            if path.is_symlink() and not path.resolve().is_relative_to(root):
+                raise CheckpointError(
+                    f"{folder}: {path.relative_to(root)} is a symbolic link out of the folder, to {path.readlink()}; "
+                    "if you trust it, copy the folder with its links followed (cp -rL) and pass the copy"
+                )
+
+
+def refuse_absurd_sizes(folder: Path, arrays: Mapping[str, Any]) -> None:
+    """Refuse arrays whose claimed size, or number of pieces, the files of the folder cannot hold in any encoding.
+
+    Reading them would take memory, or time, without end (found with a shape of 2**50 in the metadata).
+
+    Args:
+      folder: the checkpoint.
+      arrays: what orbax's metadata says of each, by path.
+
+    Raises:
+      CheckpointError: there is such an array.
+    """
+    stored = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    for path, array in arrays.items():
+        leaf = leaf_of(array)
+        pieces = _pieces(leaf.shape, getattr(getattr(array, "storage", None), "chunk_shape", None))
+        if leaf.num_bytes > max(_ALWAYS_PLAUSIBLE, stored * _BEST_COMPRESSION) or pieces > stored:
+            raise CheckpointError(
+                f"{folder}: damaged: {path} claims to be {leaf}, {leaf.num_bytes} bytes in {pieces} pieces, "
+                f"and all files together have {stored} bytes; get the checkpoint again"
+            )
+
+
+def _pieces(shape: tuple[int, ...], chunk: tuple[int, ...] | None) -> int:
+    """How many chunks an array is stored in; each takes a byte at least."""
+    return math.prod(-(-length // max(1, part)) for length, part in zip(shape, chunk or shape, strict=True))

@@ -1,0 +1,161 @@
+"""The official PaliGemma npz (``pt_224.npz``, ``.f16.npz``, ``.bf16.npz``): big_vision's parameters, under ``params/``.
+
+Its layers are stacked and named as in openpi, so each member lands under ``PaliGemma/`` as it is. numpy has no
+bfloat16 and reads it as two-byte voids (``|V2``); they are bfloat16 bits (big_vision ``utils.py:827``, bugs C7).
+"""
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import ml_dtypes
+import numpy as np
+
+from pi0_compat.errors import CheckpointError
+from pi0_compat.params import Leaf
+from pi0_compat.storage.stream import Parameters, cut, rows_at_a_time, slabs_ahead
+
+_PREFIX, _ROOT = "params/", "PaliGemma/"
+_NPY = ".npy"
+# Values that are read at a time.
+_BLOCK = 1 << 18
+
+
+class PaliGemmaNpz:
+    """An open npz: shapes and dtypes at once, arrays one at a time."""
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
+        self.path = path
+        self._archive = archive
+        if outside := [name for name in archive.namelist() if _leads_out(name)]:
+            raise CheckpointError(f"{path}: member {outside[0]} lies outside of the archive; get the file again")
+        self._members = {_param_path(name): name for name in archive.namelist()}
+        if len(self._members) != len(archive.namelist()):
+            raise CheckpointError(
+                f"{path}: two members hold the same parameter, and only one can be meant; get the file again"
+            )
+        self.leaves: dict[str, Leaf] = {path: self._header(name) for path, name in sorted(self._members.items())}
+
+    def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
+        """The array of a parameter, in the dtype of the file or cast while it is read: it is never there twice."""
+        name = self._members[path]
+        with self._refuse_damage(name), self._archive.open(name) as member:
+            shape, in_fortran_order, stored = _read_header(member)
+            array = np.empty(shape[::-1] if in_fortran_order else shape, dtype or stored)
+            _fill(array.reshape(-1), stored, member)
+            _require_end(member)
+        return array.T if in_fortran_order else array
+
+    def slabs(self, path: str) -> Iterator[np.ndarray]:
+        """A parameter as it is stored; what is not in C order is read whole first."""
+        name, leaf = self._members[path], self.leaves[path]
+        with self._refuse_damage(name), self._archive.open(name) as member:
+            _, in_fortran_order, stored = _read_header(member)
+            if in_fortran_order or not leaf.shape:
+                yield from cut(self.read(path))
+                return
+            for rows in rows_at_a_time(leaf):
+                slab = np.empty((rows.stop - rows.start, *leaf.shape[1:]), stored)
+                _fill(slab.reshape(-1), stored, member)
+                yield slab
+            _require_end(member)
+
+    def _header(self, name: str) -> Leaf:
+        """Shape and dtype of a member, from its first bytes."""
+        with self._refuse_damage(name), self._archive.open(name) as member:
+            shape, _, dtype = _read_header(member)
+            # Of pickled objects the size is not known.
+            if not dtype.hasobject and Leaf(shape, dtype).num_bytes > self._archive.getinfo(name).file_size:
+                raise ValueError(f"it has fewer bytes than its header says, {Leaf(shape, dtype)}")
+        if dtype.hasobject:
+            raise CheckpointError(
+                f"{self.path}: {name} holds pickled objects, which are never loaded; expected an array of floats"
+            )
+        return Leaf(shape, dtype)
+
+    @contextmanager
+    def _refuse_damage(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # zipfile and numpy raise a dozen kinds, tokenize's among them
+            raise CheckpointError(f"{self.path}: {name} is damaged ({error}); get the file again") from error
+
+
+@contextmanager
+def open_npz(path: Path) -> Iterator[PaliGemmaNpz]:
+    """Open an official PaliGemma file.
+
+    Raises:
+      CheckpointError: there is no file, it is truncated or no npz, or a member is pickled or damaged.
+    """
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "nothing"
+        raise CheckpointError(f"{path}: expected an official PaliGemma npz (pt_224.npz), found {found}")
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise CheckpointError(f"{path}: is no npz, or a truncated one ({error}); get the file again") from error
+    with archive:
+        yield PaliGemmaNpz(path, archive)
+
+
+def write_npz(source: Parameters, path: Path) -> None:
+    """Write parameters below ``PaliGemma/`` as an official file; two runs write the same bytes."""
+    # Members of an archive have a date; the default of a ZipInfo is always the same.
+    with zipfile.ZipFile(path, "x", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for name, leaf in source.leaves.items():
+            member = zipfile.ZipInfo(f"{_PREFIX}{name.removeprefix(_ROOT)}{_NPY}")
+            with archive.open(member, "w", force_zip64=True) as file:
+                header = {"descr": _descr(leaf.dtype), "fortran_order": False, "shape": leaf.shape}
+                np.lib.format.write_array_header_1_0(file, header)
+                for slab in slabs_ahead(source, name):
+                    file.write(np.ascontiguousarray(slab).reshape(-1).view(np.uint8).data)
+
+
+def _descr(dtype: np.dtype) -> str:
+    """numpy's name; bfloat16 has none and is two bytes, as in the official file."""
+    return "<V2" if dtype == np.dtype(ml_dtypes.bfloat16) else dtype.newbyteorder("<").str
+
+
+def _leads_out(member: str) -> bool:
+    """Whether a member unpacks to a place that is not below the archive's folder. Ours are never unpacked."""
+    path = PurePosixPath(member.replace("\\", "/"))
+    return path.is_absolute() or ".." in path.parts
+
+
+def _param_path(member: str) -> str:
+    name = member.removesuffix(_NPY)
+    return f"{_ROOT}{name.removeprefix(_PREFIX)}" if name.startswith(_PREFIX) else name
+
+
+def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether it is in Fortran order, and dtype of the array that follows."""
+    version = np.lib.format.read_magic(member)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, in_fortran_order, dtype = read(member)
+    return shape, in_fortran_order, np.dtype(ml_dtypes.bfloat16) if _is_bfloat16(dtype) else dtype
+
+
+def _fill(flat: np.ndarray, stored: np.dtype, member: IO[bytes]) -> None:
+    """Read and cast the next values of a member.
+
+    In blocks: each is cast while it is in the processor's cache, and nothing else is held.
+    """
+    for start in range(0, flat.size, _BLOCK):
+        place = flat[start : start + _BLOCK]
+        data = member.read(place.size * stored.itemsize)
+        if len(data) < place.size * stored.itemsize:
+            raise ValueError("it has fewer bytes than its header says")
+        place[:] = np.frombuffer(data, stored)
+
+
+def _require_end(member: IO[bytes]) -> None:
+    """Nothing follows; the archive compares its checksum when it is read to the end."""
+    if member.read(1):
+        raise ValueError("it has more data than its header says")
+
+
+def _is_bfloat16(dtype: np.dtype) -> bool:
+    return dtype == np.dtype("V2")

@@ -1,0 +1,112 @@
+"""A remote checkpoint in outline: every file's name and size, and of what is inside only what metadata readers read.
+
+Files are made sparse: they have their full length and hardly any bytes. Small files come whole, of safetensors the
+header, of an npz the directory and the first bytes of each member. Arrays of a few kilobytes may come along; reading
+others from an outline gives zeros, so it must not outlive a look at the metadata.
+"""
+
+import io
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pi0_compat.errors import CheckpointError
+from pi0_compat.layouts.orbax.folder import METADATA_FILE
+from pi0_compat.storage.download import is_url, one_kind_of_error, remote_files
+
+if TYPE_CHECKING:
+    import fsspec
+
+# What orbax, safetensors and npz keep beside arrays takes less, for the largest of these models.
+_SMALL = 1 << 20
+_ALWAYS_WHOLE = (METADATA_FILE, "manifest.ocdbt")
+_HEADER_LENGTH = 8
+# A member's own header in a zip, and that of its array.
+_MEMBER_HEADERS = 4096
+
+
+@contextmanager
+def outline(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A local path for looking at the metadata of a checkpoint; a local one is itself.
+
+    Raises:
+      CheckpointError: there is nothing at the URL, or it cannot be read.
+    """
+    if not is_url(path):
+        yield Path(path).expanduser().absolute()
+        return
+    url = os.fspath(path).rstrip("/")
+    with tempfile.TemporaryDirectory(prefix="pi0-compat-") as scratch:
+        target = Path(scratch) / url.rpartition("/")[2]
+        with one_kind_of_error(url):
+            filesystem, sizes = remote_files(url)
+            root = Path(filesystem._strip_protocol(url))
+            for remote, size in sizes.items():
+                _copy(filesystem, remote, size, target / Path(remote).relative_to(root))
+        yield target
+
+
+def _copy(filesystem: "fsspec.AbstractFileSystem", remote: str, size: int | None, local: Path) -> None:
+    local.parent.mkdir(parents=True, exist_ok=True)
+    if size is None:
+        raise CheckpointError(f"{remote}: the file system does not tell its size; download it and pass the local path")
+    if size <= _SMALL or local.name in _ALWAYS_WHOLE:
+        local.write_bytes(filesystem.cat_file(remote))
+        return
+    with local.open("wb") as file:
+        file.truncate(size)
+        for start, end in _parts(filesystem, remote, size):
+            file.seek(start)
+            file.write(filesystem.cat_file(remote, start=start, end=min(end, size)))
+
+
+def _parts(filesystem: "fsspec.AbstractFileSystem", remote: str, size: int) -> Iterator[tuple[int, int]]:
+    """Where in a large file the metadata are."""
+    if remote.endswith(".safetensors"):
+        length = int.from_bytes(filesystem.cat_file(remote, start=0, end=_HEADER_LENGTH), "little")
+        # A length that makes no sense is left to the reader, and to its message.
+        yield 0, _HEADER_LENGTH + (length if length <= size else 0)
+    elif remote.endswith(".npz"):
+        # The directory of an archive is at its end.
+        tail = max(0, size - _SMALL)
+        yield tail, size
+        yield from _members(filesystem.cat_file(remote, start=tail, end=size), tail)
+
+
+def _members(tail: bytes, start: int) -> Iterator[tuple[int, int]]:
+    """Where the members of an archive begin, from its last bytes."""
+    try:
+        with zipfile.ZipFile(_Tail(tail, start)) as archive:
+            offsets = [member.header_offset for member in archive.infolist()]
+    except (zipfile.BadZipFile, ValueError):
+        return  # the reader will say so
+    yield from ((offset, offset + _MEMBER_HEADERS) for offset in offsets if offset < start)
+
+
+class _Tail(io.RawIOBase):
+    """The end of a file, in place; what is before it is zeros."""
+
+    def __init__(self, tail: bytes, start: int) -> None:
+        self._tail, self._start, self._at = tail, start, 0
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._start + len(self._tail)}[whence]
+        self._at = base + offset
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        end = self._start + len(self._tail) if size < 0 else self._at + size
+        zeros = bytes(max(0, min(end, self._start) - self._at))
+        found = zeros + self._tail[max(0, self._at - self._start) : max(0, end - self._start)]
+        self._at += len(found)
+        return found

@@ -1,0 +1,173 @@
+"""What a model's sizes are, as far as the shapes of its parameters tell: openpi's names, or PyTorch's tensors.
+
+The result is a part of what ``Pi0Spec.to_json`` gives. Not in any shape: the compute dtype, the length of an action
+chunk and of a prompt, and alpha. PyTorch merges heads into one axis, so there their number comes from a ``config.json``
+or from the named variant of the same sizes.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pi0_compat.errors import LoadError
+from pi0_compat.lora.sites import adapter_of
+from pi0_compat.model import specs
+from pi0_compat.model.config import Pi0Config
+from pi0_compat.model.specs import EXPERTS, GemmaSpec, SiglipSpec
+from pi0_compat.model.variants import tiny_siglip
+from pi0_compat.params import Leaf
+from pi0_compat.paths import detect_family, expert_of, is_adapter
+
+Sizes = dict[str, Any]
+
+
+# Prompts and action chunks can be of any length; these are openpi's.
+_UNKNOWN = {"action_horizon": 50, "max_token_len": 48, "dtype": "bfloat16"}
+_GROUPS = {"attn": "attention", "ffn": "feed-forward"}
+PARTS = {"siglip": "image encoder", "paligemma": "language model", "action_expert": "action expert"}
+_LLM, _IMG = "PaliGemma/llm", "PaliGemma/img"
+_BLOCKS = f"{_IMG}/Transformer/encoderblock"
+
+
+def sizes_of(leaves: Mapping[str, Leaf]) -> Sizes:
+    """The sizes of a model of these parameters, under openpi's names; what they do not tell is not in it.
+
+    ``vocab_size``, ``image_size``, ``action_dim``; ``siglip``, ``paligemma``, ``action_expert``: see ``specs``.
+    """
+    shapes = {path: leaf.shape for path, leaf in leaves.items()}
+    sizes: Sizes = {"family": family} if (family := detect_family(shapes)) in ("pi0", "pi05") else {}
+    if table := shapes.get(f"{_LLM}/embedder/input_embedding"):
+        sizes["vocab_size"] = table[0]
+    sizes |= _image_size(shapes)
+    parts = {"siglip": _siglip(shapes), "paligemma": _gemma(shapes, ""), "action_expert": _gemma(shapes, "_1")}
+    sizes |= {name: part for name, part in parts.items() if part}
+    if kernel := shapes.get("action_in_proj/kernel"):
+        sizes["action_dim"] = kernel[0]
+    return sizes
+
+
+def ranks_of(leaves: Mapping[str, Leaf]) -> dict[str, int]:
+    """Path of every adapted weight -> the rank of its adapter."""
+    found = {path: adapter_of(path) for path in leaves if is_adapter(path)}
+    return {
+        adapter.weight: leaves[path].shape[-1]
+        for path, adapter in found.items()
+        if adapter and path == adapter.a and leaves[path].shape
+    }
+
+
+def model_of(sizes: Sizes, leaves: Mapping[str, Leaf], path: object) -> Pi0Config:
+    """A model of these sizes: what it takes to read a checkpoint that has no action expert, or records no alpha.
+
+    Missing parts are made up: an action expert like the language model, alpha equal to rank.
+
+    Raises:
+      LoadError: a size that reading depends on is unknown; the message names it.
+    """
+    paligemma = sizes.get("paligemma", {})
+    missing = [f"paligemma.{name}" for name in _names(GemmaSpec) if name not in paligemma]
+    missing += [f"siglip.{name}" for name in _names(SiglipSpec) if name not in sizes.get("siglip", _SOME_SIGLIP)]
+    missing += ["vocab_size"] if "vocab_size" not in sizes else []
+    if missing:
+        raise LoadError(
+            f"{path}: {', '.join(missing)} cannot be told from its shapes; name the model: --config or --config-file"
+        )
+    siglip = sizes.get("siglip", _SOME_SIGLIP)
+    experts = {"paligemma": paligemma, "action_expert": sizes.get("action_expert", paligemma)}
+    return Pi0Config.from_json(
+        {"family": "pi0", "image_size": siglip["patch_size"], "action_dim": 1, **_UNKNOWN}
+        | {key: value for key, value in sizes.items() if key not in experts}
+        | {"siglip": siglip}
+        | {name: {**part, "lora": _lora_json(leaves, number)} for number, (name, part) in enumerate(experts.items())}
+    )
+
+
+def sizes_apart(sizes: Sizes, ranks: Mapping[str, int], model: Pi0Config) -> list[str]:
+    """What sets a checkpoint apart from a model, a line for each part: sizes that are known, then ranks.
+
+    Args:
+      sizes: the checkpoint's, as ``sizes_of`` has them.
+      ranks: the checkpoint's, as ``ranks_of`` has them.
+      model: what it is compared with.
+    """
+    config = model.to_json()
+    parts: dict[str, list[str]] = {}
+    for name in ("vocab_size", "image_size", "action_dim"):
+        if sizes.get(name, config[name]) != config[name]:
+            parts.setdefault("model", []).append(_apart(name, sizes[name], config[name]))
+    for part, words in PARTS.items():
+        for name, found in sizes.get(part, {}).items():
+            if found != config[part][name]:
+                parts.setdefault(words, []).append(_apart(name, found, config[part][name]))
+    for weight, rank in ranks.items():
+        adapter, expert = adapter_of(weight), expert_of(weight)
+        if adapter and expert is not None and (wanted := _rank(model, expert, adapter.site.group)) not in (None, rank):
+            words = _apart(f"rank in {_GROUPS[adapter.site.group]}", rank, wanted)
+            lines = parts.setdefault(f"LoRA of the {PARTS[EXPERTS[expert]]}", [])
+            lines += [] if words in lines else [words]
+    return [f"{part}: {', '.join(lines)}" for part, lines in parts.items()]
+
+
+def _apart(what: str, found: object, expected: object) -> str:
+    return f"{what} {found} and not {expected}"
+
+
+def _rank(model: Pi0Config, expert: int, group: str) -> int | None:
+    """The rank that a model has there, if it has an adapter there."""
+    spec = getattr(model.experts[expert], f"lora_{group}")
+    return spec.rank if spec else None
+
+
+def _names(kind: type[specs.Spec]) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind) if field.name != "lora"]
+
+
+_SOME_SIGLIP = tiny_siglip().to_json()
+
+
+def _lora_json(leaves: Mapping[str, Leaf], expert: int) -> dict[str, Any] | None:
+    """The adapters of an expert, alpha equal to rank."""
+    groups: dict[str, Any] = {}
+    for weight, rank in ranks_of(leaves).items():
+        adapter = adapter_of(weight)
+        if adapter and expert_of(weight) == expert:
+            groups[adapter.site.group] = {"rank": rank, "alpha": float(rank)}
+    return groups or None
+
+
+def _image_size(shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
+    positions, patches = shapes.get(f"{_IMG}/pos_embedding"), shapes.get(f"{_IMG}/embedding/kernel")
+    if not positions or not patches or len(positions) != 3:
+        return {}
+    return {"image_size": math.isqrt(positions[1]) * patches[0]}
+
+
+def _siglip(shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
+    dense, query = f"{_BLOCKS}/MlpBlock_0/Dense_0/kernel", f"{_BLOCKS}/MultiHeadDotProductAttention_0/query/kernel"
+    sizes: Sizes = {}
+    if dense in shapes and len(shapes[dense]) == 3:
+        sizes["depth"], sizes["width"], sizes["mlp_dim"] = shapes[dense]
+    if query in shapes and len(shapes[query]) == 4:
+        sizes["num_heads"] = shapes[query][2]
+    if patches := shapes.get(f"{_IMG}/embedding/kernel"):
+        sizes["patch_size"] = patches[0]
+    return sizes
+
+
+def _gemma(shapes: Mapping[str, tuple[int, ...]], suffix: str) -> Sizes:
+    attention = f"{_LLM}/layers/attn"
+    sizes: Sizes = {}
+    if linear := _of_rank(3, shapes.get(f"{_LLM}/layers/mlp{suffix}/linear")):
+        sizes["depth"], sizes["mlp_dim"], sizes["width"] = linear
+    if out := _of_rank(4, shapes.get(f"{attention}/attn_vec_einsum{suffix}/w")):
+        sizes["depth"], sizes["num_heads"], sizes["head_dim"], sizes["width"] = out
+    if f"{attention}/qkv_einsum{suffix}/w" in shapes:
+        sizes["num_kv_heads"] = sizes.get("num_heads")
+    elif kv := _of_rank(5, shapes.get(f"{attention}/kv_einsum{suffix}/w")):
+        sizes["num_kv_heads"] = kv[2]
+    return sizes
+
+
+def _of_rank(rank: int, shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    return shape if shape and len(shape) == rank else None

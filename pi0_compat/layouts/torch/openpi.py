@@ -1,0 +1,227 @@
+"""openpi's PyTorch layout: a folder with ``model.safetensors`` and ``config.json``, read and written.
+
+The names are those of openpi's ``PI0Pytorch`` (``models_pytorch/pi0_pytorch.py``, ``gemma_pytorch.py`` at 15a9616):
+Hugging Face's PaliGemma and Gemma side by side, and the projections. Two tables are special.
+
+PaliGemma's token table is tied to its ``lm_head``. openpi's converter keeps only the ``lm_head`` (bugs G7); here
+``embed_tokens`` is written, and not both: ``safetensors.torch.load_model``, with which openpi reads, calls the second
+name of a tied tensor unexpected. The action expert has no token table (bugs P10), but an ``lm_head`` that nothing uses
+and without which openpi refuses the file: it is written as zeros (bugs G8).
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pi0_compat.errors import CheckpointError, LoadError
+from pi0_compat.layouts.torch.rules import Rule, gemma_rules, linear, siglip_rules
+from pi0_compat.layouts.torch.safetensors_file import FLOATS, SafetensorsFile, open_safetensors, same_bits
+from pi0_compat.layouts.torch.safetensors_folder import CONFIG_FILE, WEIGHTS_FILE
+from pi0_compat.model.config import Pi0Config
+from pi0_compat.params import Leaf
+from pi0_compat.paths import _ROOT, looks_like_an_adapter
+from pi0_compat.storage.stream import cut
+from pi0_compat.text import shorten
+
+_VISION = f"{_ROOT}.paligemma.model.vision_tower.vision_model"
+_PROJECTOR = f"{_ROOT}.paligemma.model.multi_modal_projector.linear"
+_LANGUAGE = f"{_ROOT}.paligemma.model.language_model"
+_EXPERT = f"{_ROOT}.gemma_expert.model"
+TABLE = f"{_LANGUAGE}.embed_tokens.weight"
+TIED_TABLE = f"{_ROOT}.paligemma.lm_head.weight"
+
+
+# What torch.compile, DataParallel and lerobot's policies put before every name.
+_PREFIXES = ("_orig_mod.", "module.", "model.")
+_LAYER = re.compile(r"\.layers\.(\d+)\.")
+
+
+def rules(model: Pi0Config) -> list[Rule]:
+    """Where every base parameter of the model is in the layout."""
+    pi05 = model.family == "pi05"
+    found = siglip_rules(model.siglip, "PaliGemma/img", _VISION, _PROJECTOR)
+    found.append(Rule("PaliGemma/llm/embedder/input_embedding", "VD->VD", (TABLE,)))
+    found += gemma_rules(model.paligemma, "PaliGemma/llm", _LANGUAGE)
+    found += gemma_rules(model.action_expert, "PaliGemma/llm", _EXPERT, "_1", adarms=pi05)
+    times = ("time_mlp_in", "time_mlp_out") if pi05 else ("state_proj", "action_time_mlp_in", "action_time_mlp_out")
+    for name in ("action_in_proj", "action_out_proj", *times):
+        found += linear(name, name)
+    return found
+
+
+def family_of(names: Iterable[str]) -> str | None:
+    """The family that tensors belong to, from their names alone (bugs G3); None if they are of neither."""
+    present = {name.partition(".")[0] for name in names}
+    if "time_mlp_in" in present:
+        return "pi05"
+    return "pi0" if "action_time_mlp_in" in present else None
+
+
+class OpenpiPyTorch:
+    """An open checkpoint under openpi's names; what no rule asks for is in ``leaves`` under its own name."""
+
+    def __init__(self, file: SafetensorsFile, model: Pi0Config) -> None:
+        self.path = file.path
+        self._file = file
+        self._names = _plain_names(file)
+        _refuse_strangers(file.path, self._names, model)
+        self._settle_tied_table()
+        self._shapes = {path: leaf.shape for path, leaf in model.param_spec().items()}
+        self._rules = {rule.path: rule for rule in rules(model)}
+        self._require_fit(model)
+        used = {name for rule in self._rules.values() for name, _ in rule.pieces()}
+        self.leaves = {path: self._leaf(rule) for path, rule in self._rules.items()}
+        self.leaves |= {name: file.leaves[raw] for name, raw in self._names.items() if name not in used}
+
+    def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
+        """A parameter, put together from its tensors, in their dtype or cast."""
+        rule, leaf = self._rules[path], self.leaves[path]
+        found = np.empty(leaf.shape, dtype or leaf.dtype)
+        for name, index in rule.pieces():
+            rule.place(self._file.read(self._names[name]), found[index])
+        return found
+
+    def slabs(self, path: str) -> Iterator[np.ndarray]:
+        """A parameter, put together from its tensors a few layers at a time."""
+        if path not in self._rules:
+            return cut(self._file.read(self._names[path]))
+        return self._rules[path].slabs(self.leaves[path], lambda name: self._file.read(self._names[name]))
+
+    def _leaf(self, rule: Rule) -> Leaf:
+        dtypes = {self._found(name).dtype for name, _ in rule.pieces()}
+        dtype = dtypes.pop()
+        for other in dtypes:
+            dtype = np.promote_types(dtype, other)
+        return Leaf(self._shapes[rule.path], dtype)
+
+    def _found(self, name: str) -> Leaf:
+        return self._file.leaves[self._names[name]]
+
+    def _settle_tied_table(self) -> None:
+        """Either name of the tied table will do; two that differ cannot both be meant."""
+        if TIED_TABLE not in self._names:
+            return
+        if TABLE not in self._names:
+            self._names[TABLE] = self._names.pop(TIED_TABLE)
+            return
+        table, tied = (self._file.read(self._names[name]) for name in (TABLE, TIED_TABLE))
+        if not same_bits(table, tied):
+            raise LoadError(
+                f"{self.path}: {TABLE} and {TIED_TABLE} are one table in the model and differ in the file; "
+                "only one can be meant: remove the other"
+            )
+
+    def _require_fit(self, model: Pi0Config) -> None:
+        """One error for all tensors that are missing, of another shape, or of layers that the model does not have."""
+        lines = [line for rule in self._rules.values() for line in self._misfits(rule)]
+        depths = {_VISION: model.siglip.depth, _LANGUAGE: model.paligemma.depth, _EXPERT: model.action_expert.depth}
+        for name in sorted(self._names):
+            layer = _LAYER.search(name)
+            depth = next((depth for stack, depth in depths.items() if name.startswith(f"{stack}.")), None)
+            if layer and depth is not None and int(layer[1]) >= depth:
+                lines.append(f"  + {name}: found layer {int(layer[1])}, the model has {depth}")
+        if lines:
+            text = "\n".join(shorten(lines))
+            raise LoadError(f"{self.path}: the checkpoint does not fit the {model.family} model\n{text}")
+
+    def _misfits(self, rule: Rule) -> Iterator[str]:
+        """What is wrong with the tensors of a parameter, a line each."""
+        expected = rule.tensor_shape(self._shapes[rule.path])
+        for name, _ in rule.pieces():
+            if name not in self._names:
+                yield f"  - {name} ({rule.path}): expected {list(expected)}, found nothing"
+            elif self._found(name).shape != expected or self._found(name).dtype not in FLOATS:
+                yield f"  ~ {name} ({rule.path}): expected floats {list(expected)}, found {self._found(name)}"
+
+
+def open_pytorch(path: Path, model: Pi0Config) -> OpenpiPyTorch:
+    """Open a checkpoint for a model, without reading a tensor other than the tied table.
+
+    Args:
+      path: the folder, or the safetensors file in it.
+      model: what it has to be of; adapters are not looked for.
+
+    Raises:
+      CheckpointError: there is no readable safetensors file, or two tensors have the same name but for a prefix.
+      LoadError: it is of another family, layout or size, a tensor is missing, or it holds unmerged adapters.
+    """
+    file = path / WEIGHTS_FILE if path.is_dir() else path
+    with open_safetensors(file) as opened:
+        source = OpenpiPyTorch(opened, model)
+    _require_recorded_sizes(file.parent / CONFIG_FILE, model)
+    return source
+
+
+def recorded_config(model: Pi0Config, dtype: str) -> dict[str, Any]:
+    """What ``config.json`` says: the names that openpi reads, what it forgets (bugs G11), and the whole model."""
+    return {
+        "action_dim": model.action_dim,
+        "action_horizon": model.action_horizon,
+        "max_token_len": model.max_token_len,
+        "pi05": model.family == "pi05",
+        "precision": dtype,
+        "model": model.to_json(),
+    }
+
+
+def plain_name(raw: str) -> str:
+    """The name of a tensor without the prefixes of what was around the model."""
+    while prefix := next((prefix for prefix in _PREFIXES if raw.startswith(prefix)), None):
+        raw = raw.removeprefix(prefix)
+    return raw
+
+
+def _plain_names(file: SafetensorsFile) -> dict[str, str]:
+    """Name without prefixes -> name in the file."""
+    names: dict[str, str] = {}
+    for raw in file.leaves:
+        name = plain_name(raw)
+        if name in names:
+            raise CheckpointError(f"{file.path}: {raw} and {names[name]} are the same tensor; only one can be meant")
+        names[name] = raw
+    return names
+
+
+def _refuse_strangers(path: Path, names: Mapping[str, str], model: Pi0Config) -> None:
+    """Another layout, another family, or adapters that nobody would apply (bugs G1)."""
+    if adapters := [raw for name, raw in names.items() if looks_like_an_adapter(name)]:
+        raise LoadError(
+            f"{path}: {len(adapters)} adapter matrices have no place in this layout, for example {adapters[0]}; "
+            "their fine-tuning would be lost: merge them into the weights first"
+        )
+    if not any(name.startswith(f"{_ROOT}.") for name in names):
+        example = f", for example {min(names.values())}" if names else ""
+        raise LoadError(
+            f"{path}: not one parameter matches: expected tensors below {_ROOT}, found {len(names)} others{example}; "
+            "for Hugging Face's own PaliGemma use HuggingFaceWeightLoader"
+        )
+    family = family_of(names)
+    if family and family != model.family:
+        raise LoadError(
+            f"{path}: this is a checkpoint of {family}, the config is {model.family}; choose the config of that family"
+        )
+
+
+def _require_recorded_sizes(file: Path, model: Pi0Config) -> None:
+    """The sizes that were recorded are the model's: six heads of ten and ten of six have the same shapes."""
+    if not file.is_file():
+        return
+    try:
+        recorded = json.loads(file.read_text()).get("model")
+    except (ValueError, AttributeError) as error:
+        raise CheckpointError(f"{file}: is no config.json of a checkpoint ({error})") from error
+    if not isinstance(recorded, dict):
+        return  # openpi's own says too little to compare
+    ours = model.to_json()
+    lines = []
+    for part in ("siglip", "paligemma", "action_expert"):
+        for name, want in ours[part].items():
+            got = (recorded.get(part) or {}).get(name)
+            if name != "lora" and got != want:
+                lines.append(f"  ~ {part}.{name}: expected {want}, found {got}")
+    if lines:
+        raise LoadError(f"{file}: the checkpoint was written for other sizes\n" + "\n".join(lines))

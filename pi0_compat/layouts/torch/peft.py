@@ -1,0 +1,220 @@
+"""openpi's adapters as a PEFT adapter of transformers' PI0: a folder that ``PeftModel.from_pretrained`` reads.
+
+PEFT has two matrices for a Linear: ``lora_A`` [rank, inputs] and ``lora_B`` [outputs, rank]. Where openpi has a pair
+for each head (the inputs of attention), PEFT's has as many times the rank, and ``lora_B`` is zero but for one block a
+head. Behind attention openpi sums over the heads in both products, so the rank stays and ``lora_B`` is the sum over
+the heads. Each module has its own rank and alpha; alpha is chosen so that alpha / rank is openpi's scale, rslora's
+too, so the option of that name is not needed.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pi0_compat.errors import CheckpointError, LoadError
+from pi0_compat.layouts.torch.safetensors_file import SafetensorsFile, open_safetensors, same_bits, write_safetensors
+from pi0_compat.lora.sites import Adapter, ExpertLoRAs, adapter_of, adapters_in, lora_of, spec_among
+from pi0_compat.model import lora
+from pi0_compat.model.config import Pi0Config
+from pi0_compat.params import Params, leaves_of
+from pi0_compat.paths import expert_of, is_adapter
+from pi0_compat.storage.stream import Parameters, whole
+
+# alpha / rank of PEFT's numbers, which are openpi's times the heads, is a rounding off.
+_SCALE_RTOL = 1e-6
+
+
+WEIGHTS_FILE, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
+# PEFT wraps a model twice.
+_PREFIX = "base_model.model."
+_EXPERTS = ("model.vlm.language_model", "model.dit")
+_MODULES = {
+    "q_einsum": ("self_attn.q_proj",),
+    "kv_einsum": ("self_attn.k_proj", "self_attn.v_proj"),
+    "qkv_einsum": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "attn_vec_einsum": ("self_attn.o_proj",),
+    "gating_einsum": ("mlp.gate_proj", "mlp.up_proj"),
+    "linear": ("mlp.down_proj",),
+}
+
+
+class _Module(NamedTuple):
+    """Modules of one name, one a layer, that have adapters of one rank."""
+
+    name: str
+    rank: int
+    alpha: float
+    tensors: Params
+
+
+def write_peft(source: Parameters, folder: Path, experts: ExpertLoRAs) -> None:
+    """Write the adapters of a checkpoint, and read them back.
+
+    Raises:
+      LoadError: there are none, or there is one of which alpha is not known.
+      CheckpointError: a tensor that is read back is not what was meant.
+    """
+    folder.mkdir()
+    adapters = adapters_in(filter(is_adapter, source.leaves))
+    modules = [module for adapter in adapters for module in _modules(source, adapter, experts)]
+    tensors = {name: tensor for module in modules for name, tensor in module.tensors.items()}
+    tensors = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
+    write_safetensors(folder / WEIGHTS_FILE, leaves_of(tensors), tensors.items(), metadata={"format": "pt"})
+    (folder / CONFIG_FILE).write_text(json.dumps(_config(modules), indent=2) + "\n")
+    with open_safetensors(folder / WEIGHTS_FILE) as file:
+        if wrong := [name for name, tensor in tensors.items() if not same_bits(file.read(name), tensor)]:
+            raise CheckpointError(f"{folder}: {wrong[0]} that is read back is not what was meant; nothing was kept")
+
+
+def _modules(source: Parameters, adapter: Adapter, experts: ExpertLoRAs) -> Iterator[_Module]:
+    spec = spec_among(experts, adapter)
+    if spec is None:
+        raise LoadError(
+            f"{source.path}: the alpha of {adapter.a} is not known: the checkpoint does not record it; pass the config "
+            "that it was trained with (--config)"
+        )
+    a, b = (whole(source.slabs(path)) for path in (adapter.a, adapter.b))
+    found: dict[str, _Module] = {}
+    for module, index in modules_of(adapter, len(a)):
+        lora_a, lora_b = _matrices(adapter, a[index], b[index])
+        pattern = re.sub(r"(?<=\\.layers\\.)\d+", lambda _: r"\d+", re.escape(module))
+        of_all_layers = found.setdefault(pattern, _Module(pattern, len(lora_a), spec.scale * len(lora_a), {}))
+        of_all_layers.tensors[f"{_PREFIX}{module}.lora_A.weight"] = lora_a
+        of_all_layers.tensors[f"{_PREFIX}{module}.lora_B.weight"] = lora_b
+    yield from found.values()
+
+
+def modules_of(adapter: Adapter, depth: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The modules of transformers' PI0 that an adapter is on, and where in its arrays each one's part is."""
+    root, names = _EXPERTS[expert_of(adapter.weight) or 0], _MODULES[adapter.name]
+    for layer in range(depth):
+        for part, name in enumerate(names):
+            # What a fused projection stacks lies behind the layers.
+            yield f"{root}.layers.{layer}.{name}", (layer, part) if len(names) > 1 else (layer,)
+
+
+def _matrices(adapter: Adapter, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """lora_A and lora_B of a layer's module."""
+    if adapter.site.group == "ffn":
+        return a.T, b.T
+    if adapter.name == "attn_vec_einsum":
+        heads_and_dims = a.reshape(-1, a.shape[-1])
+        # Summed up wide and rounded once; half precision would lose what heads have in common.
+        total = b.sum(axis=0, dtype=np.float64).astype(np.promote_types(b.dtype, np.float32))
+        return heads_and_dims.T, total.T
+    heads, rank, dim = b.shape
+    blocks = np.zeros((heads, dim, heads, rank), b.dtype)
+    for head in range(heads):
+        blocks[head, :, head] = b[head].T
+    return np.concatenate([matrix.T for matrix in a]), blocks.reshape(heads * dim, heads * rank)
+
+
+def _config(modules: list[_Module]) -> dict[str, Any]:
+    """What PEFT asks of a LoRA: the modules by regular expressions, each with a rank and an alpha of its own."""
+    largest = max(modules, key=lambda module: module.rank)
+    return {
+        "peft_type": "LORA",
+        "task_type": None,
+        "base_model_name_or_path": None,
+        "inference_mode": True,
+        "r": largest.rank,
+        "lora_alpha": largest.alpha,
+        "rank_pattern": {module.name: module.rank for module in modules},
+        "alpha_pattern": {module.name: module.alpha for module in modules},
+        "target_modules": "|".join(module.name for module in modules),
+        "use_rslora": False,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+    }
+
+
+class _Settings(NamedTuple):
+    """What ``adapter_config.json`` says."""
+
+    path: Path
+    values: dict[str, Any]
+
+    def scale(self, module: str, rank: int) -> float:
+        """What multiplies the product of a module's matrices."""
+        alpha = self._of("alpha_pattern", module, self.values.get("lora_alpha", 8))
+        return float(alpha) / (math.sqrt(rank) if self.values.get("use_rslora") else rank)
+
+    def _of(self, patterns: str, module: str, default: Any) -> Any:
+        """As PEFT has it: the first pattern that is the module, or its end."""
+        found = self.values.get(patterns) or {}
+        return next((x for key, x in found.items() if re.fullmatch(rf"(.*\.)?({key})", module)), default)
+
+
+def read_peft(folder: Path, model: Pi0Config) -> Params:
+    """The adapters of a folder, for a model that has them.
+
+    Raises:
+      CheckpointError: there is no readable adapter in the folder.
+      LoadError: a module has none, or one of another shape, scale or kind than the model's, or there are more modules.
+    """
+    try:
+        settings = _Settings(folder, dict(json.loads((folder / CONFIG_FILE).read_text())))
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{folder / CONFIG_FILE}: is no settings of a PEFT adapter ({error})") from error
+    shapes = {path: x.shape for path, x in model.param_spec().items() if is_adapter(path)}
+    with open_safetensors(folder / WEIGHTS_FILE) as file:
+        read: set[str] = set()
+        params = {path: _read(file, path, shape, model, settings, read) for path, shape in shapes.items()}
+        if left := sorted(file.leaves.keys() - read):
+            raise LoadError(f"{file.path}: {len(left)} tensors have no place in the model, for example {left[0]}")
+    return params
+
+
+def _read(
+    file: SafetensorsFile, path: str, shape: tuple[int, ...], model: Pi0Config, settings: _Settings, read: set[str]
+) -> np.ndarray:
+    """One of openpi's matrices, put together from its modules' in all layers."""
+    adapter = adapter_of(path)
+    spec = spec_among(lora_of(model), adapter) if adapter else None
+    assert adapter
+    assert spec
+    matrix = "A" if path == adapter.a else "B"
+    params = np.empty(shape, np.float32)
+    for module, index in modules_of(adapter, shape[0]):
+        name = f"base_model.model.{module}.lora_{matrix}.weight"
+        if name not in file.leaves:
+            raise LoadError(f"{file.path}: {name} (of {path}): expected, found nothing")
+        read.add(name)
+        tensor = np.asarray(file.read(name), np.float32)
+        place = params[index]
+        rank = tensor.shape[0 if matrix == "A" else 1]
+        if not math.isclose(settings.scale(module, rank), spec.scale, rel_tol=_SCALE_RTOL):
+            found = settings.scale(module, rank)
+            raise LoadError(f"{settings.path}: the scale of {module} is {found}, the model has {spec.scale}")
+        try:
+            place[...] = _openpi(adapter.site, adapter.name, matrix, tensor, place.shape)
+        except ValueError as error:
+            raise LoadError(f"{file.path}: {name} does not fit {path}: {error}") from error
+    return params
+
+
+def _openpi(site: lora.Site, name: str, matrix: str, tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A module's matrix as openpi's of this shape."""
+    if site.group == "ffn":
+        return tensor.T
+    if name == "attn_vec_einsum":
+        if matrix == "A":
+            return tensor.T.reshape(shape)
+        first = np.zeros(shape, tensor.dtype)
+        first[0] = tensor.T
+        return first
+    if matrix == "A":
+        heads, width, rank = shape
+        return tensor.reshape(heads, rank, width).transpose(0, 2, 1)
+    heads, rank, dim = shape
+    parted = tensor.reshape(heads, dim, heads, rank)
+    blocks = np.stack([parted[head, :, head].T for head in range(heads)])
+    if np.count_nonzero(blocks) != np.count_nonzero(tensor):
+        raise ValueError("it mixes heads, for which openpi has no place")
+    return blocks

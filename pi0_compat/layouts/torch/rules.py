@@ -1,0 +1,215 @@
+"""How openpi's stacked arrays become PyTorch's tensors, one for each layer and projection, and back.
+
+Axes: L layers, C what a fused projection stacks (q, k, v or gate, up), N heads, K key/value heads, H head dim, D width,
+I inputs, O outputs, P positions; patches have height, width and channels R, S, T. A torch ``Linear`` keeps its weight
+as [outputs, inputs], a ``Conv2d`` as [outputs, channels, height, width], and heads are merged into the outputs.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from pi0_compat.model.specs import GemmaSpec, SiglipSpec
+from pi0_compat.params import Leaf
+from pi0_compat.storage.stream import cut, rows_at_a_time, whole
+
+Shape = tuple[int, ...]
+# Rows of a tensor that are transposed at a time: in 16 bits, as many as a line of the cache holds.
+_ROWS = 32
+_GROUP = re.compile(r"\((\w+)\)|(\w)")
+
+
+class Rule(NamedTuple):
+    """One parameter and the tensors that hold it.
+
+    Attributes:
+      path: the parameter, in openpi's names.
+      axes: of one piece, for example ``NDH->(NH)D``: openpi's order, torch's order, merged axes in parentheses.
+      names: of the tensors; more than one where a projection is fused, with ``{layer}`` where layers are stacked.
+      depth: how many layers are stacked; None for a parameter outside of the layers.
+    """
+
+    path: str
+    axes: str
+    names: tuple[str, ...]
+    depth: int | None = None
+
+    def pieces(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """The name of every tensor, and the index of its piece in the parameter."""
+        for layer in [()] if self.depth is None else [(n,) for n in range(self.depth)]:
+            for part, name in enumerate(self.names):
+                index = layer if len(self.names) == 1 else (*layer, part)
+                yield name.format(layer=layer[0] if layer else None), index
+
+    def piece_shape(self, shape: Shape) -> Shape:
+        """The shape of a piece of a parameter of this shape."""
+        return shape[(self.depth is not None) + (len(self.names) > 1) :]
+
+    def tensor_shape(self, shape: Shape) -> Shape:
+        """The shape of each tensor of a parameter of this shape."""
+        piece = dict(zip(self.source, self.piece_shape(shape), strict=True))
+        return tuple(math.prod(piece[axis] for axis in group) for group in self.groups)
+
+    def to_torch(self, piece: np.ndarray) -> np.ndarray:
+        """A piece as its tensor."""
+        moved = piece.transpose(self.order)
+        sizes = iter(moved.shape)
+        return moved.reshape([math.prod(next(sizes) for _ in group) for group in self.groups])
+
+    def place(self, tensor: np.ndarray, piece: np.ndarray) -> None:
+        """Write a tensor into its piece, cast to that one's dtype: what ``to_torch`` does, backwards.
+
+        A few rows at a time: both sides of a transposition then stay in the processor's cache.
+        """
+        moved = tensor.reshape([piece.shape[axis] for axis in self.order])
+        target = piece.transpose(self.order)
+        for start in range(0, len(moved), _ROWS):
+            rows = slice(start, start + _ROWS)
+            target[rows] = moved[rows].astype(piece.dtype, copy=False)
+
+    def tensors(self, slabs: Iterable[np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+        """The tensors of a parameter that is read a slab at a time; one that is copied as it is, a slab at a time."""
+        if self.is_a_copy:
+            yield from ((self.names[0], slab) for slab in slabs)
+            return
+        layers = enumerate(layer for slab in slabs for layer in slab) if self.depth else [(None, whole(slabs))]
+        for layer, pieces in layers:
+            for name, piece in zip(self.names, pieces if len(self.names) > 1 else [pieces], strict=True):
+                yield name.format(layer=layer), self.to_torch(piece)
+
+    def slabs(self, leaf: Leaf, read: Callable[[str], np.ndarray]) -> Iterator[np.ndarray]:
+        """The parameter, a slab at a time, of tensors that are read by name."""
+        if self.is_a_copy:
+            yield from (slab.astype(leaf.dtype, copy=False) for slab in cut(read(self.names[0])))
+            return
+        names: dict[int, list[tuple[str, tuple[int, ...]]]] = {}
+        for name, index in self.pieces():
+            names.setdefault(index[0] if self.depth else 0, []).append((name, index[1:] if self.depth else index))
+        layers = Leaf(leaf.shape if self.depth else (1, *leaf.shape), leaf.dtype)
+        for rows in rows_at_a_time(layers):
+            slab = np.empty((rows.stop - rows.start, *layers.shape[1:]), leaf.dtype)
+            for layer, array in zip(range(rows.start, rows.stop), slab, strict=True):
+                for name, index in names[layer]:
+                    self.place(read(name), array[index])
+            yield slab if self.depth else slab[0]
+
+    @property
+    def is_a_copy(self) -> bool:
+        """Whether the parameter is one tensor as it is."""
+        return self.depth is None and self.groups == list(self.source)
+
+    def parted(self, tensor: Shape, like: Shape) -> Shape | None:
+        """The shape of the piece that a tensor of this shape holds.
+
+        Of merged axes all but the first are as long as those of the piece ``like``. None if that does not come out.
+        """
+        sizes = dict(zip(self.source, like, strict=True))
+        if len(tensor) != len(self.groups):
+            return None
+        for group, size in zip(self.groups, tensor, strict=True):
+            free = group.removeprefix("B")[0]  # positions have a first axis that is always one long
+            rest = math.prod(sizes[axis] for axis in group if axis != free)
+            if size % rest:
+                return None
+            sizes[free] = size // rest
+        return tuple(sizes[axis] for axis in self.source)
+
+    @property
+    def source(self) -> str:
+        return self.axes.partition("->")[0]
+
+    @property
+    def groups(self) -> list[str]:
+        """Openpi's axes that each of the tensor's axes is made of."""
+        return [merged or single for merged, single in _GROUP.findall(self.axes.partition("->")[2])]
+
+    @property
+    def order(self) -> list[int]:
+        return [self.source.index(axis) for axis in "".join(self.groups)]
+
+
+def linear(path: str, name: str, *, depth: int | None = None) -> list[Rule]:
+    """A dense layer: kernel and bias."""
+    return [
+        Rule(f"{path}/kernel", "IO->OI", (f"{name}.weight",), depth),
+        Rule(f"{path}/bias", "O->O", (f"{name}.bias",), depth),
+    ]
+
+
+def siglip_rules(spec: SiglipSpec, path: str, vision: str, projector: str) -> list[Rule]:
+    """The vision encoder below ``path``, in tensors below ``vision``; its head is the linear layer ``projector``."""
+    rules = [
+        Rule(f"{path}/embedding/kernel", "RSTD->DTRS", (f"{vision}.embeddings.patch_embedding.weight",)),
+        Rule(f"{path}/embedding/bias", "D->D", (f"{vision}.embeddings.patch_embedding.bias",)),
+        Rule(f"{path}/pos_embedding", "BPD->(BP)D", (f"{vision}.embeddings.position_embedding.weight",)),
+    ]
+    rules += _siglip_layer(spec.depth, f"{path}/Transformer/encoderblock", f"{vision}.encoder.layers.{{layer}}")
+    rules += _layer_norm(f"{path}/Transformer/encoder_norm", f"{vision}.post_layernorm")
+    return rules + linear(f"{path}/head", projector)
+
+
+def gemma_rules(spec: GemmaSpec, path: str, name: str, suffix: str = "", *, adarms: bool = False) -> list[Rule]:
+    """Layers and final norm of an expert below ``path``, in tensors below ``name``.
+
+    Args:
+      spec: its sizes.
+      path: where the language models are in openpi's tree.
+      name: where the expert is in torch's.
+      suffix: what the expert's modules end in.
+      adarms: whether its norms are projections of the flow-matching time.
+    """
+    layers, layer = f"{path}/layers", f"{name}.layers.{{layer}}"
+    rules = _attention(spec, f"{layers}/attn", f"{layer}.self_attn", suffix)
+    rules += [
+        Rule(f"{layers}/mlp{suffix}/gating_einsum", "IO->OI", _names(f"{layer}.mlp", "gate", "up"), spec.depth),
+        Rule(f"{layers}/mlp{suffix}/linear", "IO->OI", _names(f"{layer}.mlp", "down"), spec.depth),
+    ]
+    norms = (("pre_attention_norm", "input_layernorm"), ("pre_ffw_norm", "post_attention_layernorm"))
+    for ours, theirs in norms:
+        rules += _rms_norm(f"{layers}/{ours}{suffix}", f"{layer}.{theirs}", adarms=adarms, depth=spec.depth)
+    return rules + _rms_norm(f"{path}/final_norm{suffix}", f"{name}.norm", adarms=adarms)
+
+
+def _attention(spec: GemmaSpec, path: str, name: str, suffix: str) -> list[Rule]:
+    out = Rule(f"{path}/attn_vec_einsum{suffix}/w", "NHD->D(NH)", _names(name, "o"), spec.depth)
+    if spec.num_kv_heads == spec.num_heads:
+        return [Rule(f"{path}/qkv_einsum{suffix}/w", "NDH->(NH)D", _names(name, "q", "k", "v"), spec.depth), out]
+    return [
+        Rule(f"{path}/q_einsum{suffix}/w", "NDH->(NH)D", _names(name, "q"), spec.depth),
+        Rule(f"{path}/kv_einsum{suffix}/w", "KDH->(KH)D", _names(name, "k", "v"), spec.depth),
+        out,
+    ]
+
+
+def _siglip_layer(depth: int, path: str, name: str) -> list[Rule]:
+    attention, mlp = f"{path}/MultiHeadDotProductAttention_0", f"{path}/MlpBlock_0"
+    rules = _layer_norm(f"{path}/LayerNorm_0", f"{name}.layer_norm1", depth)
+    rules += _layer_norm(f"{path}/LayerNorm_1", f"{name}.layer_norm2", depth)
+    for ours, theirs in (("query", "q"), ("key", "k"), ("value", "v")):
+        projection = f"{name}.self_attn.{theirs}_proj"
+        rules.append(Rule(f"{attention}/{ours}/kernel", "DNH->(NH)D", (f"{projection}.weight",), depth))
+        rules.append(Rule(f"{attention}/{ours}/bias", "NH->(NH)", (f"{projection}.bias",), depth))
+    rules.append(Rule(f"{attention}/out/kernel", "NHD->D(NH)", (f"{name}.self_attn.out_proj.weight",), depth))
+    rules.append(Rule(f"{attention}/out/bias", "D->D", (f"{name}.self_attn.out_proj.bias",), depth))
+    rules += linear(f"{mlp}/Dense_0", f"{name}.mlp.fc1", depth=depth)
+    return rules + linear(f"{mlp}/Dense_1", f"{name}.mlp.fc2", depth=depth)
+
+
+def _names(module: str, *projections: str) -> tuple[str, ...]:
+    return tuple(f"{module}.{projection}_proj.weight" for projection in projections)
+
+
+def _layer_norm(path: str, name: str, depth: int | None = None) -> list[Rule]:
+    return [
+        Rule(f"{path}/scale", "D->D", (f"{name}.weight",), depth),
+        Rule(f"{path}/bias", "D->D", (f"{name}.bias",), depth),
+    ]
+
+
+def _rms_norm(path: str, name: str, *, adarms: bool, depth: int | None = None) -> list[Rule]:
+    if adarms:
+        return linear(f"{path}/Dense_0", f"{name}.dense", depth=depth)
+    return [Rule(f"{path}/scale", "D->D", (f"{name}.weight",), depth)]

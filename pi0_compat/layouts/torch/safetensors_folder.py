@@ -1,0 +1,152 @@
+"""Tensors of one safetensors file, or of the shards of a folder with an index, as one source.
+
+A folder is as transformers writes it: ``model.safetensors``, or shards and ``model.safetensors.index.json`` whose
+``weight_map`` tells the shard of every tensor. Shards are named, never located: a name that is a path is refused, so
+nothing outside of the folder is opened. A shard may be a symbolic link, as all files of Hugging Face's cache are.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from pi0_compat.errors import CheckpointError
+from pi0_compat.layouts.torch.safetensors_file import MAX_HEADER_BYTES, SafetensorsFile, open_safetensors
+from pi0_compat.params import Leaf
+from pi0_compat.text import shorten
+
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+class Tensors(Protocol):
+    """Open tensors by name.
+
+    Attributes:
+      path: the file or folder.
+      leaves: name -> shape and dtype of every tensor.
+    """
+
+    path: Path
+    leaves: dict[str, Leaf]
+
+    def read(self, name: str) -> np.ndarray:
+        """One tensor as a read-only view of its file."""
+
+
+class Shards:
+    """Open shards of one folder."""
+
+    def __init__(self, path: Path, shards: dict[str, SafetensorsFile], weight_map: dict[str, str]) -> None:
+        self.path = path
+        self._owner = {name: shards[file] for name, file in weight_map.items()}
+        _require_agreement(path, shards, weight_map)
+        self.leaves: dict[str, Leaf] = {name: self._owner[name].leaves[name] for name in sorted(weight_map)}
+
+    def read(self, name: str) -> np.ndarray:
+        """One tensor as a read-only view of its shard."""
+        return self._owner[name].read(name)
+
+
+@contextmanager
+def open_tensors(path: Path) -> Iterator[Tensors]:
+    """Open a safetensors file, an index, or a folder that has one of both.
+
+    Raises:
+      CheckpointError: there is none, or more than one; a file is damaged; index and shards do not agree.
+    """
+    file = _entry(path) if path.is_dir() else path
+    with ExitStack() as stack:
+        if file.name.endswith(".json"):
+            weight_map = _weight_map(file)
+            names = sorted(set(weight_map.values()))
+            shards = {name: stack.enter_context(open_safetensors(file.parent / name)) for name in names}
+            yield Shards(file, shards, weight_map)
+        else:
+            yield stack.enter_context(open_safetensors(file))
+
+
+def _entry(folder: Path) -> Path:
+    """The file to start from."""
+    found = [folder / name for name in (SINGLE, INDEX) if (folder / name).is_file()]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise CheckpointError(f"{folder}: has {SINGLE} and {INDEX}, and only one can be meant; name the file")
+    there = ", ".join(sorted(file.name for file in folder.iterdir())[:5]) or "nothing"
+    raise CheckpointError(
+        f"{folder}: expected {SINGLE} or {INDEX}, found {there}; PyTorch's .bin files are pickles and are never "
+        "loaded, convert them to safetensors"
+    )
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Tensor -> shard, as the index tells."""
+    if not index.is_file() or index.stat().st_size > MAX_HEADER_BYTES:
+        raise CheckpointError(f"{index}: expected the index of a sharded checkpoint; get the file again")
+    try:
+        weight_map = json.loads(index.read_bytes(), object_pairs_hook=_unique)["weight_map"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{index}: is no index of shards ({error!r:.200}); get the file again") from error
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{index}: weight_map is {weight_map!r:.80}; expected shards by tensor")
+    for name, file in weight_map.items():
+        if not isinstance(file, str) or not _is_plain(file):
+            raise CheckpointError(
+                f"{index}: {name} is said to be in {file!r:.200}; a shard is a file of the folder itself, nothing else "
+                "is opened"
+            )
+    return weight_map
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]
+        raise ValueError(f"{twice[0]} is there twice")
+    return found
+
+
+def _is_plain(name: str) -> bool:
+    """Whether the name is one component, on every system."""
+    return name not in ("", ".", "..") and not set(name) & set("/\\:\0")
+
+
+def _require_agreement(path: Path, shards: dict[str, SafetensorsFile], weight_map: dict[str, str]) -> None:
+    """Every tensor is in the shard that the index names and in no other."""
+    placed = {(name, file) for file, shard in shards.items() for name in shard.leaves}
+    told = set(weight_map.items())
+    lines = [f"  - {name}: expected in {file}, found nothing" for name, file in sorted(told - placed)]
+    lines += [f"  + {name}: found in {file}, the index does not say so" for name, file in sorted(placed - told)]
+    if lines:
+        raise CheckpointError(
+            f"{path}: index and shards do not agree; get the files again\n" + "\n".join(shorten(lines))
+        )
+
+
+def tensors_of(path: Path) -> dict[str, Leaf]:
+    """Name -> shape and dtype of every tensor of a safetensors file or folder.
+
+    Raises:
+      CheckpointError: there is none, or a damaged one.
+    """
+    with open_tensors(path) as tensors:
+        return dict(tensors.leaves)
+
+
+def recorded_beside(path: Path) -> dict[str, Any]:
+    """What the ``config.json`` of a PyTorch checkpoint says; nothing where there is none or it cannot be read."""
+    file = (path if path.is_dir() else path.parent) / CONFIG_FILE
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

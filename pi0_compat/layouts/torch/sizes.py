@@ -1,0 +1,93 @@
+"""Sizes of a model from PyTorch's tensor names and shapes, and from a config.json."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pi0_compat.layouts.sizes import Sizes
+from pi0_compat.layouts.torch.openpi import family_of, plain_name
+from pi0_compat.model.specs import EXPERTS
+from pi0_compat.model.variants import GEMMA_VARIANTS, SIGLIP_VARIANTS
+from pi0_compat.params import Leaf
+
+
+def torch_sizes(tensors: Mapping[str, Leaf], recorded: Mapping[str, Any]) -> Sizes:
+    """The sizes of a PaliGemma, a Gemma or an openpi model whose tensors have PyTorch's names.
+
+    Args:
+      tensors: name -> shape and dtype.
+      recorded: what its ``config.json`` says, in transformers' or in our words; may be empty.
+    """
+    family = family_of(plain_name(name) for name in tensors)
+    sizes: Sizes = {"family": family} if family else {}
+    for layer in sorted(name for name in tensors if name.endswith(".layers.0.mlp.gate_proj.weight")):
+        expert = EXPERTS["gemma_expert" in layer]
+        part = _torch_gemma(tensors, layer.removesuffix("0.mlp.gate_proj.weight"))
+        sizes[expert] = _with_heads(part, _recorded_part(recorded, expert))
+    for layer in (name for name in tensors if name.endswith("encoder.layers.0.mlp.fc1.weight")):
+        sizes |= _torch_siglip(tensors, layer.removesuffix("encoder.layers.0.mlp.fc1.weight"), recorded)
+    for name in sorted(tensors, reverse=True):
+        if name.endswith(("embed_tokens.weight", "lm_head.weight")) and "gemma_expert" not in name:
+            sizes["vocab_size"] = tensors[name].shape[0]
+    for name in tensors:
+        if name.endswith("action_in_proj.weight"):
+            sizes["action_dim"] = tensors[name].shape[1]
+    return sizes
+
+
+def _torch_gemma(tensors: Mapping[str, Leaf], layers: str) -> Sizes:
+    """Sizes of the layers whose names begin like this; the heads of an axis are not told apart."""
+    sizes: Sizes = {"depth": _depth(tensors, layers)}
+    for name, keys in {
+        "mlp.gate_proj": ("mlp_dim", "width"),
+        "self_attn.q_proj": ("query", ""),
+        "self_attn.k_proj": ("key", ""),
+    }.items():
+        shape = getattr(tensors.get(f"{layers}0.{name}.weight"), "shape", ())
+        sizes |= {key: length for key, length in zip(keys, shape, strict=False) if key}
+    return sizes
+
+
+def _depth(names: Iterable[str], layers: str) -> int:
+    numbers = re.compile(re.escape(layers) + r"(\d+)\.")
+    return 1 + max((int(found[1]) for found in map(numbers.match, names) if found), default=-1)
+
+
+def _with_heads(part: Sizes, recorded: Mapping[str, Any]) -> Sizes:
+    """The sizes of an expert with its heads: from what is recorded, or as the variant of these sizes has them."""
+    query, key = part.pop("query", None), part.pop("key", None)
+    known = next((v.to_json() for v in GEMMA_VARIANTS.values() if _is_like(part, v.to_json())), {})
+    heads = recorded.get("num_attention_heads") or recorded.get("num_heads") or known.get("num_heads")
+    head_dim = recorded.get("head_dim") or (query // heads if query and heads else None)
+    if not query or not key or not head_dim or query % head_dim or key % head_dim:
+        return part
+    return part | {"num_heads": query // head_dim, "num_kv_heads": key // head_dim, "head_dim": head_dim}
+
+
+def _is_like(part: Sizes, known: Sizes) -> bool:
+    return all(known.get(name) == value for name, value in part.items())
+
+
+def _torch_siglip(tensors: Mapping[str, Leaf], vision: str, recorded: Mapping[str, Any]) -> Sizes:
+    mlp_dim, width = tensors[f"{vision}encoder.layers.0.mlp.fc1.weight"].shape
+    part: Sizes = {"depth": _depth(tensors, f"{vision}encoder.layers."), "width": width, "mlp_dim": mlp_dim}
+    patches = tensors.get(f"{vision}embeddings.patch_embedding.weight")
+    if patches and len(patches.shape) == 4:
+        part["patch_size"] = patches.shape[-1]
+    known = next((v.to_json() for v in SIGLIP_VARIANTS.values() if _is_like(part, v.to_json())), {})
+    ours = _recorded_part(recorded, "siglip")
+    if heads := ours.get("num_attention_heads") or ours.get("num_heads") or known.get("num_heads"):
+        part["num_heads"] = heads
+    positions = tensors.get(f"{vision}embeddings.position_embedding.weight")
+    image = {"image_size": math.isqrt(positions.shape[0]) * part["patch_size"]} if positions and patches else {}
+    return {"siglip": part} | image
+
+
+def _recorded_part(recorded: Mapping[str, Any], part: str) -> Mapping[str, Any]:
+    """What a ``config.json`` says of a part: ours has the whole model, transformers' has its own words."""
+    theirs = {"paligemma": "text_config", "siglip": "vision_config"}.get(part, "")
+    for found in ((recorded.get("model") or {}).get(part), recorded.get(theirs), recorded):
+        if isinstance(found, Mapping) and ({"num_heads", "num_attention_heads", "head_dim"} & found.keys()):
+            return found
+    return {}

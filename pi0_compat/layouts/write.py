@@ -1,0 +1,182 @@
+"""The layouts that a checkpoint can be written in: what each has a place for, and how it is written and read back."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pi0_compat.errors import CheckpointError, LoadError
+from pi0_compat.layouts.orbax.write_stream import save_streamed
+from pi0_compat.layouts.paligemma_npz import open_npz, write_npz
+from pi0_compat.layouts.sizes import model_of, sizes_of
+from pi0_compat.layouts.torch import openpi as openpi_pytorch
+from pi0_compat.layouts.torch.hugging_face import open_hugging_face, write_hugging_face
+from pi0_compat.layouts.torch.peft import write_peft
+from pi0_compat.layouts.torch.write_folder import dtype_name, write_folder
+from pi0_compat.lora.sites import ExpertLoRAs
+from pi0_compat.model.config import ParamsMismatchError, Pi0Config
+from pi0_compat.model.named import named_models
+from pi0_compat.params import Leaf, differences, num_bytes
+from pi0_compat.paths import UNUSED_HEAD, in_paligemma, is_adapter
+from pi0_compat.progress import Progress
+from pi0_compat.storage.stream import Checkpoint, Counted, Parameters, slabs_ahead
+from pi0_compat.storage.transforms import Digested
+
+PARAMS = "params"
+
+
+class Job(NamedTuple):
+    """What is to be written, and what is known of it.
+
+    Attributes:
+      source: all parameters of the checkpoint, folded and cast if that was asked for.
+      experts: the adapters of both experts, as far as they are known.
+      lora: what is recorded of them; None if nothing is known.
+      config: the model as the caller names it, without adapters.
+      family: what the names of all parameters say.
+      progress: is told how far it is.
+    """
+
+    source: Parameters
+    experts: ExpertLoRAs
+    lora: Mapping[str, Any] | None
+    config: Pi0Config | None
+    family: str
+    progress: Progress
+
+
+class Target(NamedTuple):
+    """A layout that can be written.
+
+    Attributes:
+      holds: whether it has a place for a parameter.
+      write: writes what it holds to a place that is not there yet, reads it back and compares.
+      takes_adapters: whether adapters have a place in it as adapters.
+      takes_assets: whether norm stats have.
+      suffix: what the name of a layout that is one file ends in.
+    """
+
+    holds: Callable[[str], bool]
+    write: Callable[[Job, Path], None]
+    takes_adapters: bool = False
+    takes_assets: bool = False
+    suffix: str = ""
+
+
+def _write_openpi(job: Job, place: Path) -> None:
+    if job.config:
+        _require_sizes(job.source, job.config)
+    place.mkdir()
+    save_streamed(job.source, place / PARAMS, lora=job.lora, title="converting", progress=job.progress)
+
+
+def _write_pytorch(job: Job, place: Path) -> None:
+    leaves = job.source.leaves
+    model = job.config or _known_model(job.source)
+    try:
+        model.require_fit(dict(leaves))
+    except ParamsMismatchError as error:
+        raise LoadError(f"{job.source.path}: {error}") from error
+    table = leaves["PaliGemma/llm/embedder/input_embedding"]
+    unused = {UNUSED_HEAD: Leaf((table.shape[0], model.action_expert.width), table.dtype)}
+    config = openpi_pytorch.recorded_config(model, dtype_name(leaves.values()))
+
+    def write(source: Parameters, place: Path) -> None:
+        write_folder(place, source, openpi_pytorch.rules(model), config, unused)
+
+    _compared(job, place, write, lambda path: nullcontext(openpi_pytorch.open_pytorch(path, model)))
+
+
+def _write_hugging_face(job: Job, place: Path) -> None:
+    model = _paligemma(job)
+    _compared(
+        job,
+        place,
+        lambda source, place: write_hugging_face(source, place, model),
+        lambda path: open_hugging_face(path, model),
+    )
+
+
+def _write_npz(job: Job, place: Path) -> None:
+    _paligemma(job)
+    _compared(job, place, write_npz, open_npz)
+
+
+def _write_peft(job: Job, place: Path) -> None:
+    if not job.source.leaves:
+        raise LoadError(f"{job.source.path}: it has no adapters, and a PEFT folder holds nothing else")
+    if job.family == "pi05":
+        raise LoadError(f"{job.source.path}: a pi05, which transformers does not have: there is nothing to put them on")
+    with job.progress("converting", num_bytes(job.source.leaves)) as advance:
+        write_peft(Counted(job.source, advance), place, job.experts)
+
+
+def _compared(
+    job: Job,
+    place: Path,
+    write: Callable[[Parameters, Path], None],
+    reopen: Callable[[Path], AbstractContextManager[Checkpoint]],
+) -> None:
+    """Write parameters; then read them with the layout's own reader and compare every one with what was meant."""
+    with job.progress("converting", num_bytes(job.source.leaves)) as advance:
+        meant = Digested(Counted(job.source, advance))
+        write(meant, place)
+    with job.progress("reading it back", num_bytes(job.source.leaves)) as advance, reopen(place) as written:
+        found = Digested(Counted(written, advance))
+        for path in job.source.leaves:
+            for slab in slabs_ahead(found, path):
+                del slab
+    if wrong := [path for path in job.source.leaves if found.digests[path] != meant.digests.get(path)]:
+        raise CheckpointError(
+            f"{place}: {len(wrong)} parameters that are read back are not what was meant, for example {wrong[0]}; "
+            "nothing was kept"
+        )
+
+
+def _require_sizes(source: Parameters, model: Pi0Config) -> None:
+    """What is there has the shapes of the model; a part of it will do."""
+    spec = model.param_spec()
+    shared = {path: leaf for path, leaf in source.leaves.items() if path in spec}
+    if wrong := differences({path: spec[path] for path in shared}, shared, dtypes=False):
+        raise LoadError(f"{source.path}: not of the sizes of the config\n{wrong}")
+
+
+def _paligemma(job: Job) -> Pi0Config:
+    """The model whose PaliGemma this is, all of it."""
+    leaves = job.source.leaves
+    model = job.config or model_of(sizes_of(leaves), leaves, job.source.path)
+    spec = {path: leaf for path, leaf in model.param_spec().items() if in_paligemma(path)}
+    if wrong := differences(spec, leaves, dtypes=False):
+        raise LoadError(f"{job.source.path}: these are not the parameters of a whole PaliGemma\n{wrong}")
+    return model
+
+
+def _known_model(source: Parameters) -> Pi0Config:
+    """The named config whose parameters these are: chunk and prompt lengths are in no shape."""
+    models: dict[Pi0Config, list[str]] = {}
+    for name, model in named_models().items():
+        models.setdefault(model.without_lora(), []).append(name)
+    fitting = {m: names for m, names in models.items() if not differences(m.param_spec(), source.leaves, dtypes=False)}
+    if len(fitting) == 1:
+        return next(iter(fitting))
+    if not fitting:
+        raise LoadError(
+            f"{source.path}: no known config has these parameters; pass the one that it is of (--config, --config-file)"
+        )
+    lines = [
+        f"  {names[0]}: action_horizon {model.action_horizon}, max_token_len {model.max_token_len}"
+        for model, names in fitting.items()
+    ]
+    raise LoadError(
+        f"{source.path}: several known configs have these parameters, and no shape tells which; pass the one that it "
+        "is of (--config)\n" + "\n".join(lines)
+    )
+
+
+TARGETS = {
+    "openpi": Target(lambda path: True, _write_openpi, takes_adapters=True, takes_assets=True),
+    "openpi-pytorch": Target(lambda path: True, _write_pytorch, takes_assets=True),
+    "huggingface": Target(in_paligemma, _write_hugging_face),
+    "paligemma-npz": Target(in_paligemma, _write_npz, suffix=".npz"),
+    "peft": Target(is_adapter, _write_peft, takes_adapters=True),
+}

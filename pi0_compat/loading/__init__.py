@@ -1,0 +1,1 @@
+"""Checkpoints into models: weight loaders, matching of parameters, reports."""

@@ -1,0 +1,273 @@
+"""Where the parameters of a new model come from: nowhere, a checkpoint, or Google's PaliGemma.
+
+Each loader returns every parameter of the model and a ``LoadReport`` that accounts for each leaf of model and
+checkpoint. Paths, shapes and dtypes are settled from the metadata before an array is read; arrays are then read one
+by one, already cast.
+"""
+
+import dataclasses
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from pi0_compat.layouts.gemma_flax import open_gemma, require_sizes
+from pi0_compat.layouts.orbax.lora_record import require_same_lora
+from pi0_compat.layouts.orbax.metadata import Stored, read_metadata
+from pi0_compat.layouts.orbax.restore import restore_leaves
+from pi0_compat.layouts.paligemma_npz import open_npz
+from pi0_compat.layouts.torch.hugging_face import open_hugging_face
+from pi0_compat.layouts.torch.openpi import open_pytorch
+from pi0_compat.layouts.torch.peft import read_peft
+from pi0_compat.loading.match import (
+    complete,
+    expected_leaves,
+    inspect,
+    load_from,
+    refuse,
+    refuse_half_adapters,
+    settle,
+    to_read,
+)
+from pi0_compat.loading.report import LoadReport, Status
+from pi0_compat.loading.resize import Extended, Resampled
+from pi0_compat.model.config import Pi0Config
+from pi0_compat.params import Leaf, Params, leaf_of
+from pi0_compat.paths import in_gemma, in_paligemma, is_adapter
+from pi0_compat.storage.digests import notes
+from pi0_compat.storage.download import fetch
+from pi0_compat.storage.stream import Source
+
+PALIGEMMA_URL = "gs://vertex-model-garden-paligemma-us/paligemma/pt_224.npz"
+
+
+class WeightLoader(Protocol):
+    """Gives a model its parameters."""
+
+    def load(self, model: Pi0Config, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
+        """All parameters of the model, and what was done to each.
+
+        Args:
+          model: what to load into.
+          seed: for parameters that the source may lack.
+          frozen_dtype: the dtype of parameters that LoRA freezes; the others, and by default all, are float32.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class NoOpWeightLoader:
+    """Every parameter freshly initialised: training from scratch, which is hardly ever meant (openpi PR #815)."""
+
+    def load(self, model: Pi0Config, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
+        """Fresh parameters, with a warning."""
+        warnings.warn("no weight loader: every parameter is freshly initialised", stacklevel=2)
+        expected = expected_leaves(model, frozen_dtype)
+        report = LoadReport("no source", tuple(settle(expected, {}, lambda path: True)))
+        return complete({}, model, seed, expected), report
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointWeightLoader:
+    """A pi0 checkpoint, released or trained; only adapters may be missing, and no adapter may be left over.
+
+    Attributes:
+      path: the checkpoint's ``params`` folder, local or a URL.
+      verify: compare what is read with the digests that the checkpoint records, if it does; else a note says so.
+    """
+
+    path: str | os.PathLike[str]
+    verify: bool = True
+
+    def load(self, model: Pi0Config, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
+        """The checkpoint's parameters, and fresh adapters where it has none.
+
+        Raises:
+          CheckpointError: there is no readable checkpoint at the path.
+          LoadError: a base parameter is missing, an adapter is half there or not the model's, a shape, rank or alpha
+            differs, an array holds no floats, or a finite value overflows in the model's dtype. All paths are listed.
+        """
+        stored = read_metadata(self.path)
+        expected = expected_leaves(model, frozen_dtype)
+        loaded, report = _read(stored, model, expected, is_adapter, verify=self.verify)
+        return complete(loaded, model, seed, expected), report
+
+    def load_for_inference(self, model: Pi0Config) -> tuple[Params, LoadReport]:
+        """The checkpoint's parameters in the dtypes that they are stored in; nothing is fresh, adapters neither.
+
+        What fits is what fits for training: with a verdict of its own, serving loses adapters (bugs C2, C9). What is
+        stored wider than the model's dtype is cast to that.
+
+        Raises:
+          CheckpointError, LoadError: as ``load`` does, and where an adapter is missing.
+        """
+        stored = read_metadata(self.path)
+        expected = {path: _not_wider(leaf, stored.leaves.get(path)) for path, leaf in expected_leaves(model).items()}
+        return _read(stored, model, expected, lambda path: False, verify=self.verify)
+
+
+@dataclasses.dataclass(frozen=True)
+class PaliGemmaWeightLoader:
+    """Google's official PaliGemma; what it does not have (action expert, projections, adapters) is freshly initialised.
+
+    Attributes:
+      path: the npz, local or a URL; by default the public ``pt_224.npz``.
+      resample_positions: whether position embeddings for another image size are resampled; otherwise they are refused.
+    """
+
+    path: str | os.PathLike[str] = PALIGEMMA_URL
+    resample_positions: bool = False
+
+    def load(self, model: Pi0Config, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
+        """PaliGemma's parameters in place, everything else fresh.
+
+        Raises:
+          CheckpointError: the npz is missing, truncated, pickled or damaged.
+          LoadError: it lacks a parameter that PaliGemma has, or has one of another shape, without floats, or with a
+            finite value that overflows in the model's dtype.
+        """
+        with open_npz(fetch(self.path)) as npz:
+            source = Resampled(npz, model) if self.resample_positions else npz
+            return _load_paligemma(source, model, seed, frozen_dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class HuggingFaceWeightLoader:
+    """Hugging Face's PaliGemma; what it does not have is freshly initialised, as from Google's.
+
+    Attributes:
+      path: the folder, or in it the safetensors file or the index of the shards, local or a URL.
+      resample_positions: as for Google's.
+    """
+
+    path: str | os.PathLike[str]
+    resample_positions: bool = False
+
+    def load(self, model: Pi0Config, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
+        """PaliGemma's parameters in place, everything else fresh.
+
+        Raises:
+          CheckpointError: there is no safetensors file, or a damaged one, or index and shards do not agree.
+          LoadError: it is no PaliGemma 1, one of another size, or has adapters; the token table and its tied copy
+            differ; or as for Google's.
+        """
+        with open_hugging_face(fetch(self.path), model) as opened:
+            source = Resampled(opened, model) if self.resample_positions else opened
+            return _load_paligemma(source, model, seed, frozen_dtype)
+
+
+def _load_paligemma(source: Source, model: Pi0Config, seed: int, frozen_dtype: Any) -> tuple[Params, LoadReport]:
+    params, report = load_from(source, model, lambda path: not in_paligemma(path), seed=seed, frozen_dtype=frozen_dtype)
+    return params, source.account(report) if isinstance(source, Resampled) else report
+
+
+@dataclasses.dataclass(frozen=True)
+class GemmaWeightLoader:
+    """Google's official Gemma for flax as PaliGemma's language model; everything else is freshly initialised.
+
+    Attributes:
+      path: the folder of the orbax checkpoint, local or a URL; both of Gemma's forms are read.
+      extend_vocabulary: whether the rows of tokens that Gemma's table lacks may be freshly initialised, see
+        ``vocabulary``.
+    """
+
+    path: str | os.PathLike[str]
+    extend_vocabulary: bool = False
+
+    def load(self, model: Pi0Config, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
+        """Gemma's parameters in place, vision encoder, action expert, projections and adapters fresh.
+
+        Raises:
+          CheckpointError: there is no readable checkpoint at the path.
+          LoadError: it is a later Gemma or one of other sizes, a layer or an array is missing, it has adapters, holds
+            no floats, or a finite value overflows in the model's dtype.
+        """
+        gemma = open_gemma(fetch(self.path))
+        source = Extended(gemma, model, seed) if self.extend_vocabulary else gemma
+        require_sizes(source, model)
+        params, report = load_from(source, model, lambda path: not in_gemma(path), seed=seed, frozen_dtype=frozen_dtype)
+        return params, source.account(report) if isinstance(source, Extended) else report
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenpiPyTorchWeightLoader:
+    """A pi0 checkpoint in openpi's PyTorch layout; only adapters may be missing.
+
+    Attributes:
+      path: the folder with ``model.safetensors``, or that file, local or a URL.
+    """
+
+    path: str | os.PathLike[str]
+
+    def load(self, model: Pi0Config, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
+        """The checkpoint's parameters, and fresh adapters.
+
+        Raises:
+          CheckpointError: there is no readable file at the path.
+          LoadError: it is of another family, size or layout, a tensor is missing, it has adapters or two different
+            token tables, holds no floats, or a finite value overflows in the model's dtype.
+        """
+        source = open_pytorch(fetch(self.path), model)
+        return load_from(source, model, is_adapter, seed=seed, frozen_dtype=frozen_dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class PeftWeightLoader:
+    """A PEFT adapter of transformers' pi0, and its base in openpi's PyTorch layout; nothing may be missing.
+
+    Attributes:
+      path: the base: the folder with ``model.safetensors``, or that file, local or a URL.
+      adapter: the folder with ``adapter_model.safetensors``, local or a URL.
+    """
+
+    path: str | os.PathLike[str]
+    adapter: str | os.PathLike[str]
+
+    def load(self, model: Pi0Config, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
+        """The base's parameters and the adapter's.
+
+        Raises:
+          CheckpointError, LoadError: as ``OpenpiPyTorchWeightLoader``, or the adapter is not one of the model's.
+        """
+        adapters = read_peft(fetch(self.adapter), model)
+        params, report = OpenpiPyTorchWeightLoader(self.path).load(model, seed=seed, frozen_dtype=frozen_dtype)
+        entries = [
+            dataclasses.replace(entry, status=Status.LOADED, found=leaf_of(adapters[entry.path]))
+            if entry.path in adapters
+            else entry
+            for entry in report.entries
+        ]
+        return params | adapters, dataclasses.replace(report, entries=tuple(entries))
+
+
+def _read(
+    stored: Stored,
+    model: Pi0Config,
+    expected: dict[str, Leaf],
+    may_be_fresh: Callable[[str], bool],
+    *,
+    verify: bool,
+) -> tuple[Params, LoadReport]:
+    """What the model takes from a checkpoint, and the report of every leaf; what does not fit is refused."""
+    source = str(stored.path)
+    entries = settle(expected, stored.leaves, may_be_fresh)
+    refuse_half_adapters(source, stored.leaves)
+    refuse(source, entries, model, stored.leaves)
+    require_same_lora(source, stored, model)
+    loaded = restore_leaves(stored, {path: expected[path].dtype for path in to_read(entries)}, verify=verify)
+    report = inspect(source, entries, loaded, lambda path: restore_leaves(stored, {path: None}, verify=False)[path])
+    return loaded, dataclasses.replace(
+        report, notes=_assumptions(stored) + notes(stored.digests, list(loaded), verified=verify)
+    )
+
+
+def _not_wider(expected: Leaf, found: Leaf | None) -> Leaf:
+    """What is expected, in the dtype that is stored unless that is wider."""
+    narrower = found and found.dtype.itemsize < expected.dtype.itemsize
+    return Leaf(expected.shape, found.dtype) if found and narrower else expected
+
+
+def _assumptions(stored: Stored) -> tuple[str, ...]:
+    """What the checkpoint does not say about itself: openpi's has no alpha (bugs E9)."""
+    if stored.lora is None and any(is_adapter(path) for path in stored.leaves):
+        return ("the checkpoint does not record the alpha of its adapters; the config's is taken for it",)
+    return ()

@@ -1,0 +1,117 @@
+"""Position embeddings for another resolution: what ViT-like models do when their images change size.
+
+The embeddings of a square grid of patches are interpolated bilinearly; the corners of both grids are the same points.
+big_vision does so (``models/vit.py`` ``resample_posemb``, with ``scipy.ndimage.zoom``); PaliGemma was trained with it.
+"""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+
+from pi0_compat.errors import LoadError
+from pi0_compat.loading.report import LoadReport, Status
+from pi0_compat.model.config import Pi0Config
+from pi0_compat.params import Leaf
+from pi0_compat.storage.stream import Source
+
+TABLE = "PaliGemma/llm/embedder/input_embedding"
+
+
+POSITIONS = "PaliGemma/img/pos_embedding"
+
+
+class Resampled:
+    """A source whose position embeddings have the model's number of patches.
+
+    Attributes:
+      path: as the source's.
+      leaves: as the source's, but for the shape of the position embeddings.
+    """
+
+    def __init__(self, source: Source, model: Pi0Config) -> None:
+        self.path: Path = source.path
+        self._source = source
+        self._stored = source.leaves.get(POSITIONS)
+        self.leaves: dict[str, Leaf] = dict(source.leaves)
+        self._patches = (model.image_size // model.siglip.patch_size) ** 2
+        if self._stored and self._differ(self._stored):
+            _require_square(source.path, self._stored)
+            self.leaves[POSITIONS] = Leaf((1, self._patches, self._stored.shape[-1]), self._stored.dtype)
+
+    def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
+        """One parameter; resampled position embeddings are float32, so that they are rounded once at most."""
+        if self.leaves[path] == self._source.leaves[path]:
+            return self._source.read(path, dtype)
+        return resample(self._source.read(path), self._patches)
+
+    def account(self, report: LoadReport) -> LoadReport:
+        """The report, with what was resampled told as such."""
+        if self.leaves.get(POSITIONS) == self._stored:
+            return report
+        entries = tuple(
+            dataclasses.replace(entry, status=Status.RESAMPLED, found=self._stored)
+            if entry.path == POSITIONS
+            else entry
+            for entry in report.entries
+        )
+        return dataclasses.replace(report, entries=entries)
+
+    def _differ(self, stored: Leaf) -> bool:
+        return len(stored.shape) == 3 and stored.shape[1] != self._patches
+
+
+def resample(positions: np.ndarray, patches: int) -> np.ndarray:
+    """Position embeddings [1, P, W] of a square grid for one of ``patches`` patches: float32 [1, patches, W]."""
+    old, new = math.isqrt(positions.shape[1]), math.isqrt(patches)
+    grid = positions.reshape(old, old, -1).astype(np.float32)
+    weights = _weights(old, new)
+    return np.einsum("ai,bj,ijw->abw", weights, weights, grid).reshape(1, patches, -1)
+
+
+def _weights(old: int, new: int) -> np.ndarray:
+    """[new, old]: what each old point of a line gives to each new one."""
+    points = np.linspace(0, old - 1, new)
+    return np.stack([np.interp(points, np.arange(old), row) for row in np.eye(old)], axis=1).astype(np.float32)
+
+
+def _require_square(path: Path, stored: Leaf) -> None:
+    if math.isqrt(stored.shape[1]) ** 2 != stored.shape[1] or not stored.shape[1]:
+        raise LoadError(f"{path}: {POSITIONS} is {stored}, not a square grid of patches, and cannot be resampled")
+
+
+class Extended:
+    """A source whose token table has the model's number of rows; the additional ones are a fresh model's.
+
+    Attributes:
+      path: as the source's.
+      leaves: as the source's, but for the shape of the token table.
+    """
+
+    def __init__(self, source: Source, model: Pi0Config, seed: int) -> None:
+        self.path: Path = source.path
+        self._source = source
+        self._model, self._seed = model, seed
+        self._stored = source.leaves.get(TABLE)
+        self.leaves: dict[str, Leaf] = dict(source.leaves)
+        if self._stored and len(self._stored.shape) == 2 and self._stored.shape[0] < model.vocab_size:
+            self.leaves[TABLE] = Leaf((model.vocab_size, self._stored.shape[1]), self._stored.dtype)
+
+    def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
+        """One parameter; an extended table is float32, so that no fresh number is rounded."""
+        if self.leaves[path] == self._source.leaves[path]:
+            return self._source.read(path, dtype)
+        array = self._source.read(path)
+        fresh = np.asarray(self._model.init_params(self._seed, only=[path])[path])
+        return np.concatenate([array.astype(np.float32), fresh[len(array) :]])
+
+    def account(self, report: LoadReport) -> LoadReport:
+        """The report, with what was extended told as such."""
+        if self.leaves.get(TABLE) == self._stored:
+            return report
+        entries = tuple(
+            dataclasses.replace(entry, status=Status.EXTENDED, found=self._stored) if entry.path == TABLE else entry
+            for entry in report.entries
+        )
+        return dataclasses.replace(report, entries=entries)

@@ -1,0 +1,105 @@
+"""Fold adapters into weights a slab at a time, in bounded memory."""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pi0_compat.errors import LoadError
+from pi0_compat.lora.fold import add, missing_of
+from pi0_compat.lora.sites import Adapter, ExpertLoRAs, adapters_in, require_rank, require_whole_adapters, spec_among
+from pi0_compat.model import lora
+from pi0_compat.params import Leaf
+from pi0_compat.paths import is_adapter
+from pi0_compat.storage.stream import Parameters, whole
+
+
+@dataclasses.dataclass
+class _Norms:
+    """Squares, summed up over slabs: of what was to be added, and of what is missing of it."""
+
+    whole: float = 0.0
+    missing: float = 0.0
+
+    @property
+    def share(self) -> float:
+        return (self.missing / self.whole) ** 0.5 if self.whole else 0.0
+
+
+class Folded:
+    """The base model that computes what base and adapters compute: ``adapters.fold``, a slab at a time.
+
+    Attributes:
+      lost: path of a weight -> the share of its delta that its dtype could not hold, once it was read.
+    """
+
+    def __init__(self, source: Parameters, experts: ExpertLoRAs, dtype: Any = None) -> None:
+        """Settle from names and shapes what is added to what.
+
+        Args:
+          source: base and adapters.
+          experts: rank and alpha of the adapters of both experts.
+          dtype: of the folded weights; without it each keeps the dtype it is stored in.
+
+        Raises:
+          LoadError: half an adapter, one of another rank, or one of which there is no alpha.
+        """
+        self.path, self._source, self._experts = source.path, source, experts
+        self.lost: dict[str, float] = {}
+        self._adapters = _whole_adapters(source, experts)
+        self.leaves = {path: leaf for path, leaf in source.leaves.items() if not is_adapter(path)}
+        for path in self._adapters if dtype is not None else ():
+            self.leaves[path] = Leaf(self.leaves[path].shape, np.dtype(dtype))
+
+    def slabs(self, path: str) -> Iterator[np.ndarray]:
+        """A weight with its delta in it, summed up in float32 and rounded once; any other parameter as it is."""
+        if path not in self._adapters:
+            yield from self._source.slabs(path)
+            return
+        adapter, dtype = self._adapters[path], self.leaves[path].dtype
+        spec = spec_among(self._experts, adapter)
+        assert spec
+        a, b = (whole(self._source.slabs(matrix)) for matrix in (adapter.a, adapter.b))
+        first, norms = 0, _Norms()
+        for w in self._source.slabs(path):
+            # A slab is a few layers, and nothing is summed over those.
+            layers = slice(first, first := first + len(w))
+            delta = np.asarray(lora.delta(adapter.site, a[layers], b[layers], spec))
+            folded = add(w, delta, dtype)
+            norms.whole += _square(delta)
+            norms.missing += _square(missing_of(delta, w, folded))
+            yield folded
+        self.lost[path] = norms.share
+
+
+def _whole_adapters(source: Parameters, experts: ExpertLoRAs) -> dict[str, Adapter]:
+    """The adapters by the paths of their weights; what keeps them from being folded is refused."""
+    with naming(source.path):
+        require_whole_adapters(source.leaves)
+        found = {adapter.weight: adapter for adapter in adapters_in(filter(is_adapter, source.leaves))}
+        for adapter in found.values():
+            spec = spec_among(experts, adapter)
+            if spec is None:
+                raise ValueError(
+                    f"the alpha of {adapter.a} is not known: the checkpoint does not record it; pass the config that "
+                    "it was trained with (--config)"
+                )
+            require_rank(adapter, source.leaves[adapter.a].shape[-1], spec)
+    return found
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """What is wrong with the parameters of a checkpoint is told with its path."""
+    try:
+        yield
+    except ValueError as error:
+        raise LoadError(f"{path}: {error}") from error
+
+
+def _square(x: np.ndarray) -> float:
+    flat = x.reshape(-1)
+    return float(np.dot(flat, flat))

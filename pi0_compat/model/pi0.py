@@ -1,0 +1,260 @@
+"""pi0 and pi05: a vision-language-action model trained by flow matching (arXiv:2410.24164, arXiv:2504.16054).
+
+Axes: B batch, A action horizon, T and S token lengths, D width.
+
+Time runs as in openpi ``models/pi0.py`` at 15a9616 (and against the paper): 1 is noise, 0 is the data, so ``x_t = t *
+noise + (1 - t) * actions`` and the model predicts the velocity ``noise - actions``. The same key draws the same noise
+and time as openpi. Images come in at the model's resolution: resizing and augmentation belong to the data pipeline.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from pi0_compat.model.gemma import Gemma
+from pi0_compat.model.siglip import Siglip
+from pi0_compat.model.specs import Pi0Spec
+
+CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
+# Periods, in units of flow-matching time, of the sine-cosine embedding of the time.
+MIN_PERIOD, MAX_PERIOD = 4e-3, 4.0
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Observation:
+    """What the robot sees, for a batch of B.
+
+    Attributes:
+      images: camera -> float[B, size, size, 3] in [-1, 1]; all of ``CAMERAS``.
+      image_masks: camera -> bool[B], false where the image is absent.
+      state: float[B, action_dim].
+      tokenized_prompt: int[B, max_token_len].
+      tokenized_prompt_mask: bool[B, max_token_len], false where padded.
+    """
+
+    images: dict[str, jax.Array]
+    image_masks: dict[str, jax.Array]
+    state: jax.Array
+    tokenized_prompt: jax.Array
+    tokenized_prompt_mask: jax.Array
+
+
+class PaliGemma(nnx.Module):
+    """The vision encoder and the two-expert language model."""
+
+    def __init__(self, spec: Pi0Spec, *, rngs: nnx.Rngs) -> None:
+        adarms = (False, spec.family == "pi05")
+        self.llm = Gemma(
+            spec.experts,
+            vocab_size=spec.vocab_size,
+            adarms=adarms,
+            dtype=spec.dtype,
+            dropout=spec.dropout,
+            remat=spec.remat,
+        )
+        self.img = Siglip(
+            spec.siglip,
+            image_size=spec.image_size,
+            out_width=spec.paligemma.width,
+            dtype=spec.dtype,
+            remat=spec.remat,
+            rngs=rngs,
+        )
+
+
+class Pi0(nnx.Module):
+    """The model. Its parameter tree has openpi's paths, shapes and dtypes.
+
+    Made from a spec it has the shapes of its parameters, and no values that mean anything: ``Pi0Config`` gives it those
+    (``create``, ``load``), and makes it where nothing is allocated.
+    """
+
+    def __init__(self, spec: Pi0Spec) -> None:
+        self.spec = spec
+        # flax's layers insist on them, and all that is drawn is thrown away.
+        rngs = nnx.Rngs(0)
+        width = spec.action_expert.width
+        self.PaliGemma = PaliGemma(spec, rngs=rngs)
+        self.action_in_proj = nnx.Linear(spec.action_dim, width, rngs=rngs)
+        if spec.family == "pi05":
+            self.time_mlp_in = nnx.Linear(width, width, rngs=rngs)
+            self.time_mlp_out = nnx.Linear(width, width, rngs=rngs)
+        else:
+            self.state_proj = nnx.Linear(spec.action_dim, width, rngs=rngs)
+            self.action_time_mlp_in = nnx.Linear(2 * width, width, rngs=rngs)
+            self.action_time_mlp_out = nnx.Linear(width, width, rngs=rngs)
+        self.action_out_proj = nnx.Linear(width, spec.action_dim, rngs=rngs)
+
+    def embed_prefix(self, observation: Observation) -> tuple[jax.Array, jax.Array]:
+        """Tokens [B, S, D] of all cameras and the prompt, and which of them are real, bool[B, S]."""
+        images = jnp.stack([observation.images[camera] for camera in CAMERAS], axis=1)
+        present = jnp.stack([observation.image_masks[camera] for camera in CAMERAS], axis=1)
+        batch, cameras, *size = images.shape
+        image_tokens = self.PaliGemma.img(images.reshape(batch * cameras, *size))
+        image_mask = jnp.repeat(present, image_tokens.shape[1], axis=1)
+        image_tokens = image_tokens.reshape(batch, -1, image_tokens.shape[-1])
+        prompt_tokens = self.PaliGemma.llm.embed(observation.tokenized_prompt)
+        tokens = jnp.concatenate([image_tokens, prompt_tokens], axis=1)
+        return tokens, jnp.concatenate([image_mask, observation.tokenized_prompt_mask], axis=1)
+
+    def embed_suffix(
+        self, state: jax.Array, noisy_actions: jax.Array, time: jax.Array
+    ) -> tuple[jax.Array, jax.Array | None, jax.Array]:
+        """Tokens of the action expert.
+
+        Args:
+          state: [B, action_dim]; pi05 has it in the prompt instead.
+          noisy_actions: [B, A, action_dim].
+          time: [B].
+
+        Returns:
+          tokens [B, T, D], the adaRMS conditioning [B, D] (pi05) or None, and bool[T], true where a new attention
+          block starts.
+        """
+        action_tokens = self.action_in_proj(noisy_actions)
+        time_emb = embed_time(time, action_tokens.shape[-1])
+        new_block = jnp.arange(action_tokens.shape[1]) == 0
+        if self.spec.family == "pi05":
+            cond = nnx.swish(self.time_mlp_out(nnx.swish(self.time_mlp_in(time_emb))))
+            return action_tokens, cond, new_block
+        time_tokens = jnp.broadcast_to(time_emb[:, None, :], action_tokens.shape)
+        mixed = self.action_time_mlp_in(jnp.concatenate([action_tokens, time_tokens], axis=-1))
+        action_tokens = self.action_time_mlp_out(nnx.swish(mixed))
+        state_token = self.state_proj(state)[:, None, :]
+        tokens = jnp.concatenate([state_token, action_tokens], axis=1)
+        return tokens, None, jnp.concatenate([jnp.ones(1, bool), new_block])
+
+    def compute_loss(
+        self,
+        key: jax.Array,
+        observation: Observation,
+        actions: jax.Array,
+        *,
+        noise: jax.Array | None = None,
+        time: jax.Array | None = None,
+        train: bool = False,
+    ) -> jax.Array:
+        """The flow-matching loss of every action, float[B, A].
+
+        Args:
+          key: draws ``noise`` and ``time`` where they are not given, and what training drops.
+          observation: a batch.
+          actions: float[B, A, action_dim].
+          noise: float[B, A, action_dim].
+          time: float[B] in (0, 1].
+          train: whether the spec's dropout is on.
+        """
+        drawn_noise, drawn_time = draw_noise_and_time(key, actions.shape)
+        noise = drawn_noise if noise is None else noise
+        time = drawn_time if time is None else time
+        t = time[:, None, None]
+        # Not one of the keys that noise and time are drawn from.
+        dropout_key = jax.random.fold_in(key, 3) if train and self.spec.dropout else None
+        velocity = self.velocity(observation, t * noise + (1 - t) * actions, time, dropout_key)
+        return jnp.mean(jnp.square(velocity - (noise - actions)), axis=-1)
+
+    def velocity(
+        self,
+        observation: Observation,
+        noisy_actions: jax.Array,
+        time: jax.Array,
+        dropout_key: jax.Array | None = None,
+    ) -> jax.Array:
+        """The predicted velocity float[B, A, action_dim] by one pass over prefix and suffix together."""
+        prefix, prefix_mask = self.embed_prefix(observation)
+        suffix, cond, new_block = self.embed_suffix(observation.state, noisy_actions, time)
+        real = jnp.concatenate([prefix_mask, jnp.ones(suffix.shape[:2], bool)], axis=1)
+        starts = jnp.concatenate([jnp.zeros(prefix.shape[1], bool), new_block])
+        positions = jnp.cumsum(real, axis=1) - 1
+        (_, out), _ = self.PaliGemma.llm(
+            [prefix, suffix],
+            positions=positions,
+            mask=block_mask(real, starts),
+            conds=[None, cond],
+            dropout_key=dropout_key,
+        )
+        return self._to_velocity(out)
+
+    def sample_actions(
+        self,
+        key: jax.Array,
+        observation: Observation,
+        *,
+        num_steps: int = 10,
+        noise: jax.Array | None = None,
+    ) -> jax.Array:
+        """Actions float[B, A, action_dim]: ``num_steps`` Euler steps from noise (time 1) to data (time 0).
+
+        The prefix is run once; its keys and values are cached and every step attends to them.
+        """
+        prefix, prefix_mask = self.embed_prefix(observation)
+        no_starts = jnp.zeros(prefix.shape[1], bool)
+        positions = jnp.cumsum(prefix_mask, axis=1) - 1
+        mask = block_mask(prefix_mask, no_starts)
+        _, cache = self.PaliGemma.llm([prefix, None], positions=positions, mask=mask, conds=[None, None])
+        if noise is None:
+            shape = (prefix.shape[0], self.spec.action_horizon, self.spec.action_dim)
+            noise = jax.random.normal(key, shape)
+        step = -1.0 / num_steps
+
+        def euler(_: int, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            actions, time = carry
+            velocity = self._cached_velocity(observation.state, actions, time, prefix_mask, cache)
+            return actions + step * velocity, time + step
+
+        # The time is accumulated step by step, as openpi does, to end on the same float32 values.
+        return jax.lax.fori_loop(0, num_steps, euler, (noise, jnp.float32(1.0)))[0]
+
+    def _cached_velocity(
+        self,
+        state: jax.Array,
+        noisy_actions: jax.Array,
+        time: jax.Array,
+        prefix_mask: jax.Array,
+        cache: tuple,
+    ) -> jax.Array:
+        batch = noisy_actions.shape[0]
+        suffix, cond, new_block = self.embed_suffix(state, noisy_actions, jnp.broadcast_to(time, batch))
+        real = jnp.ones(suffix.shape[:2], bool)
+        to_prefix = jnp.broadcast_to(prefix_mask[:, None, :], (*suffix.shape[:2], prefix_mask.shape[1]))
+        mask = jnp.concatenate([to_prefix, block_mask(real, new_block)], axis=-1)
+        positions = jnp.sum(prefix_mask, axis=1)[:, None] + jnp.cumsum(real, axis=1) - 1
+        (_, out), _ = self.PaliGemma.llm(
+            [None, suffix], positions=positions, mask=mask, conds=[None, cond], cache=cache
+        )
+        return self._to_velocity(out)
+
+    def _to_velocity(self, out: jax.Array) -> jax.Array:
+        return self.action_out_proj(out[:, -self.spec.action_horizon :])
+
+
+def draw_noise_and_time(key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """Normal noise of the shape of the actions, and times float[B] in (0.001, 1], denser near the noise: Beta(1.5, 1).
+
+    The same key draws what openpi draws; it spends the first of three keys on image augmentation.
+    """
+    _, noise_key, time_key = jax.random.split(key, 3)
+    time = jax.random.beta(time_key, 1.5, 1, shape[:1]) * 0.999 + 0.001
+    return jax.random.normal(noise_key, shape), time
+
+
+def embed_time(time: jax.Array, width: int) -> jax.Array:
+    """Sine-cosine embedding [B, width] of times [B]; ``width`` is even."""
+    periods = MIN_PERIOD * (MAX_PERIOD / MIN_PERIOD) ** jnp.linspace(0.0, 1.0, width // 2)
+    # Outer product in full precision: an accelerator's default would round the phases away.
+    phases = jnp.einsum("B,D->BD", time, 1.0 / periods * 2 * jnp.pi, precision=jax.lax.Precision.HIGHEST)
+    return jnp.concatenate([jnp.sin(phases), jnp.cos(phases)], axis=-1)
+
+
+def block_mask(real: jax.Array, starts: jax.Array) -> jax.Array:
+    """Who attends to whom, bool[B, T, T]: real tokens to real tokens of their own and of earlier blocks.
+
+    Args:
+      real: bool[B, T], false where padded.
+      starts: bool[T], true where a new block starts.
+    """
+    block = jnp.cumsum(starts)
+    return (block[None, :] <= block[:, None]) & real[:, None, :] & real[:, :, None]

@@ -1,0 +1,207 @@
+"""Sizes and options of a pi0 model as frozen data: JSON in, JSON out, every mistake refused at construction.
+
+The real sizes are those of openpi (``models/gemma.py`` and ``models/siglip.py`` at 15a9616). The tiny ones have
+pairwise distinct dimensions and ``num_heads * head_dim != width``, so that a swapped axis is an error and not a wrong
+number.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, Self, get_args
+
+Family = Literal["pi0", "pi05"]
+Remat = Literal["layers", "cheap"]
+EXPERTS = ("paligemma", "action_expert")
+COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spec:
+    """A frozen record that converts to and from plain JSON data, nested records included."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain data, for ``json.dump``."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The record that ``to_json`` describes; unknown and missing keys are refused by name."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(data) - names):
+            raise ValueError(f"{cls.__name__}: unknown keys {unknown}; known ones are {sorted(names)}")
+        return cls(**data)
+
+    def _parse(self, name: str, kind: type["Spec"]) -> None:
+        """Turn the plain data of a nested record into the record."""
+        value = getattr(self, name)
+        if isinstance(value, Mapping):
+            object.__setattr__(self, name, kind.from_json(value))
+
+    def _require_positive(self, *names: str) -> None:
+        """Refuse what is no positive whole number."""
+        for name in names:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+                raise ValueError(f"{type(self).__name__}.{name} is {value!r}; expected a positive whole number")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoRASpec(Spec):
+    """One adapter: ``rank``, ``alpha``, and rank stabilisation (rslora, arXiv:2312.03732)."""
+
+    rank: int
+    alpha: float
+    rslora: bool = False
+
+    def __post_init__(self) -> None:
+        self._require_positive("rank")
+        if not (math.isfinite(self.alpha) and self.alpha > 0):
+            raise ValueError(f"LoRASpec.alpha is {self.alpha}; expected a positive finite number")
+
+    @property
+    def scale(self) -> float:
+        """What multiplies ``A @ B``: alpha / rank, or alpha / sqrt(rank) with rslora."""
+        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExpertLoRA(Spec):
+    """The adapters of one expert: on its attention einsums and on its feed-forward matrices."""
+
+    attn: LoRASpec | None = None
+    ffn: LoRASpec | None = None
+
+    def __post_init__(self) -> None:
+        self._parse("attn", LoRASpec)
+        self._parse("ffn", LoRASpec)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GemmaSpec(Spec):
+    """One Gemma expert; ``lora`` is None for a model without adapters."""
+
+    width: int
+    depth: int
+    mlp_dim: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    lora: ExpertLoRA | None = None
+
+    def __post_init__(self) -> None:
+        self._parse("lora", ExpertLoRA)
+        self._require_positive("width", "depth", "mlp_dim", "num_heads", "num_kv_heads", "head_dim")
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(f"num_heads={self.num_heads} is no multiple of num_kv_heads={self.num_kv_heads}")
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim={self.head_dim} is odd; rotary embeddings rotate pairs")
+        # Of the whole projection. Above head_dim a head's own delta has full rank already, but openpi makes such
+        # models.
+        self._require_low_rank("attn", min(self.width, self.num_heads * self.head_dim))
+        self._require_low_rank("ffn", min(self.width, self.mlp_dim))
+
+    @property
+    def lora_attn(self) -> LoRASpec | None:
+        return self.lora.attn if self.lora else None
+
+    @property
+    def lora_ffn(self) -> LoRASpec | None:
+        return self.lora.ffn if self.lora else None
+
+    @property
+    def has_lora(self) -> bool:
+        return bool(self.lora_attn or self.lora_ffn)
+
+    def _require_low_rank(self, site: str, limit: int) -> None:
+        """A rank above the smaller dimension of a weight adds parameters and no freedom: surely a mistake."""
+        lora = self.lora and getattr(self.lora, site)
+        if lora and lora.rank > limit:
+            raise ValueError(
+                f"lora.{site}.rank={lora.rank} exceeds {limit}, the smaller dimension of the adapted weights"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SiglipSpec(Spec):
+    """The vision encoder: a ViT without pooling whose head projects to PaliGemma's width."""
+
+    width: int
+    depth: int
+    mlp_dim: int
+    num_heads: int
+    patch_size: int
+
+    def __post_init__(self) -> None:
+        self._require_positive("width", "depth", "mlp_dim", "num_heads", "patch_size")
+        if self.width % self.num_heads:
+            raise ValueError(f"siglip width={self.width} is no multiple of num_heads={self.num_heads}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pi0Spec(Spec):
+    """A whole pi0 or pi05 model. ``dtype`` is what it computes in; parameters are created in float32.
+
+    ``dropout`` is the share of values that training sets to zero behind every attention and feed-forward of both
+    experts; nothing else than training drops anything. ``remat`` is what training computes a second time to save
+    memory: whole ``layers`` (as openpi does), or only what is ``cheap``, with the results of matrix products kept.
+    """
+
+    family: Family = "pi0"
+    dtype: str = "bfloat16"
+    vocab_size: int
+    image_size: int
+    siglip: SiglipSpec
+    paligemma: GemmaSpec
+    action_expert: GemmaSpec
+    action_dim: int
+    action_horizon: int
+    max_token_len: int
+    dropout: float = 0.0
+    remat: Remat = "layers"
+
+    def __post_init__(self) -> None:
+        self._parse("siglip", SiglipSpec)
+        self._parse("paligemma", GemmaSpec)
+        self._parse("action_expert", GemmaSpec)
+        self._require_positive("vocab_size", "image_size", "action_dim", "action_horizon", "max_token_len")
+        if self.family not in ("pi0", "pi05"):
+            raise ValueError(f"family={self.family!r}; expected 'pi0' or 'pi05'")
+        if self.dtype not in COMPUTE_DTYPES:
+            raise ValueError(f"dtype={self.dtype!r}; expected one of {', '.join(COMPUTE_DTYPES)}")
+        if self.remat not in get_args(Remat):
+            raise ValueError(f"remat={self.remat!r}; expected one of {', '.join(get_args(Remat))}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout={self.dropout}; expected a share of 0 or more, below 1")
+        if self.image_size % self.siglip.patch_size:
+            raise ValueError(f"image_size={self.image_size} is no multiple of patch_size={self.siglip.patch_size}")
+        for name in ("depth", "num_heads", "num_kv_heads", "head_dim"):
+            left, right = getattr(self.paligemma, name), getattr(self.action_expert, name)
+            if left != right:
+                raise ValueError(f"the experts attend together, so {name} has to be equal: {left} and {right}")
+
+    @property
+    def experts(self) -> tuple[GemmaSpec, GemmaSpec]:
+        """PaliGemma's language model (expert 0) and the action expert (expert 1)."""
+        return self.paligemma, self.action_expert
+
+    @property
+    def has_lora(self) -> bool:
+        return any(expert.has_lora for expert in self.experts)
+
+    def without_lora(self) -> Self:
+        """The same model without adapters."""
+        return dataclasses.replace(
+            self, **{name: dataclasses.replace(getattr(self, name), lora=None) for name in EXPERTS}
+        )
+
+    @property
+    def lora(self) -> dict[str, Any]:
+        """Rank, alpha and rslora of every adapted expert as plain data: what a checkpoint has to remember."""
+        return {name: e.lora.to_json() for name in EXPERTS if (e := getattr(self, name)).has_lora and e.lora}
+
+
+def lora(rank: int, *, alpha: float | None = None) -> ExpertLoRA:
+    """The same adapter on attention and feed-forward, alpha equal to the rank as in openpi's ``*_lora`` variants."""
+    spec = LoRASpec(rank=rank, alpha=float(rank if alpha is None else alpha))
+    return ExpertLoRA(attn=spec, ffn=spec)

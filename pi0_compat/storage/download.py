@@ -1,0 +1,137 @@
+"""Remote checkpoints into a local cache, through fsspec. What is in the cache is whole: a dead transfer leaves none.
+
+Every URL has a folder of its own in the cache, so that a part of a checkpoint is never taken for the whole. A download
+lands in a scratch folder and is renamed when every file has its full size; a lock file per URL makes concurrent callers
+share one transfer. Nothing that is already there is ever deleted.
+"""
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from pi0_compat.errors import CheckpointError
+
+# Only for URLs, when one is asked for: local checkpoints are read where neither is installed.
+if TYPE_CHECKING:
+    import fsspec
+
+CACHE_VARIABLE = "PI0_COMPAT_CACHE"
+# gcsfs looks for credentials first and fails without; openpi's and Google's checkpoints are public (openpi #900).
+_STORAGE_OPTIONS: dict[str, dict[str, Any]] = {"gs": {"token": "anon"}, "gcs": {"token": "anon"}, "s3": {"anon": True}}
+_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
+
+
+def is_url(path: str | os.PathLike[str]) -> bool:
+    """Whether the path names a place that fsspec has to fetch from."""
+    return bool(_URL.match(os.fspath(path)))
+
+
+def cache_dir() -> Path:
+    """Where downloads go: ``$PI0_COMPAT_CACHE``, else ``~/.cache/pi0-compat``."""
+    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "pi0-compat").expanduser()
+
+
+def fetch(path: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None = None) -> Path:
+    """A local path for a file or folder that may be remote; local paths come back as they are, absolute.
+
+    Args:
+      path: a local path, or a URL that fsspec knows.
+      cache: the folder for downloads; ``cache_dir()`` by default.
+
+    Raises:
+      CheckpointError: the file system or the file is not to be had, or the transfer failed. The cache is as it was.
+    """
+    if not is_url(path):
+        return Path(path).expanduser().absolute()
+    from filelock import FileLock
+
+    url = os.fspath(path).rstrip("/")
+    cache = cache_dir() if cache is None else Path(cache).expanduser().absolute()
+    target = _target(url, cache)
+    if target.exists():
+        return target
+    filesystem = _filesystem(url)
+    with one_kind_of_error(url):
+        # Listed before anything is written: a URL that is not there leaves no trace.
+        sizes = _list(filesystem, url)
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{target.parent}.lock"):
+            if not target.exists():
+                _download(filesystem, url, sizes, target)
+    return target
+
+
+def remote_files(url: str) -> tuple["fsspec.AbstractFileSystem", dict[str, int | None]]:
+    """The file system of a URL, and the path and size of every file there; call it within ``one_kind_of_error``."""
+    filesystem = _filesystem(url)
+    return filesystem, _list(filesystem, url)
+
+
+def _target(url: str, cache: Path) -> Path:
+    """The place of a URL in the cache: its own name, in a folder that no other URL shares."""
+    *parents, name = urlsplit(url).path.split("/")
+    if not name or ".." in (*parents, name):
+        raise CheckpointError(f"{url}: expected the URL of a file or folder")
+    digest = hashlib.sha256(url.encode()).hexdigest()[:16]
+    return cache / f"{name}-{digest}" / name
+
+
+def _filesystem(url: str) -> "fsspec.AbstractFileSystem":
+    import fsspec
+
+    scheme = urlsplit(url).scheme
+    try:
+        return fsspec.filesystem(scheme, **_STORAGE_OPTIONS.get(scheme, {}))
+    except ImportError as error:
+        raise CheckpointError(
+            f"{url}: no driver for {scheme}:// is installed ({error}); or pass a local path"
+        ) from error
+    except ValueError as error:
+        raise CheckpointError(f"{url}: {scheme}:// is unknown to fsspec ({error}); or pass a local path") from error
+
+
+def _list(filesystem: "fsspec.AbstractFileSystem", url: str) -> dict[str, int | None]:
+    """The remote path of the file, or of every file below the folder, and its size if the file system knows it."""
+    if filesystem.isfile(url):
+        return {filesystem._strip_protocol(url): filesystem.info(url).get("size")}
+    sizes = {remote: info.get("size") for remote, info in filesystem.find(url, detail=True).items()}
+    if not sizes:
+        raise CheckpointError(f"{url}: there is no such file or folder, or the folder is empty")
+    if outside := [remote for remote in sizes if ".." in Path(remote).parts]:
+        raise CheckpointError(f"{url}: lists {outside[0]}, which would be written outside of the cache")
+    return sizes
+
+
+def _download(filesystem: "fsspec.AbstractFileSystem", url: str, sizes: dict[str, int | None], target: Path) -> None:
+    """Copy into a scratch folder of this call alone, compare the sizes, then rename."""
+    cache = target.parent.parent
+    root = Path(filesystem._strip_protocol(url))
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=cache) as scratch:
+        whole = Path(scratch) / "whole"
+        for remote, size in sizes.items():
+            local = whole / target.name / Path(remote).relative_to(root)
+            local.parent.mkdir(parents=True, exist_ok=True)
+            filesystem.get_file(remote, str(local))
+            if size is not None and local.stat().st_size != size:
+                found = local.stat().st_size
+                raise CheckpointError(f"{url}: {remote} came with {found} bytes of {size}; nothing was kept")
+        whole.rename(target.parent)
+
+
+@contextmanager
+def one_kind_of_error(url: str) -> Iterator[None]:
+    """Whatever a driver raises, the caller gets a CheckpointError that names the URL."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        raise CheckpointError(
+            f"{url}: the download failed ({type(error).__name__}: {error}); nothing was kept"
+        ) from error

@@ -1,0 +1,84 @@
+"""Readers of another reader: what they give is cast, chosen, put together, or folded on its way, a slab at a time."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from pi0_compat.errors import LoadError
+from pi0_compat.floats import count_nonfinite, is_float
+from pi0_compat.params import Leaf
+from pi0_compat.storage import digests as integrity
+from pi0_compat.storage.stream import Parameters
+
+
+class Chosen:
+    """Some of the parameters."""
+
+    def __init__(self, source: Parameters, choose: Callable[[str], bool]) -> None:
+        self.path, self._source = source.path, source
+        self.leaves = {path: leaf for path, leaf in source.leaves.items() if choose(path)}
+
+    def slabs(self, path: str) -> Iterator[np.ndarray]:
+        """As they are."""
+        return self._source.slabs(path)
+
+
+class Joined:
+    """The parameters of two, none of which is in both."""
+
+    def __init__(self, base: Parameters, other: Parameters) -> None:
+        self.path, self._base, self._other = base.path, base, other
+        self.leaves = dict(sorted((base.leaves | other.leaves).items()))
+
+    def slabs(self, path: str) -> Iterator[np.ndarray]:
+        """From the one that has it."""
+        return (self._other if path in self._other.leaves else self._base).slabs(path)
+
+
+class Cast:
+    """Every parameter in one dtype, as numpy casts; what would become infinite is refused."""
+
+    def __init__(self, source: Parameters, dtype: Any) -> None:
+        self.path, self._source = source.path, source
+        if codes := [f"  ~ {path}: {leaf}" for path, leaf in source.leaves.items() if not is_float(leaf.dtype)]:
+            text = "\n".join(codes)
+            raise LoadError(f"{source.path}: these are no floats, and a cast to {dtype} would be garbage\n{text}")
+        self.leaves = {path: Leaf(leaf.shape, np.dtype(dtype)) for path, leaf in source.leaves.items()}
+
+    def slabs(self, path: str) -> Iterator[np.ndarray]:
+        """Cast one by one.
+
+        Raises:
+          LoadError: a finite value is too large for the dtype.
+        """
+        dtype = self.leaves[path].dtype
+        for slab in self._source.slabs(path):
+            with np.errstate(over="ignore", invalid="ignore"):
+                cast = slab.astype(dtype, copy=False)
+            if cast is not slab and count_nonfinite(cast) != count_nonfinite(slab):
+                raise LoadError(
+                    f"{self.path}: {path} has finite values that overflow in {dtype}; choose a wider dtype, "
+                    "bfloat16 has the range of float32"
+                )
+            yield cast
+
+
+class Digested:
+    """The same parameters; the digest of each is kept as it goes by.
+
+    Attributes:
+      digests: of those that were read to their end, by path.
+    """
+
+    def __init__(self, source: Parameters) -> None:
+        self.path, self.leaves, self._source = source.path, source.leaves, source
+        self.digests: dict[str, str] = {}
+
+    def slabs(self, path: str) -> Iterator[np.ndarray]:
+        """As they are."""
+        digest = integrity.Digest(self.leaves[path])
+        for slab in self._source.slabs(path):
+            digest.update(slab)
+            yield slab
+        self.digests[path] = digest.hexdigest()

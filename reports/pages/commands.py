@@ -1,0 +1,46 @@
+"""The table of what the commands take."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reports.pages.markdown import link, plain, table
+from reports.pages.tables import NOTHING, Table
+from reports.read import units
+from reports.read.commands import Commands
+
+
+def commands_table(found: Sequence[Commands]) -> Table:
+    """A line a command."""
+    head = ("machine", "size", "command", "reads", "takes", "memory", "run")
+    rows = [
+        (*each.key, row["name"], units.gigabytes(row["read_bytes"]), *_taken(row), each.file)
+        for each in found
+        for row in each.result["commands"]
+    ]
+    return Table(head, rows)
+
+
+def commands_part(found: Sequence[Commands], folder: str) -> str:
+    """Of the README: a table, and which files it is from."""
+    rows = [
+        [f"`{plain(row['name'])}`", plain(each.key[1]), units.gigabytes(row["read_bytes"]), *_taken(row)]
+        for each in found
+        for row in each.result["commands"]
+    ]
+    sources = [
+        f"* {plain(_source(each))}, {link(each.file.rpartition('/')[2], f'{folder}/{each.file}')}" for each in found
+    ]
+    return "\n".join([*table(["command", "size", "reads", "takes", "memory"], rows), "", *sources])
+
+
+def _source(each: Commands) -> str:
+    run, cpu = each.result["run"], each.result["environment"]["cpu"]
+    dirty = " with local changes" if run["dirty"] else ""
+    return f"{run['started'][:10]}, {each.key[0]}, {cpu['cores']} cores, commit {run['commit'][:7]}{dirty}"
+
+
+def _taken(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Seconds and memory; what failed has neither."""
+    if row["status"] != 0:
+        return f"failed ({row['status']})", NOTHING
+    return units.seconds(row["seconds"]), NOTHING if row["peak_bytes"] is None else units.gigabytes(row["peak_bytes"])

@@ -1,0 +1,68 @@
+"""What the page of the matrix shows on a click: of every contract its law and source, of every cell its cases.
+
+Texts that repeat, as most reasons do, are listed once and named by their place: the page stays small.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from reports.pages.contracts import KINDS
+from reports.read.columns import Column, by_contract
+from reports.read.museum import Museum
+from reports.read.records import Record, area_of
+
+
+@dataclass
+class Texts:
+    """Texts by place; the first is empty."""
+
+    listed: list[str] = field(default_factory=lambda: [""])
+    places: dict[str, int] = field(default_factory=lambda: {"": 0})
+
+    def place(self, text: str) -> int:
+        """Where a text stands; it is added if it is new."""
+        if text not in self.places:
+            self.places[text] = len(self.listed)
+            self.listed.append(text)
+        return self.places[text]
+
+
+def details(columns: Sequence[Column], museum: Museum | None) -> dict[str, Any]:
+    """Everything, as plain data.
+
+    Returns:
+      ``texts``; ``contracts``: id -> ``law``, ``source``, ``faults``; ``cells``: contract -> column's place -> cases,
+      each ``[case, outcome, message, whose fault, reason, link]``, where all but the outcome are places in ``texts``.
+    """
+    texts, cells = Texts(), dict[str, dict[int, list[list[Any]]]]()
+    for place, column in enumerate(columns):
+        for row in sorted(column.rows, key=lambda row: (row["contract"], row["case"])):
+            cells.setdefault(row["contract"], {}).setdefault(place, []).append(_case(row, texts))
+    faults = museum.by_contract() if museum else {}
+    contracts = {
+        row["contract"]: {"law": row["law"], "source": row["source"], "faults": faults.get(row["contract"], [])}
+        for row in by_contract(columns).values()
+    }
+    return {"texts": texts.listed, "contracts": contracts, "cells": dict(sorted(cells.items()))}
+
+
+def areas(columns: Sequence[Column]) -> Mapping[str, list[str]]:
+    """Area -> its contracts."""
+    found: dict[str, list[str]] = {}
+    for contract, row in by_contract(columns).items():
+        found.setdefault(area_of(row), []).append(contract)
+    return found
+
+
+def as_script(data: Any) -> str:
+    """Data as JSON that can stand in a ``<script>``: nothing in it ends the element or begins a comment."""
+    text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _case(row: Record, texts: Texts) -> list[Any]:
+    why = row.get("expectation", {"kind": "", "reason": "", "link": ""})
+    told = [row["message"], KINDS.get(why["kind"], ""), why["reason"], why["link"]]
+    return [texts.place(row["case"]), row["outcome"], *map(texts.place, told)]

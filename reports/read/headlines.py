@@ -1,0 +1,117 @@
+"""Three numbers a machine, each next to the same of another subject in the same run: what people look at first."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from reports.read import figures, units
+from reports.read.figures import Figure, figure
+from reports.read.merged import Entry, beside, compared, side_by_side
+from reports.read.runs import Run
+
+_SIZES = ("small", "full")
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One number.
+
+    Attributes:
+      label: what it is of.
+      value: the number.
+      beside: the same of others, each with the other's name; empty if nobody else was measured.
+    """
+
+    label: str
+    value: Figure
+    beside: tuple[tuple[str, Figure], ...]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A kind of machine.
+
+    Attributes:
+      name: of results of equal machines.
+      run: the newest one on it.
+      headlines: at most three.
+    """
+
+    name: str
+    run: Run
+    headlines: tuple[Headline, ...]
+
+    @property
+    def described(self) -> str:
+        """Processor, cores, memory, accelerators."""
+        where = self.run.result["environment"]
+        parts = [where["cpu"]["model"], where["cpu"]["cores"] and f"{where['cpu']['cores']} cores"]
+        parts.append(where["ram_bytes"] and f"{where['ram_bytes'] / 2**30:.0f} GiB")
+        devices = [f"{each['count']} x {each['kind']}" for each in where["accelerators"]]
+        return ", ".join(str(part) for part in (*parts, *(devices or ["no accelerator"])) if part)
+
+
+def machines(runs: Sequence[Run]) -> list[Machine]:
+    """Every machine that runs are of, by name."""
+    latest = {run.machine: run for run in sorted(runs, key=lambda run: run.started)}
+    shown = side_by_side(runs)
+    return [
+        Machine(name, run, tuple(_headlines([entry for entry in shown if entry.machine == name])))
+        for name, run in sorted(latest.items())
+    ]
+
+
+def _headlines(found: Sequence[Entry]) -> Iterable[Headline]:
+    load = _largest(found, lambda entry: entry.cell["operation"] == "restore")
+    step = _largest(found, lambda entry: entry.cell["workload"] == "step" and bool(entry.cell["options"].get("lora")))
+    state = _largest(found, lambda entry: entry.cell["operation"] == "lora_state")
+    if load and (speed := figures.gigabytes_per_second(load)):
+        size = load.fixture and units.gigabytes(load.fixture["bytes"])
+        value = figure(load, f"{units.digits(speed)} GB/s", f"bytes on disk over the median of {_count(load)}")
+        yield Headline(f"restores a checkpoint of {size}", value, tuple(_speeds(load)))
+    if step and (rate := figures.samples_per_second(step)):
+        value = figure(step, f"{units.digits(rate.value)} samples/s", f"batch over the median of {_count(step)}")
+        yield Headline(f"LoRA fine-tuning, {_told(step)}", value, tuple(_speeds(step)))
+    if state and (share := figures.over_checkpoint(state)):
+        value = figure(state, units.factor(share), f"largest host peak of {_count(state)} over bytes on disk")
+        yield Headline("peak memory over the checkpoint, base to LoRA train state", value, tuple(_peaks(state)))
+
+
+def _largest(found: Sequence[Entry], asked: Callable[[Entry], bool]) -> Entry | None:
+    """The entry of the largest size that was measured; of several the one with the largest batch, then the first."""
+    fitting = [entry for entry in found if asked(entry) and entry.cell["size"] in _SIZES and _plain(entry)]
+    return max(fitting, key=lambda entry: (_SIZES.index(entry.cell["size"]), _batch(entry)), default=None)
+
+
+def _plain(entry: Entry) -> bool:
+    """As users do it: from a warm page cache, on one device, rematerialised as openpi does."""
+    options = entry.cell["options"]
+    usual = options.get("temperature") in (None, "warm") and options.get("devices") in (None, 1)
+    return usual and entry.cell["operation"] != "train_step_kept"
+
+
+def _batch(entry: Entry) -> float:
+    return float(entry.cell["values"].get("batch", 0))
+
+
+def _told(entry: Entry) -> str:
+    return f"size {entry.cell['size']}, batch {entry.cell['options']['batch']}, {entry.cell['options']['dtype']}"
+
+
+def _count(entry: Entry) -> str:
+    return f"{len(entry.cell['samples'])} samples in {len(entry.cell['processes'])} processes"
+
+
+def _speeds(entry: Entry) -> Iterable[tuple[str, Figure]]:
+    for other in beside(entry):
+        low, value, high = compared(entry, other)
+        how = f"{other.subject}'s median over the reference's, of one run; in brackets, where 95 % of resamples lie"
+        whose = f"the speed of {other.subject} ({low:.2f} to {high:.2f})"
+        yield whose, figure(entry, units.factor(value), how)
+
+
+def _peaks(entry: Entry) -> Iterable[tuple[str, Figure]]:
+    for other in beside(entry):
+        ours, theirs = figures.host_peak(entry), figures.host_peak(other)
+        if ours is not None and theirs:
+            how = f"the reference's largest peak over {other.subject}'s, of one run"
+            yield f"the peak of {other.subject}", figure(entry, units.factor(ours / theirs), how)

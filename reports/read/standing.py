@@ -1,0 +1,125 @@
+"""Who keeps how much: of each subject its cases by outcome, in all and by area."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from reports.read.columns import Column, by_contract
+from reports.read.records import area_of
+
+# What was asked ends in one of these, the worst first.
+ASKED = ("fail", "error", "fixed", "known", "pass")
+_BROKEN = ("fail", "error", "known")
+_ABOUT = {
+    "reference": "this project's own, in JAX",
+    "gemma": "DeepMind's library, for the language model",
+    "lerobot": "LeRobot's PI0Policy, in PyTorch",
+    "openpi": "Physical Intelligence's own, in JAX",
+    "peft": "LoRA on transformers' pi0",
+    "transformers": "Hugging Face's pi0, in PyTorch",
+    "transformers-paligemma": "Hugging Face's PaliGemma",
+}
+_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What came of a subject's cases.
+
+    Attributes:
+      column: whose.
+      counts: outcome -> cases.
+      areas: area -> outcome -> cases.
+      contracts: contract -> outcome -> cases.
+    """
+
+    column: Column
+    counts: Mapping[str, int]
+    areas: Mapping[str, Mapping[str, int]]
+    contracts: Mapping[str, Mapping[str, int]]
+
+    @property
+    def about(self) -> str:
+        """What the subject is, for who does not know it; empty of one that nobody here knows."""
+        return _ABOUT.get(self.column.name, "")
+
+    @property
+    def asked(self) -> int:
+        return asked(self.counts)
+
+    @property
+    def passed(self) -> int:
+        """It keeps the law; of those that it was known to break, it now does too."""
+        return self.counts["pass"] + self.counts["fixed"]
+
+    @property
+    def known(self) -> int:
+        return self.counts["known"]
+
+    @property
+    def failed(self) -> int:
+        """Broken, and nobody has said why."""
+        return self.counts["fail"] + self.counts["error"]
+
+    @property
+    def weakest(self) -> list[tuple[str, int]]:
+        """The areas with the most broken cases, three at most."""
+        broken = {area: sum(counts[name] for name in _BROKEN) for area, counts in self.areas.items()}
+        ranked = sorted(broken.items(), key=lambda found: (-found[1], found[0]))
+        return [(area, count) for area, count in ranked[:3] if count]
+
+
+def standing(column: Column) -> Standing:
+    """Of a subject's rows."""
+    areas, contracts = dict[str, Counter[str]](), dict[str, Counter[str]]()
+    for row in column.rows:
+        areas.setdefault(area_of(row), Counter())[row["outcome"]] += 1
+        contracts.setdefault(row["contract"], Counter())[row["outcome"]] += 1
+    return Standing(column, sum(areas.values(), Counter()), dict(sorted(areas.items())), contracts)
+
+
+@dataclass(frozen=True)
+class BrokenLaw:
+    """A law, and how many subjects of those that were asked break it."""
+
+    contract: str
+    law: str
+    broken: int
+    asked: int
+
+
+def most_broken(standings: Sequence[Standing]) -> list[BrokenLaw]:
+    """The laws that most subjects break, a few."""
+    laws = by_contract([each.column for each in standings])
+    had = {contract: [each.contracts.get(contract, {}) for each in standings] for contract in laws}
+    found = [
+        BrokenLaw(contract, row["law"], sum(map(_is_broken, had[contract])), sum(map(bool, map(asked, had[contract]))))
+        for contract, row in laws.items()
+    ]
+    ranked = sorted(found, key=lambda law: (-law.broken, law.contract))
+    return [law for law in ranked[:_SHOWN] if law.broken]
+
+
+def asked(counts: Mapping[str, int]) -> int:
+    """How many cases a subject was really asked."""
+    return sum(counts.get(name, 0) for name in ASKED)
+
+
+def _is_broken(counts: Mapping[str, int]) -> bool:
+    return any(counts.get(name) for name in _BROKEN)
+
+
+def worst(counts: Mapping[str, int]) -> str:
+    """The outcome that stands for several cases; what was not asked says nothing where something was."""
+    return next((name for name in (*ASKED, "unavailable", "absent") if counts.get(name)), "")
+
+
+def rows_of_chart(standings: Sequence[Standing]) -> list[dict[str, str | float]]:
+    """``reports.draw.charts.standing``'s rows."""
+    shown = [each for each in standings if each.asked]
+    return [
+        {"subject": each.column.title, "outcome": outcome, "share": count / each.asked, "place": place}
+        for each in shown
+        for place, (outcome, count) in enumerate((("pass", each.passed), ("known", each.known), ("fail", each.failed)))
+        if count
+    ]

@@ -1,0 +1,170 @@
+"""Faults in folding adapters, and in taking them out and putting them in."""
+
+from suite.faults.fault import Fault, Patch
+
+_OPENPI = "https://github.com/Physical-Intelligence/openpi"
+_LORA = f"{_OPENPI}/blob/15a9616/src/openpi/models/lora.py"
+
+FAULTS = (
+    Fault(
+        id="fold_is_per_head",
+        bugs=("A5", "G2"),
+        story="The textbook merge, A[n] @ B[n] head by head, is used for attn_vec_einsum too: 80 % off.",
+        evidence=f"{_LORA}#L67 and two public copies of a converter that merge every site by ...ir,...rj->...ij",
+        patches=(Patch("model/lora.py", '"...NHR,...MRD->...NHD"', '"...NHR,...NRD->...NHD"'),),
+        caught_by=(
+            "lora_math.fold_equals_forward",
+            "lora_math.fold_equals_forward_at_each_site",
+            "golden.folded_checkpoint_has_the_loss",
+        ),
+    ),
+    Fault(
+        id="fold_sums_over_layers",
+        bugs=("A17",),
+        story="A merge written for one layer sums lora_b over the first axis: stacked, that is layers and not heads.",
+        evidence=f"{_LORA}#L23: axes are those of an unstacked weight, checkpoints have a layer axis in front",
+        patches=(Patch("model/lora.py", '"...NHR,...MRD->...NHD"', '"LNHR,MNRD->LNHD"'),),
+        caught_by=("lora_math.fold_equals_forward", "lora_math.fold_equals_forward_at_each_site"),
+    ),
+    Fault(
+        id="fold_scales_the_feed_forward_otherwise",
+        story="A merge multiplies feed-forward adapters by alpha / rank where the runtime multiplies by one.",
+        evidence=f"{_LORA}#L144 and the merge scripts of bugs G2",
+        patches=(
+            Patch(
+                "model/lora.py",
+                ".astype(x.dtype)) * lora.scale",
+                '.astype(x.dtype)) * (lora.scale if site.group == "attn" else 1.0)',
+            ),
+        ),
+        caught_by=("lora_math.fold_equals_forward", "lora_math.fold_equals_forward_at_each_site"),
+    ),
+    Fault(
+        id="fold_takes_every_layer_for_the_first",
+        story="Every layer is folded with the adapters of the first.",
+        evidence="mutation: a layer axis that broadcasts",
+        patches=(
+            Patch(
+                "model/lora.py",
+                "jnp.asarray(a, jnp.float32), jnp.asarray(b,",
+                "jnp.asarray(a[:1], jnp.float32), jnp.asarray(b[:1],",
+            ),
+        ),
+        caught_by=("lora_math.fold_equals_forward_at_each_site",),
+    ),
+    Fault(
+        id="fold_forgets_the_last_column",
+        story="The last column of lora_a and row of lora_b are left out of the delta.",
+        evidence="mutation: off by one in the rank",
+        patches=(
+            Patch(
+                "model/lora.py",
+                "jnp.einsum(site.delta, a, b, precision",
+                "jnp.einsum(site.delta, a[..., :-1], b[..., :-1, :], precision",
+            ),
+        ),
+        caught_by=("lora_fold.delta_has_the_rank_of_its_adapter", "lora_math.fold_equals_forward"),
+    ),
+    Fault(
+        id="fold_in_the_dtype_of_the_weight",
+        bugs=("G15",),
+        story="The delta is rounded to the weight's dtype before it is added: in bfloat16 small deltas vanish.",
+        evidence=f"{_OPENPI}/pull/960",
+        patches=(
+            Patch("lora/fold.py", "(_widen(w) + delta).astype(dtype)", "(w + delta.astype(w.dtype)).astype(dtype)"),
+        ),
+        caught_by=("lora_fold.of_bfloat16_is_formed_in_float32",),
+    ),
+    Fault(
+        id="fold_hides_what_rounding_took",
+        story="A fold says that nothing was lost, whatever was.",
+        evidence="mutation: a report that is not filled",
+        patches=(Patch("lora/fold.py", "return missing / whole if whole else 0.0", "return 0.0"),),
+        caught_by=("lora_fold.tells_what_rounding_took",),
+    ),
+    Fault(
+        id="fold_leaves_float32_behind",
+        story="Folded weights stay in the dtype that their sum was formed in.",
+        evidence="mutation: a cast that was forgotten",
+        patches=(Patch("lora/fold.py", "(_widen(w) + delta).astype(dtype)", "_widen(w) + delta"),),
+        caught_by=("lora_fold.changes_nothing_but_adapted_weights", "lora_fold.of_bfloat16_is_formed_in_float32"),
+    ),
+    Fault(
+        id="fold_leaves_adapters_behind",
+        story="The adapters stay beside the weights that they were folded into, and count twice when loaded.",
+        evidence="mutation of bugs G2 b: a merge that walks the top level and removes nothing",
+        patches=(
+            Patch(
+                "lora/fold.py",
+                "folded, replaced, lost = dict(base),",
+                "folded, replaced, lost = dict(as_flat(params)),",
+            ),
+        ),
+        caught_by=("lora_math.fold_equals_forward",),
+    ),
+    Fault(
+        id="unfold_subtracts",
+        story="Unfolding subtracts the delta: the base comes back but for its last bits, in bfloat16 for more.",
+        evidence="https://github.com/huggingface/peft/blob/v0.17.0/src/peft/tuners/lora/layer.py (unmerge)",
+        patches=(
+            Patch(
+                "lora/fold.py",
+                "    return dict(sorted((found | as_flat(replaced)).items()))\n",
+                "    kept = as_flat(replaced)\n"
+                "    base = {path: found[path] - (again[path] - kept[path]) for path in again}\n"
+                "    return dict(sorted((found | kept | base).items()))\n",
+            ),
+        ),
+        caught_by=("lora_fold.unfold_gives_the_base_back",),
+    ),
+    Fault(
+        id="merge_drops_the_adapters",
+        bugs=("G1",),
+        story="Adapters are checked and then not part of the model: it acts like its base.",
+        evidence=f"{_OPENPI}/issues/958",
+        patches=(Patch("lora/params.py", "    merged = base | adapters\n", "    merged = base\n"),),
+        caught_by=("lora_fold.merge_undoes_extract", "language_model.merge_undoes_extract"),
+    ),
+    Fault(
+        id="half_an_adapter_is_merged",
+        bugs=("C4",),
+        story="An adapter without one of its halves is taken; what fills the other half is chance.",
+        evidence=f"{_OPENPI}/blob/15a9616/src/openpi/training/weight_loaders.py#L90",
+        patches=(
+            Patch(
+                "lora/sites.py",
+                "            if path not in params:\n                raise",
+                "            if path not in params:\n                return\n                raise",
+            ),
+        ),
+        caught_by=("lora_fold.half_an_adapter_is_refused", "language_model.half_an_adapter_is_not_merged"),
+    ),
+    Fault(
+        id="fold_with_another_rank",
+        bugs=("E9",),
+        story="Adapters are folded by a config of another rank, and so with another scale.",
+        evidence=f"{_OPENPI}/blob/15a9616/src/openpi/training/checkpoints.py#L84 stores neither rank nor alpha",
+        patches=(Patch("lora/sites.py", "    if rank != spec.rank:\n", "    if False:\n"),),
+        caught_by=("lora_fold.another_rank_is_refused",),
+    ),
+    Fault(
+        id="adapters_are_cut_until_they_fit",
+        bugs=("P8",),
+        story="Matrices of another layout are flattened and cut, or repeated, until they have the expected size.",
+        evidence="bugs P8: a public fork that resumes by reshape(-1)[:n]",
+        patches=(
+            Patch(
+                "lora/sites.py",
+                "_shape(params, adapter.a, shape_a)\n        _require_shape(params, adapter.b, shape_b)\n",
+                "_shape(params, adapter.a, params[adapter.a].shape)\n        del shape_a, shape_b\n",
+            ),
+            Patch(
+                "lora/fold.py",
+                "    require_rank(adapter, a.shape[-1], spec)\n",
+                "    shapes = lora.adapter_shapes(w.shape, spec.rank)\n"
+                "    a, b = (np.resize(x, shape) for x, shape in zip((a, b), shapes, strict=True))\n",
+            ),
+        ),
+        caught_by=("lora_fold.adapters_of_another_layout_are_refused",),
+    ),
+)

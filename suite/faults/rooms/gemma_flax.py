@@ -1,0 +1,185 @@
+"""Faults in how Google's official Gemma for flax becomes PaliGemma's language model."""
+
+from suite.faults.fault import Fault, Patch
+
+_OPENPI = "https://github.com/Physical-Intelligence/openpi"
+_GEMMA = "https://github.com/google-deepmind/gemma/blob/main/gemma"
+_LAYOUT = "layouts/gemma_flax.py"
+_LOADERS = "weight_loaders.py"
+_STACK = "return np.stack(in_order) if _is_stacked(path) else np.asarray(in_order[0])"
+
+FAULTS = (
+    Fault(
+        id="gemma_layers_sorted_as_strings",
+        story="Layers are stacked in the order of their names, so layer 10 lies between 1 and 2.",
+        evidence="mutation: sorts layer_10 before layer_2",
+        patches=(
+            Patch(
+                _LAYOUT,
+                "sorted(self._places[path].items())",
+                "sorted(self._places[path].items(), key=lambda place: str(place[0]))",
+            ),
+        ),
+        caught_by=("gemma_flax.lands_leaf_by_leaf",),
+    ),
+    Fault(
+        id="gemma_flat_form_unknown",
+        story="The flat form's mlp weights, one level deeper than the nested form's, are not recognised.",
+        evidence=f"{_GEMMA}/gm/ckpts/_compat.py",
+        patches=(Patch(_LAYOUT, 'return name.removesuffix("/w") if "/mlp/" in name else name', "return name"),),
+        caught_by=(
+            "gemma_flax.lands_leaf_by_leaf",
+            "gemma_flax.is_cast_exactly",
+            "gemma_flax.what_gemma_lacks_is_freshly_initialised",
+            "gemma_flax.what_the_model_lacks_is_reported",
+        ),
+    ),
+    Fault(
+        id="gemma_keys_and_values_swapped",
+        story="The halves of kv_einsum change places.",
+        evidence="mutation: swaps k and v",
+        patches=(
+            Patch(
+                _LAYOUT,
+                _STACK,
+                "return np.stack([x[::-1] if 'kv_einsum' in path else x for x in in_order]) if _is_stacked(path) "
+                "else np.asarray(in_order[0])",
+            ),
+        ),
+        caught_by=("gemma_flax.lands_leaf_by_leaf", "gemma_flax.is_cast_exactly"),
+    ),
+    Fault(
+        id="gemma_one_added_to_norms",
+        story="One is added to norm scales that are stored without it already.",
+        evidence="mutation: folds the 1 of (1 + scale) into the weight, as maxtext does for its own layout",
+        patches=(
+            Patch(
+                _LAYOUT,
+                _STACK,
+                "return (np.stack(in_order) if _is_stacked(path) else np.asarray(in_order[0])) + "
+                "np.array(path.endswith('/scale'), in_order[0].dtype)",
+            ),
+        ),
+        caught_by=("gemma_flax.lands_leaf_by_leaf", "gemma_flax.is_cast_exactly"),
+    ),
+    Fault(
+        id="gemma_bfloat16_read_as_float16",
+        story="Two-byte numbers are taken for float16 whatever they are.",
+        evidence=f"{_OPENPI}/blob/15a9616/src/openpi/training/weight_loaders.py#L56",
+        bugs=("C7",),
+        patches=(
+            Patch(
+                _LAYOUT,
+                "arrays = restore_leaves(self._stored, dict.fromkeys(self._names(path), dtype))",
+                "arrays = restore_leaves(self._stored, dict.fromkeys(self._names(path)))\n"
+                "            arrays = {n: x.view('float16') if x.itemsize == 2 else x for n, x in arrays.items()}",
+            ),
+        ),
+        caught_by=("gemma_flax.is_cast_exactly",),
+    ),
+    Fault(
+        id="gemma_missing_layer_closed_up",
+        story="Whatever layers are there are stacked, so a gap moves all later layers down by one.",
+        evidence="mutation: stacks without looking at the numbers",
+        patches=(Patch(_LAYOUT, "        if number not in layers\n", "        if False\n"),),
+        caught_by=("gemma_flax.what_is_no_whole_gemma_1_is_refused",),
+    ),
+    Fault(
+        id="gemma_layers_not_compared",
+        story="Layers of different shapes are found out by numpy, in the middle of the load and without a name.",
+        evidence="mutation: leaves the check of shapes to np.stack",
+        patches=(Patch(_LAYOUT, "if len(set(leaves)) > 1:", "if False:"),),
+        caught_by=("gemma_flax.what_is_no_whole_gemma_1_is_refused",),
+    ),
+    Fault(
+        id="gemma_version_not_looked_at",
+        story="A Gemma 2 or 3 is not recognised by the norms that the first Gemma does not have.",
+        evidence="mutation: reads every version with the names of the first",
+        patches=(Patch(_LAYOUT, "if version := later_version(names):", "if version := None:"),),
+        caught_by=("gemma_flax.what_is_no_whole_gemma_1_is_refused",),
+    ),
+    Fault(
+        id="gemma_sizes_not_named",
+        story="A Gemma of another vocabulary is refused with a list of shapes that does not say so.",
+        evidence=f"{_OPENPI}/issues/648",
+        bugs=("C10", "C11"),
+        patches=(Patch("loading/loaders.py", "        require_sizes(source, model)\n", ""),),
+        caught_by=("gemma_flax.other_sizes_are_named",),
+    ),
+    Fault(
+        id="gemma_vocabulary_extended_unasked",
+        story="A Gemma of a smaller vocabulary loads without a question, its missing tokens random.",
+        evidence="https://github.com/huggingface/transformers/blob/v4.53.2/src/transformers/models/paligemma"
+        "/convert_paligemma_weights_to_hf.py",
+        patches=(Patch("loading/loaders.py", "extend_vocabulary: bool = False", "extend_vocabulary: bool = True"),),
+        caught_by=("gemma_flax.other_sizes_are_named",),
+    ),
+    Fault(
+        id="gemma_missing_tokens_are_zero",
+        story="The rows of tokens that Gemma's table lacks are zero, so that all of them are the same token.",
+        evidence="mutation: pads with zeros",
+        patches=(Patch("loading/resize.py", "fresh[len(array) :]", "np.zeros_like(fresh[len(array) :])"),),
+        caught_by=("gemma_flax.missing_tokens_are_fresh_when_asked",),
+    ),
+    Fault(
+        id="gemma_extension_not_reported",
+        story="A table of which some rows are fresh is reported as loaded.",
+        evidence="mutation: leaves the report as it was",
+        patches=(Patch("loading/resize.py", "status=Status.EXTENDED, ", ""),),
+        caught_by=("gemma_flax.missing_tokens_are_fresh_when_asked",),
+    ),
+    Fault(
+        id="gemma_embedding_may_be_missing",
+        story="A Gemma without its token table loads, the table freshly initialised.",
+        evidence=f"{_OPENPI}/blob/15a9616/src/openpi/training/weight_loaders.py#L67",
+        bugs=("C5", "P3"),
+        patches=(
+            Patch(
+                "paths.py",
+                "return expert_of(path) == 0 and not is_adapter(path)",
+                'return expert_of(path) == 0 and not is_adapter(path) and "embedder" not in path',
+            ),
+        ),
+        caught_by=("gemma_flax.what_is_no_whole_gemma_1_is_refused",),
+    ),
+    Fault(
+        id="gemma_adapters_expected",
+        story="A LoRA model asks the official Gemma for adapters, which no release has.",
+        evidence=f"{_OPENPI}/issues/283",
+        bugs=("C9",),
+        patches=(
+            Patch(
+                "paths.py",
+                "return expert_of(path) == 0 and not is_adapter(path)",
+                "return expert_of(path) == 0",
+            ),
+        ),
+        caught_by=("gemma_flax.lands_leaf_by_leaf", "gemma_flax.what_gemma_lacks_is_freshly_initialised"),
+    ),
+    Fault(
+        id="gemma_strangers_vanish",
+        story="Arrays that the model has no place for are left out without a word.",
+        evidence=f"{_OPENPI}/blob/15a9616/src/openpi/training/weight_loaders.py#L90",
+        bugs=("C1",),
+        patches=(
+            Patch(
+                _LAYOUT,
+                "{path: self._leaf(path) for path in sorted(self._places)}",
+                "{path: self._leaf(path) for path in sorted(self._places) if path.startswith(_LLM)}",
+            ),
+        ),
+        caught_by=("gemma_flax.what_the_model_lacks_is_reported",),
+    ),
+    Fault(
+        id="gemma_nothing_matched_is_fine",
+        story="A checkpoint of which not one name matches loads, every parameter freshly initialised.",
+        evidence="https://github.com/lucidrains/pi-zero-pytorch/pull/5",
+        bugs=("C3", "P4"),
+        patches=(
+            Patch(_LAYOUT, 'if any(name.startswith("params/") for name in names):', "if False:"),
+            Patch("loading/loaders.py", "lambda path: not in_gemma(path)", "lambda path: True"),
+            Patch("loading/match.py", "if not to_read(entries):", "if False:"),
+        ),
+        caught_by=("gemma_flax.another_layout_is_refused", "gemma_flax.what_is_no_whole_gemma_1_is_refused"),
+    ),
+)

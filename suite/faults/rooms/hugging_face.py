@@ -1,0 +1,241 @@
+"""Reading Hugging Face's PaliGemma wrongly: names, layers, heads, halves, dtypes, and what is not PaliGemma at all."""
+
+from suite.faults.fault import Fault, Patch
+
+_LAYOUT = "layouts/torch/hugging_face.py"
+_RULES = "layouts/torch/rules.py"
+_COPY = "            rule.place(self._tensors.read(name), array[index])\n"
+_CONVERTER = "https://github.com/Physical-Intelligence/openpi/blob/15a9616/examples/convert_jax_model_to_pytorch.py"
+_MISSING_IS_FRESH = (
+    Patch(
+        _LAYOUT,
+        "        _require_tensors(tensors, self._rules)\n",
+        "        there = tensors.leaves.keys()\n"
+        "        self._rules = {p: r for p, r in self._rules.items() if all(n in there for n, _ in r.pieces())}\n",
+    ),
+    Patch(
+        "loading/loaders.py", "source, model, lambda path: not in_paligemma(path), seed", "source, model, bool, seed"
+    ),
+)
+_EVERY_VALUE = (
+    "hugging_face.lands_leaf_by_leaf",
+    "hugging_face.casts_are_exact",
+    "hugging_face.mixed_dtypes_land",
+    "hugging_face.every_layer_and_head_lands",
+    "hugging_face.one_tied_name_is_enough",
+    "hugging_face.added_tokens_are_not_loaded",
+    "safetensors.packing_means_nothing",
+    "safetensors.files_of_the_cache_are_read",
+    "mapping.formats_agree",
+)
+
+FAULTS = (
+    Fault(
+        id="hugging_face_gate_and_up_swapped",
+        story="gate_proj and up_proj are taken for each other, so the gelu is applied to the wrong half.",
+        evidence="A mutation: both tensors have the same shape.",
+        patches=(Patch(_RULES, '"gate", "up"), spec.depth)', '"up", "gate"), spec.depth)'),),
+        caught_by=(*_EVERY_VALUE, "hugging_face.each_tensor_has_its_place"),
+    ),
+    Fault(
+        id="hugging_face_norms_exchanged",
+        story="The norms before the attention and before the feed-forward layer are taken for each other.",
+        evidence="A mutation: Hugging Face calls the second one post_attention_layernorm.",
+        patches=(
+            Patch(
+                _RULES,
+                '(("pre_attention_norm", "input_layernorm"), ("pre_ffw_norm", "post_attention_layernorm"))',
+                '(("pre_attention_norm", "post_attention_layernorm"), ("pre_ffw_norm", "input_layernorm"))',
+            ),
+        ),
+        caught_by=(*_EVERY_VALUE, "hugging_face.each_tensor_has_its_place"),
+    ),
+    Fault(
+        id="hugging_face_norm_scale_plus_one",
+        story="One is added to the scale of every RMSNorm while it is read, as if the model did not add it.",
+        evidence="https://github.com/AI-Hypercomputer/maxtext scale_rmsnorm: right for its norms, wrong for openpi's.",
+        patches=(
+            Patch(_LAYOUT, _COPY + "        return array\n", _COPY + '        return array + ("norm/scale" in path)\n'),
+        ),
+        caught_by=(*_EVERY_VALUE, "hugging_face.each_tensor_has_its_place"),
+    ),
+    Fault(
+        id="hugging_face_heads_reversed",
+        story="The query heads come in the opposite order, those of the output projection do not.",
+        evidence="A mutation: every shape fits.",
+        patches=(
+            Patch(
+                _LAYOUT, _COPY, _COPY + '            array[index] = array[index][:: -1 if "/q_einsum" in path else 1]\n'
+            ),
+        ),
+        caught_by=(*_EVERY_VALUE, "hugging_face.heads_keep_their_order"),
+    ),
+    Fault(
+        id="hugging_face_only_the_first_kv_head",
+        bugs=("G9",),
+        story="Of several key/value heads the first is taken for all.",
+        evidence=f"{_CONVERTER}#L199",
+        patches=(
+            Patch(
+                _LAYOUT,
+                _COPY,
+                _COPY + '            array[index] = array[index][:1] if "/kv_einsum" in path else array[index]\n',
+            ),
+        ),
+        caught_by=("hugging_face.every_layer_and_head_lands", "hugging_face.heads_keep_their_order"),
+    ),
+    Fault(
+        id="hugging_face_square_projection_transposed",
+        bugs=("G9",),
+        story="The image encoder's output projection, which is square, is read the other way round.",
+        evidence=f"{_CONVERTER}#L208",
+        patches=(Patch(_RULES, '{attention}/out/kernel", "NHD->D(NH)"', '{attention}/out/kernel", "NHD->(NH)D"'),),
+        caught_by=_EVERY_VALUE,
+    ),
+    Fault(
+        id="hugging_face_layers_sorted_as_text",
+        story="Layers are stacked in the order of their names as text, in which layer 10 comes before layer 2.",
+        evidence="A mutation: nothing shows with ten layers or less.",
+        patches=(
+            Patch(
+                _LAYOUT,
+                "for name, index in rule.pieces():\n            rule.place",
+                "for (_, index), (name, _) in zip(rule.pieces(), sorted(rule.pieces())):\n            rule.place",
+            ),
+        ),
+        caught_by=("hugging_face.every_layer_and_head_lands",),
+    ),
+    Fault(
+        id="hugging_face_layers_shifted",
+        story="Every layer lands one place later, the last one first.",
+        evidence="A mutation: layers counted from one.",
+        patches=(
+            Patch(
+                _LAYOUT,
+                _COPY + "        return array\n",
+                _COPY + "        return np.roll(array, 1, axis=0) if rule.depth else array\n",
+            ),
+        ),
+        caught_by=(*_EVERY_VALUE, "hugging_face.each_tensor_has_its_place"),
+    ),
+    Fault(
+        id="hugging_face_further_layers_ignored",
+        story="Layers beyond the model's depth are left out, so a deeper model is cut and loads.",
+        evidence="A mutation: a loader that asks for the layers that it needs and for no other.",
+        patches=(Patch(_LAYOUT, "return rule if rule.depth is None else rule._replace(depth=depth)", "return rule"),),
+        caught_by=("hugging_face.other_layers_are_refused",),
+    ),
+    Fault(
+        id="hugging_face_only_old_names",
+        bugs=("F6", "C3"),
+        story="The names of transformers since 4.52 are not known, and what is not found is freshly initialised.",
+        evidence="https://github.com/huggingface/lerobot/issues/1406",
+        patches=(
+            *_MISSING_IS_FRESH,
+            Patch(_LAYOUT, "for naming in NAMINGS.values()", "for naming in list(NAMINGS.values())[:1]"),
+            Patch(_LAYOUT, "    if not _names(rules) & found.keys():", "    if not found:"),
+            Patch(
+                _LAYOUT,
+                "    if not there:\n",
+                "    if not there:\n        there = [min(tensors.leaves)]\n    if not there:\n",
+            ),
+        ),
+        caught_by=(
+            *_EVERY_VALUE,
+            "hugging_face.each_tensor_has_its_place",
+            "hugging_face.reports_every_leaf",
+            "hugging_face.what_it_lacks_is_freshly_initialised",
+            "hugging_face.nothing_matched_is_refused",
+            "hugging_face.missing_tensor_is_refused",
+            "hugging_face.unequal_layers_are_refused",
+            "hugging_face.other_sizes_are_named",
+        ),
+    ),
+    Fault(
+        id="hugging_face_missing_is_fresh",
+        bugs=("C3", "C5", "P4"),
+        story="A tensor that is missing leaves its parameter freshly initialised, without an error.",
+        evidence="https://github.com/lucidrains/pi-zero-pytorch/issues/1",
+        patches=_MISSING_IS_FRESH,
+        caught_by=("hugging_face.missing_tensor_is_refused", "hugging_face.other_layers_are_refused"),
+    ),
+    Fault(
+        id="hugging_face_conflict_ignored",
+        bugs=("G7",),
+        story="embed_tokens wins over an lm_head that differs, and nobody is told.",
+        evidence="https://github.com/Physical-Intelligence/openpi/issues/669",
+        patches=(Patch(_LAYOUT, "if self._copy and not same_bits(", "if self._copy == '' and not same_bits("),),
+        caught_by=("hugging_face.conflicting_tied_pair_is_refused",),
+    ),
+    Fault(
+        id="hugging_face_head_is_not_enough",
+        bugs=("G7",),
+        story="A file that has the tied table as lm_head only, as safetensors' own writer leaves it, is refused.",
+        evidence="https://github.com/Physical-Intelligence/openpi/issues/699",
+        patches=(Patch(_LAYOUT, "for tied in (name, naming.head) if", "for tied in (name,) if"),),
+        caught_by=("hugging_face.one_tied_name_is_enough", "hugging_face.conflicting_tied_pair_is_refused"),
+    ),
+    Fault(
+        id="hugging_face_rows_from_the_end",
+        story="Of a table with added tokens the last rows are taken, so every token gets another one's embedding.",
+        evidence="A mutation of what transformers' converter does: 64 rows of noise behind 257152 tokens.",
+        patches=(
+            Patch(
+                _LAYOUT,
+                "array = self._tensors.read(self._embedding)[: self._rows]",
+                "array = self._tensors.read(self._embedding)[-self._rows :]",
+            ),
+        ),
+        caught_by=_EVERY_VALUE,
+    ),
+    Fault(
+        id="hugging_face_first_dtype_for_all",
+        story="A stack of layers takes one layer's dtype for all, and the others are rounded to it.",
+        evidence="https://github.com/google/tunix safetensors_loader.py:97 assumes one dtype a file (peers.md).",
+        patches=(
+            Patch(_LAYOUT, "if codes or len(dtypes) == 1:", "if dtypes:"),
+            Patch(_LAYOUT, "np.empty(leaf.shape, dtype or leaf.dtype)", "np.empty(leaf.shape, leaf.dtype)"),
+        ),
+        caught_by=("hugging_face.mixed_dtypes_land",),
+    ),
+    Fault(
+        id="hugging_face_codes_become_floats",
+        bugs=("C6",),
+        story="Int8 codes in one layer of a stack are cast to floats with the rest.",
+        evidence="https://github.com/Physical-Intelligence/openpi/blob/15a9616/src/openpi/training/weight_loaders.py#L33",
+        patches=(Patch(_LAYOUT, "codes = [dtype for dtype in dtypes if dtype not in _FLOATS]", "codes = []"),),
+        caught_by=("hugging_face.codes_are_refused",),
+    ),
+    Fault(
+        id="hugging_face_unequal_layers_crash",
+        bugs=("C11",),
+        story="Layers of different shapes end in numpy's own error, which names no file and no parameter.",
+        evidence="A mutation: the first layer's shape is taken for all.",
+        patches=(Patch(_LAYOUT, "if len(shapes) > 1:", "if not shapes:"),),
+        caught_by=("hugging_face.unequal_layers_are_refused",),
+    ),
+    Fault(
+        id="hugging_face_unused_unreported",
+        story="Tensors that nothing takes are left out of the report.",
+        evidence="A mutation of rule 5: loaded, initialised and dropped leaves are all leaves.",
+        patches=(
+            Patch(
+                _LAYOUT,
+                "return leaves | {name: leaf for name, leaf in self._tensors.leaves.items() if name not in used}",
+                "return leaves",
+            ),
+        ),
+        caught_by=("hugging_face.reports_every_leaf", "hugging_face.later_version_is_named"),
+    ),
+    Fault(
+        id="hugging_face_adapters_dropped",
+        bugs=("C1", "G1"),
+        story="PEFT's adapters beside the weights are left out, and their fine-tuning is gone.",
+        evidence="https://github.com/Physical-Intelligence/openpi/issues/958",
+        patches=(
+            Patch(_LAYOUT, "sorted(filter(looks_like_an_adapter, found))", "[]"),
+            Patch("loading/match.py", "or looks_like_an_adapter(e.path))", "or is_adapter(e.path))"),
+        ),
+        caught_by=("hugging_face.adapters_are_refused",),
+    ),
+)

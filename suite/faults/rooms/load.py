@@ -1,0 +1,364 @@
+"""Faults in giving a model its parameters: what is dropped, filled, cast or accepted without a word."""
+
+from suite.faults.fault import Fault, Patch
+
+_OPENPI = "https://github.com/Physical-Intelligence/openpi"
+_SOURCE = f"{_OPENPI}/blob/15a9616/src/openpi"
+_LOADERS = f"{_SOURCE}/training/weight_loaders.py"
+
+FAULTS = (
+    Fault(
+        id="unused_adapters_are_dropped",
+        bugs=("C1", "C2"),
+        story="Adapters that the config has no place for are dropped like any unused parameter: fine-tuning is gone.",
+        evidence=f"{_LOADERS}#L90",
+        patches=(Patch("loading/match.py", "Status.DROPPED or looks_like_an_adapter(e.path)", "Status.DROPPED"),),
+        caught_by=(
+            "load.unused_adapters_are_refused",
+            "load.training_and_serving_agree",
+            "damage.checkpoint_is_refused",
+        ),
+    ),
+    Fault(
+        id="serving_takes_the_intersection",
+        bugs=("C2", "C9"),
+        story="Serving takes what config and checkpoint have in common, and says nothing of the rest.",
+        evidence=f"{_SOURCE}/models/model.py#L233",
+        patches=(
+            Patch(
+                "../suite/subjects/reference.py",
+                "return weight_loaders.CheckpointWeightLoader(path).load_for_inference(Pi0Config.from_json(model))[0]",
+                "return {p: x for p, x in restore(path, None).items() if p in param_spec(model)}",
+            ),
+        ),
+        caught_by=(
+            "load.unused_adapters_are_refused",
+            "load.training_and_serving_agree",
+            "load.base_for_lora_is_refused_with_the_way_out",
+            "load.other_family_is_named",
+            "load.other_scale_than_saved_is_refused",
+            "damage.checkpoint_is_refused",
+        ),
+    ),
+    Fault(
+        id="whatever_is_missing_is_fresh",
+        bugs=("C3", "C5", "P3", "P4"),
+        story="Whatever a file lacks is initialised; one whose names have another prefix gives random weights.",
+        evidence=f"{_LOADERS}#L73",
+        patches=(
+            Patch(
+                "loading/match.py", "Status.INITIALISED if may_be_fresh(path) else Status.MISSING", "Status.INITIALISED"
+            ),
+            Patch("loading/match.py", "if not to_read(entries):", "if False:"),
+        ),
+        caught_by=(
+            "load.nothing_matched_is_refused",
+            "load.nothing_matched_in_npz_is_refused",
+            "load.only_adapters_may_be_missing",
+            "load.base_for_lora_is_refused_with_the_way_out",
+            "load.pi0_fast_is_named",
+            "damage.checkpoint_is_refused",
+            "damage.npz_is_refused",
+        ),
+    ),
+    Fault(
+        id="half_an_adapter_is_enough",
+        bugs=("C4",),
+        story="A lora_a without its lora_b is accepted, and a fresh lora_b takes the place of the trained one.",
+        evidence=f"{_LOADERS}#L90",
+        patches=(
+            Patch(
+                "loading/match.py",
+                "halves += [p for p in (adapter.a, adapter.b) if p not in found] if adapter else []",
+                "pass",
+            ),
+        ),
+        caught_by=("damage.checkpoint_is_refused",),
+    ),
+    Fault(
+        id="anything_with_lora_is_an_adapter",
+        bugs=("C5",),
+        story="`explorations` has lora in it, so it is an adapter: it may be missing, or must not be left over.",
+        evidence=f"{_LOADERS}#L54",
+        patches=(
+            Patch(
+                "paths.py",
+                'return name in ("lora_a", "lora_b") or name.endswith(("_lora_a", "_lora_b"))',
+                'return "lora" in path and bool(name)',
+            ),
+        ),
+        caught_by=("load.reports_every_leaf",),
+    ),
+    Fault(
+        id="codes_are_cast_to_weights",
+        bugs=("C6",),
+        story="Eight-bit codes without their scales are cast to float32 and used as weights.",
+        evidence=f"{_LOADERS}#L97",
+        patches=(
+            Patch("loading/match.py", "if e.found and not is_float(e.found.dtype)", "if e.found and not e.found.dtype"),
+        ),
+        caught_by=("damage.checkpoint_is_refused", "damage.npz_is_refused", "damage.hugging_face_is_refused"),
+    ),
+    Fault(
+        id="overflow_is_infinity",
+        bugs=("C6",),
+        story="A finite weight that the model's dtype cannot hold becomes infinite in the cast.",
+        evidence=f"{_LOADERS}#L97",
+        patches=(Patch("loading/match.py", "    if overflown:", "    if False:"),),
+        caught_by=("damage.checkpoint_is_refused", "damage.npz_is_refused"),
+    ),
+    Fault(
+        id="nan_passes_unseen",
+        bugs=("C6",),
+        story="NaN and infinity load without being counted, and a diverged run goes on.",
+        evidence=f"{_LOADERS}#L97",
+        patches=(
+            Patch(
+                "loading/match.py",
+                "nonfinite = count_nonfinite(loaded[entry.path]) if entry.path in loaded else 0",
+                "nonfinite = 0",
+            ),
+        ),
+        caught_by=("load.what_is_not_finite_is_reported",),
+    ),
+    Fault(
+        id="casts_are_called_loads",
+        bugs=("C6",),
+        story="A parameter that was cast is reported as loaded unchanged.",
+        evidence=f"{_OPENPI}/blob/15a9616/scripts/train.py#L77",
+        patches=(
+            Patch("loading/match.py", "Status.LOADED if want.dtype == got.dtype else Status.CAST", "Status.LOADED"),
+        ),
+        caught_by=("load.reports_every_leaf", "load.widening_is_exact"),
+    ),
+    Fault(
+        id="widening_through_half_precision",
+        bugs=("G5",),
+        story="Everything is narrowed to bfloat16 on its way to float32.",
+        evidence=f"{_OPENPI}/pull/978",
+        patches=(
+            Patch(
+                "loading/loaders.py",
+                "restore_leaves(stored, {path: expected[path].dtype for path in to_read(entries)}, verify=verify)",
+                'restore_leaves(stored, dict.fromkeys(to_read(entries), "bfloat16"), verify=verify)\n'
+                "    loaded = {path: array.astype(expected[path].dtype) for path, array in loaded.items()}",
+            ),
+        ),
+        caught_by=(
+            "load.base_fills_base",
+            "load.base_into_lora_adds_only_adapters",
+            "load.saved_lora_loads_into_lora",
+            "load.widening_is_exact",
+            "load.training_and_serving_agree",
+            "damage.harmless_checkpoint_loads",
+        ),
+    ),
+    Fault(
+        id="base_for_lora_has_no_way_out",
+        bugs=("C9",),
+        story="A base checkpoint for a LoRA config is refused as another tree, and nothing says what to call.",
+        evidence=f"{_OPENPI}/issues/283",
+        patches=(Patch("diagnosis.py", "if wrong.missing and all(map(is_adapter, wrong.missing))", "if False"),),
+        caught_by=("load.base_for_lora_is_refused_with_the_way_out",),
+    ),
+    Fault(
+        id="family_is_not_named",
+        bugs=("C10",),
+        story="A checkpoint of another family is refused as a tree with other children.",
+        evidence=f"{_OPENPI}/issues/648",
+        patches=(Patch("diagnosis.py", 'if whole and found not in (family, "no pi0 model"):', "if False:"),),
+        caught_by=("load.other_family_is_named",),
+    ),
+    Fault(
+        id="pi0_fast_is_called_pi0",
+        bugs=("C10",),
+        story="What has no projections, pi0-FAST or PaliGemma alone, is called a pi0 checkpoint that lacks a few.",
+        evidence=f"{_OPENPI}/issues/268",
+        patches=(
+            Patch(
+                "paths.py",
+                'return "pi0-FAST or PaliGemma" if "PaliGemma" in names else "no pi0 model"',
+                'return "pi0"',
+            ),
+        ),
+        caught_by=("load.pi0_fast_is_named",),
+    ),
+    Fault(
+        id="time_mlp_of_either_family",
+        bugs=("P2",),
+        story="pi0's `action_time_mlp_in` is taken for pi05's `time_mlp_in`, and each family for the other.",
+        evidence="https://github.com/huggingface/lerobot/issues/4577",
+        patches=(Patch("paths.py", 'if "time_mlp_in" in names:', 'if any("time_mlp_in" in name for name in names):'),),
+        caught_by=("load.other_family_is_named",),
+    ),
+    Fault(
+        id="other_shapes_are_cut_to_fit",
+        bugs=("C11", "P8"),
+        story="A parameter of another shape is flattened, cut or repeated, and reshaped to what the model has.",
+        evidence=f"{_OPENPI}/issues/551",
+        patches=(
+            Patch("loading/match.py", "    if wrong:", "    if wrong.missing or wrong.unexpected:"),
+            Patch(
+                "loading/loaders.py",
+                "    report = inspect(source, entries, loaded,",
+                '    loaded = {p: __import__("numpy").resize(x, expected[p].shape) for p, x in loaded.items()}\n'
+                "    report = inspect(source, entries, loaded,",
+            ),
+        ),
+        caught_by=(
+            "load.wrong_shapes_are_listed_at_once",
+            "load.training_and_serving_agree",
+            "damage.checkpoint_is_refused",
+        ),
+    ),
+    Fault(
+        id="first_difference_only",
+        bugs=("C10", "C11"),
+        story="The error tells the first parameter that does not fit; the others show up one run after the other.",
+        evidence=f"{_OPENPI}/issues/268",
+        patches=(Patch("params.py", "for line in shorten(kind))", "for line in kind[:1])"),),
+        caught_by=("load.wrong_shapes_are_listed_at_once",),
+    ),
+    Fault(
+        id="training_from_nothing_is_silent",
+        bugs=("C12", "H2"),
+        story="A config without a weight loader trains from random weights without a word.",
+        evidence=f"{_OPENPI}/pull/815",
+        patches=(
+            Patch(
+                "loading/loaders.py",
+                'warnings.warn("no weight loader: every parameter is freshly initialised", stacklevel=2)',
+                "warnings.simplefilter",
+            ),
+        ),
+        caught_by=("load.training_from_nothing_is_announced",),
+    ),
+    Fault(
+        id="load_errors_are_swallowed",
+        bugs=("P1",),
+        story="Whatever goes wrong in a load, an untrained model comes back as if it had been loaded.",
+        evidence="https://github.com/huggingface/lerobot/issues/4577",
+        patches=(
+            Patch(
+                "../suite/subjects/reference.py",
+                "        params, report = loader.load(Pi0Config.from_json(model), seed=seed)",
+                "        try:\n"
+                "            params, report = loader.load(Pi0Config.from_json(model), seed=seed)\n"
+                "        except Exception:\n"
+                "            params, report = weight_loaders.NoOpWeightLoader().load(Pi0Config.from_json(model))",
+            ),
+        ),
+        caught_by=(
+            "load.unused_adapters_are_refused",
+            "load.only_adapters_may_be_missing",
+            "load.wrong_shapes_are_listed_at_once",
+            "load.nothing_matched_is_refused",
+            "damage.checkpoint_is_refused",
+            "damage.npz_is_refused",
+            "damage.hugging_face_is_refused",
+            "damage.gemma_is_refused",
+            "damage.pytorch_is_refused",
+        ),
+    ),
+    Fault(
+        id="loaded_is_what_is_claimed",
+        bugs=("P1", "P9"),
+        story="The report says loaded, and fresh parameters win where both are there.",
+        evidence="https://github.com/huggingface/lerobot/issues/4577",
+        patches=(Patch("loading/match.py", "only=sorted(expected.keys() - loaded.keys())", "only=sorted(expected)"),),
+        caught_by=("load.what_claims_to_be_loaded_is", "load.base_fills_base"),
+    ),
+    Fault(
+        id="fresh_memory_is_never_filled",
+        bugs=("P7",),
+        story="To save time nothing is initialised before the load, and what the checkpoint lacks stays undefined.",
+        evidence="https://github.com/huggingface/lerobot/pull/2996",
+        patches=(
+            Patch(
+                "loading/match.py",
+                "array.astype(expected[path].dtype, copy=False) for path, array in fresh",
+                "np.full(array.shape, np.nan, expected[path].dtype) for path, array in fresh",
+            ),
+        ),
+        caught_by=("load.same_seed_loads_the_same",),
+    ),
+    Fault(
+        id="seed_of_the_clock",
+        bugs=("A15",),
+        story="Fresh parameters are drawn from the clock, whatever seed was given.",
+        evidence="Mutation: an argument that is not passed on.",
+        patches=(
+            Patch(
+                "loading/match.py", "model.init_params(seed,", 'model.init_params(__import__("time").time_ns() % 2**31,'
+            ),
+        ),
+        caught_by=("load.same_seed_loads_the_same",),
+    ),
+    Fault(
+        id="loads_are_cached",
+        bugs=("H6",),
+        story="A second load gives the arrays of the first, with whatever training did to them since.",
+        evidence="Mutation: a cache of something that can be changed.",
+        patches=(
+            Patch("../suite/subjects/reference.py", "    loader = _loader(**source)", "    loader = _cached(**source)"),
+            Patch(
+                "../suite/subjects/reference.py",
+                "def load_for_inference(",
+                "class _Cached:\n"
+                "    def __init__(self, loader):\n"
+                "        self._load = functools.lru_cache(loader.load)\n\n"
+                "    def load(self, model, seed):\n"
+                "        return self._load(model, seed=seed)\n\n\n"
+                "_cached = functools.lru_cache(lambda **source: _Cached(_loader(**source)))\n\n\n"
+                "def load_for_inference(",
+            ),
+        ),
+        caught_by=("load.loads_are_independent",),
+    ),
+    Fault(
+        id="unused_parameters_are_refused",
+        bugs=("P10",),
+        story="A table that the model does not use keeps a good checkpoint from being loaded.",
+        evidence="https://github.com/ZibinDong/openpi_pytorch/issues/2",
+        patches=(Patch("loading/match.py", "e.status is not Status.DROPPED or looks_like_an_adapter(e.path)", "True"),),
+        caught_by=(
+            "load.reports_every_leaf",
+            "damage.harmless_checkpoint_loads",
+            "damage.harmless_npz_loads",
+            "damage.harmless_hugging_face_loads",
+            "damage.harmless_gemma_loads",
+            "damage.harmless_pytorch_loads",
+        ),
+    ),
+    Fault(
+        id="what_is_dropped_is_not_reported",
+        bugs=("C1",),
+        story="The report counts the model's parameters, and not what of the checkpoint nobody used.",
+        evidence=f"{_LOADERS}#L90",
+        patches=(Patch("loading/match.py", "sorted(expected.keys() | found.keys())", "sorted(expected)"),),
+        caught_by=("load.reports_every_leaf", "load.unused_adapters_are_refused"),
+    ),
+    Fault(
+        id="scale_of_the_config_wins",
+        bugs=("E9", "P5"),
+        story="Alpha and rslora are the config's, whatever the adapters were trained with.",
+        evidence=f"{_SOURCE}/models/lora.py#L11",
+        patches=(Patch("layouts/orbax/lora_record.py", "if recorded != model.lora.get(expert):", "if False:"),),
+        caught_by=("load.other_scale_than_saved_is_refused",),
+    ),
+    Fault(
+        id="scale_is_not_saved",
+        bugs=("E9",),
+        story="A checkpoint has the matrices of its adapters and not their alpha.",
+        evidence=f"{_SOURCE}/training/checkpoints.py#L142",
+        patches=(Patch("layouts/orbax/save.py", "lora = None if config is None else config.lora", "lora = None"),),
+        caught_by=("load.other_scale_than_saved_is_refused",),
+    ),
+    Fault(
+        id="other_byte_order_is_no_float",
+        story="Numbers of the other byte order are refused as codes.",
+        evidence="Mutation: a comparison of dtypes that takes the byte order for a part of the type.",
+        patches=(Patch("floats.py", 'dtype.newbyteorder("=") in (', "dtype in ("),),
+        caught_by=("damage.harmless_npz_loads",),
+    ),
+)

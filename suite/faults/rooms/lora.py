@@ -1,0 +1,229 @@
+"""Faults in what LoRA adapters start from and compute."""
+
+from suite.faults.fault import Fault, Patch
+
+_OPENPI = "https://github.com/Physical-Intelligence/openpi"
+_LORA = f"{_OPENPI}/blob/15a9616/src/openpi/models/lora.py"
+
+FAULTS = (
+    Fault(
+        id="fresh_lora_b_is_random",
+        bugs=("A1",),
+        story="A fresh lora_b is drawn like lora_a, so a LoRA model does not start as its base model.",
+        evidence=f"{_LORA}#L20",
+        patches=(Patch("model/initialization.py", 'r".+[/_]lora_b": _all(0)', 'r".+[/_]lora_b": _normal(0.01)'),),
+        caught_by=(
+            "lora_init.starts_as_the_base_model",
+            "lora_init.lora_b_is_zero_and_lora_a_is_not",
+            "lora_init.load_adds_the_same_adapters_for_the_same_seed",
+        ),
+    ),
+    Fault(
+        id="fresh_lora_a_is_zero_too",
+        bugs=("A2",),
+        story="One initialiser, zeros, serves both matrices: each has the other's zero as its gradient for ever.",
+        evidence=f"{_LORA}#L20",
+        patches=(Patch("model/initialization.py", 'r".+[/_]lora_a": _normal(0.01)', 'r".+[/_]lora_a": _all(0)'),),
+        caught_by=(
+            "lora_init.can_learn",
+            "lora_init.lora_b_is_zero_and_lora_a_is_not",
+            "lora_init.depends_on_the_seed_alone",
+        ),
+    ),
+    Fault(
+        id="fresh_lora_a_is_twice_as_wide",
+        story="A fresh lora_a has twice the standard deviation that openpi gives it.",
+        evidence="mutation: another initialiser than the one of the configs",
+        patches=(Patch("model/initialization.py", 'lora_a": _normal(0.01)', 'lora_a": _normal(0.02)'),),
+        caught_by=("lora_init.lora_b_is_zero_and_lora_a_is_not",),
+    ),
+    Fault(
+        id="adapters_draw_from_the_stream_of_the_base",
+        bugs=("A13",),
+        story="Adapters take random keys from the stream of the base, whose fresh weights change with LoRA on.",
+        evidence=f"{_OPENPI}/blob/15a9616/src/openpi/models/gemma.py#L365",
+        patches=(
+            Patch(
+                "model/initialization.py",
+                "for path, array in arrays.items() for job in _jobs(seed, path, array)]",
+                "for path, array in arrays.items() for job in _jobs(seed + len(arrays), path, array)]",
+            ),
+        ),
+        caught_by=("lora_init.depends_on_the_seed_alone",),
+    ),
+    Fault(
+        id="load_ignores_its_seed",
+        story="A load draws fresh adapters from a seed of its own, the same in every run.",
+        evidence="mutation: a constant where an argument was meant",
+        patches=(
+            Patch(
+                "loading/match.py",
+                "fresh = model.init_params(seed, only=",
+                "fresh = model.init_params(0, only=",
+            ),
+        ),
+        caught_by=("lora_init.load_adds_the_same_adapters_for_the_same_seed",),
+    ),
+    Fault(
+        id="any_rank_is_taken",
+        bugs=("A11",),
+        story="A rank of zero or below makes a model that crashes or divides by zero only when it is called.",
+        evidence=f"{_LORA}#L16",
+        patches=(Patch("model/specs.py", '        self._require_positive("rank")\n', ""),),
+        caught_by=("lora_init.impossible_rank_is_refused",),
+    ),
+    Fault(
+        id="rank_above_the_weight_is_taken",
+        bugs=("A11",),
+        story="A rank above the smaller dimension of a weight is taken: more parameters than full fine-tuning has.",
+        evidence=f"{_LORA}#L16",
+        patches=(Patch("model/specs.py", "if lora and lora.rank > limit:", "if False:"),),
+        caught_by=("lora_init.impossible_rank_is_refused",),
+    ),
+    Fault(
+        id="alpha_ignored_in_feed_forward",
+        bugs=("A3",),
+        story="Feed-forward adapters are never multiplied by alpha / rank, and are folded the same way.",
+        evidence=f"{_LORA}#L144",
+        patches=(
+            Patch("model/lora.py", ".astype(x.dtype)) * lora.scale", ".astype(x.dtype)) * site_scale(site, lora)"),
+            Patch(
+                "model/lora.py", 'precision="highest") * lora.scale', 'precision="highest") * site_scale(site, lora)'
+            ),
+            Patch(
+                "model/lora.py",
+                "def apply(\n",
+                'def site_scale(site, lora):\n    return lora.scale if site.group == "attn" else 1.0\n\n\ndef apply(\n',
+            ),
+        ),
+        caught_by=("lora_math.scale_is_alpha_over_rank_at_each_site",),
+    ),
+    Fault(
+        id="rslora_ignored_in_feed_forward",
+        bugs=("A4",),
+        story="rslora has no effect on feed-forward adapters: they are scaled by alpha / rank all the same.",
+        evidence=f"{_LORA}#L144",
+        patches=(
+            Patch("model/lora.py", ".astype(x.dtype)) * lora.scale", ".astype(x.dtype)) * site_scale(site, lora)"),
+            Patch(
+                "model/lora.py", 'precision="highest") * lora.scale', 'precision="highest") * site_scale(site, lora)'
+            ),
+            Patch(
+                "model/lora.py",
+                "def apply(\n",
+                "def site_scale(site, lora):\n"
+                '    return lora.scale if site.group == "attn" else lora.alpha / lora.rank\n\n\ndef apply(\n',
+            ),
+        ),
+        caught_by=("lora_math.rslora_divides_by_the_root_of_the_rank",),
+    ),
+    Fault(
+        id="rslora_is_ignored",
+        story="Rank stabilisation is an option that nothing reads.",
+        evidence="mutation of arXiv:2312.03732: alpha / rank with and without it",
+        patches=(Patch("model/specs.py", "(math.sqrt(self.rank) if self.rslora else self.rank)", "self.rank"),),
+        caught_by=("lora_math.rslora_divides_by_the_root_of_the_rank", "golden.loss"),
+    ),
+    Fault(
+        id="scale_is_alpha",
+        story="Adapters are multiplied by alpha and not by alpha / rank.",
+        evidence="mutation: the scale of arXiv:2106.09685 without its denominator",
+        patches=(
+            Patch(
+                "model/specs.py",
+                "return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)",
+                "return self.alpha",
+            ),
+        ),
+        caught_by=("lora_math.scale_is_alpha_over_rank_at_each_site", "golden.loss"),
+    ),
+    Fault(
+        id="scale_multiplies_the_base_too",
+        story="The scale is applied to the sum of base and adapter.",
+        evidence="mutation: a pair of parentheses",
+        patches=(
+            Patch(
+                "model/lora.py",
+                "return y + jnp.einsum(site.up, low, b.astype(x.dtype)) * lora.scale",
+                "return (y + jnp.einsum(site.up, low, b.astype(x.dtype))) * lora.scale",
+            ),
+        ),
+        caught_by=(
+            "lora_math.zero_lora_b_is_the_base_model",
+            "lora_init.starts_as_the_base_model",
+            "lora_math.fold_equals_forward",
+        ),
+    ),
+    Fault(
+        id="attn_vec_adapter_is_per_head",
+        bugs=("A5",),
+        story="attn_vec_einsum's adapter is the textbook's, head by head: openpi's checkpoints mean something else.",
+        evidence=f"{_LORA}#L67",
+        patches=(
+            Patch(
+                "model/lora.py",
+                '"BTNH,NHR->BTR", "BTR,NRD->BTD", "...NHR,...MRD->...NHD"',
+                '"BTNH,NHR->BTNR", "BTNR,NRD->BTD", "...NHR,...NRD->...NHD"',
+            ),
+        ),
+        caught_by=("lora_math.attn_vec_sees_the_sum_of_lora_b_over_heads", "golden.loss"),
+    ),
+    Fault(
+        id="no_adapters_on_the_feed_forward",
+        bugs=("A8",),
+        story="A refactoring gives the feed-forward a class of its own, which knows no adapters.",
+        evidence=f"{_OPENPI}/commit/074cfc5",
+        patches=(
+            Patch(
+                "model/gemma.py",
+                "FeedForward(spec.width, spec.mlp_dim, lora=spec.lora_ffn",
+                "FeedForward(spec.width, spec.mlp_dim, lora=None",
+            ),
+        ),
+        caught_by=(
+            "structure.equals_openpi_at_real_size",
+            "structure.lora_adds_adapters_and_changes_nothing",
+            "structure.has_the_configured_rank_at_every_site",
+        ),
+    ),
+    Fault(
+        id="feed_forward_has_the_rank_of_attention",
+        bugs=("A9",),
+        story="The rank of the feed-forward is not handed on; its adapters have attention's.",
+        evidence=f"{_OPENPI}/pull/274",
+        patches=(
+            Patch(
+                "model/gemma.py",
+                "FeedForward(spec.width, spec.mlp_dim, lora=spec.lora_ffn",
+                "FeedForward(spec.width, spec.mlp_dim, lora=spec.lora_attn",
+            ),
+        ),
+        caught_by=("structure.has_the_configured_rank_at_every_site",),
+    ),
+    Fault(
+        id="action_expert_has_the_rank_of_paligemma",
+        story="Both experts' attention adapters are made with the rank of the first.",
+        evidence="mutation: the index of an expert",
+        patches=(
+            Patch(
+                "model/gemma.py",
+                "Einsum(name, shape, lora=spec.lora_attn",
+                "Einsum(name, shape, lora=self.experts[0].lora_attn",
+            ),
+        ),
+        caught_by=("structure.has_the_configured_rank_at_every_site",),
+    ),
+    Fault(
+        id="adapters_replace_their_weight",
+        story="An adapted projection has no weight of its own left.",
+        evidence="mutation: adapters in place of a weight, not beside it",
+        patches=(
+            Patch(
+                "model/lora.py",
+                "        self.w = nnx.Param(jnp.zeros(shape))\n",
+                "        self.w = None if lora else nnx.Param(jnp.zeros(shape))\n",
+            ),
+        ),
+        caught_by=("structure.lora_adds_adapters_and_changes_nothing",),
+    ),
+)

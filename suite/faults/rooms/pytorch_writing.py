@@ -1,0 +1,187 @@
+"""Faults in writing openpi's PyTorch layout: what gets lost on the way, and what is there too much."""
+
+from suite.faults.fault import Fault, Patch
+
+_OPENPI = "https://github.com/Physical-Intelligence/openpi"
+_SCRIPT = f"{_OPENPI}/blob/15a9616/examples/convert_jax_model_to_pytorch.py"
+_RULES = "layouts/torch/rules.py"
+_LAYOUT = "layouts/torch/openpi.py"
+_BITS = "pytorch.every_tensor_has_the_bits_of_the_checkpoint"
+_STRICT = "pytorch.a_strict_reader_finds_exactly_its_names"
+_ROUND_TRIP = "pytorch.round_trip_is_exact"
+_AS_LM_HEAD = 'Rule("PaliGemma/llm/embedder/input_embedding", "VD->VD", (TIED_TABLE,))'
+_MOVED = "moved = piece.transpose(self.order)"
+
+FAULTS = (
+    Fault(
+        id="conversion_drops_adapters",
+        bugs=("G1",),
+        story="A LoRA checkpoint is converted as if it had no adapters, and the result acts like the base model.",
+        evidence=f"{_OPENPI}/issues/958",
+        patches=(
+            Patch(
+                "checkpoints/convert.py",
+                "        job, lost = _prepared(checkpoint, config, dtype, fold=fold, progress=progress)\n",
+                "        job, lost = _prepared(checkpoint, config, dtype, fold=fold, progress=progress)\n"
+                "        job = job._replace(source=Chosen(job.source, lambda path: not is_adapter(path)))\n",
+            ),
+        ),
+        caught_by=("pytorch.adapters_are_refused_with_the_way_out",),
+    ),
+    Fault(
+        id="conversion_reads_family_from_path",
+        bugs=("G3",),
+        story="Whether a model is a pi05 is looked up in the name of its folder.",
+        evidence=f"{_SCRIPT}#L293",
+        patches=(
+            Patch(
+                "checkpoints/convert.py",
+                "    target = _target(layout)\n",
+                "    target = _target(layout)\n"
+                '    config = dataclasses.replace(config, family="pi05" if "pi05" in str(path) else "pi0")\n',
+            ),
+        ),
+        caught_by=("pytorch.family_is_not_read_from_the_path", "pytorch.other_family_is_not_converted", _STRICT, _BITS),
+    ),
+    Fault(
+        id="conversion_through_bfloat16",
+        bugs=("G5",),
+        story="Weights are loaded into a bfloat16 model first, so a float32 file holds bfloat16 precision.",
+        evidence=f"{_SCRIPT}#L514-L523",
+        patches=(
+            Patch(
+                "layouts/write.py",
+                "        meant = Digested(Counted(job.source, advance))\n",
+                '        meant = Digested(Cast(Cast(Counted(job.source, advance), "bfloat16"), "float32"))\n',
+            ),
+            Patch("layouts/write.py", "import Digested\n", "import Cast, Digested\n"),
+        ),
+        caught_by=(_BITS, _ROUND_TRIP, "pytorch.stored_dtype_is_kept", "pytorch.folded_checkpoint_converts"),
+    ),
+    Fault(
+        id="conversion_restores_as_float32",
+        bugs=("G5",),
+        story="A checkpoint in half precision is read as float32 and written with twice the bytes.",
+        evidence=f"{_SCRIPT}#L438",
+        patches=(
+            Patch(
+                "checkpoints/convert.py",
+                "    source: Parameters = checkpoint\n",
+                '    source: Parameters = Cast(checkpoint, "float32")\n',
+            ),
+        ),
+        caught_by=("pytorch.stored_dtype_is_kept",),
+    ),
+    Fault(
+        id="conversion_keeps_only_lm_head",
+        bugs=("G7",),
+        story="Of the tied token table the file has lm_head and no embed_tokens, which readers miss.",
+        evidence=f"{_OPENPI}/issues/669",
+        patches=(
+            Patch(
+                "layouts/torch/openpi.py",
+                'Rule("PaliGemma/llm/embedder/input_embedding", "VD->VD", (TABLE,))',
+                _AS_LM_HEAD,
+            ),
+            Patch("layouts/torch/openpi.py", "        self._settle_tied_table()\n", ""),
+        ),
+        caught_by=(_STRICT, _BITS, "pytorch.family_is_not_read_from_the_path"),
+    ),
+    Fault(
+        id="conversion_writes_tied_table_twice",
+        story="The token table is written under both of its names, and openpi's reader calls one of them unexpected.",
+        evidence="https://github.com/huggingface/safetensors/blob/v0.8.0/bindings/python/py_src/safetensors/torch.py",
+        patches=(
+            Patch(
+                "layouts/torch/write_folder.py",
+                "    for rule in rules:\n        yield from rule.tensors(",
+                '    for rule in [*rules, *(r._replace(names=(TIED,)) for r in rules if "embed" in r.names[0])]:\n'
+                "        yield from rule.tensors(",
+            ),
+            Patch(
+                "layouts/torch/write_folder.py",
+                "    leaves |= zeros or {}\n",
+                "    leaves |= zeros or {}\n"
+                '    leaves |= {TIED: leaf for name, leaf in leaves.items() if name.endswith("embed_tokens.weight")}\n',
+            ),
+            Patch(
+                "layouts/torch/write_folder.py",
+                "_METADATA =",
+                'TIED = "paligemma_with_expert.paligemma.lm_head.weight"\n_METADATA =',
+            ),
+        ),
+        caught_by=(_STRICT, "pytorch.family_is_not_read_from_the_path"),
+    ),
+    Fault(
+        id="conversion_saves_random_head",
+        bugs=("G8",),
+        story="The action expert's head, which nothing uses, is saved as it was drawn, other numbers every time.",
+        evidence=f"{_SCRIPT}#L384",
+        patches=(
+            Patch(
+                "layouts/torch/write_folder.py",
+                "        for rows in cut(np.broadcast_to(leaf.dtype.type(0), leaf.shape)):\n",
+                "        for rows in cut(np.random.default_rng().normal(size=leaf.shape).astype(leaf.dtype)):\n",
+            ),
+        ),
+        caught_by=("pytorch.conversion_repeats_byte_for_byte",),
+    ),
+    Fault(
+        id="conversion_leaves_out_unused_head",
+        story="The action expert's unused head is not written, and openpi refuses the file for it.",
+        evidence=f"{_OPENPI}/blob/15a9616/src/openpi/models/model.py#L246",
+        patches=(
+            Patch(
+                "layouts/write.py",
+                "openpi_pytorch.rules(model), config, unused)",
+                "openpi_pytorch.rules(model), config)",
+            ),
+        ),
+        caught_by=(_STRICT, "pytorch.family_is_not_read_from_the_path"),
+    ),
+    Fault(
+        id="conversion_gives_expert_a_token_table",
+        bugs=("P10",),
+        story="The action expert gets a token table, which openpi's model does not have.",
+        evidence="https://github.com/ZibinDong/openpi_pytorch/issues/2",
+        patches=(
+            Patch(
+                "paths.py",
+                'UNUSED_HEAD = f"{_ROOT}.gemma_expert.lm_head.weight"',
+                'UNUSED_HEAD = f"{_ROOT}.gemma_expert.model.embed_tokens.weight"',
+            ),
+        ),
+        caught_by=(_STRICT, "pytorch.family_is_not_read_from_the_path"),
+    ),
+    Fault(
+        id="conversion_keeps_first_kv_head",
+        bugs=("G9",),
+        story="Of several key/value heads the first is kept, and stands for all.",
+        evidence=f"{_SCRIPT}#L199",
+        patches=(
+            Patch(
+                _RULES,
+                _MOVED,
+                'moved = (piece[:1].repeat(len(piece), 0) if self.axes[0] == "K" else piece).transpose(self.order)',
+            ),
+        ),
+        caught_by=(_BITS, _ROUND_TRIP),
+    ),
+    Fault(
+        id="conversion_unpacks_no_fused_projection",
+        bugs=("G10",),
+        story="A model with as many key/value heads as heads has one fused projection, which is not expected.",
+        evidence=f"{_SCRIPT}#L476-L503",
+        patches=(Patch(_RULES, "if spec.num_kv_heads == spec.num_heads:", "if False:"),),
+        caught_by=(_BITS, _ROUND_TRIP, "convert.recorded_sizes_count"),
+    ),
+    Fault(
+        id="conversion_reverses_heads",
+        story="The heads of q_proj are written from the last to the first.",
+        evidence="mutation: reverses heads",
+        patches=(
+            Patch(_RULES, _MOVED, 'moved = (piece[::-1] if self.axes[:3] == "NDH" else piece).transpose(self.order)'),
+        ),
+        caught_by=(_BITS, _ROUND_TRIP),
+    ),
+)

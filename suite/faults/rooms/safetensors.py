@@ -1,0 +1,85 @@
+"""Safetensors files and indices read without looking: whatever they say is done."""
+
+from suite.faults.fault import Fault, Patch
+
+_FILE = "layouts/torch/safetensors_file.py"
+_FOLDER = "layouts/torch/safetensors_folder.py"
+
+FAULTS = (
+    Fault(
+        id="safetensors_bfloat16_read_as_float16",
+        story="The two bytes of a bfloat16 are taken for a float16.",
+        evidence="https://github.com/google/tunix safetensors_loader.py:97 reads a mixed file as garbage (peers.md).",
+        patches=(Patch(_FILE, '"BF16": np.dtype(ml_dtypes.bfloat16)', '"BF16": np.dtype(np.float16)'),),
+        caught_by=("hugging_face.casts_are_exact", "hugging_face.mixed_dtypes_land", "mapping.formats_agree"),
+    ),
+    Fault(
+        id="safetensors_offsets_ignored",
+        story="Tensors are taken to lie in the order of their names, wherever the header says that they are.",
+        evidence="A mutation: right for every file whose writer sorted the names.",
+        patches=(
+            Patch(
+                _FILE,
+                "    tensors = {name: _tensor(path, name, entry, start) for name, entry in header.items()}\n",
+                "    tensors, at = {}, start\n"
+                "    for name, entry in sorted(header.items()):\n"
+                "        leaf, begin, end = _tensor(path, name, entry, start)\n"
+                "        tensors[name] = Tensor(leaf, at, at + end - begin)\n"
+                "        at += end - begin\n",
+            ),
+        ),
+        caught_by=(
+            "safetensors.packing_means_nothing",
+            "safetensors.files_of_the_cache_are_read",
+            "safetensors.damaged_file_is_refused",
+            "hugging_face.lands_leaf_by_leaf",
+            "hugging_face.every_layer_and_head_lands",
+            "hugging_face.casts_are_exact",
+            "hugging_face.mixed_dtypes_land",
+            "hugging_face.each_tensor_has_its_place",
+            "hugging_face.heads_keep_their_order",
+            "hugging_face.one_tied_name_is_enough",
+            "hugging_face.added_tokens_are_not_loaded",
+            "hugging_face.reports_every_leaf",
+            "mapping.formats_agree",
+        ),
+    ),
+    Fault(
+        id="safetensors_overlaps_accepted",
+        story="Tensors may overlap, or end before the file does.",
+        evidence="A mutation: the format's own reader refuses both, https://github.com/huggingface/safetensors#format.",
+        patches=(Patch(_FILE, "    _require_whole(path, tensors, start, size)\n", ""),),
+        caught_by=("safetensors.damaged_file_is_refused",),
+    ),
+    Fault(
+        id="safetensors_index_leads_out",
+        story="A shard that the index locates outside of the folder is opened.",
+        evidence="https://cwe.mitre.org/data/definitions/22.html",
+        patches=(
+            Patch(_FOLDER, "if not isinstance(file, str) or not _is_plain(file):", "if not isinstance(file, str):"),
+        ),
+        caught_by=("safetensors.damaged_index_is_refused",),
+    ),
+    Fault(
+        id="safetensors_tensor_in_two_shards",
+        story="Of a tensor in two shards the one that the index names is taken, and shards may have anything else.",
+        evidence="A mutation: shards of two saves in one folder.",
+        patches=(Patch(_FOLDER, "        _require_agreement(path, shards, weight_map)\n", ""),),
+        caught_by=("safetensors.damaged_index_is_refused",),
+    ),
+    Fault(
+        id="safetensors_links_refused",
+        story="A checkpoint of symbolic links is refused, so nothing that Hugging Face's cache holds can be read.",
+        evidence="A mutation: a safety rule that is too strict for how the cache is made.",
+        patches=(
+            Patch(
+                _FOLDER,
+                "    file = _entry(path) if path.is_dir() else path\n",
+                "    file = _entry(path) if path.is_dir() else path\n"
+                "    if file.is_symlink():\n"
+                '        raise CheckpointError(f"{file}: is a symbolic link")\n',
+            ),
+        ),
+        caught_by=("safetensors.files_of_the_cache_are_read",),
+    ),
+)

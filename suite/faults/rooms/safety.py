@@ -1,0 +1,126 @@
+"""Faults in how a stranger's checkpoint is met: what runs, what is followed, what is believed."""
+
+from suite.faults.fault import Fault, Patch
+
+_NPZ = "layouts/paligemma_npz.py"
+
+FAULTS = (
+    Fault(
+        id="npz_is_read_with_allow_pickle",
+        story="numpy is told to unpickle members of an npz: code of whoever made the file runs.",
+        evidence="https://numpy.org/doc/stable/reference/generated/numpy.load.html",
+        patches=(
+            Patch(
+                _NPZ,
+                "        if dtype.hasobject:\n",
+                "        if dtype.hasobject and self._archive.open(name).read(128):\n"
+                "            with self._archive.open(name) as member:\n"
+                "                np.lib.format.read_array(member, allow_pickle=True)\n"
+                "        if dtype.hasobject:\n",
+            ),
+        ),
+        caught_by=("safety.pickle_in_an_npz_is_not_run",),
+    ),
+    Fault(
+        id="a_file_is_tried_as_a_pickle",
+        story="A path that is a file is unpickled to see what it is.",
+        evidence="https://docs.python.org/3/library/pickle.html",
+        patches=(
+            Patch(
+                "layouts/orbax/folder.py",
+                "    if folder.is_file():\n",
+                '    if folder.is_file():\n        __import__("pickle").loads(folder.read_bytes())\n',
+            ),
+        ),
+        caught_by=("safety.pickle_is_not_run",),
+    ),
+    Fault(
+        id="members_outside_are_accepted",
+        story="An archive with a member that unpacks to another place is taken for a checkpoint.",
+        evidence="https://cwe.mitre.org/data/definitions/22.html",
+        patches=(Patch(_NPZ, 'path.is_absolute() or ".." in path.parts', "False"),),
+        caught_by=("safety.member_outside_is_refused",),
+    ),
+    Fault(
+        id="listings_outside_are_accepted",
+        story="A file that a server lists outside of the folder is written where its name says.",
+        evidence="https://cwe.mitre.org/data/definitions/22.html",
+        patches=(Patch("storage/download.py", '[remote for remote in sizes if ".." in Path(remote).parts]', "[]"),),
+        caught_by=("safety.listing_outside_is_refused",),
+    ),
+    Fault(
+        id="links_out_are_followed",
+        story="A symbolic link in a checkpoint is followed to wherever it leads.",
+        evidence="https://cwe.mitre.org/data/definitions/59.html",
+        patches=(Patch("layouts/orbax/metadata.py", "    refuse_links_out(folder)\n", ""),),
+        caught_by=("safety.link_out_is_refused",),
+    ),
+    Fault(
+        id="links_of_folders_are_followed",
+        story="Only files are looked at: a folder of a checkpoint that is a link is followed out of it.",
+        evidence="mutation: os.walk lists links to folders among the folders",
+        patches=(Patch("layouts/orbax/untrusted.py", "(*folders, *files)", "files"),),
+        caught_by=("safety.link_out_is_refused",),
+    ),
+    Fault(
+        id="no_link_is_followed",
+        story="A checkpoint with any link in it is refused, those that stay inside included.",
+        evidence="mutation: is_symlink alone",
+        patches=(Patch("layouts/orbax/untrusted.py", " and not path.resolve().is_relative_to(root)", ""),),
+        caught_by=("safety.links_that_stay_are_followed",),
+    ),
+    Fault(
+        id="a_linked_checkpoint_is_refused",
+        story="A link to a whole checkpoint is refused: its files lie elsewhere than the link.",
+        evidence="mutation: a resolved path is compared with an unresolved one",
+        patches=(Patch("layouts/orbax/untrusted.py", "root = folder.resolve()", "root = folder"),),
+        caught_by=("safety.links_that_stay_are_followed",),
+    ),
+    Fault(
+        id="claimed_shapes_are_believed",
+        story="Memory is taken for whatever shape the metadata claims.",
+        evidence="mutation: no plausibility check; tensorstore ends the process with bad_alloc",
+        patches=(
+            Patch(
+                "layouts/orbax/metadata.py",
+                "    refuse_absurd_sizes(folder, {name: flat[raw] for raw, name in names.items()})\n",
+                "",
+            ),
+        ),
+        caught_by=("safety.absurd_shape_is_refused_at_once",),
+    ),
+    Fault(
+        id="compression_is_held_for_a_lie",
+        story="An array may take no more than sixteen times the size of its files: one that is all zeros is refused.",
+        evidence="mutation: the ratio of usual weights in the place of the best there is",
+        patches=(Patch("layouts/orbax/untrusted.py", "_BEST_COMPRESSION = 1 << 15", "_BEST_COMPRESSION = 1 << 4"),),
+        caught_by=("safety.compressed_zeros_are_plausible",),
+    ),
+    Fault(
+        id="npz_headers_are_believed",
+        story="Memory is taken for the size that a member's header claims, and running out of it is a crash.",
+        evidence="mutation: arrays are read to learn their shapes",
+        patches=(
+            Patch(
+                _NPZ,
+                "if not dtype.hasobject and Leaf(shape, dtype)",
+                "if np.empty(shape) is None and Leaf(shape, dtype)",
+            ),
+            Patch(_NPZ, "except Exception as error:", "except (ValueError, OSError) as error:"),
+        ),
+        caught_by=("safety.absurd_npz_header_is_refused_at_once",),
+    ),
+    Fault(
+        id="only_expected_errors_are_refusals",
+        story="Errors of reading metadata are expected to be of two kinds: a third one comes through without a name.",
+        evidence="mutation: a narrow except clause; json raises RecursionError",
+        patches=(
+            Patch(
+                "layouts/orbax/metadata.py",
+                "item.custom_metadata or {}\n    except Exception as error:",
+                "item.custom_metadata or {}\n    except (ValueError, OSError) as error:",
+            ),
+        ),
+        caught_by=("safety.bottomless_metadata_is_refused",),
+    ),
+)

@@ -1,0 +1,36 @@
+"""Faults in how the reference answers as a subject."""
+
+from suite.faults.fault import Fault, Patch
+
+_ADAPTER = "../suite/subjects/reference.py"
+
+FAULTS = (
+    Fault(
+        id="declared_operation_is_not_there",
+        story="An adapter declares an operation that it has not written yet, so it is asked and counted as offered.",
+        evidence="Mutation: a name without a function behind it.",
+        patches=(Patch(_ADAPTER, "def fold(model: Data", "fold = None\n\n\ndef _fold(model: Data"),),
+        caught_by=("subject.absence_is_loud",),
+    ),
+    Fault(
+        id="describes_no_versions",
+        story="A run's results do not tell which versions they were made with, so nobody can repeat them.",
+        evidence="Mutation: the list of packages is empty.",
+        patches=(Patch(_ADAPTER, '("jax", "flax", "optax", "orbax-checkpoint", "numpy")', "()"),),
+        caught_by=("subject.describes_itself",),
+    ),
+    Fault(
+        id="shared_config_is_changed",
+        bugs=("H6",),
+        story="Saving notes something in the spec that it was given, and the next run with it is another run.",
+        evidence="https://github.com/Physical-Intelligence/openpi/blob/15a9616/scripts/train_pytorch.py#L405",
+        patches=(
+            Patch(
+                _ADAPTER,
+                "    save_params(params, path, config=Pi0Config.from_json(model))",
+                '    save_params(params, path, config=Pi0Config.from_json(model))\n    model["dtype"] = "bfloat16"',
+            ),
+        ),
+        caught_by=("subject.arguments_are_left_alone",),
+    ),
+)

@@ -1,0 +1,1 @@
+"""Show faults to contracts (mutation testing), record who catches what, and fuzz subjects."""

@@ -1,0 +1,73 @@
+"""Which contract caught which fault, as data: made from result rows, written as JSON lines, and judged."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from suite.faults.fault import Fault
+from suite.session.results import SCHEMA_VERSION, manifest
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The outcome of every fault that was shown to contracts.
+
+    Attributes:
+      caught: fault -> contract -> the first case that failed on it.
+      passed: fault -> the contracts that it got past.
+    """
+
+    caught: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
+    passed: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+
+    @classmethod
+    def of(cls, rows: Iterable[Mapping[str, Any]]) -> "Matrix":
+        """The matrix of a run's result rows; the subjects are ``fault:<id>``."""
+        matrix = cls()
+        for row in rows:
+            fault, contract = row["subject"].removeprefix("fault:"), row["contract"]
+            if row["outcome"] == "fail":
+                matrix.caught[fault].setdefault(contract, row["case"])
+            elif row["outcome"] in ("pass", "error"):
+                matrix.passed[fault].add(contract)
+        for fault, contracts in matrix.caught.items():
+            matrix.passed[fault] -= contracts.keys()
+        return matrix
+
+    def complaints(self, faults: Iterable[Fault], contracts: Iterable[str]) -> list[str]:
+        """What is wrong: a contract that misses a fault that names it, a fault or a contract that catches nothing."""
+        faults = list(faults)
+        missed = [
+            f"{contract} does not catch {fault.id}: {fault.story}"
+            for fault in faults
+            for contract in fault.caught_by
+            if contract not in self.caught[fault.id]
+        ]
+        free = [f"nothing catches {fault.id}: {fault.story}" for fault in faults if not self.caught[fault.id]]
+        useful = {contract for caught in self.caught.values() for contract in caught}
+        idle = [f"{contract} catches no fault" for contract in sorted(set(contracts) - useful)]
+        return missed + free + idle
+
+    def write(self, file: Path, faults: Iterable[Fault]) -> None:
+        """One line a fault between a header, with the contracts that were asked, and a footer."""
+        faults = list(faults)
+        rows = [
+            {
+                "kind": "row",
+                "fault": fault.id,
+                "story": fault.story,
+                "evidence": fault.evidence,
+                "bugs": list(fault.bugs),
+                "caught_by": dict(sorted(self.caught[fault.id].items())),
+                "passed": len(self.passed[fault.id]),
+            }
+            for fault in faults
+        ]
+        asked = sorted(set().union(*self.passed.values(), *self.caught.values()))
+        header = {"kind": "header", "schema_version": SCHEMA_VERSION, **manifest(), "contracts": asked}
+        footer = {"kind": "footer", "rows": len(rows), "caught": sum(bool(row["caught_by"]) for row in rows)}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("".join(json.dumps(record) + "\n" for record in (header, *rows, footer)), encoding="utf-8")

@@ -1,0 +1,78 @@
+"""A pytest plugin for runs on faults: which contracts a fault is shown to, and no further case once it is caught.
+
+There are hundreds of faults, so it also sees to it that they are collected, made and forgotten one after the other.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Generator
+from pathlib import Path
+
+import jax
+import pytest
+
+from suite.session.plugin import SUBJECTS_OF
+from suite.session.registry import contract_of
+
+_PREFIX = "fault:"
+_CAUGHT = pytest.StashKey[set[tuple[str, str]]]()
+_WANTED = pytest.StashKey[set[tuple[str, str]] | None]()
+_DONE = pytest.StashKey[int]()
+# Compiled programs of faults that are gone stay in jax's caches.
+_FAULTS_BETWEEN_CLEARINGS = 10
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--pairs", metavar="FILE", help="JSON: the contracts that each fault is shown to (default: all)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the pairs; a contract is collected for its faults only."""
+    config.stash[_CAUGHT], config.stash[_WANTED] = set(), None
+    if file := config.getoption("pairs"):
+        pairs = json.loads(Path(file).read_text(encoding="utf-8")).items()
+        subjects: dict[str, list[str]] = defaultdict(list)
+        for fault, contracts in pairs:
+            for contract in contracts:
+                subjects[contract].append(f"{_PREFIX}{fault}")
+        config.stash[SUBJECTS_OF] = subjects
+        config.stash[_WANTED] = {(fault, contract) for fault, contracts in pairs for contract in contracts}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Drop the pairs that are not wanted, and keep a fault's tests together, so that it is made once."""
+    if (wanted := config.stash[_WANTED]) is not None:
+        items[:] = [item for item in items if _pair(item) in wanted]
+    order = {name: n for n, name in enumerate(config.getoption("subject"))}
+    items.sort(key=lambda item: order[f"{_PREFIX}{_pair(item)[0]}"])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if _pair(item) in item.config.stash[_CAUGHT]:
+        pytest.skip("caught on an earlier case")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed and report.when == "call":
+        item.config.stash[_CAUGHT].add(_pair(item))
+    return report
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Every now and then, forget the compiled programs of faults that are done."""
+    if nextitem is None or _pair(nextitem)[0] != _pair(item)[0]:
+        done = item.config.stash[_DONE] = item.config.stash.get(_DONE, 0) + 1
+        if done % _FAULTS_BETWEEN_CLEARINGS == 0:
+            jax.clear_caches()
+
+
+def _pair(item: pytest.Item) -> tuple[str, str]:
+    """The ids of a test's fault and contract."""
+    assert isinstance(item, pytest.Function)
+    contract = contract_of(item.function)
+    assert contract is not None, f"{item.nodeid} is no contract"
+    return str(item.callspec.params["subject"]).removeprefix(_PREFIX), contract.id

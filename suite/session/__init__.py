@@ -1,0 +1,1 @@
+"""The pytest session: plugin, subjects by name, expectations, verdicts, result rows, summary."""

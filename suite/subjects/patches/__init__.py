@@ -1,0 +1,1 @@
+"""The reference with patched lines: its faults and its correct variants."""

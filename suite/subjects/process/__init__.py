@@ -1,0 +1,1 @@
+"""A subject in a process or interpreter of its own."""

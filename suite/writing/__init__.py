@@ -1,0 +1,1 @@
+"""What contracts are written with: assertions, cases, Hypothesis strategies."""

@@ -1,0 +1,52 @@
+"""Checkpoints that a user of the commands has: openpi's, with norm stats beside them, and one of each other layout."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixtures.params import Params
+from fixtures.specs import ModelSpec, tiny, without_lora
+from fixtures.writers import openpi_orbax
+from pi0_compat.cli import main as cli
+
+LORA_SPEC = tiny("pi0", lora="both", num_kv_heads=2)
+BASE_SPEC = without_lora(LORA_SPEC)
+STATS = "droid/norm_stats.json"
+
+
+def config_file(spec: ModelSpec, folder: Path) -> str:
+    """A model of no known name, as `--config-file` takes it."""
+    file = folder / "model.json"
+    file.write_text(json.dumps(spec))
+    return str(file)
+
+
+def step(spec: ModelSpec, folder: Path, **options: Any) -> Params:
+    """The folder of a step, with norm stats; what its parameters are."""
+    (folder / "assets" / STATS).parent.mkdir(parents=True)
+    (folder / "assets" / STATS).write_text("{}")
+    return openpi_orbax.build(spec, folder / "params", **options)
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
+    """The document of a command that does what it is asked."""
+    assert cli.main([*map(str, arguments), "--json"]) == 0
+    return dict(json.loads(capsys.readouterr().out))
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """What a command says that refuses: status 2, nothing on stdout, one message."""
+    capsys.readouterr()
+    assert cli.main(list(map(str, arguments))) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    lines = [line for line in shown.err.splitlines(keepends=True) if not line.startswith("warning: ")]
+    name = f"pi0-compat {arguments[0]}: "
+    assert lines[0].startswith(name)
+    return "".join(lines).removeprefix(name).rstrip("\n")
+
+
+Refused = Callable[..., str]

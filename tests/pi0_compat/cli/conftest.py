@@ -1,0 +1,84 @@
+"""What the tests of ``pi0-compat`` share: the command as a function, and tiny checkpoints in every layout."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from fixtures import specs
+from fixtures.params import Params
+from fixtures.writers import gemma_flax, hugging_face, openpi_orbax, openpi_pytorch, paligemma_npz
+from pi0_compat.cli import main as cli
+from tests.pi0_compat.cli.checkpoints import LORA_SPEC, config_file, step
+
+SPEC = specs.tiny()
+LORA = specs.tiny(lora="both")
+
+
+class Told(NamedTuple):
+    """What the command said: its exit status, stdout and stderr."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """The JSON on stdout."""
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def pi0_compat(capsys: pytest.CaptureFixture[str]) -> Callable[..., Told]:
+    """The command, called with its arguments."""
+
+    def call(*arguments: object) -> Told:
+        status = cli.main([str(argument) for argument in arguments])
+        return Told(status, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the same model in every layout, read only: nobody may change it.
+
+    tiny/
+    ├── openpi/         whole
+    ├── lora/           whole, with adapters on both experts
+    ├── pytorch/        whole, openpi's PyTorch
+    ├── huggingface/    PaliGemma
+    ├── paligemma.npz   PaliGemma
+    └── gemma/          the language model
+    """
+    folder = tmp_path_factory.mktemp("tiny")
+    openpi_orbax.build(SPEC, folder / "openpi")
+    openpi_orbax.build(LORA, folder / "lora")
+    openpi_pytorch.build(SPEC, folder / "pytorch")
+    hugging_face.build(SPEC, folder / "huggingface")
+    paligemma_npz.build(SPEC, folder / "paligemma.npz")
+    gemma_flax.build(SPEC, folder / "gemma")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sizes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sizes of these models as a user writes them: base.json and lora.json."""
+    folder = tmp_path_factory.mktemp("sizes")
+    for name, spec in (("base", SPEC), ("lora", LORA)):
+        (folder / f"{name}.json").write_text(json.dumps(spec))
+    return folder
+
+
+@pytest.fixture
+def lora(tmp_path: Path) -> Params:
+    """A LoRA checkpoint of openpi's in ``tmp_path/lora``, which records no alpha; its parameters."""
+    return step(LORA_SPEC, tmp_path / "lora")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    """A file that says what it was trained with."""
+    return config_file(LORA_SPEC, tmp_path)

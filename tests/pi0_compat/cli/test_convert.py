@@ -1,0 +1,306 @@
+"""`pi0-compat convert`: every layout it writes, what it leaves out, and what it refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from fixtures import content
+from fixtures.params import Params
+from fixtures.specs import tiny
+from fixtures.writers import gemma_flax, hugging_face, openpi_orbax, openpi_pytorch, paligemma_npz, safetensors_file
+from fixtures.writers.openpi_layout import paligemma_shapes
+from fixtures.writers.openpi_orbax import read_params
+from pi0_compat import get_config, save_params
+from pi0_compat.cli import main as cli
+from pi0_compat.layouts import write as targets
+from pi0_compat.layouts.detect import recognise
+from pi0_compat.layouts.open import open_parameters
+from pi0_compat.layouts.torch.rules import Rule
+from pi0_compat.model.config import Pi0Config
+from pi0_compat.storage.stream import slabs_ahead, whole
+from suite.writing.asserts import assert_same_bits
+from suite.writing.cases import digests, is_adapter
+from tests.pi0_compat.cli.checkpoints import BASE_SPEC, LORA_SPEC, STATS, config_file, refusal, step, told
+
+MODEL = Pi0Config.from_json({**LORA_SPEC})
+TINY: Any = get_config("pi0_libero_tiny").model.to_json()
+PALIGEMMA = sorted(paligemma_shapes(BASE_SPEC))
+GOLDEN = Path(__file__).parents[3] / "fixtures" / "golden"
+
+
+def read_all(path: Path) -> Params:
+    with open_parameters(recognise(path), MODEL) as source:
+        return {name: whole(slabs_ahead(source, name)) for name in source.leaves if name in MODEL.param_spec()}
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Params:
+    """openpi's checkpoint of a base model in ``tmp_path/base``."""
+    return step(BASE_SPEC, tmp_path / "base")
+
+
+@pytest.mark.parametrize(
+    ("layout", "out", "whole_model"),
+    [
+        ("openpi", "out", True),
+        ("openpi-pytorch", "out", True),
+        ("huggingface", "out", False),
+        ("paligemma-npz", "out.npz", False),
+    ],
+)
+def test_every_layout_reads_back(
+    tmp_path: Path, base: Params, config: str, capsys, layout: str, out: str, whole_model: bool
+) -> None:
+    """What is written has the checkpoint's bits; what it has no place for is left out if that is allowed, and told."""
+    shown = told(
+        capsys, "convert", tmp_path / "base", "--to", layout, "-o", tmp_path / out, "--drop", "--config-file", config
+    )
+    expected = base if whole_model else {path: base[path] for path in PALIGEMMA}
+    assert_same_bits(read_all(tmp_path / out), expected)
+    assert sorted(shown["left_out"]) == sorted(base.keys() - expected.keys())
+    assert (shown["layout"], shown["parameters"], shown["verified"]) == (layout, len(expected), True)
+    assert (tmp_path / out / "assets" / STATS).is_file() is whole_model
+    assert shown["assets"] is (True if whole_model else None)
+
+
+@pytest.mark.parametrize("layout", ["openpi-pytorch", "huggingface", "paligemma-npz"])
+def test_two_runs_write_the_same_bytes(tmp_path: Path, base: Params, config: str, capsys, layout: str) -> None:
+    """Nothing that is written depends on the time, the place or chance."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        out = tmp_path / name / "out.npz"
+        told(capsys, "convert", tmp_path / "base", "--to", layout, "-o", out, "--drop", "--config-file", config)
+    assert digests(tmp_path / "a") == digests(tmp_path / "b") != {}
+
+
+@pytest.mark.parametrize("layout", ["huggingface", "paligemma-npz"])
+def test_what_has_no_place_is_dropped_only_if_asked(tmp_path: Path, base: Params, capsys, layout: str) -> None:
+    """Without --drop the action expert is not left out, and the message says how to allow it."""
+    message = refusal(capsys, "convert", tmp_path / "base", "--to", layout, "-o", tmp_path / "out.npz")
+    assert message.startswith(f"{tmp_path}/base/params: {layout} has no place for 18 parameters (")
+    assert message.endswith(
+        "), for example PaliGemma/llm/final_norm_1/scale; to leave them out say so: drop=True (--drop)"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base"]
+
+
+def test_what_is_left_out_is_listed(tmp_path: Path, base: Params, capsys) -> None:
+    """A person reads the first few parameters, their size and where the list is."""
+    assert (
+        cli.main(["convert", str(tmp_path / "base"), "--to", "huggingface", "--drop", "-o", str(tmp_path / "o")]) == 0
+    )
+    shown = capsys.readouterr().out
+    assert "\nleft out: 18 parameters, " in shown
+    assert "\n  PaliGemma/llm/final_norm_1/scale: float32[36]\n" in shown
+    assert shown.endswith("\n  ... and 10 more; --json lists them all\n")
+
+
+SOURCES = {
+    "openpi-pytorch": ("torch", lambda path: openpi_pytorch.build(BASE_SPEC, path)),
+    "huggingface": ("hf", lambda path: hugging_face.build(BASE_SPEC, path)),
+    "paligemma-npz": ("pt.npz", lambda path: paligemma_npz.build(BASE_SPEC, path)),
+    "gemma-flax": ("gemma", lambda path: gemma_flax.build(BASE_SPEC, path)),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_openpi_takes_every_layout(tmp_path: Path, config: str, capsys, source: str) -> None:
+    """A whole pi0, or the part of one that a PaliGemma or a Gemma is, becomes openpi's tree, bit for bit."""
+    name, build = SOURCES[source]
+    expected = build(tmp_path / name)
+    shown = told(capsys, "convert", tmp_path / name, "--to", "openpi", "-o", tmp_path / "out", "--config-file", config)
+    assert_same_bits(read_params(tmp_path / "out" / "params"), expected)
+    # Only what nobody reads is left out: an unused head, rows that transformers added.
+    assert all("lm_head" in name or name.endswith(":]") for name in shown["left_out"])
+
+
+def test_dtype_is_that_of_every_array(tmp_path: Path, base: Params, config: str, capsys) -> None:
+    """With --dtype all arrays are cast, as numpy casts."""
+    options = ("--dtype", "bfloat16", "--config-file", config)
+    shown = told(capsys, "convert", tmp_path / "base", "--to", "openpi-pytorch", "-o", tmp_path / "out", *options)
+    assert_same_bits(read_all(tmp_path / "out"), {path: x.astype(ml_dtypes.bfloat16) for path, x in base.items()})
+    assert list(shown["bytes"]) == ["bfloat16"]
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["precision"] == "bfloat16"
+
+
+def test_what_overflows_is_refused(tmp_path: Path, config: str, capsys) -> None:
+    """A finite number that float16 cannot hold is no infinity without a word."""
+    params = content.params(BASE_SPEC)
+    params["state_proj/bias"] = params["state_proj/bias"] + np.float32(1e6)
+    save_params(params, tmp_path / "large")
+    options = ("--dtype", "float16", "--config-file", config)
+    message = refusal(capsys, "convert", tmp_path / "large", "--to", "openpi-pytorch", "-o", tmp_path / "out", *options)
+    assert message == (
+        f"{tmp_path}/large: state_proj/bias has finite values that overflow in float16; choose a wider dtype, bfloat16 "
+        "has the range of float32"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["large", "model.json"]
+
+
+def test_codes_are_not_cast(tmp_path: Path, config: str, capsys) -> None:
+    """Integers are codes of a quantisation."""
+    save_params(content.params(BASE_SPEC) | {"state_proj/bias": np.ones(36, np.int8)}, tmp_path / "codes")
+    options = ("--dtype", "float32", "--config-file", config)
+    message = refusal(capsys, "convert", tmp_path / "codes", "--to", "openpi-pytorch", "-o", tmp_path / "out", *options)
+    assert message == (
+        f"{tmp_path}/codes: these are no floats, and a cast to float32 would be garbage\n  ~ state_proj/bias: int8[36]"
+    )
+
+
+@pytest.mark.parametrize("layout", ["openpi-pytorch", "huggingface", "paligemma-npz"])
+def test_adapters_are_never_dropped(tmp_path: Path, lora: Params, capsys, layout: str) -> None:
+    """Not even with --drop: the message says how to fold them."""
+    message = refusal(capsys, "convert", tmp_path / "lora", "--to", layout, "-o", tmp_path / "o.npz", "--drop")
+    number = 20 if layout == "openpi-pytorch" else 10
+    assert message == (
+        f"{tmp_path}/lora/params: {number} adapter matrices, for example "
+        f"PaliGemma/llm/layers/attn/attn_vec_einsum/lora_a, have no place in the layout {layout} and would be lost; "
+        "fold them into the weights: fold=True (--fold), or fold the checkpoint first"
+    )
+
+
+def test_fold_then_convert_is_convert_with_fold(tmp_path: Path, lora: Params, config: str, capsys) -> None:
+    """The two ways to a PyTorch checkpoint of a LoRA model write the same bytes."""
+    told(capsys, "fold", tmp_path / "lora", "-o", tmp_path / "folded", "--config-file", config)
+    to = ("--to", "openpi-pytorch", "--config-file", config)
+    told(capsys, "convert", tmp_path / "folded", *to, "-o", tmp_path / "two_steps")
+    shown = told(capsys, "convert", tmp_path / "lora", *to, "--fold", "-o", tmp_path / "one_step")
+    assert digests(tmp_path / "one_step") == digests(tmp_path / "two_steps")
+    assert len(shown["lost"]) == 10
+
+
+def test_openpi_keeps_adapters_and_their_alpha(tmp_path: Path, lora: Params, config: str, capsys) -> None:
+    """In openpi's own layout adapters have their place."""
+    told(capsys, "convert", tmp_path / "lora", "--to", "openpi", "-o", tmp_path / "out", "--config-file", config)
+    assert_same_bits(read_params(tmp_path / "out" / "params"), lora)
+    metadata = json.loads((tmp_path / "out" / "params" / "_METADATA").read_text())
+    assert metadata["custom_metadata"]["lora"] == MODEL.lora
+
+
+def test_peft_has_a_module_for_every_adapter(tmp_path: Path, lora: Params, config: str, capsys) -> None:
+    """Rank and alpha are told by module; per-head adapters are blocks, sums over heads are summed."""
+    shown = told(capsys, "convert", tmp_path / "lora", "--to", "peft", "-o", tmp_path / "out", "--config-file", config)
+    tensors = safetensors_file.read(tmp_path / "out" / "adapter_model.safetensors")
+    settings = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    attention = "model.vlm.language_model.layers.1.self_attn"
+    spec = MODEL.paligemma.lora_attn
+    assert spec
+    up, down = (tensors[f"base_model.model.{attention}.q_proj.lora_{x}.weight"] for x in "BA")
+    a, b = (lora[f"PaliGemma/llm/layers/attn/q_einsum/lora_{x}"][1] for x in "ab")
+    delta = np.concatenate([(a[n] @ b[n]).T for n in range(len(a))])
+    np.testing.assert_allclose(up @ down, delta, rtol=1e-4, atol=1e-5)
+    up, down = (tensors[f"base_model.model.{attention}.o_proj.lora_{x}.weight"] for x in "BA")
+    a, b = (lora[f"PaliGemma/llm/layers/attn/attn_vec_einsum/lora_{x}"][1] for x in "ab")
+    delta = np.concatenate([(a[n] @ b.sum(0)).T for n in range(len(a))], axis=1)
+    np.testing.assert_allclose(up @ down, delta, rtol=1e-4, atol=1e-5)
+    module = r"model\.vlm\.language_model\.layers\.\d+\.self_attn\.q_proj"
+    assert settings["rank_pattern"][module] == len(a) * spec.rank
+    assert settings["alpha_pattern"][module] / settings["rank_pattern"][module] == spec.alpha / spec.rank
+    assert len(settings["rank_pattern"]) == 14
+    assert len(tensors) == 2 * 14 * 3
+    assert sorted(shown["left_out"]) == sorted(path for path in lora if not is_adapter(path))
+
+
+def test_peft_wants_adapters_and_alpha(tmp_path: Path, base: Params, lora: Params, capsys) -> None:
+    """Of a base there is nothing to write, and without alpha an adapter means nothing."""
+    message = refusal(capsys, "convert", tmp_path / "base", "--to", "peft", "-o", tmp_path / "out")
+    assert message == f"{tmp_path}/base/params: it has no adapters, and a PEFT folder holds nothing else"
+    message = refusal(capsys, "convert", tmp_path / "lora", "--to", "peft", "-o", tmp_path / "out")
+    assert message == (
+        f"{tmp_path}/lora/params: the alpha of PaliGemma/llm/layers/attn/attn_vec_einsum/lora_a is not known: the "
+        "checkpoint does not record it; pass the config that it was trained with (--config)"
+    )
+
+
+def test_transformers_has_no_pi05(tmp_path: Path, capsys) -> None:
+    """There is nothing that adapters of a pi05 could be put on."""
+    spec = tiny("pi05", lora="both")
+    openpi_orbax.build(spec, tmp_path / "params")
+    options = ("--config-file", config_file(spec, tmp_path))
+    message = refusal(capsys, "convert", tmp_path / "params", "--to", "peft", "-o", tmp_path / "out", *options)
+    assert message == (f"{tmp_path}/params: a pi05, which transformers does not have: there is nothing to put them on")
+
+
+def test_a_known_model_needs_no_config(tmp_path: Path, capsys) -> None:
+    """The parameters of a named config are recognised, and its sizes recorded."""
+    told(capsys, "convert", GOLDEN / "pi0_base", "--to", "openpi-pytorch", "-o", tmp_path / "out")
+    recorded = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert recorded["model"] == get_config("pi0_base_tiny").model.to_json()
+    told(capsys, "convert", tmp_path / "out", "--to", "openpi", "-o", tmp_path / "back")
+    assert_same_bits(read_params(tmp_path / "back" / "params"), read_params(GOLDEN / "pi0_base" / "params"))
+
+
+def test_an_unknown_model_needs_one(tmp_path: Path, base: Params, capsys) -> None:
+    """Lengths of chunks and prompts are in no shape: of unknown sizes they have to be told."""
+    message = refusal(capsys, "convert", tmp_path / "base", "--to", "openpi-pytorch", "-o", tmp_path / "out")
+    assert message == (
+        f"{tmp_path}/base/params: no known config has these parameters; pass the one that it is of (--config, "
+        "--config-file)"
+    )
+
+
+def test_several_models_of_the_same_shapes_are_listed(tmp_path: Path, capsys, monkeypatch) -> None:
+    """Where shapes leave a choice, the choices are told with what sets them apart."""
+    models = {"one": TINY, "other": {**TINY, "action_horizon": 9}}
+    known = {name: Pi0Config.from_json(model) for name, model in models.items()}
+    monkeypatch.setattr(targets, "named_models", lambda: known)
+    message = refusal(capsys, "convert", GOLDEN / "pi0_base", "--to", "openpi-pytorch", "-o", tmp_path / "out")
+    assert message == (
+        f"{GOLDEN}/pi0_base/params: several known configs have these parameters, and no shape tells which; pass the "
+        "one that it is of (--config)\n"
+        "  one: action_horizon 5, max_token_len 7\n"
+        "  other: action_horizon 9, max_token_len 7"
+    )
+
+
+def test_a_part_is_no_whole(tmp_path: Path, config: str, capsys) -> None:
+    """A PaliGemma is no pi0, and a Gemma no PaliGemma: what is missing is listed."""
+    paligemma_npz.build(BASE_SPEC, tmp_path / "pt.npz")
+    options = ("-o", tmp_path / "out.npz", "--config-file", config)
+    message = refusal(capsys, "convert", tmp_path / "pt.npz", "--to", "openpi-pytorch", *options)
+    assert "  - action_in_proj/kernel: expected float32[" in message
+    gemma_flax.build(BASE_SPEC, tmp_path / "gemma")
+    message = refusal(capsys, "convert", tmp_path / "gemma", "--to", "paligemma-npz", *options)
+    assert message.startswith(
+        f"{tmp_path}/gemma: these are not the parameters of a whole PaliGemma\n  - PaliGemma/img/"
+    )
+
+
+def test_other_sizes_than_the_config_are_refused(tmp_path: Path, base: Params, capsys) -> None:
+    """A config of other sizes is refused with the parameters that differ, in every layout."""
+    file = config_file(tiny("pi0", depth=4, num_kv_heads=2), tmp_path)
+    options = ("-o", tmp_path / "out.npz", "--config-file", file, "--drop")
+    for layout in ("openpi", "openpi-pytorch", "huggingface", "paligemma-npz"):
+        message = refusal(capsys, "convert", tmp_path / "base", "--to", layout, *options)
+        assert "PaliGemma/llm/layers/mlp/linear: expected float32[4, 88, 56], found float32[3, 88, 56]" in message, (
+            layout
+        )
+
+
+def test_an_npz_is_a_file_of_that_name(tmp_path: Path, base: Params, capsys) -> None:
+    """A file without the ending would be recognised by nobody."""
+    message = refusal(capsys, "convert", tmp_path / "base", "--to", "paligemma-npz", "--drop", "-o", tmp_path / "out")
+    assert message == f"{tmp_path}/out: this layout is one file, whose name has to end in .npz"
+
+
+def test_nothing_is_overwritten(tmp_path: Path, capsys) -> None:
+    """What is at OUT is refused before anything is read."""
+    (tmp_path / "out").write_text("mine")
+    message = refusal(capsys, "convert", tmp_path / "nowhere", "--to", "openpi", "-o", tmp_path / "out")
+    assert message == f"{tmp_path}/out: already exists; choose another folder or remove it first"
+
+
+def test_what_cannot_be_read_back_is_not_kept(tmp_path: Path, base: Params, config: str, capsys, monkeypatch) -> None:
+    """A writer that turns a parameter around is found out by the layout's own reader."""
+    to_torch = Rule.to_torch
+    monkeypatch.setattr(Rule, "to_torch", lambda rule, piece: to_torch(rule, piece[::-1]))
+    message = refusal(
+        capsys, "convert", tmp_path / "base", "--to", "openpi-pytorch", "-o", tmp_path / "out", "--config-file", config
+    )
+    assert "parameters that are read back are not what was meant, for example PaliGemma/" in message
+    assert message.endswith("; nothing was kept")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "model.json"]

@@ -1,0 +1,82 @@
+"""A command that is ended in the middle of writing: what is left of it."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fixtures.writers.openpi_orbax import read_params
+from pi0_compat.cli import main as cli
+from suite.writing.asserts import assert_same_bits
+
+ROOT = Path(__file__).parents[3]
+BASE = ROOT / "fixtures" / "golden" / "pi0_base"
+# Says that it has begun to write, and then takes its time.
+_SLOW = """
+import sys, time
+from pi0_compat.cli import main as cli
+from pi0_compat.storage.stream import Counted
+slabs = Counted.slabs
+
+def slow(self, path):
+    for slab in slabs(self, path):
+        yield slab
+        print("writing", flush=True)
+        time.sleep(600)
+
+Counted.slabs = slow
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@contextmanager
+def writing(layout: str, out: Path) -> Iterator[subprocess.Popen[str]]:
+    """A conversion in another process, which has begun to write."""
+    command = [sys.executable, "-c", _SLOW, "convert", str(BASE), "--to", layout, "-o", str(out)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "writing\n", process.communicate()
+        assert [path.name for path in out.parent.iterdir()] == [f".{out.name}.unfinished"]
+        yield process
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 128 + signal.SIGINT)]
+)
+@pytest.mark.parametrize("layout", ["openpi", "openpi-pytorch"])
+def test_asked_to_end_it_leaves_nothing(tmp_path: Path, layout: str, number: int, status: int) -> None:
+    """SIGTERM and Ctrl-C remove what was begun."""
+    with writing(layout, tmp_path / "out") as process:
+        process.send_signal(number)
+        assert process.wait(timeout=60) == status
+    assert not list(tmp_path.iterdir())
+
+
+def test_killed_it_leaves_what_the_next_run_clears(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of SIGKILL a folder is left, with a name that tells; the next run says that it removes it, and does its work."""
+    with writing("openpi", tmp_path / "out") as process:
+        process.kill()
+        process.wait(timeout=60)
+    assert [path.name for path in tmp_path.iterdir()] == [".out.unfinished"]
+    assert cli.main(["convert", str(BASE), "--to", "openpi", "-o", str(tmp_path / "out")]) == 0
+    told = f"warning: {tmp_path}/.out.unfinished: what a killed run left behind is removed\n"
+    assert told in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert_same_bits(read_params(tmp_path / "out" / "params"), read_params(BASE / "params"))
+
+
+def test_two_runs_do_not_disturb_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """While one writes to a place, another one is refused and leaves it alone."""
+    with writing("openpi", tmp_path / "out") as process:
+        assert cli.main(["convert", str(BASE), "--to", "openpi", "-o", str(tmp_path / "out")]) == 2
+        assert capsys.readouterr().err == (
+            f"pi0-compat convert: {tmp_path}/out: another process is writing it, in {tmp_path}/.out.unfinished; wait "
+            "for it\n"
+        )
+        assert [path.name for path in tmp_path.iterdir()] == [".out.unfinished"]
+        process.kill()

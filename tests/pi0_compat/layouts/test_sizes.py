@@ -1,0 +1,117 @@
+"""Sizes from shapes: of openpi's parameters, of PyTorch's tensors, and the names of those that are known."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fixtures import golden_cases, specs
+from fixtures.writers import openpi_layout, openpi_pytorch
+from pi0_compat.errors import LoadError
+from pi0_compat.layouts.sizes import model_of, ranks_of, sizes_apart, sizes_of
+from pi0_compat.layouts.torch.sizes import torch_sizes
+from pi0_compat.model.variants import GEMMA_VARIANTS, variant_of
+from pi0_compat.params import Leaf, leaves_of
+from pi0_compat.training.configs import get_config
+
+FULL = golden_cases.full_size()
+
+
+def leaves(spec: specs.ModelSpec) -> dict[str, Leaf]:
+    return {path: Leaf(shape, np.dtype(np.float32)) for path, shape in openpi_layout.shapes(spec).items()}
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_real_sizes_are_known(name: str) -> None:
+    """From openpi's own declaration of shapes come openpi's own sizes, and the names of its variants."""
+    found = sizes_of({path: Leaf(shape, np.dtype(dtype)) for path, (shape, dtype) in FULL[name].parameters.items()})
+    for part in ("siglip", "paligemma", "action_expert"):
+        wanted: dict[str, Any] = dict(FULL[name].spec[part])
+        assert found[part] == {key: value for key, value in wanted.items() if key != "lora"}
+    assert [variant_of(found[part]) for part in ("siglip", "paligemma", "action_expert")] == [
+        "So400m/14",
+        "gemma_2b",
+        "gemma_300m",
+    ]
+    assert (found["vocab_size"], found["image_size"], found["action_dim"]) == (257152, 224, 32)
+
+
+@pytest.mark.parametrize("name", specs.tiny_table())
+def test_a_model_of_these_sizes_has_these_parameters(name: str) -> None:
+    """The model that is made of the sizes has the paths and shapes that they came from, adapters included."""
+    spec = specs.with_lora(specs.tiny_table()[name])
+    found = leaves(spec)
+    model = model_of(sizes_of(found), found, "here")
+    assert {path: leaf.shape for path, leaf in leaves_of(model.param_spec()).items()} == openpi_layout.shapes(spec)
+
+
+def test_ranks() -> None:
+    """Each adapted weight has its adapter's rank."""
+    ranks = ranks_of(leaves(specs.tiny(lora="both")))
+    assert len(ranks) == 10
+    assert ranks["PaliGemma/llm/layers/attn/q_einsum/w"] == 4
+    assert ranks["PaliGemma/llm/layers/mlp_1/linear"] == 15
+
+
+def torch_tensors(spec: specs.ModelSpec) -> dict[str, Leaf]:
+    params = {path: np.broadcast_to(np.float32(0), shape) for path, shape in openpi_layout.shapes(spec).items()}
+    return leaves_of(openpi_pytorch.tensors(params))
+
+
+@pytest.mark.parametrize("family", ["pi0", "pi05"])
+def test_torch_does_not_tell_heads(family: specs.Family) -> None:
+    """Of PyTorch's tensors everything but heads is known; with our config.json, or transformers', those too."""
+    spec = specs.tiny(family, num_kv_heads=2)
+    tensors = torch_tensors(spec)
+    alone = torch_sizes(tensors, {})
+    assert alone["family"] == family
+    assert "head_dim" not in alone["paligemma"]
+    assert "num_heads" not in alone["siglip"]
+    ours = torch_sizes(tensors, {"model": spec})
+    assert ours == sizes_of(leaves(spec))
+    theirs = {"text_config": {"num_attention_heads": 6}, "vision_config": {"num_attention_heads": 5}}
+    assert torch_sizes(tensors, theirs)["paligemma"] == ours["paligemma"]
+    assert torch_sizes(tensors, theirs)["siglip"] == ours["siglip"]
+
+
+def test_the_names_of_tensors_may_have_prefixes() -> None:
+    """What torch.compile puts before every name changes nothing."""
+    spec = specs.tiny("pi05")
+    compiled = {f"_orig_mod.{name}": leaf for name, leaf in torch_tensors(spec).items()}
+    assert torch_sizes(compiled, {"model": spec}) == sizes_of(leaves(spec))
+
+
+def test_a_variant_tells_its_heads() -> None:
+    """Of the sizes of a known variant, heads are known without a config."""
+    known = GEMMA_VARIANTS["gemma2_2b"]
+    shapes = {
+        "mlp.gate_proj": (known.mlp_dim, known.width),
+        "self_attn.q_proj": (known.num_heads * known.head_dim, known.width),
+        "self_attn.k_proj": (known.num_kv_heads * known.head_dim, known.width),
+    }
+    tensors = {
+        f"model.layers.{layer}.{name}.weight": Leaf(shape, np.dtype(np.float32))
+        for layer in range(known.depth)
+        for name, shape in shapes.items()
+    }
+    found = torch_sizes(tensors, {})["paligemma"]
+    assert variant_of(found) == "gemma2_2b"
+    assert found == {name: value for name, value in known.to_json().items() if name != "lora"}
+
+
+def test_unknown_sizes_are_asked_for() -> None:
+    """A model cannot be made without heads; the message names what lacks."""
+    sizes = torch_sizes(torch_tensors(specs.tiny()), {})
+    with pytest.raises(LoadError, match=r"^here: paligemma.num_heads, .*, siglip.num_heads cannot be told") as caught:
+        model_of(sizes, {}, "here")
+    assert str(caught.value).endswith("name the model: --config or --config-file")
+
+
+def test_nothing_sets_a_model_apart_from_itself() -> None:
+    """The sizes and ranks of a config's own parameters are the config's."""
+    model = get_config("pi05_libero_low_mem_finetune").model
+    own = leaves_of(model.param_spec())
+    assert sizes_apart(sizes_of(own), ranks_of(own), model) == []
+    assert sizes_apart(sizes_of(own), {"PaliGemma/llm/layers/mlp/linear": 8}, model) == [
+        "LoRA of the language model: rank in feed-forward 8 and not 16"
+    ]

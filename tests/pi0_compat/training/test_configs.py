@@ -1,0 +1,119 @@
+"""Named training configs."""
+
+import math
+
+import pytest
+
+from fixtures.golden_cases import full_size
+from pi0_compat.loading.loaders import CheckpointWeightLoader, NoOpWeightLoader
+from pi0_compat.model.named import TINY_SUFFIX
+from pi0_compat.model.specs import EXPERTS
+from pi0_compat.params import leaves_of
+from pi0_compat.training import configs
+
+NAMES = configs.config_names()
+REAL = [name for name in NAMES if not name.endswith(TINY_SUFFIX)]
+# Which of openpi's models, as they declare them, each config is of.
+DECLARED = {
+    "pi0_base": "pi0_libero",
+    "pi0_libero": "pi0_libero",
+    "pi0_libero_low_mem_finetune": "pi0_libero_low_mem_finetune",
+    "pi05_base": "pi05_libero",
+    "pi05_libero": "pi05_libero",
+    "pi05_libero_low_mem_finetune": "pi05 with lora on both",
+}
+
+every_name = pytest.mark.parametrize("name", NAMES)
+real_names = pytest.mark.parametrize("name", REAL)
+
+
+@every_name
+def test_a_config_has_the_name_it_is_found_by(name: str) -> None:
+    """``get_config`` gives the config of that name, and the same one every time."""
+    assert configs.get_config(name).name == name
+    assert configs.get_config(name) == configs.get_config(name)
+
+
+@pytest.mark.parametrize(
+    ("typo", "meant"),
+    [("pi0_liber", "pi0_libero"), ("pi05-base", "pi05_base"), ("PI0_BASE", "pi0_base")],
+)
+def test_a_misspelled_name_is_answered_with_the_closest(typo: str, meant: str) -> None:
+    """An unknown name is refused with the names that are close to it."""
+    with pytest.raises(ValueError, match=rf"no config '{typo}'.*closest names are .*\b{meant}\b"):
+        configs.get_config(typo)
+
+
+def test_a_name_like_no_other_is_answered_with_all() -> None:
+    """Where nothing is close, every name is listed."""
+    with pytest.raises(ValueError, match=", ".join(NAMES)):
+        configs.get_config("???")
+
+
+@real_names
+def test_parameters_are_openpis(name: str) -> None:
+    """A real config's model has the parameters that openpi declares: paths, shapes, count."""
+    declared, spec = full_size()[DECLARED[name]], configs.get_config(name).model.param_spec()
+    assert {path: (leaf.shape, leaf.dtype.name) for path, leaf in leaves_of(spec).items()} == declared.parameters
+    assert sum(math.prod(leaf.shape) for leaf in spec.values()) == declared.total
+
+
+@pytest.mark.parametrize("name", ["pi0_libero", "pi0_libero_low_mem_finetune", "pi05_libero"])
+def test_moving_average_is_openpis(name: str) -> None:
+    """Configs that openpi has too average as openpi's do."""
+    assert configs.get_config(name).ema_decay == full_size()[name].ema_decay
+
+
+@real_names
+def test_every_config_has_a_tiny_twin(name: str) -> None:
+    """The twin is of the same family, adapts the same experts and is small."""
+    real = configs.get_config(name)
+    twin = configs.get_config(name + TINY_SUFFIX)
+    assert twin.model.family == real.model.family
+    for expert in EXPERTS:
+        assert getattr(twin.model, expert).has_lora == getattr(real.model, expert).has_lora
+    assert sum(math.prod(leaf.shape) for leaf in twin.model.param_spec().values()) < 1_000_000
+
+
+@real_names
+def test_a_twin_is_trained_like_its_config(name: str) -> None:
+    """Optimizer, schedule, average and dtype of the twin are those of the config."""
+    real, twin = configs.get_config(name), configs.get_config(name + TINY_SUFFIX)
+    for field in ("optimizer", "lr_schedule", "ema_decay", "frozen_dtype"):
+        assert getattr(twin, field) == getattr(real, field)
+    assert twin.model.dtype == real.model.dtype
+
+
+def test_every_twin_is_of_a_config() -> None:
+    """There are as many twins as configs."""
+    assert {name + TINY_SUFFIX for name in REAL} == set(NAMES) - set(REAL)
+
+
+@real_names
+def test_weights_come_from_the_base_of_the_family(name: str) -> None:
+    """A real config starts from the public base checkpoint of its own family."""
+    config = configs.get_config(name)
+    expected = f"gs://openpi-assets/checkpoints/{config.model.family}_base/params"
+    assert config.weight_loader == CheckpointWeightLoader(expected)
+
+
+@real_names
+def test_a_twin_has_no_public_checkpoint(name: str) -> None:
+    """The weights of a twin start fresh."""
+    twin = configs.get_config(name + TINY_SUFFIX)
+    assert isinstance(twin.weight_loader, NoOpWeightLoader)
+
+
+@every_name
+def test_the_freeze_filter_is_the_models(name: str) -> None:
+    """The filter freezes what the model says, and something exactly if the model has LoRA."""
+    config = configs.get_config(name)
+    taken = {p for p in config.model.param_spec() if config.freeze_filter(tuple(p.split("/")), None)}
+    assert taken == {path for path in config.model.param_spec() if config.model.is_frozen(path)}
+    assert bool(taken) == config.model.has_lora
+
+
+@every_name
+def test_a_config_can_be_a_dictionary_key(name: str) -> None:
+    """Configs are hashable, so that compiled steps are found again."""
+    assert {configs.get_config(name): 1}[configs.get_config(name)] == 1

@@ -1,0 +1,197 @@
+"""The page in a real browser, headless: ``nox -s pages``. Pictures of what it saw are in ``.results/pages``."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports.__main__ import pages
+from tests.reports import toy_project
+from tests.reports.toy_runs import header, row, subject, write_run
+
+pytestmark = pytest.mark.browser
+
+ROOT = Path(__file__).parents[2]
+SEEN = ROOT / ".results" / "pages"
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+OPENS_WITHIN_S = 1.0
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    assert program, f"no browser: install one of {', '.join(PROGRAMS)}"
+    with sync_playwright() as playwright:
+        # Root has no sandbox; all that is opened is a file that was just made.
+        found = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="session")
+def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of toys, whose texts try to run."""
+    return written(toy_project.make(tmp_path_factory.mktemp("toys")))
+
+
+@pytest.fixture
+def page(browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A tab; in the end it has logged nothing. A picture of it is kept."""
+    tab, logged = browser.new_page(viewport=DESKTOP), list[str]()
+    tab.on("console", lambda message: logged.append(message.text))
+    tab.on("pageerror", lambda error: logged.append(str(error)))
+    tab.on("request", lambda asked: logged.append(asked.url) if asked.url.startswith("http") else None)
+    yield tab
+    SEEN.mkdir(parents=True, exist_ok=True)
+    tab.screenshot(path=SEEN / f"{request.node.name.removeprefix('test_')}.png")
+    tab.close()
+    assert logged == []
+
+
+def written(root: Path) -> Path:
+    """The page of a project, as a file."""
+    text = pages(root)[Path("reports/index.html")]
+    assert text is not None
+    file = root / "index.html"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def shown_laws(page: Any) -> list[str]:
+    return [row.get_attribute("data-contract") for row in page.locator("#laws tr.law:visible").all()]
+
+
+def test_the_committed_page_opens(page: Any) -> None:
+    """The first screen has subjects, machines and no scroll bar to the side."""
+    page.goto((ROOT / "reports" / "index.html").as_uri())
+    assert page.locator(".standing tr").count() > 1
+    assert page.locator(".machine").count() >= 1
+    assert page.evaluate("document.documentElement.scrollWidth") <= DESKTOP["width"]
+
+
+def test_it_fits_a_phone(browser: Any) -> None:
+    tab = browser.new_page(viewport=PHONE, is_mobile=True, device_scale_factor=2)
+    tab.goto((ROOT / "reports" / "index.html").as_uri())
+    tab.screenshot(path=SEEN / "phone.png")
+    assert tab.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    tab.close()
+
+
+def test_areas_open(page: Any, toys: Path) -> None:
+    page.goto(toys.as_uri())
+    assert shown_laws(page) == []
+    page.get_by_role("button", name="load").click()
+    assert shown_laws(page) == ["load.is_quiet", "load.is_whole"]
+    page.get_by_role("button", name="Open all").click()
+    assert len(shown_laws(page)) == 4
+
+
+def test_the_matrix_is_filtered(page: Any, toys: Path) -> None:
+    """By area, by outcome, by words of the law; together; and back."""
+    page.goto(toys.as_uri())
+    page.select_option("#area", "load")
+    assert shown_laws(page) == ["load.is_quiet", "load.is_whole"]
+    page.select_option("#outcome", "known")
+    assert shown_laws(page) == ["load.is_whole"]
+    assert page.locator("#shown").inner_text() == "1 of 4 laws"
+    page.select_option("#area", "")
+    page.select_option("#outcome", "")
+    page.fill("#text", "SAVE")
+    assert shown_laws(page) == ["save.is_quick", "save.is_whole"]
+    page.fill("#text", "")
+    assert shown_laws(page) == []
+
+
+def test_a_cell_tells_law_cases_reason_and_link(page: Any, toys: Path) -> None:
+    """What a subject said is shown to the letter, and nothing of it has run."""
+    page.goto(toys.as_uri())
+    page.select_option("#outcome", "known")
+    page.locator("button.o.known:visible").click()
+    told = page.locator("#case")
+    assert told.is_visible()
+    assert "A load is whole." in told.inner_text()
+    assert "It sums over the wrong heads." in told.inner_text()
+    assert toy_project.HOSTILE in told.locator("pre").inner_text()
+    assert (
+        told.get_by_role("link", name="https://example.org/issues/1").get_attribute("href")
+        == "https://example.org/issues/1"
+    )
+    assert page.title() != "owned"
+    assert page.locator("img").count() == 0
+
+
+def test_a_law_leads_to_its_bugs_and_back(page: Any, toys: Path) -> None:
+    page.goto(toys.as_uri())
+    page.select_option("#outcome", "known")
+    page.locator("button.o.known:visible").click()
+    page.locator("#case").get_by_role("link", name="met").click()
+    assert not page.locator("#case").is_visible()
+    page.locator("li.found").get_by_role("link", name="load.is_whole").click()
+    assert page.locator("tr.found").get_attribute("data-contract") == "load.is_whole"
+
+
+def test_the_museum_is_filtered(page: Any, toys: Path) -> None:
+    page.goto(toys.as_uri())
+    assert page.locator("#bugs li:visible").count() == 1
+    page.select_option("#kind", "")
+    assert page.locator("#bugs li:visible").count() == 2
+    page.fill("#bug-text", "nobody met")
+    assert page.locator("#bugs-shown").inner_text() == "1 of 2 bugs"
+
+
+def test_the_theme_switches_and_stays(page: Any, toys: Path) -> None:
+    """From the system's to light and dark; a chart has the page's colours."""
+    page.emulate_media(color_scheme="light")
+    page.goto(toys.as_uri())
+    ground = "getComputedStyle(document.body).backgroundColor"
+    chart = "getComputedStyle(document.querySelector('figure svg > rect')).fill"
+    light = page.evaluate(ground)
+    assert page.evaluate(chart) == light
+    page.click("#theme")
+    assert page.evaluate(ground) == light
+    page.click("#theme")
+    dark = page.evaluate(ground)
+    assert dark != light
+    assert page.evaluate(chart) == dark
+    page.reload()
+    assert page.evaluate(ground) == dark
+    page.screenshot(path=SEEN / "dark.png", full_page=True)
+
+
+def test_a_large_page_opens_within_a_second(page: Any, tmp_path: Path) -> None:
+    """Twenty subjects, a hundred and fifty contracts of four cases each."""
+    names = [f"subject-{place}" for place in range(20)]
+    contracts = [f"area_{place % 15}.law_{place}_is_kept" for place in range(150)]
+    rows = [
+        row(
+            contract,
+            ("pass", "known", "fail")[(place + number) % 3],
+            case=f"case-{case}",
+            subject=name,
+            message="wrong " * 20,
+        )
+        for number, name in enumerate(names)
+        for place, contract in enumerate(contracts)
+        for case in range(4)
+    ]
+    told = header(*(subject(name) for name in names))
+    write_run(tmp_path / "reports" / "compat" / "large.jsonl", told, *rows)
+    (tmp_path / "README.md").write_text(toy_project.README, encoding="utf-8")
+    file = written(tmp_path)
+    taken = []
+    for _ in range(3):
+        before = time.monotonic()
+        page.goto(file.as_uri())
+        page.locator("#shown").wait_for()
+        taken.append(time.monotonic() - before)
+    # The machine has other work: what the page needs is what it takes at best.
+    assert min(taken) < OPENS_WITHIN_S, json.dumps(taken)
+    page.get_by_role("button", name="Open all").click()
+    assert len(page.locator("#laws tr.law:visible").all()) == 150

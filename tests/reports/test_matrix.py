@@ -1,0 +1,197 @@
+# ruff: noqa: RUF001 - an en dash
+"""The pages that are made of result files: the README's table, the page of all contracts, the command."""
+
+from pathlib import Path
+
+import pytest
+
+from reports.__main__ import README, main
+from reports.read.columns import columns
+from reports.read.stream import Run, read_run
+from tests.reports.toy_runs import Json, header, row, subject, write, write_run
+
+RESULTS, PAGE = Path("reports/compat"), Path("reports/matrix.md")
+OLD, NEW, LATER = (f"2026-11-{day}T04:00:00+00:00" for day in (20, 22, 23))
+ABSENT = {"message": "does not declare save"}
+ROWS = [
+    row("load.is_whole", case="a"),
+    row("load.is_whole", "known", case="b"),
+    row("load.is_whole", "known", case="c"),
+    row("load.is_quiet", "fail", message="expected a | b\n found <c>"),
+    row("load.is_fast", case="a"),
+    row("load.is_fast", "absent", case="b", **ABSENT),
+    row("save.is_whole", "absent", **ABSENT),
+    *(row(name, subject="reference") for name in ("load.is_whole", "load.is_quiet", "save.is_whole")),
+    row("save.is_whole", "unavailable", subject="lost", message="unavailable: no such *interpreter*"),
+]
+LOST = {"name": "lost", "capabilities": [], "unavailable": "no such *interpreter*"}
+HEAD = header(subject(), subject("reference", None), LOST, git={"commit": "0123456789" * 4, "dirty": True})
+
+GOLDEN_README = r"""# Toys
+
+<!-- matrix -->
+Cases that pass, of those that were asked (–: none). What came of every contract, and the reasons of `known`
+failures, are in [reports/matrix.md](reports/matrix.md).
+
+| area    | reference | lost            | toy 1.2              |
+| ------- | --------- | --------------- | -------------------- |
+| load    | 2/2       | unavailable (1) | 2/5, 2 known, 1 fail |
+| save    | 1/1       | unavailable (1) | –                    |
+| **all** | 3/3       | unavailable (1) | 2/5, 2 known, 1 fail |
+
+(1) lost could not be had: no such \*interpreter\*
+
+* 2026-11-22, Python 3.11.7, Linux x86_64, commit 0123456 with local changes, [toys.jsonl](reports/compat/toys.jsonl): \
+reference (numpy 2.1); lost (unavailable); toy 1.2 (numpy 2.1)
+<!-- /matrix -->
+
+The end.
+""".replace("\\\n", "")
+
+GOLDEN_PAGE = r"""
+## load
+
+| contract        | reference | lost | toy 1.2   | law              |
+| --------------- | --------- | ---- | --------- | ---------------- |
+| `load.is_fast`  | –         | –    | pass 1/2  | A load is fast.  |
+| `load.is_quiet` | pass      | –    | fail      | A load is quiet. |
+| `load.is_whole` | pass      | –    | known 2/3 | A load is whole. |
+
+## save
+
+| contract        | reference | lost        | toy 1.2 | law              |
+| --------------- | --------- | ----------- | ------- | ---------------- |
+| `save.is_whole` | pass      | unavailable | absent  | A save is whole. |
+
+## Known failures
+
+### toy 1.2
+
+* `load.is_whole`, 2 of 3 cases (b, c): It sums over the wrong heads. (the implementation is at fault, \
+[link](https://example.org/issues/1))
+
+## Other failures
+
+### toy 1.2
+
+* `load.is_quiet`: fail: expected a | b found &lt;c&gt;
+
+## Not asked
+
+### lost
+
+* 1 case: unavailable: no such \*interpreter\*
+
+### toy 1.2
+
+* 2 cases: does not declare save
+""".replace("\\\n", "")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A project with a README and one results file."""
+    write_run(tmp_path / RESULTS / "toys.jsonl", HEAD, *ROWS)
+    (tmp_path / README).write_text("# Toys\n\n<!-- matrix -->\n<!-- /matrix -->\n\nThe end.\n", encoding="utf-8")
+    return tmp_path
+
+
+def read(root: Path, page: Path) -> str:
+    return (root / page).read_text(encoding="utf-8")
+
+
+def test_the_readme_has_areas_by_subjects(root: Path) -> None:
+    """Cases that pass of those that were asked, what became of the others, what ran where; the rest is untouched."""
+    assert main([], root) == 0
+    assert read(root, README) == GOLDEN_README
+
+
+def test_the_page_has_contracts_by_subjects(root: Path) -> None:
+    """The worst outcome with its share of the cases, laws, known failures with reason and link, other failures."""
+    main([], root)
+    assert read(root, PAGE).partition("| the run did not ask |\n")[2] == GOLDEN_PAGE
+
+
+def test_check_finds_what_is_old(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--check` writes nothing, names each page that is not what the files say, and is content after a run."""
+    assert main(["--check"], root) == 1
+    assert not (root / PAGE).exists()
+    named = [line.split(" ")[1] for line in capsys.readouterr().err.splitlines()]
+    assert {"README.md", "reports/index.html", "reports/matrix.md"} <= set(named)
+    main([], root)
+    assert main(["--check"], root) == 0
+    (root / PAGE).write_text(read(root, PAGE).replace("pass", "fail"), encoding="utf-8")
+    assert main(["--check"], root) == 1
+
+
+def test_the_same_files_give_the_same_bytes(root: Path) -> None:
+    main([], root)
+    first = [(root / page).read_bytes() for page in (README, PAGE)]
+    main([], root)
+    assert [(root / page).read_bytes() for page in (README, PAGE)] == first
+
+
+@pytest.mark.parametrize("wrong", ["truncated", "no marker", "no files"])
+def test_nothing_is_written_of_what_is_wrong(root: Path, wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is cut off, a README without a marker and no files at all are errors that leave the pages alone."""
+    if wrong == "truncated":
+        write(root / RESULTS / "more.jsonl", HEAD, *ROWS)
+    elif wrong == "no marker":
+        (root / README).write_text("# Toys\n", encoding="utf-8")
+    else:
+        (root / RESULTS / "toys.jsonl").unlink()
+    before = read(root, README)
+    assert main([], root) == 2
+    assert (read(root, README), (root / PAGE).exists()) == (before, False)
+    expected = {"truncated": "more.jsonl:13: expected a footer", "no marker": "<!-- matrix -->", "no files": "none"}
+    assert expected[wrong] in capsys.readouterr().err
+
+
+def test_of_several_runs_the_newest_comes_first_and_states_the_laws(root: Path) -> None:
+    """The order of files and columns is another."""
+    later = row("load.is_whole", "unavailable", law="Newer law.", subject="a"), row("load.is_quiet", subject="a")
+    write_run(root / RESULTS / "later.jsonl", header(subject("a"), started=LATER), *later)
+    main([], root)
+    lines = read(root, README).splitlines()
+    assert [line[:21] for line in lines if line.startswith("* ")] == ["* 2026-11-23, Python ", "* 2026-11-22, Python "]
+    assert "Newer law." in read(root, PAGE)
+    assert "A load is whole." not in read(root, PAGE)
+    assert next(line for line in lines if line.startswith("| load")).split(" | ")[2].strip() == "1/1"
+
+
+def run(folder: Path, name: str, started: str, *subjects: Json) -> Run:
+    return read_run(write_run(folder / name, header(*subjects, started=started)))
+
+
+def test_the_newest_run_of_a_version_wins(tmp_path: Path) -> None:
+    """By when it was started, not by the name of the file or the order of reading."""
+    runs = [run(tmp_path, "a.jsonl", NEW, subject()), run(tmp_path, "b.jsonl", OLD, subject(), subject("other"))]
+    for order in (runs, runs[::-1]):
+        assert [(c.title, c.run.file.name) for c in columns(order)] == [
+            ("other 1.2", "b.jsonl"),
+            ("toy 1.2", "a.jsonl"),
+        ]
+
+
+def test_columns_are_in_order(tmp_path: Path) -> None:
+    """The reference and its variants come first, then names, and versions by their numbers."""
+    versions = [subject("toy", version) for version in ("5.14", "5.9", "15a9616")]
+    runs = [run(tmp_path, f"{told['version']}.jsonl", NEW, told) for told in versions]
+    runs.append(
+        run(tmp_path, "r.jsonl", OLD, subject("a"), subject("reference:bf16", None), subject("reference", None))
+    )
+    titles = ["reference", "reference:bf16", "a 1.2", "toy 5.9", "toy 5.14", "toy 15a9616"]
+    assert [column.title for column in columns(runs)] == titles
+
+
+def test_a_subject_that_some_run_had_is_not_unavailable(tmp_path: Path) -> None:
+    """That it could not be had somewhere else, later, is no result."""
+    had = run(tmp_path, "a.jsonl", OLD, subject("lost", "2"))
+    lacked = run(tmp_path, "b.jsonl", NEW, LOST)
+    assert [column.title for column in columns([had, lacked])] == ["lost 2"]
+    assert [column.unavailable for column in columns([lacked])] == ["no such *interpreter*"]
+
+
+def test_the_committed_pages_are_what_the_files_say() -> None:
+    """``nox -s report`` writes them."""
+    assert main(["--check"]) == 0

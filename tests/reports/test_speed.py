@@ -1,0 +1,68 @@
+"""The README's figures of speed and memory: each from a committed file that keeps the rules."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.results.validity import check_file
+from reports.pages.speed import speed
+from reports.read.runs import read_runs
+from tests.reports import toy_benchmarks as toy
+
+RESULTS = Path(__file__).parents[2] / "reports" / "results"
+
+
+def page(folder: Path, *results: toy.Json) -> list[str]:
+    """The lines of the page that tells of these results."""
+    for number, result in enumerate(results):
+        (folder / "machine").mkdir(exist_ok=True)
+        (folder / "machine" / f"{number}.json").write_text(json.dumps(result))
+    return speed(read_runs(folder), folder="results").splitlines()
+
+
+def row(lines: list[str], cell: str) -> list[str]:
+    return next([part.strip() for part in line.split("|")[1:-1]] for line in lines if f"`{cell}`" in line)
+
+
+def test_every_committed_result_keeps_the_rules() -> None:
+    for file in RESULTS.rglob("*.json"):
+        assert [str(problem) for problem in check_file(file) if problem.invalid] == [], file
+
+
+def test_a_row_has_both_subjects_and_their_ratio(tmp_path: Path) -> None:
+    ours, theirs = toy.load("reference", seconds=1.0), toy.load("openpi", seconds=2.0)
+    _, ours_s, ours_gb, theirs_s, theirs_gb, time, memory = row(page(tmp_path, toy.result(ours, theirs)), ours["id"])
+    assert (time, theirs_s.partition(":")[0]) == ("0.50x", "openpi")
+    assert float(theirs_s.split()[1]) == pytest.approx(2 * float(ours_s.split()[0]), rel=0.01)
+    assert memory == f"{float(ours_gb.split()[0]) / float(theirs_gb.split()[0]):.2f}x"
+
+
+def test_steps_are_told_in_samples_a_second(tmp_path: Path) -> None:
+    step = toy.step("reference")
+    assert row(page(tmp_path, toy.result(step)), step["id"])[1].endswith("samples/s")
+
+
+def test_what_ran_out_of_memory_is_told_and_has_no_ratio(tmp_path: Path) -> None:
+    ours = toy.load("reference")
+    theirs = {**toy.load("openpi"), "outcome": "out_of_memory", "reason": "killed", "samples": []}
+    assert row(page(tmp_path, toy.result(ours, theirs)), ours["id"])[3:] == ["openpi: out of memory", "", "", ""]
+
+
+def test_the_newest_run_of_a_cell_counts_and_both_files_are_named(tmp_path: Path) -> None:
+    old = toy.result(toy.load("reference", seconds=9.0), toy.step("reference"))
+    run = {**toy.run(), "started": "2026-11-23T08:00:00Z"}
+    lines = page(tmp_path, old, toy.result(toy.load("reference", seconds=1.0), run=run))
+    assert float(row(lines, toy.load("reference")["id"])[1].split()[0]) < 2
+    assert sum(line.startswith("* ") for line in lines) == 2
+
+
+def test_a_smoke_test_is_no_figure(tmp_path: Path) -> None:
+    tiny = {**toy.load("reference"), "size": "tiny"}
+    assert page(tmp_path, toy.result(tiny)) == []
+
+
+def test_a_file_that_is_no_result_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"other\.json"):
+        read_runs(tmp_path)

@@ -1,0 +1,183 @@
+"""Expectations are strict: an entry explains one failure of one subject, or it breaks the run."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from suite.session import expectations
+from suite.session.expectations import FOLDER, Expectation, complaints, holds_for, read
+from suite.subjects.process.adapter_files import foreign_names
+
+pytest_plugins = ["pytester"]
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "reports/schema/rows.schema.json").read_text())
+ADAPTER = """
+NAME, TRAITS = "toy", ("lora",)
+def describe(): return {"version": "1.2"}
+def init(model, seed): return {"a/w": 1}
+"""
+CONTRACTS = '''
+import pytest
+from suite.session.registry import contract
+from suite.subjects.process.elsewhere import SubjectError
+
+@contract(source="Newton", needs=("init",))
+@pytest.mark.parametrize("height", ["low", "high"])
+def test_apples_fall(subject, height):
+    """Apples fall."""
+    assert height == "low", "apples fly"
+
+@contract(source="Newton", needs=("init",))
+def test_pears_fall(subject):
+    """Pears fall."""
+    raise SubjectError("KeyError", "'w'")
+
+@contract(source="Newton", needs=("save",))
+def test_birds_fly(subject):
+    """Birds fly."""
+'''
+APPLES = {"contract": "sky.apples_fall", "case": "high", "raises": "AssertionError", "match": "apples fly"}
+PEARS = {"contract": "sky.pears_fall", "raises": "KeyError", "match": "'w'"}
+REST = {"kind": "theirs", "reason": "It flies.", "link": "https://example.org/1", "since": "1.0"}
+
+
+def toml(*entries: dict[str, str]) -> str:
+    """Entries as the text of a file."""
+    tables = ["\n".join(f"{key} = {json.dumps(value)}" for key, value in (REST | entry).items()) for entry in entries]
+    return "".join(f"[[expect]]\n{table}\n" for table in tables)
+
+
+def ask(pytester: pytest.Pytester, *entries: dict[str, str], options: tuple[str, ...] = ()) -> pytest.RunResult:
+    """Ask a toy subject toy contracts, expecting failures."""
+    pytester.makepyfile(test_sky=CONTRACTS, toy=ADAPTER)
+    (pytester.path / "toy.toml").write_text(toml(*entries))
+    arguments = ("--subject", "./toy.py", "--expectations", "toy.toml", "--results", "rows.jsonl", *options)
+    return pytester.runpytest_inprocess("-p", "suite.session.plugin", *arguments)
+
+
+def outcomes(pytester: pytest.Pytester) -> dict[tuple[str, str], str]:
+    """The outcome of each case, its row validated."""
+    lines = [json.loads(line) for line in (pytester.path / "rows.jsonl").read_text().splitlines()]
+    for line in lines:
+        jsonschema.Draft202012Validator(SCHEMA).validate(line)
+    return {(row["contract"], row["case"]): row["outcome"] for row in lines if row["kind"] == "row"}
+
+
+def test_a_known_failure_is_known(pytester: pytest.Pytester) -> None:
+    """Failures that an entry each explains are known, with its reason, and the run is green."""
+    result = ask(pytester, APPLES, PEARS)
+    assert result.ret == pytest.ExitCode.OK
+    assert outcomes(pytester) == {
+        ("sky.apples_fall", "low"): "pass",
+        ("sky.apples_fall", "high"): "known",
+        ("sky.pears_fall", ""): "known",
+        ("sky.birds_fly", ""): "absent",
+    }
+    result.stdout.fnmatch_lines(["known: sky.apples_fall[[]high[]] It flies. (https://example.org/1)"])
+
+
+def test_a_failure_that_is_fixed_breaks_the_run(pytester: pytest.Pytester) -> None:
+    """A case that passes although it is expected to fail is fixed, and the run says to remove the entry."""
+    result = ask(pytester, APPLES | {"case": "*"}, PEARS)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert outcomes(pytester)["sky.apples_fall", "low"] == "fixed"
+    result.stdout.fnmatch_lines(["fixed: sky.apples_fall[[]low[]]*remove the entry*"])
+
+
+@pytest.mark.parametrize("other", [{"raises": "KeyError"}, {"match": "apples swim"}], ids=["type", "text"])
+def test_another_failure_breaks_the_run(pytester: pytest.Pytester, other: dict[str, str]) -> None:
+    """An exception of another type or text than expected is a failure."""
+    assert ask(pytester, APPLES | other, PEARS).ret == pytest.ExitCode.TESTS_FAILED
+    assert outcomes(pytester)["sky.apples_fall", "high"] == "fail"
+
+
+@pytest.mark.parametrize(
+    ("entry", "complaint"),
+    [
+        ({"contract": "sky.apples_rise"}, "sky.apples_rise[[]high[]]: there is no such contract or case"),
+        ({"case": "highest"}, "sky.apples_fall[[]highest[]]: there is no such contract or case"),
+        ({"contract": "sky.birds_fly", "case": "*"}, "sky.birds_fly: the subject is not asked, *"),
+        ({"case": "h*"}, "sky.apples_fall[[]high[]]: several entries speak of it"),
+    ],
+)
+def test_an_entry_that_explains_nothing_breaks_the_run(
+    pytester: pytest.Pytester, entry: dict[str, str], complaint: str
+) -> None:
+    """An entry without a case, for a case that is not asked, or beside another one, is an error of the run."""
+    result = ask(pytester, APPLES, PEARS, APPLES | entry)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines([f"error: toy.toml: {complaint}"])
+
+
+@pytest.mark.parametrize(("part", "outcome"), [("pears", "known"), ("low", "pass")])
+def test_part_of_the_cases_needs_part_of_the_entries(pytester: pytest.Pytester, part: str, outcome: str) -> None:
+    """A run of some contracts, or of some cases of one, complains of no entry of the others."""
+    assert ask(pytester, APPLES, PEARS, options=("-k", part)).ret == pytest.ExitCode.OK
+    assert set(outcomes(pytester).values()) == {outcome}
+
+
+def test_another_version_has_its_own_failures(pytester: pytest.Pytester) -> None:
+    """An entry for other versions of the subject explains nothing and is no error."""
+    assert ask(pytester, APPLES, PEARS | {"versions": ">=2"}).ret == pytest.ExitCode.TESTS_FAILED
+    assert outcomes(pytester)["sky.pears_fall", ""] == "fail"
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"kind": "mine"}, "sky.apples_fall: kind 'mine'; expected one of ours, theirs, never, disputed"),
+        ({"link": "somewhere"}, "sky.apples_fall: link 'somewhere'; expected the URL"),
+        ({"reason": " "}, "sky.apples_fall: reason must say something"),
+        ({"cases": "high"}, "sky.apples_fall: got an unexpected keyword argument 'cases'"),
+    ],
+)
+def test_a_wrong_entry_is_refused(pytester: pytest.Pytester, entry: dict[str, str], message: str) -> None:
+    """An entry that cannot be stops the run; the error names file, contract, and what was expected."""
+    result = ask(pytester, APPLES | entry)
+    assert result.ret != pytest.ExitCode.OK
+    assert f"toy.toml: {message}" in result.stdout.str() + result.stderr.str()
+
+
+def test_a_missing_file_is_a_usage_error(pytester: pytest.Pytester) -> None:
+    """A file of expectations that is not there is named."""
+    result = pytester.runpytest_inprocess("-p", "suite.session.plugin", "--expectations", "toy.toml")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --expectations *toy.toml: no such file"])
+
+
+@pytest.mark.parametrize(
+    ("versions", "version", "holds"),
+    [
+        ("*", "", True),
+        ("*", "5.23.0", True),
+        (">=5.4,<5.6", "5.5.4", True),
+        (">=5.4,<5.6", "5.6.0", False),
+        ("15a9616*", "15a9616+", True),
+        ("15a9616", "c23745b", False),
+    ],
+)
+def test_versions(versions: str, version: str, holds: bool) -> None:
+    """Versions are specifiers, or globs where they are not numbers."""
+    assert holds_for(versions, version) is holds
+
+
+def test_brackets_in_a_case_are_letters() -> None:
+    """A case id with brackets is no pattern."""
+    entry = Expectation(**(REST | {"contract": "sky.apples_fall", "case": "[low]-*", "raises": "KeyError"}))
+    assert entry.is_of("sky.apples_fall", "[low]-1")
+    assert not entry.is_of("sky.apples_fall", "l-1")
+
+
+@pytest.mark.parametrize("file", [*FOLDER.glob("*.toml")], ids=lambda file: file.stem)
+def test_own_expectations_are_readable(file: Path) -> None:
+    """Each file of the suite is of an adapter, has entries, and is read whole."""
+    assert file.stem in foreign_names()
+    assert file.read_text().count("[[expect]]") >= len(read(file, "no version")) >= 0
+    assert not complaints(read(file, "*"), [], set())
+
+
+def test_the_reference_has_none() -> None:
+    """The reference keeps every contract."""
+    assert not (expectations.FOLDER / "reference.toml").exists()

@@ -1,0 +1,70 @@
+"""The matrix of faults and contracts: what counts as caught, and what is complained of."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from suite.faults.fault import Fault
+from suite.mutation.matrix import Matrix
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "reports/schema/faults.schema.json").read_text())
+MATRIX = Path(__file__).parents[2] / "reports/faults.jsonl"
+
+
+def fault(name: str, *caught_by: str) -> Fault:
+    return Fault(id=name, story=f"story of {name}", evidence="e", patches=(), caught_by=caught_by, bugs=("A1",))
+
+
+def row(name: str, contract: str, outcome: str, case: str = "") -> dict[str, Any]:
+    return {"subject": f"fault:{name}", "contract": contract, "outcome": outcome, "case": case}
+
+
+def test_a_contract_catches_with_its_first_failing_case() -> None:
+    rows = [row("f", "a.x", "pass", "1"), row("f", "a.x", "fail", "2"), row("f", "a.x", "fail", "3")]
+    matrix = Matrix.of(rows)
+    assert matrix.caught["f"] == {"a.x": "2"}
+    assert not matrix.passed["f"]
+
+
+@pytest.mark.parametrize("outcome", ["pass", "absent", "error"])
+def test_only_a_failure_catches(outcome: str) -> None:
+    matrix = Matrix.of([row("f", "a.x", outcome)])
+    assert matrix.complaints([fault("f")], []) == ["nothing catches f: story of f"]
+
+
+def test_nothing_to_complain_of() -> None:
+    assert not Matrix.of([row("f", "a.x", "fail")]).complaints([fault("f", "a.x")], ["a.x"])
+
+
+def test_a_named_contract_that_misses_is_complained_of() -> None:
+    matrix = Matrix.of([row("f", "a.x", "fail"), row("f", "a.y", "pass")])
+    complaints = matrix.complaints([fault("f", "a.x", "a.y")], [])
+    assert complaints == ["a.y does not catch f: story of f"]
+
+
+def test_a_contract_that_catches_nothing_is_complained_of() -> None:
+    matrix = Matrix.of([row("f", "a.x", "fail"), row("f", "a.y", "pass")])
+    assert matrix.complaints([fault("f")], ["a.x", "a.y"]) == ["a.y catches no fault"]
+
+
+def test_the_file_has_a_line_a_fault_between_header_and_footer(tmp_path: Path) -> None:
+    matrix = Matrix.of([row("f", "a.x", "fail", "2"), row("f", "a.y", "pass"), row("g", "a.x", "pass")])
+    matrix.write(tmp_path / "matrix.jsonl", [fault("f", "a.x"), fault("g")])
+    header, first, second, footer = [json.loads(line) for line in (tmp_path / "matrix.jsonl").read_text().splitlines()]
+    assert header["contracts"] == ["a.x", "a.y"]
+    assert (first["fault"], first["caught_by"], first["passed"]) == ("f", {"a.x": "2"}, 1)
+    assert (second["fault"], second["caught_by"], second["passed"]) == ("g", {}, 1)
+    for line in (header, first, second, footer):
+        jsonschema.Draft202012Validator(SCHEMA).validate(line)
+    assert (footer["rows"], footer["caught"]) == (2, 1)
+
+
+def test_the_committed_matrix_is_whole_and_as_the_schema_says() -> None:
+    lines = [json.loads(line) for line in MATRIX.read_text(encoding="utf-8").splitlines()]
+    for line in lines:
+        jsonschema.Draft202012Validator(SCHEMA).validate(line)
+    assert [lines[0]["kind"], lines[-1]["kind"]] == ["header", "footer"]
+    assert lines[-1]["rows"] == lines[-1]["caught"] == len(lines) - 2

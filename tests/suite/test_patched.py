@@ -1,0 +1,102 @@
+"""Patched copies of the reference: changed where the patch says; what the patch cannot change is shared."""
+
+import ast
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pi0_compat
+from fixtures.specs import tiny
+from suite.subjects.patches.patched import Patch, dependents, fresh_adapter, patched_adapter, patched_sources
+
+reference: Any = importlib.import_module("suite.subjects.reference")
+REFERENCE = Path(pi0_compat.__file__).parent
+SCALE = Patch(
+    "model/specs.py",
+    "return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)",
+    "return 42.0",
+)
+
+
+def modules() -> dict[str, object]:
+    return {name: module for name, module in sys.modules.items() if name.startswith(("pi0_compat", "suite.subj"))}
+
+
+def test_the_patch_is_in_the_copy_only() -> None:
+    adapter: Any = patched_adapter("copy", [SCALE])
+    model = tiny(lora="both")
+    scales = [a.Pi0Config.from_json(model).paligemma.lora_attn.scale for a in (adapter, reference)]
+    assert scales == [42.0, 10.0 / 4]
+    assert adapter.NAME == "copy"
+    assert reference.NAME == "reference"
+
+
+def test_the_imported_modules_are_what_they_were() -> None:
+    before = modules()
+    patched_adapter("copy", [SCALE])
+    assert modules() == before
+    for name, module in before.items():
+        package, _, attribute = name.rpartition(".")
+        assert not package or getattr(sys.modules[package], attribute) is module
+
+
+def test_only_what_depends_on_the_patch_is_imported_again() -> None:
+    adapter: Any = patched_adapter("copy", [Patch("training/step.py", "def trainable_paths(", "def trainable_paths(")])
+    assert adapter.training is not reference.training
+    assert adapter.Pi0Config is reference.Pi0Config
+    assert adapter.checkpoints is reference.checkpoints
+
+
+def test_a_fresh_adapter_shares_nothing() -> None:
+    adapter: Any = fresh_adapter()
+    assert adapter.Pi0Config is not reference.Pi0Config
+    assert adapter.checkpoints is not reference.checkpoints
+
+
+def test_whoever_imports_a_patched_module_depends_on_it() -> None:
+    found = dependents([REFERENCE / "params.py"])
+    assert {"pi0_compat.params", "pi0_compat.model.config", "suite.subjects.reference"} <= found
+    assert "pi0_compat.model.specs" not in found
+
+
+# The command and the package's public names are imported when they are used, and never by the reference's adapter.
+LATE = {REFERENCE / "__init__.py", REFERENCE / "cli" / "main.py"}
+
+
+@pytest.mark.parametrize(
+    "file", sorted({*REFERENCE.rglob("*.py")} - LATE), ids=lambda file: str(file.relative_to(REFERENCE))
+)
+def test_the_reference_imports_itself_at_the_top_and_by_from(file: Path) -> None:
+    """``dependents`` reads imports from the text, and a late import would find the unpatched module."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    late = [node for node in imports(tree) if node not in tree.body and "pi0_compat" in ast.unparse(node)]
+    assert not late
+    assert not [node for node in imports(tree) if isinstance(node, ast.Import) and "pi0_compat" in ast.unparse(node)]
+
+
+def imports(tree: ast.Module) -> Iterator[ast.stmt]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom))
+
+
+def test_traits_can_be_taken_away() -> None:
+    assert set(reference.TRAITS) - set(patched_adapter("copy", [], frozenset({"lora"})).TRAITS) == {"lora"}
+
+
+@pytest.mark.parametrize(
+    ("old", "count"), [("no such line anywhere", "0"), ("return", r"\d+")], ids=["not_there", "more_than_once"]
+)
+def test_a_patch_that_does_not_fit_is_refused(old: str, count: str) -> None:
+    with pytest.raises(ValueError, match=rf"specs\.py: .* there {count} times"):
+        patched_sources([Patch("model/specs.py", old, "pass")])
+
+
+def test_two_patches_of_one_file_are_both_applied() -> None:
+    (text,) = patched_sources(
+        [SCALE, Patch("model/specs.py", 'remat: Remat = "layers"', 'remat: Remat = "cheap"')]
+    ).values()
+    assert "return 42.0" in text
+    assert 'remat: Remat = "cheap"' in text

@@ -1,0 +1,165 @@
+"""The reference's adapter: numpy and plain data out, and what goes in stays as it is."""
+
+import inspect
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fixtures import content, observations
+from fixtures.specs import tiny, without_lora
+from fixtures.writers import openpi_orbax
+from suite.session.find import find_subject
+from suite.subjects import protocol, reference
+from suite.subjects.capabilities import CAPABILITIES, OPERATIONS
+from suite.subjects.protocol import Subject
+from suite.writing.cases import LEAN, from_checkpoint, is_adapter, training_options
+
+PLAIN = (str, int, float, bool, type(None), np.ndarray)
+
+# The sizes and options of contracts, whose compiled programs may lie in the cache already.
+SPEC = tiny("pi0", lora="both")
+OPTIONS = training_options(**LEAN)
+
+
+@pytest.fixture(scope="module")
+def reference_subject() -> Subject:
+    """The reference, found as users find it."""
+    return find_subject("reference")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A LoRA checkpoint."""
+    path = tmp_path_factory.mktemp("checkpoint") / "params"
+    openpi_orbax.build(SPEC, path)
+    return str(path)
+
+
+def forward(**arguments: Any) -> dict[str, Any]:
+    """The arguments of a forward pass."""
+    batch = observations.batch(SPEC)
+    return {"model": SPEC, "params": content.params(SPEC), "batch": batch, **arguments}
+
+
+def training(**arguments: Any) -> dict[str, Any]:
+    """The arguments of two optimizer steps."""
+    batches = [observations.batch(SPEC)] * 2
+    params = content.params(SPEC)
+    return {"model": SPEC, "params": params, "batches": batches, "options": OPTIONS, **arguments}
+
+
+def resuming(folder: Path) -> dict[str, Any]:
+    """The arguments of the second step, after a first one that was saved."""
+    arguments = training()
+    reference.train(**arguments | {"batches": arguments["batches"][:1]}, folder=str(folder))
+    return {name: arguments[name] for name in ("model", "batches", "options")} | {"folder": str(folder)}
+
+
+def parted() -> dict[str, Any]:
+    """The arguments of a merge: base and adapters."""
+    params = content.params(SPEC)
+    lora = {path: array for path, array in params.items() if is_adapter(path)}
+    return {"model": SPEC, "base": {path: x for path, x in params.items() if path not in lora}, "lora": lora}
+
+
+def converting(folder: Path) -> dict[str, Any]:
+    """The arguments of a conversion, whose checkpoint is written."""
+    openpi_orbax.build(without_lora(SPEC), folder / "params")
+    return {"model": SPEC, "path": str(folder / "params"), "layout": "openpi_pytorch", "out": str(folder / "out")}
+
+
+def folding(folder: Path) -> dict[str, Any]:
+    """The arguments of a fold, whose checkpoint is written."""
+    openpi_orbax.build(SPEC, folder / "params")
+    return {"model": SPEC, "path": str(folder / "params"), "out": str(folder / "out"), "dtype": "bfloat16"}
+
+
+def arguments_of(operation: str, checkpoint: str, folder: Path) -> dict[str, Any]:
+    """What to call an operation with."""
+    noise, source = observations.batch(SPEC)["noise"], from_checkpoint(checkpoint)
+    calls: dict[str, Callable[[], dict[str, Any]]] = {
+        "param_spec": lambda: {"model": SPEC},
+        "init": lambda: {"model": SPEC, "seed": 0},
+        "restore": lambda: {"path": checkpoint, "dtype": "bfloat16"},
+        "load": lambda: {"model": SPEC, "source": source, "seed": 0},
+        "load_for_inference": lambda: {"model": SPEC, "path": checkpoint},
+        "save": lambda: {
+            "model": SPEC,
+            "params": content.params(SPEC),
+            "path": str(folder / "params"),
+        },
+        "download": lambda: {"url": Path(checkpoint).as_uri(), "cache": str(folder / "cache")},
+        "loss": lambda: forward(noise=None, time=None, seed=0),
+        "sample_actions": lambda: forward(noise=noise, num_steps=4),
+        "embed_prefix": forward,
+        "trainable": lambda: {"model": SPEC},
+        "train": training,
+        "resume": lambda: resuming(folder / "run"),
+        "begin": lambda: {"model": SPEC, "source": source, "options": OPTIONS},
+        "restore_sharded": lambda: {"path": checkpoint, "shard_above": 0},
+        "fold": lambda: {"model": SPEC, "params": content.params(SPEC)},
+        "fold_losses": lambda: {"model": SPEC, "params": content.params(SPEC)},
+        "unfold": lambda: {"model": SPEC, "params": content.params(SPEC)},
+        "extract": lambda: {"model": SPEC, "params": content.params(SPEC)},
+        "merge": parted,
+        "convert": lambda: converting(folder),
+        "fold_checkpoint": lambda: folding(folder),
+    }
+    return calls[operation]()
+
+
+def foreign(value: Any) -> set[type]:
+    """The types in a result that are not numpy arrays or plain data."""
+    if isinstance(value, dict | list | tuple):
+        children = [*value, *value.values()] if isinstance(value, dict) else value
+        return set().union(*map(foreign, children))
+    return set() if type(value) in PLAIN else {type(value)}
+
+
+def test_reference_offers_everything(reference_subject: Subject) -> None:
+    """The reference has every capability."""
+    assert reference_subject.capabilities == CAPABILITIES.keys()
+
+
+def test_every_function_is_an_operation() -> None:
+    """The adapter has no public function beyond the protocol, and each takes the arguments that the protocol names."""
+    documented = dict(re.findall(r"^    (\w+)\((.*?)\)", protocol.__doc__, re.MULTILINE))
+    functions = {
+        name: ", ".join(inspect.signature(function).parameters)
+        for name, function in inspect.getmembers(reference, inspect.isfunction)
+        if function.__module__ == reference.__name__ and not name.startswith("_")
+    }
+    assert functions == documented | {"describe": ""}
+
+
+def test_description_is_plain(reference_subject: Subject) -> None:
+    """The description is plain data with the packages and the device."""
+    described = reference_subject.describe()
+    assert foreign(described) == set()
+    assert {"packages", "device"} <= described.keys()
+
+
+# Joining other processes is for good: it would leave no device to the tests that follow.
+@pytest.mark.parametrize("operation", [name for name in OPERATIONS if name != "join"])
+def test_operation_is_plain_and_pure(
+    reference_subject: Subject, checkpoint: str, tmp_path: Path, operation: str
+) -> None:
+    """An operation returns numpy arrays and plain data, and leaves its arguments bit for bit as they were."""
+    arguments = arguments_of(operation, checkpoint, tmp_path)
+    before = pickle.dumps(arguments)
+    result = getattr(reference_subject, operation)(**arguments)
+    assert foreign(result) == set()
+    assert pickle.dumps(arguments) == before
+
+
+def test_jax_arrays_are_foreign() -> None:
+    """The tests above can fail: a jax array is found at any depth."""
+    import jax
+
+    array = jax.numpy.ones(2)
+    assert foreign({"losses": [1.0], "params": {"w": array}}) == {type(array)}

@@ -1,0 +1,152 @@
+"""A subject in another interpreter: its file is enough, and what happens to that process costs one call."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from suite.session.find import find_subject
+from suite.subjects.process.adapter_files import FOREIGN, foreign_names, sources_of
+from suite.subjects.process.elsewhere import SubjectError, elsewhere
+from suite.subjects.process.remote import UnavailableError
+from suite.subjects.protocol import ProcessDiedError, Subject, Unsupported
+from suite.writing.asserts import refused
+
+ADAPTER = """
+import importlib.util
+import os
+import sys
+import time
+
+import numpy as np
+
+NAME = "small"
+TRAITS = ("lora",)
+
+
+def describe():
+    return {"version": "1.2", "python": sys.executable}
+
+
+def restore(path, dtype):
+    if path == "hang":
+        time.sleep(60)
+    if path == "die":
+        os.kill(os.getpid(), 9)
+    if path == "raise":
+        raise KeyError("no such leaf")
+    return {"pid": np.array(os.getpid()), "project": np.array(importlib.util.find_spec("suite") is not None)}
+
+
+def fold(model, params):
+    return {path: 2 * array for path, array in params.items()}
+
+
+def merge(model, base, lora):
+    return object()
+"""
+
+
+@pytest.fixture
+def asked_as(tmp_path: Path) -> str:
+    (tmp_path / "my-adapter.py").write_text(ADAPTER)
+    return f"{tmp_path / 'my-adapter.py'}={sys.executable}"
+
+
+@pytest.fixture
+def small(asked_as: str) -> Iterator[Subject]:
+    subject = find_subject(asked_as, timeout=20)
+    yield subject
+    subject.rest()
+
+
+def test_the_adapter_describes_itself_there(small: Subject) -> None:
+    """Name, capabilities and description are the adapter's, told by the interpreter that was asked for."""
+    described = {
+        "name": "small",
+        "capabilities": ["fold", "lora", "merge", "restore"],
+        "version": "1.2",
+        "python": sys.executable,
+    }
+    assert small.describe() == described
+    with pytest.raises(Unsupported):
+        small.save({}, {}, "x")
+
+
+def test_nothing_of_this_project_is_there(small: Subject) -> None:
+    """The other side cannot import this project, though it was started from its folder."""
+    assert not small.restore("x", None)["project"]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64", "int8"])
+def test_arrays_travel_both_ways(small: Subject, dtype: str) -> None:
+    """Arrays of any dtype come back as the adapter computed them."""
+    import ml_dtypes
+
+    given = np.arange(6).reshape(2, 3).astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+    found = small.fold({}, {"a/w": given})["a/w"]
+    assert (found.dtype, found.tolist()) == (given.dtype, (2 * given).tolist())
+
+
+def test_an_exception_has_its_type_text_and_place(small: Subject) -> None:
+    """What an operation raises there is raised here, with type, text and place, and the process goes on."""
+    pid = small.restore("x", None)["pid"]
+    with pytest.raises(SubjectError, match=r"KeyError: 'no such leaf' \(at .*adapters\.adapter>:23\)") as failed:
+        small.restore("raise", None)
+    assert failed.value.kind == "KeyError"
+    assert small.restore("x", None)["pid"] == pid
+
+
+@pytest.mark.parametrize("way", ["die", "hang"])
+def test_a_process_that_dies_costs_one_call(asked_as: str, way: str) -> None:
+    """A crash or a hang raises, even where a refusal is expected, and the next call is answered by another process."""
+    small = find_subject(asked_as, timeout=20 if way == "die" else 3)
+    pid = small.restore("x", None)["pid"]
+    with pytest.raises(ProcessDiedError, match=r"small, restore: (the process ended|no answer within 3 s)"), refused():
+        small.restore(way, None)
+    assert small.restore("x", None)["pid"] not in (pid, 0)
+    small.rest()
+
+
+def test_what_cannot_travel_is_an_error(small: Subject) -> None:
+    """A result that is neither plain data nor an array is an error of that call."""
+    with pytest.raises(SubjectError, match="TypeError: a object cannot travel"):
+        small.merge({}, {}, {})
+
+
+def test_it_can_be_had_elsewhere(small: Subject) -> None:
+    """A contract that needs a process of its own gets one of the same interpreter and adapter."""
+    with elsewhere(small) as there:
+        assert there.describe() == {"version": "1.2", "python": sys.executable}
+        assert there.restore("x", None)["pid"] == there.pid != small.restore("x", None)["pid"]
+
+
+def test_an_adapter_that_cannot_be_imported_is_unavailable(tmp_path: Path) -> None:
+    """The error names the interpreter, what is missing there, and how to give another."""
+    (tmp_path / "mine.py").write_text("import no_such_package\n")
+    with pytest.raises(UnavailableError, match=rf"{sys.executable}.*no_such_package.*mine\.py=PYTHON"):
+        find_subject(f"{tmp_path / 'mine.py'}={sys.executable}")
+
+
+def test_a_missing_interpreter_is_unavailable(asked_as: str) -> None:
+    """A path at which nothing can be run is named."""
+    with pytest.raises(UnavailableError, match=r"/nowhere/python: no such interpreter"):
+        find_subject(f"{asked_as.partition('=')[0]}=/nowhere/python")
+
+
+@pytest.mark.parametrize("name", ["reference", "reference:bf16", "fault:fresh_lora_b_is_random"])
+def test_what_needs_this_project_takes_no_interpreter(name: str) -> None:
+    """The reference and what is made of it run where the suite runs."""
+    with pytest.raises(LookupError, match=name):
+        find_subject(f"{name}={sys.executable}")
+
+
+@pytest.mark.parametrize("name", foreign_names())
+def test_a_foreign_adapter_brings_its_siblings(name: str) -> None:
+    """All modules of the folder are sent, with what serves them and nothing else."""
+    module, sources = sources_of(FOREIGN / f"{name.replace('-', '_')}.py")
+    assert module in sources
+    siblings = {f"pi0_compat_sent.adapters.{file.stem}" for file in FOREIGN.glob("*.py") if file.stem != "__init__"}
+    assert sources.keys() == siblings | {"pi0_compat_sent.memory", "pi0_compat_sent.wire", "pi0_compat_sent.worker"}

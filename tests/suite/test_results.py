@@ -1,0 +1,111 @@
+"""The results file: header, rows, footer, each line as the schema in reports/ says."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from suite.session.results import SCHEMA_VERSION, ResultStream, without_folders
+from suite.session.summary import OUTCOMES
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "reports/schema/rows.schema.json").read_text())
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+SUBJECT = {"name": "toy", "capabilities": ["init"], "version": "1.2"}
+ROW = {
+    "contract": "load.is_whole",
+    "law": "A load is whole.",
+    "source": "openpi #1",
+    "case": "",
+    "subject": "toy",
+    "outcome": "pass",
+    "seconds": 0.25,
+    "message": "",
+}
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    """The records of a results file, each validated."""
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    for record in records:
+        VALIDATOR.validate(record)
+    return records
+
+
+def test_schema_is_a_schema() -> None:
+    """The schema itself is valid, knows this version and the outcomes that the summary knows."""
+    VALIDATOR.check_schema(SCHEMA)
+    assert SCHEMA["$defs"]["header"]["properties"]["schema_version"]["const"] == SCHEMA_VERSION
+    assert SCHEMA["$defs"]["outcome"]["enum"] == list(OUTCOMES)
+
+
+def test_stream_is_header_rows_footer(tmp_path: Path) -> None:
+    """A closed stream is a header with the subjects, the rows in their order, and a footer that counts them."""
+    stream = ResultStream(tmp_path / "new" / "results.jsonl", [SUBJECT])
+    rows = [ROW, ROW | {"case": "ä", "outcome": "fail", "message": "expected 1"}, ROW]
+    for row in rows:
+        stream.add(row)
+    stream.close()
+    header, *written, footer = lines(tmp_path / "new" / "results.jsonl")
+    assert header["subjects"] == [SUBJECT]
+    assert written == [{"kind": "row", **row} for row in rows]
+    assert footer == {"kind": "footer", "rows": 3, "outcomes": {"fail": 1, "pass": 2}}
+
+
+def test_rows_are_written_as_they_come(tmp_path: Path) -> None:
+    """Before it is closed, a stream can be read up to its last row and lacks a footer."""
+    stream = ResultStream(tmp_path / "results.jsonl", [SUBJECT])
+    assert [record["kind"] for record in lines(tmp_path / "results.jsonl")] == ["header"]
+    stream.add(ROW)
+    assert [record["kind"] for record in lines(tmp_path / "results.jsonl")] == ["header", "row"]
+    stream.close()
+
+
+def test_empty_run_has_a_footer(tmp_path: Path) -> None:
+    """A run without rows is whole: header and footer."""
+    ResultStream(tmp_path / "results.jsonl", [SUBJECT]).close()
+    assert lines(tmp_path / "results.jsonl")[-1] == {"kind": "footer", "rows": 0, "outcomes": {}}
+
+
+def test_header_says_what_changes_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The header has the flags that are set, and only those."""
+    for name in ("CI", "XLA_FLAGS", "JAX_PLATFORMS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HYPOTHESIS_PROFILE", "thorough")
+    ResultStream(tmp_path / "results.jsonl", [SUBJECT]).close()
+    assert lines(tmp_path / "results.jsonl")[0]["flags"] == {"HYPOTHESIS_PROFILE": "thorough"}
+
+
+WRONG = {
+    "unknown outcome": {"kind": "row", **ROW, "outcome": "skipped"},
+    "unknown key": {"kind": "row", **ROW, "notes": ""},
+    "no law": {"kind": "row", **ROW, "law": ""},
+    "id without area": {"kind": "row", **ROW, "contract": "is_whole"},
+    "no kind": ROW,
+    "footer without counts": {"kind": "footer", "rows": 1},
+    "nothing": {},
+}
+
+
+@pytest.mark.parametrize("record", WRONG.values(), ids=WRONG)
+def test_other_lines_are_invalid(record: dict[str, Any]) -> None:
+    """The schema refuses lines that are not what the stream writes."""
+    assert not VALIDATOR.is_valid(record)
+
+
+@pytest.mark.parametrize(
+    ("text", "published"),
+    [
+        ("--subject openpi=/opt/me/openpi/.venv/bin/python", "--subject openpi=.../python"),
+        (
+            "FileNotFoundError: '/opt/run-1/params/_METADATA' (at /srv/x.py:3)",
+            "FileNotFoundError: '.../_METADATA' (at .../x.py:3)",
+        ),
+        ("PaliGemma/llm/layers/attn/q_einsum/w: see https://example.org/a/b#L1", None),
+        ("./my_adapter.py ../openpi/python -- 1/2 a//b", None),
+    ],
+)
+def test_folders_of_a_machine_are_not_published(text: str, published: str | None) -> None:
+    """Of an absolute path the last part is left; parameters, URLs and relative paths stay as they are."""
+    assert without_folders(text) == (text if published is None else published)

@@ -1,0 +1,53 @@
+"""The terminal summary, as users see it."""
+
+from typing import Any
+
+from suite.session.summary import summarize
+
+GOLDEN = """\
+subject toy
+area   contracts  cases  pass  fail  absent  error  seconds
+load           2      3     1     1       0      1      3.5
+save           1      2     0     0       2      0      0.0
+-----------------------------------------------------------
+total          3      5     1     1       2      1      3.5
+not asked:   2 cases, the subject does not declare save
+fail: load.is_whole[b] A load is whole. (a/w is missing)
+error: load.is_quiet A load is quiet. (no disk)
+subject other
+area   contracts  cases  pass  fail  seconds
+load           1      1     1     0      1.2
+--------------------------------------------
+total          1      1     1     0      1.2
+passed / asked, + known failures
+area   toy  other
+load   1/3    1/1
+save     -      -
+-----------------
+total  1/3    1/1"""
+
+
+def row(contract: str, outcome: str, **changes: Any) -> dict[str, Any]:
+    """A row of the subject toy."""
+    law = f"A {contract.replace('.', ' ').replace('_', ' ')}."
+    defaults = {"case": "", "subject": "toy", "seconds": 0.0, "message": ""}
+    return {"contract": contract, "law": law, "outcome": outcome, **defaults, **changes}
+
+
+def test_summary_is_readable() -> None:
+    """Each subject has a table of areas, the reasons for what was not asked, and every law that was broken."""
+    absence = "does not declare save"
+    rows = [
+        row("save.is_whole", "absent", case="a", message=absence),
+        row("save.is_whole", "absent", case="b", message=absence),
+        row("load.is_whole", "pass", case="a", seconds=2.25),
+        row("load.is_whole", "fail", case="b", seconds=1.25, message="a/w is missing"),
+        row("load.is_whole", "pass", subject="other", seconds=1.2),
+        row("load.is_quiet", "error", message="no disk"),
+    ]
+    assert "\n".join(summarize(rows)) == GOLDEN
+
+
+def test_nothing_to_summarize() -> None:
+    """No rows, no lines."""
+    assert summarize([]) == []

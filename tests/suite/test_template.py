@@ -1,0 +1,27 @@
+"""The template adapter does what its docstring promises: it drives a copy of the reference that lies elsewhere."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("area", ["restore", "load", "save"])
+def test_the_template_keeps_contracts_elsewhere(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, area: str
+) -> None:
+    """Copied, and sent to an interpreter that finds a copy of the reference, it passes what it is asked."""
+    shutil.copytree(ROOT / "pi0_compat", pytester.path / "copy/pi0_compat")
+    shutil.copy(ROOT / "suite/subjects/template.py", pytester.path / "my_adapter.py")
+    monkeypatch.setenv("PYTHONPATH", str(pytester.path / "copy"))
+    contracts = str(ROOT / "suite/contracts" / f"test_{area}.py")
+    options = ("-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), "-p", "no:cacheprovider", "-q")
+    result = pytester.runpytest_subprocess(contracts, *options, "--subject", f"./my_adapter.py={sys.executable}")
+    outcomes = result.parseoutcomes()
+    assert outcomes["passed"] >= 10
+    assert not {"failed", "errors"} & outcomes.keys()
