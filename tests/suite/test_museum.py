@@ -5,7 +5,6 @@ That each fault is caught by the contracts that it names takes minutes and is th
 """
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +14,6 @@ from suite.mutation import counts
 from suite.mutation.run import contract_cases
 from suite.subjects.patches.patched import patched_sources
 
-README = Path(__file__).parents[2] / "suite" / "faults" / "README.md"
 FAULTS = pytest.mark.parametrize("fault", all_faults().values(), ids=list(all_faults()))
 BUG = re.compile(r"[A-HP]\d{1,2}")
 
@@ -56,21 +54,7 @@ def test_two_faults_are_not_the_same_patch() -> None:
     assert len(set(patches)) == len(patches)
 
 
-def test_every_bug_has_a_fault_or_a_reason() -> None:
-    """``README.md`` of the museum lists the rows of the catalogue that have no fault, each with the reason."""
-    rebuilt = {bug for fault in all_faults().values() for bug in fault.bugs}
-    explained = set(re.findall(r"^\| ([A-HP]\d{1,2}) \|", README.read_text(encoding="utf-8"), re.MULTILINE))
-    assert rebuilt | explained == set(catalogue())
-    assert rebuilt & explained == set()
-
-
 def test_the_counts_in_the_project_s_readme_are_today_s() -> None:
     """``python -m suite.mutation.counts`` writes them."""
     text = counts.README.read_text(encoding="utf-8")
     assert counts.replaced(text, counts.sentence()) == text
-
-
-def catalogue() -> list[str]:
-    """The rows of the catalogue of bugs."""
-    rows = {"A": 18, "B": 8, "C": 19, "D": 9, "E": 9, "F": 7, "G": 16, "H": 6, "P": 12}
-    return [f"{letter}{n}" for letter, count in rows.items() for n in range(1, count + 1)]
