@@ -197,7 +197,8 @@ def _training(found: Recognised) -> dict[str, Any] | None:
 
 
 def _has_ema(state: Path) -> bool | None:
-    """Whether the step serves a moving average: then the trained parameters are in the train state (bugs B4)."""
+    """Whether the step serves a moving average: then the trained parameters are in the train state
+    (docs/bugs.md#b4)."""
     try:
         names = [entry.keys for entry in tree_entries(state)]
     except CheckpointError:

@@ -17,5 +17,5 @@ def copy_assets(assets: Path, folder: Path) -> bool:
 
 
 def assets_beside(params: Path) -> Path:
-    """Where the norm stats of a checkpoint are; openpi's converter looks one folder too high (bugs G4)."""
+    """Where the norm stats of a checkpoint are; openpi's converter looks one folder too high (docs/bugs.md#g4)."""
     return params.parent / ASSETS

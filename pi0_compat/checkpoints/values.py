@@ -146,7 +146,7 @@ def _fresh(path: str, look: _Look) -> str | None:
     """The evidence that an array is still as it was drawn; None if it is not, or if it is too small to tell."""
     if look.size < _TOO_SMALL:
         return None
-    # openpi draws lora_b as it draws lora_a (bugs A1).
+    # openpi draws lora_b as it draws lora_a (docs/bugs.md#a1).
     drawn_as = f"{path.removesuffix('lora_b')}lora_a" if path.endswith("lora_b") else path
     edges = quantiles_of(drawn_as, look.leaf.shape, _BINS)
     if edges is None:

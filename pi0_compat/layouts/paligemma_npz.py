@@ -1,7 +1,8 @@
 """The official PaliGemma npz (``pt_224.npz``, ``.f16.npz``, ``.bf16.npz``): big_vision's parameters, under ``params/``.
 
 Its layers are stacked and named as in openpi, so each member lands under ``PaliGemma/`` as it is. numpy has no
-bfloat16 and reads it as two-byte voids (``|V2``); they are bfloat16 bits (big_vision ``utils.py:827``, bugs C7).
+bfloat16 and reads it as two-byte voids (``|V2``); they are bfloat16 bits (big_vision ``utils.py:827``,
+docs/bugs.md#c7).
 """
 
 import zipfile

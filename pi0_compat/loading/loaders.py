@@ -94,8 +94,8 @@ class CheckpointWeightLoader:
     def load_for_inference(self, model: Pi0Config) -> tuple[Params, LoadReport]:
         """The checkpoint's parameters in the dtypes that they are stored in; nothing is fresh, adapters neither.
 
-        What fits is what fits for training: with a verdict of its own, serving loses adapters (bugs C2, C9). What is
-        stored wider than the model's dtype is cast to that.
+        What fits is what fits for training: with a verdict of its own, serving loses adapters (docs/bugs.md#c2, #c9).
+        What is stored wider than the model's dtype is cast to that.
 
         Raises:
           CheckpointError, LoadError: as ``load`` does, and where an adapter is missing.
@@ -267,7 +267,7 @@ def _not_wider(expected: Leaf, found: Leaf | None) -> Leaf:
 
 
 def _assumptions(stored: Stored) -> tuple[str, ...]:
-    """What the checkpoint does not say about itself: openpi's has no alpha (bugs E9)."""
+    """What the checkpoint does not say about itself: openpi's has no alpha (docs/bugs.md#e9)."""
     if stored.lora is None and any(is_adapter(path) for path in stored.leaves):
         return ("the checkpoint does not record the alpha of its adapters; the config's is taken for it",)
     return ()

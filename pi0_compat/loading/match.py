@@ -95,7 +95,8 @@ def to_read(entries: list[Entry]) -> list[str]:
 def refuse(source: str, entries: list[Entry], model: Pi0Config, found: Mapping[str, Leaf]) -> None:
     """Raise one error that lists everything that keeps the checkpoint from being loaded.
 
-    An unused parameter is dropped and reported, unless it is an adapter: with it, fine-tuning would be lost (bugs C1).
+    An unused parameter is dropped and reported, unless it is an adapter: with it, fine-tuning would be lost
+    (docs/bugs.md#c1).
     """
     wrong = differences(
         {e.path: e.expected for e in entries if e.expected and e.status is not Status.INITIALISED},

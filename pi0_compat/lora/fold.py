@@ -40,8 +40,8 @@ def fold(params: Mapping[str, Any], config: Pi0Config) -> Params:
     """The base model that computes what ``params`` compute: every adapter added to its weight, none left.
 
     Sums are formed in float32 (float64 for a float64 weight) and cast to the weight's dtype once. In bfloat16 much of
-    a small delta rounds away (bugs G15: 39 % of it at realistic sizes): that is warned of, ``fold_and_report`` says how
-    much, and a float32 base has the whole of it.
+    a small delta rounds away (docs/bugs.md#g15: 39 % of it at realistic sizes): that is warned of, ``fold_and_report``
+    says how much, and a float32 base has the whole of it.
 
     Raises:
       ValueError: half an adapter, or one that the config does not have or has with another rank.

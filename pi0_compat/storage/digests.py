@@ -1,10 +1,10 @@
 """A digest of every parameter, recorded with the checkpoint: what is loaded is what was saved, or it is refused.
 
-orbax and openpi give back whatever decodes: 200 zeroed bytes become weights (bugs C18). The digests lie in orbax's own
-metadata, where openpi looks past them. They are made of the arrays that were handed in and compared with the arrays as
-they are stored, before any cast, so writing, the disk and every copy in between are covered. A digest costs about a
-second per gigabyte and core; leaves are hashed on all cores, without a copy. What comes from elsewhere has none, and
-the load says so.
+orbax and openpi give back whatever decodes: 200 zeroed bytes become weights (docs/bugs.md#c18). The digests lie in
+orbax's own metadata, where openpi looks past them. They are made of the arrays that were handed in and compared with
+the arrays as they are stored, before any cast, so writing, the disk and every copy in between are covered. A digest
+costs about a second per gigabyte and core; leaves are hashed on all cores, without a copy. What comes from elsewhere
+has none, and the load says so.
 """
 
 import hashlib

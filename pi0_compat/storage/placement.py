@@ -1,7 +1,7 @@
 """Where arrays live: on one device, or spread over a mesh (fully sharded data parallelism, FSDP).
 
 A ``Placement`` is one sharding for all arrays, or a function from an array (or its shape and dtype) to its sharding.
-Host arrays are cut on the host, so a device receives its own part and nothing else (bugs C15).
+Host arrays are cut on the host, so a device receives its own part and nothing else (docs/bugs.md#c15).
 """
 
 from collections.abc import Callable

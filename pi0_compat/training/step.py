@@ -191,8 +191,8 @@ def train_step(
 def average(old: Params, new: Params, decay: float) -> Params:
     """``decay * old + (1 - decay) * new`` in a form that leaves a constant exactly as it is.
 
-    Frozen parameters are not part of it: averaging them in bfloat16 walks them away (bugs B4: 43 % changed in 100
-    steps).
+    Frozen parameters are not part of it: averaging them in bfloat16 walks them away (docs/bugs.md#b4: 43 % changed in
+    100 steps).
     """
     return jax.tree.map(lambda o, n: jnp.where(o == n, n, o + (1 - decay) * (n - o)), old, new)
 

@@ -30,7 +30,7 @@ class Museum:
 
     @property
     def bugs(self) -> frozenset[str]:
-        """The rows of the catalogue that are rebuilt."""
+        """The ids of ``docs/bugs.md`` that are rebuilt."""
         return frozenset(bug for fault in self.faults for bug in fault["bugs"])
 
     @property

@@ -23,7 +23,7 @@ LAYOUT = "openpi_pytorch"
 FAMILIES = {"pi0": tiny("pi0", num_kv_heads=2), "pi05": tiny("pi05")}
 
 
-@contract(source="openpi convert_jax_model_to_pytorch.py:544-550; bugs G11", needs=NEEDS)
+@contract(source="openpi convert_jax_model_to_pytorch.py:544-550; docs/bugs.md#g11", needs=NEEDS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_config_tells_what_the_model_is(subject: Subject, tmp_path: Path, family: str) -> None:
     """``config.json`` has openpi's names, family, prompt length and precision among them, and the whole model."""
@@ -37,7 +37,7 @@ def test_config_tells_what_the_model_is(subject: Subject, tmp_path: Path, family
     assert {name: config["model"][name] for name in spec} == spec
 
 
-@contract(source="bugs G9, G11", needs=(*NEEDS, "load"))
+@contract(source="docs/bugs.md#g9, #g11", needs=(*NEEDS, "load"))
 def test_recorded_sizes_count(subject: Subject, tmp_path: Path) -> None:
     """Six heads of ten and ten heads of six have the same tensors; read for the wrong one, the file is refused."""
     written, other = (tiny(num_kv_heads=TINY_QUERY_HEADS) for _ in range(2))
@@ -49,7 +49,7 @@ def test_recorded_sizes_count(subject: Subject, tmp_path: Path) -> None:
         subject.load(other, {"kind": LAYOUT, "path": str(tmp_path / "out")}, seed=0)
 
 
-@contract(source="openpi convert_jax_model_to_pytorch.py:536; openpi #638, #810; bugs G4", needs=NEEDS)
+@contract(source="openpi convert_jax_model_to_pytorch.py:536; openpi #638, #810; docs/bugs.md#g4", needs=NEEDS)
 def test_assets_go_along(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
     """The norm stats beside the parameters of a step are copied; where there are none, a warning names the folder."""
     checkpoint = write_checkpoint(base_spec, tmp_path / "1000" / "params")
@@ -77,7 +77,7 @@ def test_nothing_is_overwritten(subject: Subject, base_checkpoint: Checkpoint, t
     assert digests(tmp_path) == before
 
 
-@contract(source="bugs C18, D1", needs=NEEDS)
+@contract(source="docs/bugs.md#c18, #d1", needs=NEEDS)
 def test_failed_conversion_leaves_nothing(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
     """A checkpoint whose arrays cannot be read is refused by name, and nothing appears at or beside the output."""
     checkpoint = write_checkpoint(base_spec, tmp_path / "params")
@@ -90,7 +90,7 @@ def test_failed_conversion_leaves_nothing(subject: Subject, base_spec: ModelSpec
     assert not list(out.parent.iterdir())
 
 
-@contract(source="bugs C5, C11", needs=NEEDS)
+@contract(source="docs/bugs.md#c5, #c11", needs=NEEDS)
 def test_other_sizes_are_refused(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """A checkpoint of other sizes than the model's is refused with the parameter and both shapes."""
     deeper = tiny(depth=4)
@@ -99,7 +99,7 @@ def test_other_sizes_are_refused(subject: Subject, base_checkpoint: Checkpoint, 
     assert not list(tmp_path.iterdir())
 
 
-@contract(source="openpi convert_jax_model_to_pytorch.py:525; bugs G6", needs=NEEDS)
+@contract(source="openpi convert_jax_model_to_pytorch.py:525; docs/bugs.md#g6", needs=NEEDS)
 def test_unknown_layout_is_refused_first(subject: Subject, tmp_path: Path) -> None:
     """A layout that nobody knows is refused by name before anything is read, with the layouts that there are."""
     with refused("gguf", re.compile("openpi[-_]pytorch")):
@@ -122,7 +122,7 @@ def _bits(array: Array) -> Array:
     return array.view("V2") if array.dtype.itemsize == 2 else array
 
 
-@contract(source="big_vision's and transformers' releases; bugs C7, F6", needs=("convert", "every_layout"))
+@contract(source="big_vision's and transformers' releases; docs/bugs.md#c7, #f6", needs=("convert", "every_layout"))
 @pytest.mark.parametrize("layout", PALIGEMMA)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_paligemma_part_lands(subject: Subject, base_spec: ModelSpec, tmp_path: Path, layout: str, dtype: str) -> None:
@@ -133,7 +133,7 @@ def test_paligemma_part_lands(subject: Subject, base_spec: ModelSpec, tmp_path: 
     assert_same_bits(PALIGEMMA[layout](tmp_path / "out.npz"), WRITTEN[layout](part))
 
 
-@contract(source="bugs G1", needs=("convert", "every_layout", "lora"))
+@contract(source="docs/bugs.md#g1", needs=("convert", "every_layout", "lora"))
 @pytest.mark.parametrize("layout", PALIGEMMA)
 def test_adapters_of_paligemma_are_refused(
     subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path, layout: str
@@ -157,7 +157,7 @@ SITES = {
 }
 
 
-@contract(source="openpi lora.py:67; bugs A5, E9", needs=("convert", "every_layout", "lora"))
+@contract(source="openpi lora.py:67; docs/bugs.md#a5, #e9", needs=("convert", "every_layout", "lora"))
 @pytest.mark.parametrize("module", DELTAS)
 def test_peft_modules_add_what_the_adapters_add(
     subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path, module: str

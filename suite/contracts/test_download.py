@@ -45,14 +45,14 @@ def at_once(calls: Sequence[Callable[[], str]]) -> list[str]:
         return [*threads.map(begin, calls)]
 
 
-@contract(source="bugs D4; openpi download.py:108", needs=NEEDS)
+@contract(source="docs/bugs.md#d4; openpi download.py:108", needs=NEEDS)
 @pytest.mark.parametrize("end", ["", "/"], ids=["bare", "trailing_slash"])
 def test_folder_arrives_whole(subject: Subject, remote: Remote, tmp_path: Path, end: str) -> None:
     """A folder arrives with all that is below it and nothing else, with a slash at the end of its URL or without."""
     assert content(subject.download(remote.url(FOLDER) + end, str(tmp_path))) == FILES
 
 
-@contract(source="bugs D4; openpi download.py:108", needs=NEEDS)
+@contract(source="docs/bugs.md#d4; openpi download.py:108", needs=NEEDS)
 def test_file_arrives_as_a_file(subject: Subject, remote: Remote, tmp_path: Path) -> None:
     """The URL of a file gives a file of its name."""
     path = Path(subject.download(remote.url(f"{FOLDER}/d/0a"), str(tmp_path)))
@@ -60,7 +60,7 @@ def test_file_arrives_as_a_file(subject: Subject, remote: Remote, tmp_path: Path
     assert path.name == "0a"
 
 
-@contract(source="bugs D9; fsspec 2026.9", needs=NEEDS)
+@contract(source="docs/bugs.md#d9; fsspec 2026.9", needs=NEEDS)
 def test_plain_file_system_is_read(subject: Subject, remote: Remote, tmp_path: Path) -> None:
     """The folder of another file system, here the local one as a URL, arrives as from anywhere."""
     first = subject.download(remote.url(FOLDER), str(tmp_path / "first"))
@@ -69,7 +69,7 @@ def test_plain_file_system_is_read(subject: Subject, remote: Remote, tmp_path: P
     assert Path(again).is_relative_to(tmp_path / "second")
 
 
-@contract(source="bugs D1; openpi #598, #610", needs=NEEDS)
+@contract(source="docs/bugs.md#d1; openpi #598, #610", needs=NEEDS)
 @pytest.mark.parametrize("failure", ["dies", "ends_early"])
 @pytest.mark.parametrize("name", ["d/0b", "ocdbt.process_0/d/1"])
 def test_failed_transfer_is_no_download(
@@ -85,7 +85,7 @@ def test_failed_transfer_is_no_download(
     assert content(subject.download(remote.url(FOLDER), str(tmp_path))) == FILES
 
 
-@contract(source="bugs D2", needs=NEEDS)
+@contract(source="docs/bugs.md#d2", needs=NEEDS)
 def test_earlier_try_leaves_no_trace(subject: Subject, remote: Remote, tmp_path: Path) -> None:
     """What a failed try brought does not end up in the next one: it has the files that the source has by then."""
     remote.dies.add(f"{FOLDER}/ocdbt.process_0/d/1")
@@ -98,7 +98,7 @@ def test_earlier_try_leaves_no_trace(subject: Subject, remote: Remote, tmp_path:
     }
 
 
-@contract(source="bugs D3", needs=NEEDS)
+@contract(source="docs/bugs.md#d3", needs=NEEDS)
 def test_neighbours_share_nothing(subject: Subject, tmp_path: Path) -> None:
     """Names that differ after a dot, or in their parents only, are fetched at the same time and do not mix."""
     names = ["zoo/v1.0", "zoo/v1.1", "zoo/pi0.5_base", "zoo/pi0.6_base", "other/v1.0"]
@@ -109,7 +109,7 @@ def test_neighbours_share_nothing(subject: Subject, tmp_path: Path) -> None:
     assert found == [{str(n): name.encode() for n in range(4)} for name in names]
 
 
-@contract(source="bugs D5; openpi #845, #846", needs=NEEDS)
+@contract(source="docs/bugs.md#d5; openpi #845, #846", needs=NEEDS)
 def test_many_callers_share_one_transfer(subject: Subject, remote: Remote, tmp_path: Path) -> None:
     """Callers that ask for the same folder at once all get it whole, and each file is transferred once."""
     remote.seconds = 0.01
@@ -135,7 +135,7 @@ def test_part_is_not_the_whole(subject: Subject, remote: Remote, tmp_path: Path)
     assert content(found) == FILES
 
 
-@contract(source="bugs D7; openpi #268, ba68b3d", needs=NEEDS)
+@contract(source="docs/bugs.md#d7; openpi #268, ba68b3d", needs=NEEDS)
 def test_nothing_is_deleted(subject: Subject, remote: Remote, tmp_path: Path) -> None:
     """Files of others in the cache, and downloads of any age, stay as they are, whether later downloads work or not."""
     remote.files["bucket/v1.1/params/d"] = b"other"
@@ -161,7 +161,7 @@ def attempt(subject: Subject, url: str, cache: Path) -> None:
         assert url
 
 
-@contract(source="bugs D6; openpi #900, #901", needs=NEEDS)
+@contract(source="docs/bugs.md#d6; openpi #900, #901", needs=NEEDS)
 def test_public_bucket_needs_no_account(subject: Subject, tmp_path: Path) -> None:
     """A public bucket of Google's, where openpi's checkpoints lie, is read on a machine without credentials."""
     with public_bucket("gs", {"openpi-assets/a/d": b"public"}, {"token": "anon"}):
@@ -169,7 +169,7 @@ def test_public_bucket_needs_no_account(subject: Subject, tmp_path: Path) -> Non
     assert found == {"d": b"public"}
 
 
-@contract(source="bugs D1", needs=NEEDS)
+@contract(source="docs/bugs.md#d1", needs=NEEDS)
 def test_missing_source_is_refused_by_name(subject: Subject, remote: Remote, tmp_path: Path) -> None:
     """A URL where nothing is is refused by its name, every time, and is fetched once something is there."""
     for _ in range(2):

@@ -37,7 +37,7 @@ def wait_for(happened: Callable[[], bool]) -> None:
         time.sleep(0.0002)
 
 
-@contract(source="bugs E4; openpi #566", needs=("save", "restore"))
+@contract(source="docs/bugs.md#e4; openpi #566", needs=("save", "restore"))
 @pytest.mark.parametrize("moment", ["first_file", "target"])
 def test_killed_save_leaves_whole_checkpoints(subject: Subject, tmp_path: Path, moment: str) -> None:
     """A save that is killed (when its first file, or its target, appears) leaves no half checkpoint at its target, and
@@ -55,7 +55,7 @@ def test_killed_save_leaves_whole_checkpoints(subject: Subject, tmp_path: Path, 
     assert_same_bits(subject.restore(str(earlier), None), params)
 
 
-@contract(source="issue 3, a full disk loses nothing", needs=("save", "restore"))
+@contract(source="POSIX write: ENOSPC", needs=("save", "restore"))
 def test_full_disk_loses_nothing(
     subject: Subject, eight_devices: Elsewhere, base_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
@@ -71,7 +71,7 @@ def test_full_disk_loses_nothing(
     assert_same_bits(subject.restore(str(tmp_path / "target"), None), params)
 
 
-@contract(source="issue 3, two readers at once", needs=("restore",))
+@contract(source="many processes read a checkpoint on a shared disk at once", needs=("restore",))
 def test_two_readers_agree(subject: Subject, eight_devices: Elsewhere, base_checkpoint: Checkpoint) -> None:
     """Two processes that read a checkpoint at the same time both get it, every time."""
     for _ in range(3):
@@ -82,7 +82,7 @@ def test_two_readers_agree(subject: Subject, eight_devices: Elsewhere, base_chec
         assert_same_bits(eight_devices.result(), base_checkpoint.params)
 
 
-@contract(source="bugs C18; openpi restores 200 zeroed bytes", needs=("save", "restore"))
+@contract(source="docs/bugs.md#c18; openpi restores 200 zeroed bytes", needs=("save", "restore"))
 @pytest.mark.parametrize("accident", ACCIDENTS)
 def test_damaged_file_is_refused_or_harmless(
     subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, accident: str
@@ -107,7 +107,7 @@ def test_damaged_file_is_refused_or_harmless(
     assert refusals
 
 
-@contract(source="bugs C18", needs=("save", "restore"))
+@contract(source="docs/bugs.md#c18", needs=("save", "restore"))
 @silently
 @pytest.mark.parametrize("dtype", [None, "bfloat16"], ids=["as_stored", "cast"])
 def test_other_numbers_are_refused_by_name(
@@ -121,7 +121,7 @@ def test_other_numbers_are_refused_by_name(
         subject.restore(str(tmp_path / "params"), dtype)
 
 
-@contract(source="bugs C18", needs=("save", "load", "openpi_orbax", "load_for_inference"))
+@contract(source="docs/bugs.md#c18", needs=("save", "load", "openpi_orbax", "load_for_inference"))
 @silently
 def test_other_numbers_are_not_loaded(
     subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, damage: Callable
@@ -135,7 +135,7 @@ def test_other_numbers_are_not_loaded(
         subject.load_for_inference(base_checkpoint.spec, str(tmp_path / "params"))
 
 
-@contract(source="bugs C18", needs=("train", "resume", "restore", "lora"))
+@contract(source="docs/bugs.md#c18", needs=("train", "resume", "restore", "lora"))
 def test_other_numbers_are_not_trained_on(
     subject: Subject, lora_checkpoint: Checkpoint, batch: Params, tmp_path: Path
 ) -> None:
@@ -151,7 +151,7 @@ def test_other_numbers_are_not_trained_on(
         subject.resume(spec, [batch], options, folder=str(tmp_path))
 
 
-@contract(source="bugs P12; google-deepmind/gemma #161", needs=("save", "restore"))
+@contract(source="docs/bugs.md#p12; google-deepmind/gemma #161", needs=("save", "restore"))
 def test_lost_parameter_is_refused_by_name(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """A saved checkpoint whose list of arrays lost one is refused by the name of that parameter."""
     subject.save(base_checkpoint.spec, base_checkpoint.params, str(tmp_path / "params"))
@@ -160,7 +160,7 @@ def test_lost_parameter_is_refused_by_name(subject: Subject, base_checkpoint: Ch
         subject.restore(str(tmp_path / "params"), None)
 
 
-@contract(source="bugs C18", needs=("save", "restore"))
+@contract(source="docs/bugs.md#c18", needs=("save", "restore"))
 def test_saved_checkpoint_casts_as_asked(subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """A saved checkpoint restores in another dtype as one that openpi saved: what guards its bits is no obstacle."""
     subject.save(lora_checkpoint.spec, lora_checkpoint.params, str(tmp_path / "params"))
@@ -168,9 +168,7 @@ def test_saved_checkpoint_casts_as_asked(subject: Subject, lora_checkpoint: Chec
     assert_same_bits(subject.restore(str(tmp_path / "params"), "bfloat16"), expected)
 
 
-@contract(
-    source="issue 3, integrity that was not checked is said", needs=("load", "openpi_orbax", "save", "load_report")
-)
+@contract(source="openpi stores no checksums; docs/bugs.md#c18", needs=("load", "openpi_orbax", "save", "load_report"))
 def test_unguarded_checkpoint_is_said_to_be(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """A load from a checkpoint that carries nothing to check its bits with, as openpi's, says that integrity was not
     checked; a load from a saved one does not."""

@@ -23,7 +23,7 @@ SMALL = 1e-3
 LOSS_RTOL = 1e-2
 
 
-@contract(source="openpi weight_loaders.py:90; bugs C1, G1", needs=(*NEEDS, "load"))
+@contract(source="openpi weight_loaders.py:90; docs/bugs.md#c1, #g1", needs=(*NEEDS, "load"))
 def test_loads_without_lora(subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """A folded checkpoint loads whole into the config without LoRA; what had no adapter has its bits."""
     checkpoint, base = lora_checkpoint, without_lora(lora_checkpoint.spec)
@@ -35,7 +35,7 @@ def test_loads_without_lora(subject: Subject, lora_checkpoint: Checkpoint, tmp_p
     assert_same_bits({path: loaded[path] for path in kept}, kept)
 
 
-@contract(source="openpi PR #960; bugs G15", needs=NEEDS)
+@contract(source="openpi PR #960; docs/bugs.md#g15", needs=NEEDS)
 def test_is_rounded_once(subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """Asked for in bfloat16, a fold of float32 is the float32 fold, rounded at the end, in every parameter."""
     for name, dtype in (("wide", None), ("narrow", "bfloat16")):
@@ -44,7 +44,7 @@ def test_is_rounded_once(subject: Subject, lora_checkpoint: Checkpoint, tmp_path
     assert_same_bits(narrow, {path: x.astype(BFLOAT16) for path, x in wide.items()})
 
 
-@contract(source="openpi PR #960; bugs G15", needs=NEEDS)
+@contract(source="openpi PR #960; docs/bugs.md#g15", needs=NEEDS)
 def test_of_bfloat16_is_formed_in_float32(subject: Subject, lora_spec: ModelSpec, tmp_path: Path) -> None:
     """A checkpoint in bfloat16 is folded as its float32 values are; asked for in float32, it keeps all of the delta."""
     params = build(lora_spec, tmp_path / "narrow", dtype="bfloat16")
@@ -55,7 +55,7 @@ def test_of_bfloat16_is_formed_in_float32(subject: Subject, lora_spec: ModelSpec
         assert_same_bits(read_params(tmp_path / one / "params"), read_params(tmp_path / other / "params"))
 
 
-@contract(source="openpi PR #960; bugs G15", needs=NEEDS)
+@contract(source="openpi PR #960; docs/bugs.md#g15", needs=NEEDS)
 def test_tells_what_rounding_took(subject: Subject, lora_spec: ModelSpec, tmp_path: Path) -> None:
     """For every site it tells which share of a small delta bfloat16 could not hold, and that float32 holds it."""
     params = content.params(lora_spec)
@@ -74,7 +74,7 @@ def test_tells_what_rounding_took(subject: Subject, lora_spec: ModelSpec, tmp_pa
         assert told["float32"][path] < 1e-3, path
 
 
-@contract(source="bugs E9, C4, P8", needs=NEEDS)
+@contract(source="docs/bugs.md#e9, #c4, #p8", needs=NEEDS)
 @pytest.mark.parametrize("fault", ["half", "rank"])
 def test_what_cannot_be_folded_leaves_nothing(
     subject: Subject, lora_spec: ModelSpec, tmp_path: Path, fault: str

@@ -78,7 +78,7 @@ def test_padding_may_lie_anywhere(subject: Subject, base_checkpoint: Checkpoint,
         assert_near(outputs(subject, base_checkpoint, batch | moved), expected)
 
 
-@contract(source="openpi model.py, max_token_len; bugs C10", needs=("loss", "float32"))
+@contract(source="openpi model.py, max_token_len; docs/bugs.md#c10", needs=("loss", "float32"))
 def test_longer_prompt_with_padding_is_the_same(subject: Subject, base_checkpoint: Checkpoint, batch: Params) -> None:
     """A model that takes more tokens computes the same from the same prompts, whatever fills them up: from one token
     to as many as it had."""
@@ -127,7 +127,7 @@ def test_sampling_follows_the_velocity_of_the_loss(
     assert_close(actions, x, atol=EULER_ATOL)
 
 
-@contract(source="bugs A3, A8, A17, rule 1", needs=("loss", "lora", "float32"))
+@contract(source="docs/bugs.md#a3, #a8, #a17, #rule-1", needs=("loss", "lora", "float32"))
 def test_every_parameter_matters(subject: Subject, lora_checkpoint: Checkpoint, batch: Params) -> None:
     """Every parameter, in every layer, changes the loss, but for those that nothing reads: behind PaliGemma's last keys
     and values comes no action, and a softmax cancels SigLIP's key biases."""
@@ -147,7 +147,7 @@ def test_every_parameter_matters(subject: Subject, lora_checkpoint: Checkpoint, 
     assert without_effect == unread | {("PaliGemma/llm/final_norm/scale", ...)}
 
 
-@contract(source="openpi policy_config.py:57; bugs B7", needs=("loss", "float32"))
+@contract(source="openpi policy_config.py:57; docs/bugs.md#b7", needs=("loss", "float32"))
 def test_bfloat16_is_near_float32(subject: Subject, base_checkpoint: Checkpoint) -> None:
     """A model that computes in bfloat16, from float32 parameters or from ones in bfloat16, has the losses of float32
     within a recorded bound, for a long prompt too."""
@@ -162,7 +162,7 @@ def test_bfloat16_is_near_float32(subject: Subject, base_checkpoint: Checkpoint)
         assert_close(np.abs(found - expected).mean() / expected.mean(), 0.0, atol=BFLOAT16_RTOL)
 
 
-@contract(source="openpi policy_config.py:57; bugs B7", needs=("restore", "loss", "float32"))
+@contract(source="openpi policy_config.py:57; docs/bugs.md#b7", needs=("restore", "loss", "float32"))
 def test_bfloat16_parameters_are_near_float32(subject: Subject, base_checkpoint: Checkpoint, batch: Params) -> None:
     """The parameters of one module restored in bfloat16, norm scales and action projections too, change the losses
     within a bound that is recorded for the module."""
@@ -175,7 +175,7 @@ def test_bfloat16_parameters_are_near_float32(subject: Subject, base_checkpoint:
         assert_close(np.abs(found - expected).mean() / expected.mean(), 0.0, atol=bound, name=module)
 
 
-@contract(source="openpi gemma.py:359; bugs A16", needs=("train", "loss", "lora", "dropout"))
+@contract(source="openpi gemma.py:359; docs/bugs.md#a16", needs=("train", "loss", "lora", "dropout"))
 def test_dropout_trains(subject: Subject, lora_checkpoint: Checkpoint, batch: Params) -> None:
     """A LoRA model trains with dropout: its losses are finite, follow the seed, and differ from those without it."""
     spec, params = with_dropout(lora_checkpoint.spec), lora_checkpoint.params

@@ -42,7 +42,7 @@ def test_lands_leaf_by_leaf(subject: Subject, tmp_path: Path, case: str) -> None
     assert_same_bits({path: params[path] for path in written}, written)
 
 
-@contract(source="google-deepmind/gemma releases are bfloat16; bugs C7", needs=(*NEEDS, "lora"))
+@contract(source="google-deepmind/gemma releases are bfloat16; docs/bugs.md#c7", needs=(*NEEDS, "lora"))
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_is_cast_exactly(subject: Subject, lora_spec: ModelSpec, tmp_path: Path, dtype: str) -> None:
     """A Gemma stored in half precision is cast to float32 value by value."""
@@ -52,7 +52,7 @@ def test_is_cast_exactly(subject: Subject, lora_spec: ModelSpec, tmp_path: Path,
     assert_same_bits({path: params[path] for path in expected}, expected)
 
 
-@contract(source="bugs rule 5, P3", needs=(*NEEDS, "init", "lora", "load_report"))
+@contract(source="docs/bugs.md#rule-5, #p3", needs=(*NEEDS, "init", "lora", "load_report"))
 def test_what_gemma_lacks_is_freshly_initialised(subject: Subject, lora_spec: ModelSpec, tmp_path: Path) -> None:
     """Vision encoder, action expert, projections and adapters start as a fresh model's do, and the report says so."""
     written = gemma_flax.build(lora_spec, tmp_path / "gemma")
@@ -98,7 +98,7 @@ MISFITS = {
 }
 
 
-@contract(source="bugs C1, C5, C10, C11; google-deepmind/gemma gm/nn", needs=(*NEEDS, "lora"))
+@contract(source="docs/bugs.md#c1, #c5, #c10, #c11; google-deepmind/gemma gm/nn", needs=(*NEEDS, "lora"))
 @pytest.mark.parametrize("case", MISFITS)
 @pytest.mark.parametrize("form", ["flat", "nested"])
 def test_what_is_no_whole_gemma_1_is_refused(
@@ -122,7 +122,7 @@ OTHER_SIZES: dict[str, tuple[ModelSpec, tuple[str, ...]]] = {
 }
 
 
-@contract(source="bugs C10, C11; Gemma has 256128 tokens, PaliGemma 257152", needs=NEEDS)
+@contract(source="docs/bugs.md#c10, #c11; Gemma has 256128 tokens, PaliGemma 257152", needs=NEEDS)
 @pytest.mark.parametrize("case", OTHER_SIZES)
 def test_other_sizes_are_named(subject: Subject, tmp_path: Path, case: str) -> None:
     """A Gemma of other sizes is refused, and the error names each size, expected and found."""
@@ -150,7 +150,7 @@ def test_missing_tokens_are_fresh_when_asked(subject: Subject, lora_spec: ModelS
         subject.load(smaller, {**source, "path": str(tmp_path / "larger")}, seed=3)
 
 
-@contract(source="bugs rule 5", needs=(*NEEDS, "load_report", "lora"))
+@contract(source="docs/bugs.md#rule-5", needs=(*NEEDS, "load_report", "lora"))
 def test_what_the_model_lacks_is_reported(subject: Subject, lora_spec: ModelSpec, tmp_path: Path) -> None:
     """An array that the model has no place for is left out, and the report says so under the array's own name."""
     arrays = gemma_flax.arrays(gemma_flax.contents(lora_spec))
@@ -159,7 +159,7 @@ def test_what_the_model_lacks_is_reported(subject: Subject, lora_spec: ModelSpec
     assert [path for path, status in report.items() if status == "dropped"] == ["embedder/position_table"]
 
 
-@contract(source="bugs C3, P4", needs=NEEDS)
+@contract(source="docs/bugs.md#c3, #p4", needs=NEEDS)
 def test_another_layout_is_refused(subject: Subject, base_checkpoint: Checkpoint) -> None:
     """A pi0 checkpoint is no Gemma and is refused, not taken for one of which nothing matches."""
     with refused(base_checkpoint.path):

@@ -79,7 +79,7 @@ def test_training_steps(subject: Subject, golden_case: GoldenCase, golden_traini
 CONVERTED = read_case(GOLDEN / converted.CASE)
 
 
-@contract(source="bugs A5, G1, G2; openpi #396, #958", needs=("load", "loss", "openpi_pytorch", "float32"))
+@contract(source="docs/bugs.md#a5, #g1, #g2; openpi #396, #958", needs=("load", "loss", "openpi_pytorch", "float32"))
 def test_converted_checkpoint_has_the_loss(subject: Subject) -> None:
     """openpi's LoRA checkpoint, folded and converted to its PyTorch layout, has openpi's loss."""
     case, model = CONVERTED, without_lora(CONVERTED.spec)
@@ -88,7 +88,7 @@ def test_converted_checkpoint_has_the_loss(subject: Subject) -> None:
     assert_close(loss, case.loss, rtol=LOSS_RTOL)
 
 
-@contract(source="bugs A5, E9; openpi #985", needs=("load", "loss", "peft_adapter", "lora", "float32"))
+@contract(source="docs/bugs.md#a5, #e9; openpi #985", needs=("load", "loss", "peft_adapter", "lora", "float32"))
 def test_converted_adapter_has_the_loss(subject: Subject) -> None:
     """openpi's adapters, with alpha that is not rank and rslora, have openpi's loss as a PEFT adapter on their base."""
     case = CONVERTED
@@ -99,7 +99,8 @@ def test_converted_adapter_has_the_loss(subject: Subject) -> None:
 
 
 @contract(
-    source="bugs A5, G2; openpi #396", needs=("fold_checkpoint", "restore", "loss", "openpi_orbax", "lora", "float32")
+    source="docs/bugs.md#a5, #g2; openpi #396",
+    needs=("fold_checkpoint", "restore", "loss", "openpi_orbax", "lora", "float32"),
 )
 def test_folded_checkpoint_has_the_loss(subject: Subject, tmp_path: Path) -> None:
     """openpi's LoRA checkpoint, folded into one for the config without LoRA, has openpi's loss."""

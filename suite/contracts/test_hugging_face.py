@@ -72,7 +72,9 @@ def refuse_tensors(subject: Subject, spec: ModelSpec, named: Params, path: Path,
     assert_refused(subject, spec, from_hugging_face(path), *mentions)
 
 
-@contract(source="transformers 4.41, 4.52 and 5.6 modeling_paligemma.py; lerobot #1406, #2964; bugs F6", needs=NEEDS)
+@contract(
+    source="transformers 4.41, 4.52 and 5.6 modeling_paligemma.py; lerobot #1406, #2964; docs/bugs.md#f6", needs=NEEDS
+)
 @pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_lands_leaf_by_leaf(
@@ -84,7 +86,9 @@ def test_lands_leaf_by_leaf(
     assert_landed(load(subject, base_spec, path), written)
 
 
-@contract(source="huggingface.co/google/paligemma-3b-pt-224, branches float16 and bfloat16; bugs C7", needs=NEEDS)
+@contract(
+    source="huggingface.co/google/paligemma-3b-pt-224, branches float16 and bfloat16; docs/bugs.md#c7", needs=NEEDS
+)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_casts_are_exact(subject: Subject, base_spec: ModelSpec, tmp_path: Path, dtype: str) -> None:
     """Tensors in half precision land as exactly these numbers in float32."""
@@ -92,7 +96,7 @@ def test_casts_are_exact(subject: Subject, base_spec: ModelSpec, tmp_path: Path,
     assert_landed(load(subject, base_spec, tmp_path / "model.safetensors"), written)
 
 
-@contract(source="peers.md 1, tunix reads a mixed file as garbage", needs=NEEDS)
+@contract(source="google/tunix safetensors_loader.py:97 reads a mixed file as garbage", needs=NEEDS)
 def test_mixed_dtypes_land(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
     """A file whose layers alternate between float16, bfloat16 and float32 lands with the values of each."""
     params = paligemma_npz.contents(base_spec)
@@ -108,7 +112,9 @@ def test_mixed_dtypes_land(subject: Subject, base_spec: ModelSpec, tmp_path: Pat
     assert_landed(load(subject, base_spec, tmp_path / "release"), params)
 
 
-@contract(source="openpi convert_jax_model_to_pytorch.py:208, transformers convert_paligemma; bugs G9", needs=NEEDS)
+@contract(
+    source="openpi convert_jax_model_to_pytorch.py:208, transformers convert_paligemma; docs/bugs.md#g9", needs=NEEDS
+)
 @pytest.mark.parametrize("spec", [deep(), tiny(num_kv_heads=6, depth=5)], ids=["eleven_layers", "all_kv_heads"])
 def test_every_layer_and_head_lands(subject: Subject, tmp_path: Path, spec: ModelSpec) -> None:
     """Layer ten comes after layer nine, every key/value head is kept, and heads need not add up to the width."""
@@ -146,7 +152,7 @@ def test_heads_keep_their_order(subject: Subject, tmp_path: Path) -> None:
         assert [np.unique(head).tolist() for head in by_head] == [[n] for n in range(len(by_head))], path
 
 
-@contract(source="arXiv:2407.07726: the output layer is the embedding; openpi #669; bugs G7", needs=NEEDS)
+@contract(source="arXiv:2407.07726: the output layer is the embedding; openpi #669; docs/bugs.md#g7", needs=NEEDS)
 @pytest.mark.parametrize("names", [(EMBED_TOKENS,), (LM_HEAD,), (EMBED_TOKENS, LM_HEAD)], ids=["embed", "head", "both"])
 def test_one_tied_name_is_enough(
     subject: Subject, base_spec: ModelSpec, tmp_path: Path, names: tuple[str, ...]
@@ -159,7 +165,7 @@ def test_one_tied_name_is_enough(
     assert_landed(load(subject, base_spec, tmp_path / "release"), written)
 
 
-@contract(source="transformers resolves it silently (peers.md 2.4); bugs G7", needs=NEEDS)
+@contract(source="transformers 5.23 keeps embed_tokens and says nothing; docs/bugs.md#g7", needs=NEEDS)
 def test_conflicting_tied_pair_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
     """Tied tables, embed_tokens and lm_head, that differ in one number are refused, and both are named."""
     named = hugging_face.tensors(paligemma_npz.contents(base_spec))
@@ -179,7 +185,7 @@ def test_added_tokens_are_not_loaded(subject: Subject, base_spec: ModelSpec, tmp
         assert_landed(load(subject, base_spec, tmp_path / str(padded)), written)
 
 
-@contract(source="bugs rule 5", needs=(*NEEDS, "load_report", "param_spec"))
+@contract(source="docs/bugs.md#rule-5", needs=(*NEEDS, "load_report", "param_spec"))
 def test_reports_every_leaf(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
     """The report has every parameter as loaded or initialised, and what is not used by its own name, as dropped."""
     written = paligemma_npz.contents(base_spec)
@@ -192,7 +198,7 @@ def test_reports_every_leaf(subject: Subject, base_spec: ModelSpec, tmp_path: Pa
     assert report == expected
 
 
-@contract(source="arXiv:2410.24164 section IV; bugs C3, P3", needs=(*NEEDS, "init", "param_spec"))
+@contract(source="arXiv:2410.24164 section IV; docs/bugs.md#c3, #p3", needs=(*NEEDS, "init", "param_spec"))
 def test_what_it_lacks_is_freshly_initialised(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
     """The action expert and the projections start as a fresh model's do, from the seed; nothing else depends on it."""
     written = hugging_face.build(base_spec, tmp_path / "release")
@@ -204,7 +210,7 @@ def test_what_it_lacks_is_freshly_initialised(subject: Subject, base_spec: Model
     assert_same_paths(loaded, subject.param_spec(base_spec))
 
 
-@contract(source="bugs C3, C5; lerobot #4577", needs=NEEDS)
+@contract(source="docs/bugs.md#c3, #c5; lerobot #4577", needs=NEEDS)
 @pytest.mark.parametrize(
     "name",
     [
@@ -223,7 +229,7 @@ def test_missing_tensor_is_refused(subject: Subject, base_spec: ModelSpec, tmp_p
     )
 
 
-@contract(source="bugs G9, C11", needs=NEEDS)
+@contract(source="docs/bugs.md#g9, #c11", needs=NEEDS)
 @pytest.mark.parametrize("kept", [(0, 2), (0, 1, 2, 3)], ids=["one_missing", "one_too_many"])
 @pytest.mark.parametrize(
     ("part", "prefix"),
@@ -243,7 +249,7 @@ def test_other_layers_are_refused(
     refuse_tensors(subject, model, left, tmp_path / "release", "layers", *gone[:1])
 
 
-@contract(source="openpi weight_loaders.py:73, lucidrains/pi-zero-pytorch #1; bugs C3, P4", needs=NEEDS)
+@contract(source="openpi weight_loaders.py:73, lucidrains/pi-zero-pytorch #1; docs/bugs.md#c3, #p4", needs=NEEDS)
 @pytest.mark.parametrize("prefix", ["policy.", "paligemma_with_expert.paligemma."])
 def test_nothing_matched_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path, prefix: str) -> None:
     """A file in which every name has another prefix is refused, and the error has one of the names."""
@@ -252,7 +258,7 @@ def test_nothing_matched_is_refused(subject: Subject, base_spec: ModelSpec, tmp_
     refuse_tensors(subject, base_spec, renamed, tmp_path / "release", prefix)
 
 
-@contract(source="bugs C1, G1; PEFT's names", needs=NEEDS)
+@contract(source="docs/bugs.md#c1, #g1; PEFT's names", needs=NEEDS)
 def test_adapters_are_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
     """Adapters of PEFT beside the weights are refused by name: their fine-tuning would be lost."""
     named = hugging_face.tensors(paligemma_npz.contents(base_spec))
@@ -260,7 +266,7 @@ def test_adapters_are_refused(subject: Subject, base_spec: ModelSpec, tmp_path: 
     refuse_tensors(subject, base_spec, named | {name: np.ones((2, 56), np.float32)}, tmp_path / "release", name)
 
 
-@contract(source="bugs C6: int8 codes loaded as weights", needs=NEEDS)
+@contract(source="docs/bugs.md#c6: int8 codes loaded as weights", needs=NEEDS)
 def test_codes_are_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
     """One layer of int8 codes among floats is refused by the parameter's path."""
     named = hugging_face.tensors(paligemma_npz.contents(base_spec))
@@ -292,7 +298,7 @@ def test_later_version_is_named(
     refuse_tensors(subject, base_spec, named | norms, tmp_path / "release", version)
 
 
-@contract(source="bugs C11: shapes alone tell nobody what is wrong", needs=NEEDS)
+@contract(source="docs/bugs.md#c11: shapes alone tell nobody what is wrong", needs=NEEDS)
 @pytest.mark.parametrize(
     ("size", "other", "mentions"),
     [
@@ -311,7 +317,7 @@ def test_other_sizes_are_named(
     refuse_tensors(subject, base_spec, named, tmp_path / "release", *mentions)
 
 
-@contract(source="bugs C11; huggingface/safetensors#format", needs=NEEDS)
+@contract(source="docs/bugs.md#c11; huggingface/safetensors#format", needs=NEEDS)
 def test_unequal_layers_are_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
     """Layers of different widths, or a tensor that lies the other way round, are refused by the tensor's path."""
     named = hugging_face.tensors(paligemma_npz.contents(base_spec))

@@ -29,7 +29,7 @@ def test_merge_undoes_extract(subject: Subject) -> None:
     assert_same_bits(subject.merge(SPEC, parts["base"], parts["lora"]), params)
 
 
-@contract(source="openpi weight_loaders.py:90; bugs C4", needs=NEEDS)
+@contract(source="openpi weight_loaders.py:90; docs/bugs.md#c4", needs=NEEDS)
 def test_half_an_adapter_is_not_merged(subject: Subject) -> None:
     """An adapter without one of its matrices is not merged with a language model, and the error names it."""
     params = language_model()

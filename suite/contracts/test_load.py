@@ -21,7 +21,7 @@ from suite.writing.cases import BOTH_FAMILIES, digests, from_checkpoint, from_pa
 BASE_WEIGHT = "PaliGemma/llm/layers/mlp/linear"
 
 
-@contract(source="openpi weight_loaders.py:33; bugs rule 4", needs=("load", "openpi_orbax"))
+@contract(source="openpi weight_loaders.py:33; docs/bugs.md#rule-4", needs=("load", "openpi_orbax"))
 def test_base_fills_base(subject: Subject, base_checkpoint: Checkpoint) -> None:
     """A base checkpoint fills a base model with its own bits."""
     loaded = subject.load(base_checkpoint.spec, from_checkpoint(base_checkpoint.path), seed=0)
@@ -49,7 +49,7 @@ def test_saved_lora_loads_into_lora(subject: Subject, lora_checkpoint: Checkpoin
     assert_same_bits(subject.load_for_inference(lora_checkpoint.spec, path), lora_checkpoint.params)
 
 
-@contract(source="bugs rule 5, C1, C5", needs=("load", "openpi_orbax", "load_report", "lora", "param_spec"))
+@contract(source="docs/bugs.md#rule-5, #c1, #c5", needs=("load", "openpi_orbax", "load_report", "lora", "param_spec"))
 def test_reports_every_leaf(
     subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec, tmp_path: Path
 ) -> None:
@@ -69,7 +69,7 @@ def test_reports_every_leaf(
     assert (report[BASE_WEIGHT], report["explorations/kernel"]) == ("cast", "dropped")
 
 
-@contract(source="lerobot #4577; bugs P1, rule 4", needs=("load", "openpi_orbax", "load_report", "lora"))
+@contract(source="lerobot #4577; docs/bugs.md#p1, #rule-4", needs=("load", "openpi_orbax", "load_report", "lora"))
 def test_what_claims_to_be_loaded_is(subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec) -> None:
     """Two loads with other seeds agree on every leaf that is reported as loaded, and differ in fresh lora_a."""
     first, second = (subject.load(lora_spec, from_checkpoint(base_checkpoint.path), seed) for seed in (0, 1))
@@ -79,7 +79,7 @@ def test_what_claims_to_be_loaded_is(subject: Subject, base_checkpoint: Checkpoi
         assert_different(first["params"][path], second["params"][path])
 
 
-@contract(source="openpi #283; bugs C9", needs=("load_for_inference", "lora"))
+@contract(source="openpi #283; docs/bugs.md#c9", needs=("load_for_inference", "lora"))
 def test_base_for_lora_is_refused_with_the_way_out(
     subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec
 ) -> None:
@@ -89,7 +89,7 @@ def test_base_for_lora_is_refused_with_the_way_out(
 
 
 @contract(
-    source="bugs C1, C2; openpi weight_loaders.py:90, model.py:233",
+    source="docs/bugs.md#c1, #c2; openpi weight_loaders.py:90, model.py:233",
     needs=("load", "openpi_orbax", "load_for_inference", "lora"),
 )
 def test_unused_adapters_are_refused(subject: Subject, lora_checkpoint: Checkpoint, base_spec: ModelSpec) -> None:
@@ -100,7 +100,9 @@ def test_unused_adapters_are_refused(subject: Subject, lora_checkpoint: Checkpoi
         subject.load_for_inference(base_spec, lora_checkpoint.path)
 
 
-@contract(source="bugs C10, P2; openpi #648, #672", needs=("load", "openpi_orbax", "load_for_inference", "pi05"))
+@contract(
+    source="docs/bugs.md#c10, #p2; openpi #648, #672", needs=("load", "openpi_orbax", "load_for_inference", "pi05")
+)
 @pytest.mark.parametrize(("stored", "model"), [("pi0", "pi05"), ("pi05", "pi0")], ids=["pi0_for_pi05", "pi05_for_pi0"])
 def test_other_family_is_named(subject: Subject, tmp_path: Path, stored: Family, model: Family) -> None:
     """A checkpoint of another family is refused, and the error says which family is which."""
@@ -111,7 +113,7 @@ def test_other_family_is_named(subject: Subject, tmp_path: Path, stored: Family,
         subject.load_for_inference(tiny(model), checkpoint.path)
 
 
-@contract(source="bugs C10; openpi #268, #672", needs=("load", "openpi_orbax"))
+@contract(source="docs/bugs.md#c10; openpi #268, #672", needs=("load", "openpi_orbax"))
 def test_pi0_fast_is_named(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
     """A checkpoint that is all PaliGemma, as pi0-FAST's are, is refused for a pi0, and the error says what it is."""
     openpi_orbax.write(paligemma_npz.contents(base_spec), tmp_path / "params")
@@ -119,7 +121,7 @@ def test_pi0_fast_is_named(subject: Subject, base_spec: ModelSpec, tmp_path: Pat
         subject.load(base_spec, from_checkpoint(tmp_path / "params"), seed=0)
 
 
-@contract(source="bugs C3, P4; lucidrains/pi-zero-pytorch #1", needs=("load", "openpi_orbax", "lora"))
+@contract(source="docs/bugs.md#c3, #p4; lucidrains/pi-zero-pytorch #1", needs=("load", "openpi_orbax", "lora"))
 def test_nothing_matched_is_refused(subject: Subject, lora_spec: ModelSpec, tmp_path: Path) -> None:
     """A checkpoint of which no parameter is the model's is refused, and the error shows names that it found."""
     openpi_orbax.write({f"net/block{n}/w": np.ones(3, np.float32) for n in range(3)}, tmp_path / "params")
@@ -127,7 +129,7 @@ def test_nothing_matched_is_refused(subject: Subject, lora_spec: ModelSpec, tmp_
         subject.load(lora_spec, from_checkpoint(tmp_path / "params"), seed=0)
 
 
-@contract(source="bugs C3, P4", needs=("load", "paligemma_npz"))
+@contract(source="docs/bugs.md#c3, #p4", needs=("load", "paligemma_npz"))
 def test_nothing_matched_in_npz_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
     """A release whose names all have another prefix is refused, though a model may start from random weights."""
     contents = {f"target/{path}": array for path, array in paligemma_npz.contents(base_spec).items()}
@@ -136,7 +138,7 @@ def test_nothing_matched_in_npz_is_refused(subject: Subject, base_spec: ModelSpe
         subject.load(base_spec, from_paligemma(tmp_path / "pt_224.npz"), seed=0)
 
 
-@contract(source="bugs C12, H2; openpi PR #815", needs=("load", "openpi_orbax", "load_report", "param_spec"))
+@contract(source="docs/bugs.md#c12, #h2; openpi PR #815", needs=("load", "openpi_orbax", "load_report", "param_spec"))
 def test_training_from_nothing_is_announced(subject: Subject, base_spec: ModelSpec) -> None:
     """A load from nothing warns that every parameter is fresh, and its report says so of each."""
     loaded = subject.load(base_spec, {"kind": "nothing"}, seed=0)
@@ -144,7 +146,7 @@ def test_training_from_nothing_is_announced(subject: Subject, base_spec: ModelSp
     assert loaded["report"] == dict.fromkeys(subject.param_spec(base_spec), "initialised")
 
 
-@contract(source="bugs P7, A15; lerobot PR #2996", needs=("load", "openpi_orbax", "lora"))
+@contract(source="docs/bugs.md#p7, #a15; lerobot PR #2996", needs=("load", "openpi_orbax", "lora"))
 def test_same_seed_loads_the_same(subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec) -> None:
     """Two loads with one seed agree on every bit, fresh parameters too: none is left as memory happened to be."""
     first, second = (subject.load(lora_spec, from_checkpoint(base_checkpoint.path), 3)["params"] for _ in range(2))
@@ -152,7 +154,7 @@ def test_same_seed_loads_the_same(subject: Subject, base_checkpoint: Checkpoint,
     assert [path for path, array in first.items() if not np.isfinite(array).all()] == []
 
 
-@contract(source="bugs P9, H6; numpy.shares_memory", needs=("load", "openpi_orbax"))
+@contract(source="docs/bugs.md#p9, #h6; numpy.shares_memory", needs=("load", "openpi_orbax"))
 def test_loads_are_independent(subject: Subject, base_checkpoint: Checkpoint) -> None:
     """Two loads share no memory, and a load changes neither the model's spec nor a file of the checkpoint."""
     spec, before = copy.deepcopy(base_checkpoint.spec), digests(base_checkpoint.path)
@@ -162,7 +164,7 @@ def test_loads_are_independent(subject: Subject, base_checkpoint: Checkpoint) ->
     assert digests(base_checkpoint.path) == before
 
 
-@contract(source="IEEE 754: widening is exact; bugs C6", needs=("load", "openpi_orbax", "load_report"))
+@contract(source="IEEE 754: widening is exact; docs/bugs.md#c6", needs=("load", "openpi_orbax", "load_report"))
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_widening_is_exact(subject: Subject, base_spec: ModelSpec, tmp_path: Path, dtype: str) -> None:
     """A checkpoint in half precision loads with every value as it was stored, and every leaf is reported as cast."""
@@ -172,7 +174,7 @@ def test_widening_is_exact(subject: Subject, base_spec: ModelSpec, tmp_path: Pat
     assert loaded["report"] == dict.fromkeys(written, "cast")
 
 
-@contract(source="bugs C6", needs=("load", "openpi_orbax", "load_report"))
+@contract(source="docs/bugs.md#c6", needs=("load", "openpi_orbax", "load_report"))
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_what_is_not_finite_is_reported(
     subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, dtype: str
@@ -189,7 +191,7 @@ def test_what_is_not_finite_is_reported(
     assert not clean["nonfinite"]
 
 
-@contract(source="bugs E9", needs=("load", "openpi_orbax", "load_for_inference", "save", "lora"))
+@contract(source="docs/bugs.md#e9", needs=("load", "openpi_orbax", "load_for_inference", "save", "lora"))
 @pytest.mark.parametrize(("key", "value"), [("alpha", 11.0), ("rslora", True)])
 def test_other_scale_than_saved_is_refused(
     subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path, key: str, value: Any
@@ -217,7 +219,7 @@ def spec_of(name: str) -> ModelSpec:
 
 
 @contract(
-    source="bugs C9, C2, C11, P8; openpi #283, model.py:233",
+    source="docs/bugs.md#c9, #c2, #c11, #p8; openpi #283, model.py:233",
     needs=("load", "openpi_orbax", "load_for_inference", "lora"),
 )
 @pytest.mark.parametrize(
@@ -243,7 +245,7 @@ def test_training_and_serving_agree(subject: Subject, tmp_path: Path, stored: st
         assert_same_bits(subject.load_for_inference(spec_of(model), checkpoint.path), checkpoint.params)
 
 
-@contract(source="bugs C5", needs=("load", "openpi_orbax", "lora"))
+@contract(source="docs/bugs.md#c5", needs=("load", "openpi_orbax", "lora"))
 def test_only_adapters_may_be_missing(
     subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec, tmp_path: Path
 ) -> None:
@@ -254,7 +256,7 @@ def test_only_adapters_may_be_missing(
         subject.load(lora_spec, from_checkpoint(tmp_path / "params"), seed=0)
 
 
-@contract(source="bugs C11", needs=("load", "openpi_orbax"))
+@contract(source="docs/bugs.md#c11", needs=("load", "openpi_orbax"))
 def test_wrong_shapes_are_listed_at_once(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """Parameters of other shapes are refused, and the error lists all of them with both shapes."""
     shorter = {path: base_checkpoint.params[path][:-1] for path in ("action_in_proj/kernel", "action_out_proj/bias")}

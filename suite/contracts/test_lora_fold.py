@@ -27,7 +27,7 @@ SMALL = 1e-3
 LOSS_RTOL = 1e-2
 
 
-@contract(source="arXiv:2106.09685 section 4.1; bugs A6, A17", needs=("fold", "lora"))
+@contract(source="arXiv:2106.09685 section 4.1; docs/bugs.md#a6, #a17", needs=("fold", "lora"))
 @every_spec
 def test_delta_has_the_rank_of_its_adapter(subject: Subject, spec: ModelSpec) -> None:
     """What an adapter adds has its rank in each layer and head: no more, and at random values no less."""
@@ -40,7 +40,7 @@ def test_delta_has_the_rank_of_its_adapter(subject: Subject, spec: ModelSpec) ->
         assert found == {params[path].shape[-2]}, path
 
 
-@contract(source="openpi #396, PR #960; bugs G15", needs=("fold", "lora"))
+@contract(source="openpi #396, PR #960; docs/bugs.md#g15", needs=("fold", "lora"))
 @every_spec
 def test_of_bfloat16_is_formed_in_float32(subject: Subject, spec: ModelSpec) -> None:
     """A bfloat16 weight is folded as its float32 values are, and rounded once, to bfloat16, at the end."""
@@ -50,7 +50,7 @@ def test_of_bfloat16_is_formed_in_float32(subject: Subject, spec: ModelSpec) -> 
     assert_same_bits(subject.fold(spec, stored), {path: x.astype(BFLOAT16) for path, x in wide.items()})
 
 
-@contract(source="openpi PR #960; bugs G15", needs=("fold", "fold_losses", "lora"))
+@contract(source="openpi PR #960; docs/bugs.md#g15", needs=("fold", "fold_losses", "lora"))
 @every_spec
 def test_tells_what_rounding_took(subject: Subject, spec: ModelSpec) -> None:
     """A fold tells for every site which share of what the adapter adds is lost: most of a small one in bfloat16, none
@@ -90,7 +90,7 @@ def test_merge_undoes_extract(subject: Subject, spec: ModelSpec) -> None:
     assert_same_bits(subject.merge(spec, parts["base"], parts["lora"]), params)
 
 
-@contract(source="openpi weight_loaders.py:90; bugs C4", needs=("fold", "merge", "lora"))
+@contract(source="openpi weight_loaders.py:90; docs/bugs.md#c4", needs=("fold", "merge", "lora"))
 @every_spec
 def test_half_an_adapter_is_refused(subject: Subject, spec: ModelSpec) -> None:
     """An adapter without one of its matrices is neither folded nor merged, and the error names the one it lacks."""
@@ -104,7 +104,7 @@ def test_half_an_adapter_is_refused(subject: Subject, spec: ModelSpec) -> None:
             subject.merge(spec, base, lora)
 
 
-@contract(source="openpi stores neither rank nor alpha; bugs E9", needs=("fold", "lora"))
+@contract(source="openpi stores neither rank nor alpha; docs/bugs.md#e9", needs=("fold", "lora"))
 def test_another_rank_is_refused(subject: Subject, lora_spec: ModelSpec, base_spec: ModelSpec) -> None:
     """Adapters are folded with the config they were trained with: one of another rank, or without adapters, has no
     alpha for them and is refused by the adapter's name."""
@@ -114,7 +114,7 @@ def test_another_rank_is_refused(subject: Subject, lora_spec: ModelSpec, base_sp
             subject.fold(spec, params)
 
 
-@contract(source="a public fork that reshapes and truncates; bugs P8", needs=("fold", "lora"))
+@contract(source="a public fork that reshapes and truncates; docs/bugs.md#p8", needs=("fold", "lora"))
 @every_spec
 def test_adapters_of_another_layout_are_refused(subject: Subject, spec: ModelSpec) -> None:
     """An adapter whose matrices do not fit the weight is refused by name, never cut or reshaped until it fits."""
@@ -126,7 +126,7 @@ def test_adapters_of_another_layout_are_refused(subject: Subject, spec: ModelSpe
                 subject.fold(spec, params | {path: other})
 
 
-@contract(source="pi0_compat/lora/fold.py; bugs G15", needs=("fold", "lora"))
+@contract(source="pi0_compat/lora/fold.py; docs/bugs.md#g15", needs=("fold", "lora"))
 def test_changes_nothing_but_adapted_weights(subject: Subject, lora_spec: ModelSpec) -> None:
     """Folding changes every weight that has an adapter, in its own dtype, no other parameter and none of its inputs."""
     params = content.params(lora_spec, dtype="bfloat16")

@@ -21,7 +21,8 @@ RANK = re.compile(r"\br(ank)?\b")
 
 
 @contract(
-    source="arXiv:2106.09685 section 4.1; bugs A1", needs=("load", "openpi_orbax", "loss", "sample_actions", "lora")
+    source="arXiv:2106.09685 section 4.1; docs/bugs.md#a1",
+    needs=("load", "openpi_orbax", "loss", "sample_actions", "lora"),
 )
 def test_starts_as_the_base_model(
     subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec, batch: Params
@@ -36,7 +37,7 @@ def test_starts_as_the_base_model(
     assert_same_bits({"actions": lora}, {"actions": base})
 
 
-@contract(source="arXiv:2106.09685 section 4.1; openpi lora.py:20; bugs A1, A2", needs=("init", "lora"))
+@contract(source="arXiv:2106.09685 section 4.1; openpi lora.py:20; docs/bugs.md#a1, #a2", needs=("init", "lora"))
 def test_lora_b_is_zero_and_lora_a_is_not(subject: Subject, lora_spec: ModelSpec) -> None:
     """A fresh lora_b is zero; a fresh lora_a is normal with standard deviation 0.01, different at every site."""
     adapters = {path: array for path, array in subject.init(lora_spec, 0).items() if is_adapter(path)}
@@ -49,7 +50,7 @@ def test_lora_b_is_zero_and_lora_a_is_not(subject: Subject, lora_spec: ModelSpec
     assert len(set(firsts)) == len(firsts)
 
 
-@contract(source="bugs A13", needs=("init", "lora"))
+@contract(source="docs/bugs.md#a13", needs=("init", "lora"))
 def test_depends_on_the_seed_alone(subject: Subject, base_spec: ModelSpec, lora_spec: ModelSpec) -> None:
     """The same seed gives the same model and another seed another; base parameters do not depend on LoRA being on."""
     first, again, other = (subject.init(lora_spec, seed) for seed in (0, 0, 1))
@@ -60,7 +61,7 @@ def test_depends_on_the_seed_alone(subject: Subject, base_spec: ModelSpec, lora_
     assert_same_bits({path: first[path] for path in base}, base)
 
 
-@contract(source="openpi weight_loaders.py:54; bugs P1, rule 4", needs=("load", "openpi_orbax", "lora"))
+@contract(source="openpi weight_loaders.py:54; docs/bugs.md#p1, #rule-4", needs=("load", "openpi_orbax", "lora"))
 def test_load_adds_the_same_adapters_for_the_same_seed(
     subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec
 ) -> None:
@@ -76,7 +77,7 @@ def test_load_adds_the_same_adapters_for_the_same_seed(
 
 
 @contract(
-    source="arXiv:2106.09685; openpi lora.py:20 with zeros; bugs A2",
+    source="arXiv:2106.09685; openpi lora.py:20 with zeros; docs/bugs.md#a2",
     needs=("load", "openpi_orbax", "train", "fold", "lora"),
 )
 def test_can_learn(subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec, batch: Params) -> None:
@@ -91,7 +92,7 @@ def test_can_learn(subject: Subject, base_checkpoint: Checkpoint, lora_spec: Mod
     assert [path for path in zeros if not folded[path].any()] == []
 
 
-@contract(source="bugs A11; docs/decisions/0004", needs=("param_spec", "lora"))
+@contract(source="docs/bugs.md#a11; docs/decisions/0004", needs=("param_spec", "lora"))
 @pytest.mark.parametrize("rank", [0, -1, 2.5, 57, 1000])
 @pytest.mark.parametrize("group", ["attn", "ffn"])
 def test_impossible_rank_is_refused(subject: Subject, lora_spec: ModelSpec, group: str, rank: float) -> None:

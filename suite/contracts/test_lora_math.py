@@ -27,7 +27,7 @@ FOLD_RTOL = 1e-4
 
 
 @contract(
-    source="openpi lora.py:53 and its head sum; bugs A3, A4, A5, A17",
+    source="openpi lora.py:53 and its head sum; docs/bugs.md#a3, #a4, #a5, #a17",
     needs=("fold", "loss", "lora", "float32"),
 )
 @every_spec
@@ -42,7 +42,7 @@ def test_fold_equals_forward(subject: Subject, spec: ModelSpec) -> None:
 
 
 @contract(
-    source="openpi lora.py:67, community merge scripts; bugs A5, A17, G2",
+    source="openpi lora.py:67, community merge scripts; docs/bugs.md#a5, #a17, #g2",
     needs=("fold", "loss", "lora", "float32"),
 )
 @every_spec
@@ -58,7 +58,7 @@ def test_fold_equals_forward_at_each_site(subject: Subject, spec: ModelSpec) -> 
 
 
 @contract(
-    source="arXiv:2106.09685 section 4.1; openpi lora.py:144; bugs A3",
+    source="arXiv:2106.09685 section 4.1; openpi lora.py:144; docs/bugs.md#a3",
     needs=("loss", "lora", "float32"),
 )
 def test_scale_is_alpha_over_rank_at_each_site(subject: Subject, lora_spec: ModelSpec, batch: Params) -> None:
@@ -77,7 +77,7 @@ def test_scale_is_alpha_over_rank_at_each_site(subject: Subject, lora_spec: Mode
         assert_close(loss(subject, twin, only | padded, batch), expected, rtol=FOLD_RTOL, name=path)
 
 
-@contract(source="arXiv:2312.03732; openpi lora.py:27; bugs A4", needs=("loss", "lora", "float32"))
+@contract(source="arXiv:2312.03732; openpi lora.py:27; docs/bugs.md#a4", needs=("loss", "lora", "float32"))
 def test_rslora_divides_by_the_root_of_the_rank(subject: Subject, lora_spec: ModelSpec, batch: Params) -> None:
     """At each site, rslora is alpha times the square root of the rank without it."""
 
@@ -92,7 +92,7 @@ def test_rslora_divides_by_the_root_of_the_rank(subject: Subject, lora_spec: Mod
         assert_close(loss(subject, twin, only, batch), expected, rtol=FOLD_RTOL, name=path)
 
 
-@contract(source="arXiv:2106.09685 section 4.1; bugs A1", needs=("loss", "lora"))
+@contract(source="arXiv:2106.09685 section 4.1; docs/bugs.md#a1", needs=("loss", "lora"))
 def test_zero_lora_b_is_the_base_model(subject: Subject, lora_checkpoint: Checkpoint, batch: Params) -> None:
     """With lora_b zero a LoRA model computes what its base computes, bit for bit, whatever lora_a is."""
     spec, params = lora_checkpoint.spec, lora_checkpoint.params
@@ -104,7 +104,7 @@ def test_zero_lora_b_is_the_base_model(subject: Subject, lora_checkpoint: Checkp
     assert_same_bits({"loss": loss(subject, spec, params | zeros | large, batch)}, expected)
 
 
-@contract(source="openpi lora.py:86; bugs A5, P8", needs=("loss", "lora", "float32"))
+@contract(source="openpi lora.py:86; docs/bugs.md#a5, #p8", needs=("loss", "lora", "float32"))
 @every_spec
 def test_attn_vec_sees_the_sum_of_lora_b_over_heads(subject: Subject, spec: ModelSpec) -> None:
     """Of attn_vec_einsum's lora_b only the sum over heads counts: in one head it does what it does in all of them."""

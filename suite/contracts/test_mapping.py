@@ -36,7 +36,7 @@ def ramp(spec: ModelSpec) -> np.ndarray:
     return grid.reshape(1, side * side, width).astype(np.float32)
 
 
-@contract(source="big_vision utils.py:827, openpi weight_loaders.py:56; bugs C7", needs=NEEDS)
+@contract(source="big_vision utils.py:827, openpi weight_loaders.py:56; docs/bugs.md#c7", needs=NEEDS)
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_paligemma_lands_leaf_by_leaf(subject: Subject, base_spec: ModelSpec, tmp_path: Path, dtype: str) -> None:
     """Every array of the official PaliGemma npz lands at its place, its values cast exactly to float32."""
@@ -44,7 +44,7 @@ def test_paligemma_lands_leaf_by_leaf(subject: Subject, base_spec: ModelSpec, tm
     assert_landed(subject.load(base_spec, from_paligemma(tmp_path / "pt_224.npz"), seed=0)["params"], written)
 
 
-@contract(source="arXiv:2410.24164 section IV; bugs C3", needs=(*NEEDS, "init"))
+@contract(source="arXiv:2410.24164 section IV; docs/bugs.md#c3", needs=(*NEEDS, "init"))
 @pytest.mark.parametrize("spec", [tiny("pi0"), tiny("pi05")], ids=["pi0", "pi05"])
 def test_what_paligemma_lacks_is_freshly_initialised(subject: Subject, tmp_path: Path, spec: ModelSpec) -> None:
     """The action expert and the projections are not in PaliGemma and start as a fresh model's do, from the seed."""
@@ -55,7 +55,7 @@ def test_what_paligemma_lacks_is_freshly_initialised(subject: Subject, tmp_path:
     assert_different(loaded["action_in_proj/kernel"], subject.init(spec, 4)["action_in_proj/kernel"])
 
 
-@contract(source="lerobot #1107: pretrained weights never loaded; bugs P3, P1", needs=NEEDS)
+@contract(source="lerobot #1107: pretrained weights never loaded; docs/bugs.md#p3, #p1", needs=NEEDS)
 def test_paligemma_does_not_depend_on_the_seed(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
     """With another seed the loaded part is the same, bit for bit, and only the fresh part differs."""
     written = paligemma_npz.build(base_spec, tmp_path / "pt_224.npz")
@@ -66,7 +66,10 @@ def test_paligemma_does_not_depend_on_the_seed(subject: Subject, base_spec: Mode
     assert_different(first["action_in_proj/kernel"], second["action_in_proj/kernel"])
 
 
-@contract(source="openpi config.py, low_mem_finetune from PaliGemma; bugs A1, C3", needs=(*NEEDS, "lora", "param_spec"))
+@contract(
+    source="openpi config.py, low_mem_finetune from PaliGemma; docs/bugs.md#a1, #c3",
+    needs=(*NEEDS, "lora", "param_spec"),
+)
 def test_lora_model_starts_from_paligemma(subject: Subject, lora_spec: ModelSpec, tmp_path: Path) -> None:
     """A LoRA model takes PaliGemma's weights as a base model does, and its adapters are fresh: every lora_b is zero."""
     written = paligemma_npz.build(lora_spec, tmp_path / "pt_224.npz")
@@ -78,7 +81,9 @@ def test_lora_model_starts_from_paligemma(subject: Subject, lora_spec: ModelSpec
     }
 
 
-@contract(source="openpi weight_loaders.py:73: 0 of 51 arrays loaded, validation passed; bugs C3, P4", needs=NEEDS)
+@contract(
+    source="openpi weight_loaders.py:73: 0 of 51 arrays loaded, validation passed; docs/bugs.md#c3, #p4", needs=NEEDS
+)
 @pytest.mark.parametrize("prefix", ["", "opt/target/"])
 def test_nothing_matched_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path, prefix: str) -> None:
     """An npz in which no array is where PaliGemma has it is refused, and the error has one of the names."""
@@ -89,7 +94,7 @@ def test_nothing_matched_is_refused(subject: Subject, base_spec: ModelSpec, tmp_
     assert_refused(subject, base_spec, from_paligemma(path), min(renamed))
 
 
-@contract(source="big_vision models/ppp/gemma.py; arXiv:2412.03555; bugs C11", needs=NEEDS)
+@contract(source="big_vision models/ppp/gemma.py; arXiv:2412.03555; docs/bugs.md#c11", needs=NEEDS)
 @pytest.mark.parametrize(
     ("version", "names"),
     [
@@ -108,7 +113,7 @@ def test_later_version_is_named(
     assert_refused(subject, base_spec, from_paligemma(tmp_path / "pt_224.npz"), version)
 
 
-@contract(source="bugs C11: shapes alone tell nobody what is wrong", needs=NEEDS)
+@contract(source="docs/bugs.md#c11: shapes alone tell nobody what is wrong", needs=NEEDS)
 @pytest.mark.parametrize(
     ("part", "size", "mentions"),
     [
@@ -156,7 +161,7 @@ def test_new_positions_lie_between_old_ones(subject: Subject, base_spec: ModelSp
         assert_close(found, between.reshape(-1, found.size).mean(axis=0), atol=1e-6)
 
 
-@contract(source="bugs rule 5", needs=(*NEEDS, "resampling", "load_report"))
+@contract(source="docs/bugs.md#rule-5", needs=(*NEEDS, "resampling", "load_report"))
 def test_resampling_is_reported(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
     """The report tells resampled position embeddings as such; with none to resample, the request changes nothing."""
     path = tmp_path / "pt_224.npz"
@@ -167,7 +172,7 @@ def test_resampling_is_reported(subject: Subject, base_spec: ModelSpec, tmp_path
     assert_landed(loaded["params"], written)
 
 
-@contract(source="bugs C11", needs=(*NEEDS, "resampling"))
+@contract(source="docs/bugs.md#c11", needs=(*NEEDS, "resampling"))
 def test_positions_that_are_no_grid_are_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
     """Position embeddings whose number is no square are refused, asked or not: nobody knows where they belong."""
     params = paligemma_npz.contents(base_spec)

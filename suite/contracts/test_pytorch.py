@@ -41,7 +41,7 @@ def tensors_in(folder: Path) -> Params:
 
 
 @contract(
-    source="openpi convert_jax_model_to_pytorch.py:42-395, models_pytorch/; bugs G1, G5, G9, G10, G12",
+    source="openpi convert_jax_model_to_pytorch.py:42-395, models_pytorch/; docs/bugs.md#g1, #g5, #g9, #g10, #g12",
     needs=CONVERT,
 )
 @pytest.mark.parametrize("case", EVERY_SIZE)
@@ -53,7 +53,9 @@ def test_every_tensor_has_the_bits_of_the_checkpoint(subject: Subject, tmp_path:
     assert_same_bits({name: found[name] for name in expected if name in found}, expected)
 
 
-@contract(source="openpi models/model.py:246, safetensors torch.py load_model; bugs G1, G7, P10", needs=CONVERT)
+@contract(
+    source="openpi models/model.py:246, safetensors torch.py load_model; docs/bugs.md#g1, #g7, #p10", needs=CONVERT
+)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_strict_reader_finds_exactly_its_names(subject: Subject, tmp_path: Path, family: str) -> None:
     """The file has every name that openpi's model asks for and no other; of the tied table, ``embed_tokens`` alone."""
@@ -66,7 +68,7 @@ def test_a_strict_reader_finds_exactly_its_names(subject: Subject, tmp_path: Pat
     assert found[openpi_pytorch.EXPERT_HEAD].shape == head
 
 
-@contract(source="openpi convert_jax_model_to_pytorch.py:514-527; bugs G5, G6", needs=CONVERT)
+@contract(source="openpi convert_jax_model_to_pytorch.py:514-527; docs/bugs.md#g5, #g6", needs=CONVERT)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_stored_dtype_is_kept(subject: Subject, base_spec: ModelSpec, tmp_path: Path, dtype: str) -> None:
     """A checkpoint in half precision is converted as it is stored, bit for bit."""
@@ -76,7 +78,7 @@ def test_stored_dtype_is_kept(subject: Subject, base_spec: ModelSpec, tmp_path: 
     assert_same_bits({name: found[name] for name in expected}, expected)
 
 
-@contract(source="openpi convert_jax_model_to_pytorch.py:384; bugs G8", needs=CONVERT)
+@contract(source="openpi convert_jax_model_to_pytorch.py:384; docs/bugs.md#g8", needs=CONVERT)
 def test_conversion_repeats_byte_for_byte(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """Two conversions of one checkpoint write the same bytes, and the checkpoint's own files stay as they are."""
     before = digests(base_checkpoint.path)
@@ -87,7 +89,7 @@ def test_conversion_repeats_byte_for_byte(subject: Subject, base_checkpoint: Che
     assert digests(base_checkpoint.path) == before
 
 
-@contract(source="bugs G9, P10; every layout round-trips", needs=(*CONVERT, "load"))
+@contract(source="docs/bugs.md#g9, #p10; every layout round-trips", needs=(*CONVERT, "load"))
 @pytest.mark.parametrize(
     "case", ["two_kv_heads", "as_many_kv_heads_as_query_heads", "heads_as_wide_as_the_model", "eleven_layers", "pi05"]
 )
@@ -98,7 +100,7 @@ def test_round_trip_is_exact(subject: Subject, tmp_path: Path, case: str) -> Non
     assert_same_bits(subject.load(checkpoint.spec, from_pytorch(tmp_path / "out"), seed=0)["params"], checkpoint.params)
 
 
-@contract(source="openpi convert_jax_model_to_pytorch.py:528-550; bugs G7", needs=LOAD)
+@contract(source="openpi convert_jax_model_to_pytorch.py:528-550; docs/bugs.md#g7", needs=LOAD)
 @pytest.mark.parametrize("token_table", ["lm_head", "embed_tokens", "both"])
 def test_either_name_of_the_tied_table_loads(
     subject: Subject, base_spec: ModelSpec, tmp_path: Path, token_table: openpi_pytorch.TokenTable
@@ -108,7 +110,7 @@ def test_either_name_of_the_tied_table_loads(
     assert_same_bits(subject.load(base_spec, from_pytorch(tmp_path / "torch"), seed=0)["params"], written)
 
 
-@contract(source="bugs G7", needs=LOAD)
+@contract(source="docs/bugs.md#g7", needs=LOAD)
 def test_conflicting_tied_tables_are_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
     """A file whose two token tables differ in one number is refused, naming both."""
     openpi_pytorch.build(base_spec, tmp_path / "torch", token_table="both")
@@ -140,7 +142,7 @@ def test_mixed_precision_loads_exactly(subject: Subject, base_spec: ModelSpec, t
     assert_same_bits(subject.load(base_spec, from_pytorch(tmp_path / "torch"), seed=0)["params"], expected)
 
 
-@contract(source="openpi #958, #840; bugs G1", needs=(*CONVERT, "lora"))
+@contract(source="openpi #958, #840; docs/bugs.md#g1", needs=(*CONVERT, "lora"))
 def test_adapters_are_refused_with_the_way_out(subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """A LoRA checkpoint is refused, for its adapters have no place: the error says to fold, and nothing is written."""
     with refused("PaliGemma/llm/layers/attn/", "lora_a", "fold"):
@@ -148,7 +150,7 @@ def test_adapters_are_refused_with_the_way_out(subject: Subject, lora_checkpoint
     assert not list(tmp_path.iterdir())
 
 
-@contract(source="openpi #396, #958; bugs G1, G15", needs=(*CONVERT, "load", "save", "fold", "lora"))
+@contract(source="openpi #396, #958; docs/bugs.md#g1, #g15", needs=(*CONVERT, "load", "save", "fold", "lora"))
 def test_folded_checkpoint_converts(
     subject: Subject, lora_checkpoint: Checkpoint, base_spec: ModelSpec, tmp_path: Path
 ) -> None:
@@ -160,7 +162,7 @@ def test_folded_checkpoint_converts(
     assert_same_bits(tensors_in(tmp_path / "out"), tensors_in(tmp_path / "out") | openpi_pytorch.tensors(folded))
 
 
-@contract(source="bugs C4, G1; PEFT names", needs=LOAD)
+@contract(source="docs/bugs.md#c4, #g1; PEFT names", needs=LOAD)
 @pytest.mark.parametrize("name", ["self_attn.q_proj.lora_A.weight", "self_attn.q_proj.lora_B.default.weight"])
 def test_unmerged_adapters_are_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path, name: str) -> None:
     """A file with adapters beside the weights is refused, naming one: without them it is another model."""
@@ -171,7 +173,7 @@ def test_unmerged_adapters_are_refused(subject: Subject, base_spec: ModelSpec, t
         subject.load(base_spec, from_pytorch(tmp_path / "torch"), seed=0)
 
 
-@contract(source="openpi convert_jax_model_to_pytorch.py:293; bugs G3", needs=CONVERT)
+@contract(source="openpi convert_jax_model_to_pytorch.py:293; docs/bugs.md#g3", needs=CONVERT)
 @pytest.mark.parametrize(("family", "folder"), [("pi0", "pi05_droid"), ("pi05", "pi0_base")])
 def test_family_is_not_read_from_the_path(subject: Subject, tmp_path: Path, family: str, folder: str) -> None:
     """A checkpoint in a folder with the other family's name is converted as what it is."""
@@ -181,7 +183,7 @@ def test_family_is_not_read_from_the_path(subject: Subject, tmp_path: Path, fami
     assert_same_paths(tensors_in(tmp_path / "out"), expected)
 
 
-@contract(source="bugs C10, G3, G14", needs=(*CONVERT, "pi05"))
+@contract(source="docs/bugs.md#c10, #g3, #g14", needs=(*CONVERT, "pi05"))
 def test_other_family_is_not_converted(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """A pi0 checkpoint is not converted for a pi05 model: the error says which family is which, nothing is written."""
     with refused(*BOTH_FAMILIES):
@@ -189,7 +191,7 @@ def test_other_family_is_not_converted(subject: Subject, base_checkpoint: Checkp
     assert not list(tmp_path.iterdir())
 
 
-@contract(source="bugs C10, P2", needs=(*LOAD, "pi05"))
+@contract(source="docs/bugs.md#c10, #p2", needs=(*LOAD, "pi05"))
 def test_other_family_is_named(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
     """A file of a pi0 is not read for a pi05 model, and the error says which family is which."""
     openpi_pytorch.build(base_spec, tmp_path / "torch")
@@ -197,7 +199,7 @@ def test_other_family_is_named(subject: Subject, base_spec: ModelSpec, tmp_path:
         subject.load(FAMILIES["pi05"], from_pytorch(tmp_path / "torch"), seed=0)
 
 
-@contract(source="openpi #283; bugs C5", needs=(*LOAD, "load_report", "lora", "param_spec"))
+@contract(source="openpi #283; docs/bugs.md#c5", needs=(*LOAD, "load_report", "lora", "param_spec"))
 def test_base_into_lora_adds_only_adapters(subject: Subject, lora_spec: ModelSpec, tmp_path: Path) -> None:
     """A PyTorch checkpoint fills a LoRA model; only adapters are fresh, and the unused head is reported as dropped."""
     written = openpi_pytorch.build(lora_spec, tmp_path / "torch")
@@ -224,7 +226,7 @@ MISFITS: dict[str, tuple[Change, tuple[str, ...]]] = {
 }
 
 
-@contract(source="bugs C3, C5, C6, C11, G13, P4", needs=LOAD)
+@contract(source="docs/bugs.md#c3, #c5, #c6, #c11, #g13, #p4", needs=LOAD)
 @pytest.mark.parametrize("case", MISFITS)
 def test_what_does_not_fit_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path, case: str) -> None:
     """A file that lacks tensors, has other shapes, layers or names is refused, and the error lists every tensor."""
@@ -237,7 +239,7 @@ def test_what_does_not_fit_is_refused(subject: Subject, base_spec: ModelSpec, tm
     assert digests(tmp_path) == before
 
 
-@contract(source="bugs rule 5, P10; ZibinDong/openpi_pytorch #2", needs=(*LOAD, "load_report"))
+@contract(source="docs/bugs.md#rule-5, #p10; ZibinDong/openpi_pytorch #2", needs=(*LOAD, "load_report"))
 def test_what_the_model_lacks_is_reported(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
     """A tensor that no module of the model reads is left out, and the report says so under its own name."""
     unused = "paligemma_with_expert.gemma_expert.model.embed_tokens.weight"

@@ -19,7 +19,7 @@ def growth(process: Elsewhere, *call: Any) -> int:
     return int(process.memory_of(*call))
 
 
-@contract(source="openpi 0fffc72; bugs C13, C14", needs=("restore",))
+@contract(source="openpi 0fffc72; docs/bugs.md#c13, #c14", needs=("restore",))
 @pytest.mark.parametrize(("dtype", "share"), [(None, 1.0), ("bfloat16", 0.5)], ids=["as_stored", "bfloat16"])
 def test_restores_within_its_budget(
     subject: Subject, wide_checkpoint: Checkpoint, one_device: Elsewhere, dtype: str | None, share: float
@@ -30,7 +30,7 @@ def test_restores_within_its_budget(
     assert grown <= share * wide_checkpoint.num_bytes + WINDOW
 
 
-@contract(source="openpi 0fffc72, weight_loaders.py:58; bugs C13, P6", needs=("load", "openpi_orbax", "lora"))
+@contract(source="openpi 0fffc72, weight_loaders.py:58; docs/bugs.md#c13, #p6", needs=("load", "openpi_orbax", "lora"))
 def test_loads_within_its_budget(subject: Subject, wide_checkpoint: Checkpoint, one_device: Elsewhere) -> None:
     """Loading a base checkpoint into a LoRA model takes the memory of the model's parameters and a bounded window."""
     spec, source = with_lora(wide_checkpoint.spec), from_checkpoint(wide_checkpoint.path)
@@ -38,7 +38,7 @@ def test_loads_within_its_budget(subject: Subject, wide_checkpoint: Checkpoint, 
     assert grown <= wide_checkpoint.num_bytes + WINDOW
 
 
-@contract(source="openpi train.py:106, train.py:122; bugs C14", needs=("begin", "lora"))
+@contract(source="openpi train.py:106, train.py:122; docs/bugs.md#c14", needs=("begin", "lora"))
 def test_begins_within_its_budget(subject: Subject, wide_checkpoint: Checkpoint, one_device: Elsewhere) -> None:
     """The first state of a LoRA training whose frozen parameters are bfloat16 takes their memory and a bounded window,
     though the checkpoint is float32."""

@@ -46,7 +46,7 @@ def test_keeps_every_bit(subject: Subject, lora_checkpoint: Checkpoint, tmp_path
     assert_same_bits(subject.restore(str(tmp_path / "params"), None), lora_checkpoint.params)
 
 
-@contract(source="IEEE 754; bugs C6", needs=("restore",))
+@contract(source="IEEE 754; docs/bugs.md#c6", needs=("restore",))
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16], ids=["float32", "float16", "bfloat16"])
 def test_keeps_odd_floats(subject: Subject, tmp_path: Path, dtype: type) -> None:
     """NaN payloads, signed zeros, subnormals and infinities survive restoring as the bits they are."""
@@ -58,7 +58,7 @@ def test_keeps_odd_floats(subject: Subject, tmp_path: Path, dtype: type) -> None
     assert_same_bits(subject.restore(str(tmp_path / "params"), None), params)
 
 
-@contract(source="openpi model.py:328; bugs C17", needs=("restore",))
+@contract(source="openpi model.py:328; docs/bugs.md#c17", needs=("restore",))
 def test_keeps_a_parameter_called_value(subject: Subject, tmp_path: Path) -> None:
     """A parameter that is really called `value` keeps its name: it is no suffix."""
     params = {name: np.full(3, n, np.float32) for n, name in enumerate(("critic/bias", "critic/value", "head/w"))}
@@ -68,7 +68,7 @@ def test_keeps_a_parameter_called_value(subject: Subject, tmp_path: Path) -> Non
     assert_same_bits(subject.restore(str(tmp_path / "suffixed"), None), params)
 
 
-@contract(source="openpi model.py:328; bugs C17", needs=("restore",))
+@contract(source="openpi model.py:328; docs/bugs.md#c17", needs=("restore",))
 def test_strips_the_suffix_in_mixed_trees(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """Where some leaves carry nnx's `value` and others do not, all come back under openpi's names."""
     openpi_orbax.write(
@@ -86,7 +86,7 @@ def test_casts_as_asked(subject: Subject, base_checkpoint: Checkpoint) -> None:
     assert_same_bits(subject.restore(base_checkpoint.path, "bfloat16"), expected)
 
 
-@contract(source="bugs C8, F3; google/flax #4858, #4317; RFC 6901", needs=("restore",))
+@contract(source="docs/bugs.md#c8, #f3; google/flax #4858, #4317; RFC 6901", needs=("restore",))
 @settings(max_examples=settings().max_examples // 3)
 @given(tree=nested_names(), suffixed=st.booleans())
 def test_keeps_any_names(subject: Subject, tree: dict[str, Any], suffixed: bool) -> None:
@@ -100,7 +100,7 @@ def test_keeps_any_names(subject: Subject, tree: dict[str, Any], suffixed: bool)
     assert_same_bits(restored, flat(filled))
 
 
-@contract(source="bugs C8, F3", needs=("restore",))
+@contract(source="docs/bugs.md#c8, #f3", needs=("restore",))
 def test_keeps_numbers_as_names(subject: Subject, tmp_path: Path) -> None:
     """Keys that are integers come back as their digits, in the place that they had."""
     leaves = [np.full(2, n, np.float32) for n in range(3)]
@@ -109,7 +109,7 @@ def test_keeps_numbers_as_names(subject: Subject, tmp_path: Path) -> None:
     assert_same_bits(subject.restore(str(tmp_path / "params"), None), expected)
 
 
-@contract(source="bugs F1; orbax 0.4.8 and 0.5.20", needs=("restore",))
+@contract(source="docs/bugs.md#f1; orbax 0.4.8 and 0.5.20", needs=("restore",))
 @pytest.mark.parametrize("name", old_checkpoints.CHECKPOINTS)
 def test_reads_what_old_orbax_wrote(subject: Subject, name: str) -> None:
     """Checkpoints of old orbax versions, in one file for all arrays or in one folder each, restore bit for bit."""
@@ -125,21 +125,21 @@ def test_leaves_the_files_alone(subject: Subject, base_checkpoint: Checkpoint) -
     assert digests(base_checkpoint.path) == before
 
 
-@contract(source="bugs C19; openpi weight_loaders.py:100", needs=("restore",))
+@contract(source="docs/bugs.md#c19; openpi weight_loaders.py:100", needs=("restore",))
 def test_order_is_the_same_in_every_process(subject: Subject, base_checkpoint: Checkpoint) -> None:
     """Two processes restore the parameters of a checkpoint in the same order."""
     with elsewhere(subject) as there:
         assert list(there.restore(base_checkpoint.path, None)) == list(subject.restore(base_checkpoint.path, None))
 
 
-@contract(source="numpy.ndarray.flags; bugs P9", needs=("restore",))
+@contract(source="numpy.ndarray.flags; docs/bugs.md#p9", needs=("restore",))
 def test_results_are_their_own(subject: Subject, base_checkpoint: Checkpoint) -> None:
     """Two restores share no memory: what is done to one result does not show in the next."""
     first, second = (subject.restore(base_checkpoint.path, None) for _ in range(2))
     assert not [path for path in first if np.shares_memory(first[path], second[path])]
 
 
-@contract(source="bugs C16; pathlib", needs=("restore",))
+@contract(source="docs/bugs.md#c16; pathlib", needs=("restore",))
 @pytest.mark.parametrize("spelling", ["{path}/", "{path}/../{name}", "{link}"], ids=["slash", "dots", "link"])
 def test_other_spellings_of_a_path_work(
     subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, spelling: str
@@ -151,7 +151,7 @@ def test_other_spellings_of_a_path_work(
     assert_same_bits(subject.restore(spelled, None), base_checkpoint.params)
 
 
-@contract(source="bugs C16; openpi 61c2755", needs=("restore", "in_process"))
+@contract(source="docs/bugs.md#c16; openpi 61c2755", needs=("restore", "in_process"))
 @pytest.mark.parametrize("spelling", [Path, str], ids=["Path", "str"])
 def test_paths_are_text_or_objects(
     subject: Subject,
@@ -168,14 +168,14 @@ def test_paths_are_text_or_objects(
         assert_same_bits(subject.restore(spelling(spelled), None), base_checkpoint.params)
 
 
-@contract(source="bugs C16", needs=("restore",))
+@contract(source="docs/bugs.md#c16", needs=("restore",))
 def test_step_folder_is_refused_by_name(subject: Subject, base_checkpoint: Checkpoint) -> None:
     """Given the step's folder instead of its `params`, the error names the folder to pass."""
     with refused(base_checkpoint.path):
         subject.restore(str(Path(base_checkpoint.path).parent), None)
 
 
-@contract(source="bugs C16", needs=("restore",))
+@contract(source="docs/bugs.md#c16", needs=("restore",))
 def test_run_folder_is_refused_by_the_newest_step(
     subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
@@ -186,7 +186,7 @@ def test_run_folder_is_refused_by_the_newest_step(
         subject.restore(str(tmp_path), None)
 
 
-@contract(source="bugs C16; openpi checkpoints.py:70", needs=("restore",))
+@contract(source="docs/bugs.md#c16; openpi checkpoints.py:70", needs=("restore",))
 @pytest.mark.parametrize("name", ["assets", "train_state"])
 def test_folders_beside_are_refused_by_name(
     subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, name: str
@@ -199,7 +199,7 @@ def test_folders_beside_are_refused_by_name(
         subject.restore(str(tmp_path / name), None)
 
 
-@contract(source="bugs H5; openpi policy_config.py:48", needs=("restore",))
+@contract(source="docs/bugs.md#h5; openpi policy_config.py:48", needs=("restore",))
 def test_two_models_in_a_step_are_refused(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """A step with both `params` and a PyTorch file is refused by both names; asked for by name, `params` restores."""
     shutil.copytree(base_checkpoint.path, tmp_path / "params")
@@ -209,7 +209,7 @@ def test_two_models_in_a_step_are_refused(subject: Subject, base_checkpoint: Che
     assert_same_bits(subject.restore(str(tmp_path / "params"), None), base_checkpoint.params)
 
 
-@contract(source="bugs E4; orbax atomicity", needs=("restore",))
+@contract(source="docs/bugs.md#e4; orbax atomicity", needs=("restore",))
 def test_unfinished_save_is_refused(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """A folder under orbax's temporary name is an unfinished save: it is refused by name, whatever it holds."""
     path = tmp_path / "params.orbax-checkpoint-tmp-0"
@@ -218,7 +218,7 @@ def test_unfinished_save_is_refused(subject: Subject, base_checkpoint: Checkpoin
         subject.restore(str(path), None)
 
 
-@contract(source="bugs C16, H5", needs=("restore",))
+@contract(source="docs/bugs.md#c16, #h5", needs=("restore",))
 @pytest.mark.parametrize("name", ["model.safetensors", "pt_224.npz", "torch/"])
 def test_other_formats_are_called_by_their_name(subject: Subject, tmp_path: Path, name: str) -> None:
     """Given a PyTorch checkpoint or an npz, the error says what it is, and that it has another loader."""
@@ -230,7 +230,7 @@ def test_other_formats_are_called_by_their_name(subject: Subject, tmp_path: Path
         subject.restore(str(tmp_path / name), None)
 
 
-@contract(source="bugs C16", needs=("restore",))
+@contract(source="docs/bugs.md#c16", needs=("restore",))
 @pytest.mark.parametrize("name", ["nowhere", "empty", "a_file"])
 def test_wrong_path_is_refused_by_name(subject: Subject, tmp_path: Path, name: str) -> None:
     """A path without a checkpoint is refused by its name, and nothing appears on disk."""
@@ -242,7 +242,7 @@ def test_wrong_path_is_refused_by_name(subject: Subject, tmp_path: Path, name: s
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@contract(source="bugs C16", needs=("restore",))
+@contract(source="docs/bugs.md#c16", needs=("restore",))
 def test_url_without_driver_is_refused_by_name(
     subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,7 +86,7 @@ def test_link_out_is_refused(subject: Subject, base_checkpoint: Checkpoint, tmp_
         subject.load(base_checkpoint.spec, from_checkpoint(inside), seed=0)
 
 
-@contract(source="issue 3; a folder of datasets is often a link", needs=("restore",))
+@contract(source="a folder of datasets is often a link", needs=("restore",))
 def test_links_that_stay_are_followed(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """A link to the whole checkpoint is as good as its folder, and so is a link from one of its files to another."""
     shutil.copytree(base_checkpoint.path, tmp_path / "stored")
@@ -118,7 +118,7 @@ def bounded_for_npz(subject: Subject, base_checkpoint: Checkpoint) -> Iterator[E
         yield there
 
 
-@contract(source="issue 3, absurd sizes in a header", needs=("restore",))
+@contract(source="CWE-789, memory allocation with an excessive size", needs=("restore",))
 @pytest.mark.parametrize("rows", [2**28, 2**31, 2**50])
 def test_absurd_shape_is_refused_at_once(
     bounded: Elsewhere, subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, rows: int
@@ -139,7 +139,7 @@ def test_compressed_zeros_are_plausible(subject: Subject, tmp_path: Path) -> Non
     assert_same_bits(subject.restore(str(tmp_path / "params"), None), params)
 
 
-@contract(source="issue 3, absurd sizes in a header", needs=("restore", "load", "paligemma_npz"))
+@contract(source="CWE-789, memory allocation with an excessive size", needs=("restore", "load", "paligemma_npz"))
 @pytest.mark.parametrize("length", [2**33, 2**50])
 def test_absurd_npz_header_is_refused_at_once(
     bounded_for_npz: Elsewhere, subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, length: int

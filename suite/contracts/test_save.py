@@ -29,7 +29,7 @@ def test_and_restore_keep_every_bit(subject: Subject, lora_checkpoint: Checkpoin
     assert_same_bits(subject.restore(str(tmp_path / "params"), None), lora_checkpoint.params)
 
 
-@contract(source="IEEE 754; bugs C6, C18", needs=("save", "restore"))
+@contract(source="IEEE 754; docs/bugs.md#c6, #c18", needs=("save", "restore"))
 @pytest.mark.parametrize("dtype", ODD_FLOATS)
 def test_keeps_odd_floats(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, dtype: str) -> None:
     """NaN payloads, signed zeros, subnormals and infinities survive saving and restoring as the bits they are."""
@@ -68,7 +68,7 @@ def test_takes_any_memory_layout(subject: Subject, base_checkpoint: Checkpoint, 
     assert_same_bits(subject.restore(str(tmp_path / "params"), None), base_checkpoint.params)
 
 
-@contract(source="issue 3, saves what it was given", needs=("save", "restore"))
+@contract(source="a training step donates and overwrites the arrays that were saved", needs=("save", "restore"))
 def test_later_changes_are_not_saved(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """When saving returns, the checkpoint is written: what happens to the arrays afterwards does not reach it, and
     saving itself does not change them."""
@@ -80,7 +80,7 @@ def test_later_changes_are_not_saved(subject: Subject, base_checkpoint: Checkpoi
     assert_same_bits(subject.restore(str(tmp_path / "params"), None), base_checkpoint.params)
 
 
-@contract(source="bugs E4", needs=("save",))
+@contract(source="docs/bugs.md#e4", needs=("save",))
 @pytest.mark.parametrize("content", ["checkpoint", "file", "empty_folder"])
 def test_never_overwrites(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, content: str) -> None:
     """Saving where something lies, be it an empty folder, is refused by name and leaves it as it was."""
@@ -96,7 +96,7 @@ def test_never_overwrites(subject: Subject, base_checkpoint: Checkpoint, tmp_pat
     assert digests(tmp_path) == before
 
 
-@contract(source="bugs E4", needs=("save",))
+@contract(source="docs/bugs.md#e4", needs=("save",))
 def test_what_cannot_be_saved_leaves_nothing(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """If one of the arrays cannot be stored, saving raises and leaves nothing, at the path or beside it."""
     params = base_checkpoint.params | {WEIGHT: np.full((9, 36), None, object)}
@@ -105,7 +105,7 @@ def test_what_cannot_be_saved_leaves_nothing(subject: Subject, base_checkpoint: 
     assert not [*tmp_path.iterdir()]
 
 
-@contract(source="bugs E4", needs=("save", "restore"))
+@contract(source="docs/bugs.md#e4", needs=("save", "restore"))
 def test_of_two_at_once_is_whole(
     subject: Subject, eight_devices: Elsewhere, base_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
@@ -123,7 +123,7 @@ def test_of_two_at_once_is_whole(
     assert_same_bits(subject.restore(path, None), saved[3 - lost])
 
 
-@contract(source="bugs C18; lean loading", needs=("save", "restore"))
+@contract(source="docs/bugs.md#c18; frozen weights are bfloat16, trained ones float32", needs=("save", "restore"))
 def test_mixed_dtypes_are_kept(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """Every parameter keeps the dtype it was saved in, one beside the other: frozen ones are often narrower."""
     params = base_checkpoint.params | {WEIGHT: base_checkpoint.params[WEIGHT].astype(ml_dtypes.bfloat16)}

@@ -18,7 +18,7 @@ UNEVEN = 1.1
 ROUNDING = 1e-4
 
 
-@contract(source="openpi model.py:281, sharding.py:48; bugs C15", needs=("restore_sharded",))
+@contract(source="openpi model.py:281, sharding.py:48; docs/bugs.md#c15", needs=("restore_sharded",))
 def test_restores_in_parts(subject: Subject, wide_checkpoint: Checkpoint, eight_devices: Elsewhere) -> None:
     """Restored onto eight devices, every bit is as it was stored and each device holds an eighth of it."""
     restored = eight_devices.restore_sharded(wide_checkpoint.path, 0)
@@ -28,7 +28,7 @@ def test_restores_in_parts(subject: Subject, wide_checkpoint: Checkpoint, eight_
     assert all(part <= held + 1 and held <= UNEVEN * part for held in restored["device_bytes"])
 
 
-@contract(source="openpi train.py:123; bugs C15", needs=("restore_sharded",))
+@contract(source="openpi train.py:123; docs/bugs.md#c15", needs=("restore_sharded",))
 def test_restoring_gives_no_device_everything(
     subject: Subject, wide_checkpoint: Checkpoint, eight_devices: Elsewhere
 ) -> None:
@@ -38,7 +38,7 @@ def test_restoring_gives_no_device_everything(
     assert grown <= 2 * wide_checkpoint.num_bytes + WINDOW
 
 
-@contract(source="openpi train.py:123; bugs C15", needs=("begin", "sharding"))
+@contract(source="openpi train.py:123; docs/bugs.md#c15", needs=("begin", "sharding"))
 def test_begins_in_parts(subject: Subject, wide_checkpoint: Checkpoint, eight_devices: Elsewhere) -> None:
     """The first state of a training on eight devices is spread over them from the start, its optimizer's state too."""
     source, options = from_checkpoint(wide_checkpoint.path), training_options(**EVERYTHING)
@@ -60,7 +60,7 @@ def test_steps_equal_those_of_one_device(
         assert_close(spread[name], alone[name], rtol=ROUNDING, name=name)
 
 
-@contract(source="openpi train.py:119, train.py:240; bugs E1", needs=("train", "resume", "sharding", "lora"))
+@contract(source="openpi train.py:119, train.py:240; docs/bugs.md#e1", needs=("train", "resume", "sharding", "lora"))
 def test_resumes_on_more_devices(
     subject: Subject, lora_checkpoint: Checkpoint, batch: Params, eight_devices: Elsewhere, tmp_path: Path
 ) -> None:
@@ -73,7 +73,7 @@ def test_resumes_on_more_devices(
     assert max(spread["device_bytes"]) < 0.35 * sum(saved["device_bytes"])
 
 
-@contract(source="openpi train.py:119, train.py:240; bugs E1", needs=("train", "resume", "sharding", "lora"))
+@contract(source="openpi train.py:119, train.py:240; docs/bugs.md#e1", needs=("train", "resume", "sharding", "lora"))
 def test_resumes_on_fewer_devices(
     subject: Subject, lora_checkpoint: Checkpoint, batch: Params, eight_devices: Elsewhere, tmp_path: Path
 ) -> None:

@@ -34,7 +34,7 @@ FULL_SIZE = full_size()
 real_sizes = pytest.mark.parametrize("model", FULL_SIZE.values(), ids=[name.replace(" ", "_") for name in FULL_SIZE])
 
 
-@contract(source="openpi declares them: fixtures/golden/full_size.json; bugs A8", needs=("param_spec",))
+@contract(source="openpi declares them: fixtures/golden/full_size.json; docs/bugs.md#a8", needs=("param_spec",))
 @real_sizes
 def test_equals_openpi_at_real_size(subject: Subject, model: FullSizeModel) -> None:
     """A real-size model has openpi's parameters: path, shape and dtype of every one."""
@@ -44,7 +44,7 @@ def test_equals_openpi_at_real_size(subject: Subject, model: FullSizeModel) -> N
 
 
 @contract(
-    source="openpi pi0_config.py:79, full_size.json; bugs B1, B2, B5",
+    source="openpi pi0_config.py:79, full_size.json; docs/bugs.md#b1, #b2, #b5",
     needs=("trainable", "param_spec"),
 )
 @real_sizes
@@ -56,7 +56,7 @@ def test_trainable_set_equals_openpi_at_real_size(subject: Subject, model: FullS
     assert sum(math.prod(spec[path][0]) for path in trainable) == model.total_trainable
 
 
-@contract(source="arXiv:2106.09685; bugs A8", needs=("param_spec", "lora"))
+@contract(source="arXiv:2106.09685; docs/bugs.md#a8", needs=("param_spec", "lora"))
 def test_lora_adds_adapters_and_changes_nothing(subject: Subject, base_spec: ModelSpec, lora_spec: ModelSpec) -> None:
     """LoRA adds lora_a and lora_b at ten sites an expert pair and leaves every other parameter as it is."""
     base, adapted = subject.param_spec(base_spec), subject.param_spec(lora_spec)
@@ -64,7 +64,7 @@ def test_lora_adds_adapters_and_changes_nothing(subject: Subject, base_spec: Mod
     assert len(adapted) == len(base) + 20
 
 
-@contract(source="openpi PR #274, 4d389c3; bugs A8, A9", needs=("param_spec", "lora", "pi05"))
+@contract(source="openpi PR #274, 4d389c3; docs/bugs.md#a8, #a9", needs=("param_spec", "lora", "pi05"))
 @pytest.mark.parametrize("num_kv_heads", [2, 6])
 @pytest.mark.parametrize("adapters", ADAPTERS.values(), ids=ADAPTERS)
 def test_has_the_configured_rank_at_every_site(
@@ -77,7 +77,7 @@ def test_has_the_configured_rank_at_every_site(
     assert found == openpi_layout.shapes(spec)
 
 
-@contract(source="openpi pi0_config.py; bugs B7", needs=("param_spec",))
+@contract(source="openpi pi0_config.py; docs/bugs.md#b7", needs=("param_spec",))
 def test_compute_dtype_changes_no_parameter(subject: Subject) -> None:
     """The dtype that a model computes in changes neither the shape nor the dtype of any parameter: all are float32."""
     found = subject.param_spec(tiny(dtype="bfloat16"))
@@ -85,7 +85,7 @@ def test_compute_dtype_changes_no_parameter(subject: Subject) -> None:
     assert {dtype for _, dtype in found.values()} == {"float32"}
 
 
-@contract(source="arXiv:1502.01852; openpi gemma.py:242 against gemma_fast.py:161; bugs A14", needs=("init",))
+@contract(source="arXiv:1502.01852; openpi gemma.py:242 against gemma_fast.py:161; docs/bugs.md#a14", needs=("init",))
 def test_fresh_weights_spread_by_their_fan_in(subject: Subject, base_spec: ModelSpec) -> None:
     """A fresh projection has mean zero and the standard deviation of one over the root of how many inputs are summed,
     so for attention's outputs of heads x head dim."""

@@ -37,7 +37,7 @@ def test_describes_itself(subject: Subject) -> None:
     assert described["packages"]
 
 
-@contract(source="bugs H6; openpi train_pytorch.py:405", needs=("save", "lora"))
+@contract(source="docs/bugs.md#h6; openpi train_pytorch.py:405", needs=("save", "lora"))
 def test_arguments_are_left_alone(subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """Saving changes neither the model's spec nor the parameters that it is given."""
     spec = copy.deepcopy(lora_checkpoint.spec)

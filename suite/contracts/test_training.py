@@ -46,7 +46,7 @@ def unless_refused(call: Callable[[], dict[str, Any]], mention: str) -> dict[str
 
 
 @contract(
-    source="openpi train.py:106, train.py:152; bugs B3",
+    source="openpi train.py:106, train.py:152; docs/bugs.md#b3",
     needs=("load", "openpi_orbax", "train", "trainable", "lora"),
 )
 def test_changes_only_trainables(
@@ -63,7 +63,9 @@ def test_changes_only_trainables(
     assert changed >= {path for path in params if is_adapter(path)}
 
 
-@contract(source="openpi pi0_config.py:79; bugs B1, B2, B3, B5, B6", needs=("trainable", "param_spec", "lora"))
+@contract(
+    source="openpi pi0_config.py:79; docs/bugs.md#b1, #b2, #b3, #b5, #b6", needs=("trainable", "param_spec", "lora")
+)
 @pytest.mark.parametrize("family", ["pi0", "pi05"])
 def test_adapters_freeze_their_own_expert(subject: Subject, family: str) -> None:
     """Adapters on an expert freeze that expert's own weights, in pi05 its adaRMS too, and nothing else; without
@@ -81,7 +83,7 @@ def test_adapters_freeze_their_own_expert(subject: Subject, family: str) -> None
     assert all(any(name.endswith("_1") for name in keys) for keys in names)
 
 
-@contract(source="openpi train.py:110; bugs B2, B3", needs=("train", "trainable", "counts_bytes"))
+@contract(source="openpi train.py:110; docs/bugs.md#b2, #b3", needs=("train", "trainable", "counts_bytes"))
 @pytest.mark.parametrize("spec", PLACEMENTS.values(), ids=PLACEMENTS)
 def test_optimizer_keeps_nothing_of_frozen_parameters(subject: Subject, spec: ModelSpec) -> None:
     """AdamW keeps two float32 moments of every trainable parameter and nothing of a frozen one."""
@@ -92,7 +94,7 @@ def test_optimizer_keeps_nothing_of_frozen_parameters(subject: Subject, spec: Mo
     assert moments <= kept <= moments + 64
 
 
-@contract(source="openpi train.py:169; bugs B4", needs=("train", "trainable", "moving_average", "lora"))
+@contract(source="openpi train.py:169; docs/bugs.md#b4", needs=("train", "trainable", "moving_average", "lora"))
 def test_moving_average_leaves_frozen_alone(subject: Subject, lora_checkpoint: Checkpoint, batch: Params) -> None:
     """A moving average of the parameters has frozen ones bit for bit, even in bfloat16, and follows trained ones."""
     options = training_options(**LEAN)
@@ -108,7 +110,7 @@ def test_moving_average_leaves_frozen_alone(subject: Subject, lora_checkpoint: C
     assert_same_paths(lagging, {p for p in trainable if (trained[p] != lora_checkpoint.params[p]).any()})
 
 
-@contract(source="openpi train.py:169; bugs B4", needs=("train", "trainable", "moving_average", "lora"))
+@contract(source="openpi train.py:169; docs/bugs.md#b4", needs=("train", "trainable", "moving_average", "lora"))
 def test_moving_average_weighs_the_past_by_its_decay(
     subject: Subject, lora_checkpoint: Checkpoint, batch: Params
 ) -> None:
@@ -153,7 +155,7 @@ def test_each_step_draws_anew(subject: Subject, lora_checkpoint: Checkpoint, bat
 
 
 @contract(
-    source="openpi checkpoints.py:101; bugs E1, P5",
+    source="openpi checkpoints.py:101; docs/bugs.md#e1, #p5",
     needs=("train", "resume", "moving_average", "lora"),
 )
 def test_resumed_equals_uninterrupted(
@@ -181,7 +183,7 @@ def test_saves_what_is_served(subject: Subject, lora_checkpoint: Checkpoint, bat
     assert_same_bits(subject.load_for_inference(spec, str(served)), trained["averaged"])
 
 
-@contract(source="bugs E1; README", needs=("train", "resume", "moving_average", "lora"))
+@contract(source="docs/bugs.md#e1", needs=("train", "resume", "moving_average", "lora"))
 def test_resuming_a_finished_run_changes_nothing(
     subject: Subject, lora_checkpoint: Checkpoint, batch: Params, tmp_path: Path
 ) -> None:
@@ -196,7 +198,7 @@ def test_resuming_a_finished_run_changes_nothing(
     assert digests(tmp_path) == before
 
 
-@contract(source="openpi checkpoints.py:142; bugs E2", needs=("train", "resume", "moving_average", "lora"))
+@contract(source="openpi checkpoints.py:142; docs/bugs.md#e2", needs=("train", "resume", "moving_average", "lora"))
 @pytest.mark.parametrize(
     ("before", "after", "steps"),
     [(LEAN["ema_decay"], None, 1), (None, LEAN["ema_decay"], 0)],
@@ -229,7 +231,7 @@ CHANGES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
 }
 
 
-@contract(source="bugs E9, P5, P8", needs=("train", "resume", "lora"))
+@contract(source="docs/bugs.md#e9, #p5, #p8", needs=("train", "resume", "lora"))
 @pytest.mark.parametrize("change", CHANGES)
 def test_resuming_with_another_adapter_is_refused(
     subject: Subject, lora_checkpoint: Checkpoint, batch: Params, tmp_path: Path, change: str
@@ -244,7 +246,7 @@ def test_resuming_with_another_adapter_is_refused(
         subject.resume(changed, [batch], options, folder=str(tmp_path))
 
 
-@contract(source="bugs E4", needs=("train", "lora"))
+@contract(source="docs/bugs.md#e4", needs=("train", "lora"))
 def test_a_save_that_fails_is_an_error(
     subject: Subject, lora_checkpoint: Checkpoint, eight_devices: Elsewhere, tmp_path: Path
 ) -> None:
@@ -256,7 +258,7 @@ def test_a_save_that_fails_is_an_error(
     assert list(tmp_path.glob("*/params")) == []
 
 
-@contract(source="bugs C18, E4", needs=("train", "resume", "moving_average", "lora"))
+@contract(source="docs/bugs.md#c18, #e4", needs=("train", "resume", "moving_average", "lora"))
 @pytest.mark.parametrize("params", [True, False], ids=["its_params", "the_rest"])
 def test_a_damaged_step_is_named_and_an_older_one_resumes(
     subject: Subject, lora_checkpoint: Checkpoint, batch: Params, tmp_path: Path, params: bool

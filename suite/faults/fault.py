@@ -17,7 +17,7 @@ class Fault:
       evidence: where it was met: a link to an issue, a commit or a line; of a mutation, which mistake it is.
       patches: the wrong lines.
       caught_by: the contracts that fail on it, each on at least one case.
-      bugs: rows of the catalogue of bugs that it rebuilds; none for a mutation that nobody reported.
+      bugs: ids of ``docs/bugs.md`` that it rebuilds; none for a mutation that nobody reported.
     """
 
     id: str

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 
 def register() -> None:
     """Register the profiles and load the one that the environment asks for."""
-    # Named parents: without one, a profile inherits from whatever is active (style facts P11, P12).
+    # Parents are named: without one, a profile takes its settings from whichever profile is active here.
     quiet = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
     settings.register_profile("dev", parent=settings.get_profile("default"), max_examples=50, **quiet)
     settings.register_profile("ci", parent=settings.get_profile("ci"), max_examples=50, **quiet)

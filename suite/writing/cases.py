@@ -45,8 +45,8 @@ def from_hugging_face(path: str | Path) -> dict[str, str]:
     return {"kind": "hugging_face", "path": str(path)}
 
 
-# The two options that go wrong together: bfloat16 weights under a moving average (bugs B4), with openpi's own decay: in
-# bfloat16 0.99 and 0.01 do not add up to one, as 0.75 and 0.25 do. Shared, so that one program is compiled.
+# The two options that go wrong together: bfloat16 weights under a moving average (docs/bugs.md#b4), with openpi's own
+# decay: in bfloat16 0.99 and 0.01 do not add up to one, as 0.75 and 0.25 do. Shared, so that one program is compiled.
 LEAN: dict[str, Any] = {"frozen_dtype": "bfloat16", "ema_decay": 0.99}
 
 

@@ -99,7 +99,8 @@ def read_metadata(path: str | os.PathLike[str], *, value_suffix: bool | None = N
 def item_metadata(folder: Path) -> Any:
     """What orbax keeps of a tree beside its arrays: ``tree`` of shapes and dtypes, and ``custom_metadata``.
 
-    Asked of the handler: what a checkpointer returns changed shape after orbax 0.11.21, which breaks openpi (bugs F1).
+    Asked of the handler: what a checkpointer returns changed shape after orbax 0.11.21, which breaks openpi
+    (docs/bugs.md#f1).
     """
     return ocp.PyTreeCheckpointHandler().metadata(folder)
 

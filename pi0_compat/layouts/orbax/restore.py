@@ -149,7 +149,8 @@ def _reading(plan: _Plan, path: str, array: StoredArray, restored: Params, found
 
 
 def _read_through_orbax(plan: _Plan, group: list[str], restored: Params, found: dict[str, str]) -> None:
-    """Parameters of old or remote kinds, or in parts: in groups, for orbax holds all that it casts twice (bugs C14)."""
+    """Parameters of old or remote kinds, or in parts: in groups, for orbax holds all that it casts twice
+    (docs/bugs.md#c14)."""
     guarded = [path for path in group if path in plan.digests]
     arrays = _restore(plan, guarded, as_stored=True)
     found |= integrity.digests_of(arrays)

@@ -2,7 +2,7 @@
 
 Tensors lie as in openpi's PyTorch layout (``torch_rules``), and values are stored alike on both sides: an RMSNorm
 multiplies by one plus its weight, rotary embeddings take the same halves of a head. The names changed with transformers
-4.52 and 5.6 (bugs F6). Each tensor is copied from the file to its place in a stack; no other copy is made.
+4.52 and 5.6 (docs/bugs.md#f6). Each tensor is copied from the file to its place in a stack; no other copy is made.
 
 Written are the names that every version reads. The output layer is tied to the embedding and is not written a second
 time. The embedding has the rows that it has: the two that transformers adds, and those that round them up, hold noise

@@ -3,10 +3,10 @@
 The names are those of openpi's ``PI0Pytorch`` (``models_pytorch/pi0_pytorch.py``, ``gemma_pytorch.py`` at 15a9616):
 Hugging Face's PaliGemma and Gemma side by side, and the projections. Two tables are special.
 
-PaliGemma's token table is tied to its ``lm_head``. openpi's converter keeps only the ``lm_head`` (bugs G7); here
-``embed_tokens`` is written, and not both: ``safetensors.torch.load_model``, with which openpi reads, calls the second
-name of a tied tensor unexpected. The action expert has no token table (bugs P10), but an ``lm_head`` that nothing uses
-and without which openpi refuses the file: it is written as zeros (bugs G8).
+PaliGemma's token table is tied to its ``lm_head``. openpi's converter keeps only the ``lm_head`` (docs/bugs.md#g7);
+here ``embed_tokens`` is written, and not both: ``safetensors.torch.load_model``, with which openpi reads, calls the
+second name of a tied tensor unexpected. The action expert has no token table (docs/bugs.md#p10), but an ``lm_head``
+that nothing uses and without which openpi refuses the file: it is written as zeros (docs/bugs.md#g8).
 """
 
 import json
@@ -54,7 +54,7 @@ def rules(model: Pi0Config) -> list[Rule]:
 
 
 def family_of(names: Iterable[str]) -> str | None:
-    """The family that tensors belong to, from their names alone (bugs G3); None if they are of neither."""
+    """The family that tensors belong to, from their names alone (docs/bugs.md#g3); None if they are of neither."""
     present = {name.partition(".")[0] for name in names}
     if "time_mlp_in" in present:
         return "pi05"
@@ -157,7 +157,8 @@ def open_pytorch(path: Path, model: Pi0Config) -> OpenpiPyTorch:
 
 
 def recorded_config(model: Pi0Config, dtype: str) -> dict[str, Any]:
-    """What ``config.json`` says: the names that openpi reads, what it forgets (bugs G11), and the whole model."""
+    """What ``config.json`` says: the names that openpi reads, what it forgets (docs/bugs.md#g11), and the whole
+    model."""
     return {
         "action_dim": model.action_dim,
         "action_horizon": model.action_horizon,
@@ -187,7 +188,7 @@ def _plain_names(file: SafetensorsFile) -> dict[str, str]:
 
 
 def _refuse_strangers(path: Path, names: Mapping[str, str], model: Pi0Config) -> None:
-    """Another layout, another family, or adapters that nobody would apply (bugs G1)."""
+    """Another layout, another family, or adapters that nobody would apply (docs/bugs.md#g1)."""
     if adapters := [raw for name, raw in names.items() if looks_like_an_adapter(name)]:
         raise LoadError(
             f"{path}: {len(adapters)} adapter matrices have no place in this layout, for example {adapters[0]}; "

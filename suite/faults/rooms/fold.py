@@ -10,7 +10,7 @@ FAULTS = (
         id="fold_is_per_head",
         bugs=("A5", "G2"),
         story="The textbook merge, A[n] @ B[n] head by head, is used for attn_vec_einsum too: 80 % off.",
-        evidence=f"{_LORA}#L67 and two public copies of a converter that merge every site by ...ir,...rj->...ij",
+        evidence=f"{_LORA}#L67",
         patches=(Patch("model/lora.py", '"...NHR,...MRD->...NHD"', '"...NHR,...NRD->...NHD"'),),
         caught_by=(
             "lora_math.fold_equals_forward",
@@ -22,14 +22,14 @@ FAULTS = (
         id="fold_sums_over_layers",
         bugs=("A17",),
         story="A merge written for one layer sums lora_b over the first axis: stacked, that is layers and not heads.",
-        evidence=f"{_LORA}#L23: axes are those of an unstacked weight, checkpoints have a layer axis in front",
+        evidence=f"{_LORA}#L23",
         patches=(Patch("model/lora.py", '"...NHR,...MRD->...NHD"', '"LNHR,MNRD->LNHD"'),),
         caught_by=("lora_math.fold_equals_forward", "lora_math.fold_equals_forward_at_each_site"),
     ),
     Fault(
         id="fold_scales_the_feed_forward_otherwise",
         story="A merge multiplies feed-forward adapters by alpha / rank where the runtime multiplies by one.",
-        evidence=f"{_LORA}#L144 and the merge scripts of bugs G2",
+        evidence=f"{_LORA}#L144",
         patches=(
             Patch(
                 "model/lora.py",
@@ -92,7 +92,7 @@ FAULTS = (
     Fault(
         id="fold_leaves_adapters_behind",
         story="The adapters stay beside the weights that they were folded into, and count twice when loaded.",
-        evidence="mutation of bugs G2 b: a merge that walks the top level and removes nothing",
+        evidence="mutation of docs/bugs.md#g2: a merge that walks the top level and removes nothing",
         patches=(
             Patch(
                 "lora/fold.py",
@@ -143,7 +143,7 @@ FAULTS = (
         id="fold_with_another_rank",
         bugs=("E9",),
         story="Adapters are folded by a config of another rank, and so with another scale.",
-        evidence=f"{_OPENPI}/blob/15a9616/src/openpi/training/checkpoints.py#L84 stores neither rank nor alpha",
+        evidence=f"{_OPENPI}/blob/15a9616/src/openpi/training/checkpoints.py#L84",
         patches=(Patch("lora/sites.py", "    if rank != spec.rank:\n", "    if False:\n"),),
         caught_by=("lora_fold.another_rank_is_refused",),
     ),
@@ -151,7 +151,7 @@ FAULTS = (
         id="adapters_are_cut_until_they_fit",
         bugs=("P8",),
         story="Matrices of another layout are flattened and cut, or repeated, until they have the expected size.",
-        evidence="bugs P8: a public fork that resumes by reshape(-1)[:n]",
+        evidence="docs/bugs.md#p8: a public fork that resumes by reshape(-1)[:n]",
         patches=(
             Patch(
                 "lora/sites.py",

@@ -11,7 +11,7 @@ FAULTS = (
         id="folded_checkpoint_keeps_its_adapters",
         bugs=("G2",),
         story="The adapters stay in the checkpoint beside the weights that they were folded into.",
-        evidence="bugs G2 b: a merge that walks the top level and removes nothing",
+        evidence="docs/bugs.md#g2: a merge that walks the top level and removes nothing",
         patches=(
             Patch(
                 "lora/fold_stream.py",
@@ -62,7 +62,7 @@ FAULTS = (
         id="checkpoint_folded_with_another_rank",
         bugs=("E9",),
         story="A checkpoint is folded by a config of another rank, and so with another scale.",
-        evidence=f"{_OPENPI}/blob/15a9616/src/openpi/training/checkpoints.py#L84 stores neither rank nor alpha",
+        evidence=f"{_OPENPI}/blob/15a9616/src/openpi/training/checkpoints.py#L84",
         patches=(
             Patch(
                 "lora/fold_stream.py",
@@ -84,7 +84,7 @@ FAULTS = (
         id="peft_alpha_does_not_grow_with_the_rank",
         bugs=("P5",),
         story="An adapter for each head becomes one of as many times the rank, with the alpha of one: too weak.",
-        evidence="https://github.com/huggingface/lerobot/pull/3573 and #3551: alpha was left at PEFT's own default",
+        evidence="https://github.com/huggingface/lerobot/pull/3573",
         patches=(Patch("layouts/torch/peft.py", "spec.scale * len(lora_a)", "spec.alpha"),),
         caught_by=(_PEFT,),
     ),

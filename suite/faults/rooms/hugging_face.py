@@ -191,7 +191,7 @@ FAULTS = (
     Fault(
         id="hugging_face_first_dtype_for_all",
         story="A stack of layers takes one layer's dtype for all, and the others are rounded to it.",
-        evidence="https://github.com/google/tunix safetensors_loader.py:97 assumes one dtype a file (peers.md).",
+        evidence="https://github.com/google/tunix/blob/main/tunix/models/safetensors_loader.py#L97-L126",
         patches=(
             Patch(_LAYOUT, "if codes or len(dtypes) == 1:", "if dtypes:"),
             Patch(_LAYOUT, "np.empty(leaf.shape, dtype or leaf.dtype)", "np.empty(leaf.shape, leaf.dtype)"),
@@ -217,7 +217,7 @@ FAULTS = (
     Fault(
         id="hugging_face_unused_unreported",
         story="Tensors that nothing takes are left out of the report.",
-        evidence="A mutation of rule 5: loaded, initialised and dropped leaves are all leaves.",
+        evidence="A mutation of docs/bugs.md#rule-5: loaded, initialised and dropped leaves are all leaves.",
         patches=(
             Patch(
                 _LAYOUT,

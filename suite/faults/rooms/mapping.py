@@ -195,7 +195,7 @@ FAULTS = (
     Fault(
         id="positions_resampled_unreported",
         story="Resampled position embeddings are reported as loaded.",
-        evidence="A mutation of rule 5: nothing is changed without being in the report.",
+        evidence="A mutation of docs/bugs.md#rule-5: nothing is changed without being in the report.",
         patches=(
             Patch("loading/resize.py", "entry, status=Status.RESAMPLED, found=", "entry, status=entry.status, found="),
         ),

@@ -182,7 +182,7 @@ FAULTS = (
     Fault(
         id="parameters_in_the_compute_dtype",
         story="A model that computes in bfloat16 also holds its parameters in it.",
-        evidence="mutation of bugs G5: one dtype for two things",
+        evidence="mutation of docs/bugs.md#g5: one dtype for two things",
         patches=(
             Patch(
                 "model/pi0.py",

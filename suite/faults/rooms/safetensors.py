@@ -9,7 +9,7 @@ FAULTS = (
     Fault(
         id="safetensors_bfloat16_read_as_float16",
         story="The two bytes of a bfloat16 are taken for a float16.",
-        evidence="https://github.com/google/tunix safetensors_loader.py:97 reads a mixed file as garbage (peers.md).",
+        evidence="https://github.com/google/tunix/blob/main/tunix/models/safetensors_loader.py#L97-L126",
         patches=(Patch(_FILE, '"BF16": np.dtype(ml_dtypes.bfloat16)', '"BF16": np.dtype(np.float16)'),),
         caught_by=("hugging_face.casts_are_exact", "hugging_face.mixed_dtypes_land", "mapping.formats_agree"),
     ),
