@@ -10,7 +10,7 @@ from benchmarks.gate.findings import Finding, Verdict
 from benchmarks.gate.sides import Side
 from benchmarks.measure.process import ROOT, name_of
 from suite.faults import all_faults
-from suite.subjects.process.adapter_files import is_foreign
+from suite.subjects.process.harness_files import is_foreign
 
 _REFERENCE = Path("pi0_compat")
 _CONTRACTS = "suite/contracts"
@@ -23,7 +23,7 @@ def contracts_of(baseline: Side, candidate: Side, subject: str) -> list[str]:
     """What pytest has to run: contracts of the touched capability, as paths; all of them where nobody knows which.
 
     Which contracts look at a file, the museum of faults knows: those that catch a fault in it. Without a change, and
-    for what no adapter of the suite asks, there are none.
+    for what no harness of the suite asks, there are none.
     """
     name = name_of(subject)
     if name != "reference":

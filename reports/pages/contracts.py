@@ -12,7 +12,7 @@ from reports.read.records import Record, area_of
 _WORST = ("fail", "error", "fixed", "known", "pass", "unavailable", "absent")
 _BROKEN = ("fail", "error", "fixed")
 KINDS = {
-    "ours": "the adapter or the suite is at fault",
+    "ours": "the harness or the suite is at fault",
     "theirs": "the implementation is at fault",
     "never": "the implementation does not mean to keep it",
     "disputed": "who is at fault is not agreed",

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from suite.subjects.patches.patched import Patch, patched_sources
 
 _ROOT = Path(__file__).resolve().parents[2]
-_ADAPTER = _ROOT / "suite" / "subjects" / "reference.py"
+_HARNESS = _ROOT / "suite" / "subjects" / "reference.py"
 _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 # Functions by name; None for every function.
@@ -42,8 +42,8 @@ def changed_functions(patches: Iterable[Patch]) -> Functions:
     for file, source in patched_sources(list(patches)).items():
         of_file, of_frame = difference(modules()[place(file)], parts(source))
         functions |= {f"{place(file)}:{name}" for name in of_file}
-        # What the adapter has at its top is asked by contracts, by name.
-        names |= {None} if of_frame and file == _ADAPTER else of_frame
+        # What the harness has at its top is asked by contracts, by name.
+        names |= {None} if of_frame and file == _HARNESS else of_frame
     users = mentioning(names, modules())
     return None if users is None else frozenset(functions | users)
 
@@ -63,7 +63,7 @@ def mentioning(names: set[str | None], everywhere: dict[str, Module]) -> Functio
     if not names:
         return frozenset()
     frames = [
-        (None if file == place(_ADAPTER) else name, used)
+        (None if file == place(_HARNESS) else name, used)
         for file, module in everywhere.items()
         for name, _, used in module.frame
     ]
@@ -83,13 +83,13 @@ def mentioning(names: set[str | None], everywhere: dict[str, Module]) -> Functio
 
 @cache
 def modules() -> dict[str, Module]:
-    """The reference and its adapter, by their place."""
+    """The reference and its harness, by their place."""
     return {place(file): parts(file.read_text(encoding="utf-8")) for file in files()}
 
 
 def files() -> list[Path]:
-    """The files of the reference, and of its adapter."""
-    return [*sorted((_ROOT / "pi0_compat").rglob("*.py")), _ADAPTER]
+    """The files of the reference, and of its harness."""
+    return [*sorted((_ROOT / "pi0_compat").rglob("*.py")), _HARNESS]
 
 
 def place(file: Path) -> str:

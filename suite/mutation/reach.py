@@ -20,7 +20,7 @@ import pytest
 
 from suite.mutation.changes import Functions, files, functions_of, place
 from suite.session.registry import contract_of
-from suite.subjects.patches.patched import fresh_adapter
+from suite.subjects.patches.patched import fresh_harness
 
 _IMPORT = "from suite.mutation.reach import entered as __entered__"
 _VARIABLE = "PI0_COMPAT_REACH"
@@ -56,7 +56,7 @@ class _Watch:
 
     def renew(self) -> ModuleType:
         """Begin again, with another copy."""
-        self.copy = fresh_adapter(_with_notes())
+        self.copy = fresh_harness(_with_notes())
         self.copies += 1
         if self.copies % _COPIES_BETWEEN_CLEARINGS == 0:
             jax.clear_caches()

@@ -1,4 +1,4 @@
-"""An adapter, given by its path: the reference, whose functions note that they are entered (``reach.py``)."""
+"""A harness, given by its path: the reference, whose functions note that they are entered (``reach.py``)."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
 """Known failures of a subject, strict: each was looked at, and one that no longer holds breaks the run.
 
-``suite/expectations/<subject>.toml`` has those of the suite's own adapters; ``--expectations FILE`` names others.
+``suite/expectations/<subject>.toml`` has those of the suite's own harnesses; ``--expectations FILE`` names others.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from packaging.version import InvalidVersion, Version
 FOLDER = Path(__file__).parents[1] / "expectations"
 
 KINDS = {
-    "ours": "the adapter or the suite is at fault",
+    "ours": "the harness or the suite is at fault",
     "theirs": "the implementation is at fault",
     "never": "the implementation does not mean to keep the law",
     "disputed": "who is at fault is not agreed",

@@ -1,6 +1,6 @@
 """The pytest plugin: which subjects are asked which contracts on which cases, and what came of it.
 
-Options: ``--subject NAME[=PYTHON]`` (a name or the path of an adapter file, with the interpreter that it runs in; or
+Options: ``--subject NAME[=PYTHON]`` (a name or the path of a harness file, with the interpreter that it runs in; or
 ``all``), ``--expectations FILE`` (known failures) and ``--golden DIR`` (further golden cases) may be repeated;
 ``--results FILE`` writes rows as JSON lines. Paths are relative to where pytest is called.
 """
@@ -17,8 +17,8 @@ from suite.session.registry import Contract, contract_of
 from suite.session.results import ResultStream
 from suite.session.roster import Roster, is_a_fault
 from suite.session.summary import summarize
-from suite.subjects.process.adapter_files import parse
 from suite.subjects.process.elsewhere import TIMEOUT
+from suite.subjects.process.harness_files import parse
 from suite.subjects.protocol import Subject
 
 # What a plugin may choose: the subjects that a contract is asked of. With hundreds there is too much to collect.

@@ -11,7 +11,7 @@ from suite.session import expectations
 from suite.session.expectations import Expectation
 from suite.session.find import find_subject, is_fault, known_subjects
 from suite.session.results import without_folders
-from suite.subjects.process.adapter_files import foreign_names, parse
+from suite.subjects.process.harness_files import foreign_names, parse
 from suite.subjects.process.remote import UnavailableError
 from suite.subjects.protocol import Subject
 
@@ -121,7 +121,7 @@ def is_a_fault(asked_as: str) -> bool:
 
 @contextmanager
 def refusing(asked_as: str) -> Iterator[None]:
-    """Anything that goes wrong with a subject stops the run with one line: an adapter is foreign code."""
+    """Anything that goes wrong with a subject stops the run with one line: a harness is foreign code."""
     try:
         yield
     except pytest.UsageError:

@@ -1,6 +1,6 @@
-"""What a subject may offer, one sentence each. A capability is closed unless an adapter declares it.
+"""What a subject may offer, one sentence each. A capability is closed unless a harness declares it.
 
-Operations are declared by being there: an adapter's function of that name. Traits are declared in its ``TRAITS``.
+Operations are declared by being there: a harness's function of that name. Traits are declared in its ``TRAITS``.
 """
 
 OPERATIONS = {

@@ -1,6 +1,6 @@
 """How a subject is reached: a few operations on params, paths and plain JSON-able specs.
 
-An adapter is a module (or any object) with a ``NAME``, the ``TRAITS`` it declares, a function ``describe()`` that
+A harness is a module (or any object) with a ``NAME``, the ``TRAITS`` it declares, a function ``describe()`` that
 gives versions and device as plain data, and any of the operations below as functions. It translates and does nothing
 else: no repairs, no casts, no defaults of its own. Params are flat ``dict[str, np.ndarray]`` in both directions. An
 operation that it lacks raises ``Unsupported``, one that fails raises whatever the implementation raises.
@@ -70,35 +70,35 @@ class ProcessDiedError(Exception):
 
 
 class Subject:
-    """An adapter behind the protocol: every operation is there; one that the adapter lacks raises ``Unsupported``."""
+    """A harness behind the protocol: every operation is there; one that the harness lacks raises ``Unsupported``."""
 
-    def __init__(self, adapter: Any, *, asked_as: str | None = None) -> None:
-        self._adapter = adapter
+    def __init__(self, harness: Any, *, asked_as: str | None = None) -> None:
+        self._harness = harness
         # What finds the same subject in another process.
         self.asked_as = asked_as
-        self.name: str = adapter.NAME
-        traits = frozenset(adapter.TRAITS)
+        self.name: str = harness.NAME
+        traits = frozenset(harness.TRAITS)
         if unknown := sorted(traits - TRAITS.keys()):
             raise ValueError(f"{self.name}: unknown traits {unknown}; known ones are {sorted(TRAITS)}")
-        self.capabilities = traits | {name for name in OPERATIONS if hasattr(adapter, name)}
+        self.capabilities = traits | {name for name in OPERATIONS if hasattr(harness, name)}
 
     def describe(self) -> dict[str, Any]:
-        """Versions and device as the adapter tells them."""
+        """Versions and device as the harness tells them."""
         return {
             "name": self.name,
             "capabilities": sorted(self.capabilities),
-            **self._adapter.describe(),
+            **self._harness.describe(),
         }
 
     def rest(self) -> None:
-        """Let go of what can be had again: the process of an adapter that runs in another."""
-        getattr(self._adapter, "rest", lambda: None)()
+        """Let go of what can be had again: the process of a harness that runs in another."""
+        getattr(self._harness, "rest", lambda: None)()
 
     def __getattr__(self, operation: str) -> Callable[..., Any]:
-        """The operation, whether or not the adapter has it."""
+        """The operation, whether or not the harness has it."""
         if operation not in OPERATIONS:
             raise AttributeError(operation)
-        function: Callable[..., Any] | None = getattr(self._adapter, operation, None)
+        function: Callable[..., Any] | None = getattr(self._harness, operation, None)
         return function or self._refuse(operation)
 
     def _refuse(self, operation: str) -> Callable[..., Any]:

@@ -1,9 +1,9 @@
-"""A template: copy this file, put your implementation in, and run `nox -s compat -- --subject ./my_adapter.py=PYTHON`.
+"""A template: copy this file, put your implementation in, and run `nox -s compat -- --subject ./my_harness.py=PYTHON`.
 
 It is sent to the interpreter that you name and runs there alone: it may import numpy, your implementation, and what
 that brings. As it stands it drives a copy of this project's reference, so you can try it before you change a line.
 
-An adapter translates and does nothing else. No repairs, no casts, no defaults of its own, no checks that your users do
+A harness translates and does nothing else. No repairs, no casts, no defaults of its own, no checks that your users do
 not get: whatever it mends here is a bug that nobody finds. What your implementation lacks, leave out; it is then not
 asked for. All operations, what they take and give, are in protocol.py; all traits are in capabilities.py.
 """

@@ -18,8 +18,8 @@ exit ${NOX_STATUS:-0}
 
 @pytest.fixture
 def fork(tmp_path: Path) -> Path:
-    """A repository with an adapter, an interpreter, known failures, and a nox on its path."""
-    for name in ("ci/my_adapter.py", "ci/my_adapter.toml", ".venv/bin/python", "bin/nox"):
+    """A repository with a harness, an interpreter, known failures, and a nox on its path."""
+    for name in ("ci/my_harness.py", "ci/my_harness.toml", ".venv/bin/python", "bin/nox"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(NOX if name.endswith("nox") else "")
     (tmp_path / "bin/nox").chmod(0o755)
@@ -34,16 +34,16 @@ def ask(fork: Path, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_paths_are_those_of_the_caller(fork: Path) -> None:
-    """Adapter, interpreter and expectations are found where it was called from; arguments are passed on."""
+    """Harness, interpreter and expectations are found where it was called from; arguments are passed on."""
     asked = ask(
         fork,
-        SUBJECT="ci/my_adapter.py",
+        SUBJECT="ci/my_harness.py",
         SUBJECT_PYTHON=".venv/bin/python",
-        EXPECTATIONS="ci/my_adapter.toml",
+        EXPECTATIONS="ci/my_harness.toml",
         ARGUMENTS="-k lora",
     )
-    subject = f"--subject {fork}/ci/my_adapter.py={fork}/.venv/bin/python"
-    expected = f"nox: -s compat -- {subject} --expectations {fork}/ci/my_adapter.toml -k lora"
+    subject = f"--subject {fork}/ci/my_harness.py={fork}/.venv/bin/python"
+    expected = f"nox: -s compat -- {subject} --expectations {fork}/ci/my_harness.toml -k lora"
     assert (asked.returncode, asked.stdout.splitlines()[0]) == (0, expected)
 
 

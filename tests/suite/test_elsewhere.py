@@ -10,7 +10,7 @@ from suite.subjects.process.elsewhere import Elsewhere, SubjectError, elsewhere
 from suite.subjects.protocol import ProcessDiedError, Subject, Unsupported
 from suite.writing.asserts import assert_same_bits
 
-ADAPTER = """
+HARNESS = """
 import os
 import time
 import numpy as np
@@ -36,7 +36,7 @@ def restore(path, dtype):
 
 @pytest.fixture
 def small(tmp_path: Path) -> Subject:
-    (tmp_path / "small.py").write_text(ADAPTER)
+    (tmp_path / "small.py").write_text(HARNESS)
     return find_subject(str(tmp_path / "small.py"))
 
 
@@ -90,8 +90,8 @@ def test_calls_that_were_started_answer_in_order(there: Elsewhere) -> None:
 
 
 def test_a_subject_without_a_name_cannot_be_found_there() -> None:
-    adapter = type("Adapter", (), {"NAME": "local", "TRAITS": ()})
-    with pytest.raises(ValueError, match="local"), elsewhere(Subject(adapter)):
+    harness = type("Harness", (), {"NAME": "local", "TRAITS": ()})
+    with pytest.raises(ValueError, match="local"), elsewhere(Subject(harness)):
         pass
 
 

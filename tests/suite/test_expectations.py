@@ -8,12 +8,12 @@ import pytest
 
 from suite.session import expectations
 from suite.session.expectations import FOLDER, Expectation, complaints, holds_for, read
-from suite.subjects.process.adapter_files import foreign_names
+from suite.subjects.process.harness_files import foreign_names
 
 pytest_plugins = ["pytester"]
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "reports/schema/rows.schema.json").read_text())
-ADAPTER = """
+HARNESS = """
 NAME, TRAITS = "toy", ("lora",)
 def describe(): return {"version": "1.2"}
 def init(model, seed): return {"a/w": 1}
@@ -51,7 +51,7 @@ def toml(*entries: dict[str, str]) -> str:
 
 def ask(pytester: pytest.Pytester, *entries: dict[str, str], options: tuple[str, ...] = ()) -> pytest.RunResult:
     """Ask a toy subject toy contracts, expecting failures."""
-    pytester.makepyfile(test_sky=CONTRACTS, toy=ADAPTER)
+    pytester.makepyfile(test_sky=CONTRACTS, toy=HARNESS)
     (pytester.path / "toy.toml").write_text(toml(*entries))
     arguments = ("--subject", "./toy.py", "--expectations", "toy.toml", "--results", "rows.jsonl", *options)
     return pytester.runpytest_inprocess("-p", "suite.session.plugin", *arguments)
@@ -172,7 +172,7 @@ def test_brackets_in_a_case_are_letters() -> None:
 
 @pytest.mark.parametrize("file", [*FOLDER.glob("*.toml")], ids=lambda file: file.stem)
 def test_own_expectations_are_readable(file: Path) -> None:
-    """Each file of the suite is of an adapter, has entries, and is read whole."""
+    """Each file of the suite is of a harness, has entries, and is read whole."""
     assert file.stem in foreign_names()
     assert file.read_text().count("[[expect]]") >= len(read(file, "no version")) >= 0
     assert not complaints(read(file, "*"), [], set())

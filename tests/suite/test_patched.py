@@ -11,7 +11,7 @@ import pytest
 
 import pi0_compat
 from fixtures.specs import tiny
-from suite.subjects.patches.patched import Patch, dependents, fresh_adapter, patched_adapter, patched_sources
+from suite.subjects.patches.patched import Patch, dependents, fresh_harness, patched_harness, patched_sources
 
 reference: Any = importlib.import_module("suite.subjects.reference")
 REFERENCE = Path(pi0_compat.__file__).parent
@@ -27,17 +27,17 @@ def modules() -> dict[str, object]:
 
 
 def test_the_patch_is_in_the_copy_only() -> None:
-    adapter: Any = patched_adapter("copy", [SCALE])
+    harness: Any = patched_harness("copy", [SCALE])
     model = tiny(lora="both")
-    scales = [a.Pi0Config.from_json(model).paligemma.lora_attn.scale for a in (adapter, reference)]
+    scales = [a.Pi0Config.from_json(model).paligemma.lora_attn.scale for a in (harness, reference)]
     assert scales == [42.0, 10.0 / 4]
-    assert adapter.NAME == "copy"
+    assert harness.NAME == "copy"
     assert reference.NAME == "reference"
 
 
 def test_the_imported_modules_are_what_they_were() -> None:
     before = modules()
-    patched_adapter("copy", [SCALE])
+    patched_harness("copy", [SCALE])
     assert modules() == before
     for name, module in before.items():
         package, _, attribute = name.rpartition(".")
@@ -45,16 +45,16 @@ def test_the_imported_modules_are_what_they_were() -> None:
 
 
 def test_only_what_depends_on_the_patch_is_imported_again() -> None:
-    adapter: Any = patched_adapter("copy", [Patch("training/step.py", "def trainable_paths(", "def trainable_paths(")])
-    assert adapter.training is not reference.training
-    assert adapter.Pi0Config is reference.Pi0Config
-    assert adapter.checkpoints is reference.checkpoints
+    harness: Any = patched_harness("copy", [Patch("training/step.py", "def trainable_paths(", "def trainable_paths(")])
+    assert harness.training is not reference.training
+    assert harness.Pi0Config is reference.Pi0Config
+    assert harness.checkpoints is reference.checkpoints
 
 
-def test_a_fresh_adapter_shares_nothing() -> None:
-    adapter: Any = fresh_adapter()
-    assert adapter.Pi0Config is not reference.Pi0Config
-    assert adapter.checkpoints is not reference.checkpoints
+def test_a_fresh_harness_shares_nothing() -> None:
+    harness: Any = fresh_harness()
+    assert harness.Pi0Config is not reference.Pi0Config
+    assert harness.checkpoints is not reference.checkpoints
 
 
 def test_whoever_imports_a_patched_module_depends_on_it() -> None:
@@ -63,7 +63,7 @@ def test_whoever_imports_a_patched_module_depends_on_it() -> None:
     assert "pi0_compat.model.specs" not in found
 
 
-# The command and the package's public names are imported when they are used, and never by the reference's adapter.
+# The command and the package's public names are imported when they are used, and never by the reference's harness.
 LATE = {REFERENCE / "__init__.py", REFERENCE / "cli" / "main.py"}
 
 
@@ -83,7 +83,7 @@ def imports(tree: ast.Module) -> Iterator[ast.stmt]:
 
 
 def test_traits_can_be_taken_away() -> None:
-    assert set(reference.TRAITS) - set(patched_adapter("copy", [], frozenset({"lora"})).TRAITS) == {"lora"}
+    assert set(reference.TRAITS) - set(patched_harness("copy", [], frozenset({"lora"})).TRAITS) == {"lora"}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The pytest plugin, from the outside: toy contracts are asked of toy adapters, in runs of their own. No jax."""
+"""The pytest plugin, from the outside: toy contracts are asked of toy harnesses, in runs of their own. No jax."""
 
 import gc
 import json
@@ -22,7 +22,7 @@ pytest_plugins = ["pytester"]
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((ROOT / "reports/schema/rows.schema.json").read_text())
 
-ADAPTER = """
+HARNESS = """
 from pathlib import Path
 
 NAME = Path(__file__).stem
@@ -100,8 +100,8 @@ def test_that_is_no_contract():
 
 @pytest.fixture
 def toys(pytester: pytest.Pytester) -> pytest.Pytester:
-    """A folder with toy contracts and the adapters of two subjects."""
-    pytester.makepyfile(test_sky=CONTRACTS, toy=ADAPTER, other_toy=ADAPTER)
+    """A folder with toy contracts and the harnesses of two subjects."""
+    pytester.makepyfile(test_sky=CONTRACTS, toy=HARNESS, other_toy=HARNESS)
     shutil.copy(pytester.path / "toy.py", pytester.path / "my-toy.py")
     return pytester
 
@@ -229,9 +229,9 @@ def test_unknown_subject_is_a_usage_error(toys: pytest.Pytester, name: str, mess
     ['TRAITS = ("flying",)', "del NAME", "import nowhere"],
     ids=["unknown trait", "no name", "missing package"],
 )
-def test_wrong_adapter_is_a_usage_error(toys: pytest.Pytester, wrong: str) -> None:
-    """An adapter that cannot be a subject stops the run with one line that names it, not with an internal error."""
-    (toys.path / "toy.py").write_text(ADAPTER + wrong)
+def test_wrong_harness_is_a_usage_error(toys: pytest.Pytester, wrong: str) -> None:
+    """A harness that cannot be a subject stops the run with one line that names it, not with an internal error."""
+    (toys.path / "toy.py").write_text(HARNESS + wrong)
     result = ask(toys, "--subject", "./toy.py", "-k", "apples")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: --subject ./toy.py: *"])
@@ -335,5 +335,5 @@ def test_plugin_is_light() -> None:
 
 
 def test_heavy_imports_are_seen() -> None:
-    """The test above can fail: an import of the reference's adapter brings both."""
+    """The test above can fail: an import of the reference's harness brings both."""
     assert {"jax", "pi0_compat"} <= imported_by("import suite.subjects.reference")

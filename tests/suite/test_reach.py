@@ -99,7 +99,7 @@ def test_names_are_followed_through_other_names_and_modules() -> None:
     assert found == frozenset({"m.py:half", "n.py:run", "n.py:walk"})
 
 
-def test_what_the_adapter_has_at_its_top_is_for_everybody() -> None:
+def test_what_the_harness_has_at_its_top_is_for_everybody() -> None:
     assert changed_functions([Patch("../suite/subjects/reference.py", 'NAME = "reference"', 'NAME = "r"')]) is None
 
 

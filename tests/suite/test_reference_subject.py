@@ -1,4 +1,4 @@
-"""The reference's adapter: numpy and plain data out, and what goes in stays as it is."""
+"""The reference's harness: numpy and plain data out, and what goes in stays as it is."""
 
 import inspect
 import pickle
@@ -127,7 +127,7 @@ def test_reference_offers_everything(reference_subject: Subject) -> None:
 
 
 def test_every_function_is_an_operation() -> None:
-    """The adapter has no public function beyond the protocol, and each takes the arguments that the protocol names."""
+    """The harness has no public function beyond the protocol, and each takes the arguments that the protocol names."""
     documented = dict(re.findall(r"^    (\w+)\((.*?)\)", protocol.__doc__, re.MULTILINE))
     functions = {
         name: ", ".join(inspect.signature(function).parameters)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from suite.session.find import find_subject
-from suite.subjects.process.adapter_files import FOREIGN, foreign_names, sources_of
 from suite.subjects.process.elsewhere import SubjectError, elsewhere
+from suite.subjects.process.harness_files import FOREIGN, foreign_names, sources_of
 from suite.subjects.process.remote import UnavailableError
 from suite.subjects.protocol import ProcessDiedError, Subject, Unsupported
 from suite.writing.asserts import refused
 
-ADAPTER = """
+HARNESS = """
 import importlib.util
 import os
 import sys
@@ -51,8 +51,8 @@ def merge(model, base, lora):
 
 @pytest.fixture
 def asked_as(tmp_path: Path) -> str:
-    (tmp_path / "my-adapter.py").write_text(ADAPTER)
-    return f"{tmp_path / 'my-adapter.py'}={sys.executable}"
+    (tmp_path / "my-harness.py").write_text(HARNESS)
+    return f"{tmp_path / 'my-harness.py'}={sys.executable}"
 
 
 @pytest.fixture
@@ -62,8 +62,8 @@ def small(asked_as: str) -> Iterator[Subject]:
     subject.rest()
 
 
-def test_the_adapter_describes_itself_there(small: Subject) -> None:
-    """Name, capabilities and description are the adapter's, told by the interpreter that was asked for."""
+def test_the_harness_describes_itself_there(small: Subject) -> None:
+    """Name, capabilities and description are the harness's, told by the interpreter that was asked for."""
     described = {
         "name": "small",
         "capabilities": ["fold", "lora", "merge", "restore"],
@@ -82,7 +82,7 @@ def test_nothing_of_this_project_is_there(small: Subject) -> None:
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64", "int8"])
 def test_arrays_travel_both_ways(small: Subject, dtype: str) -> None:
-    """Arrays of any dtype come back as the adapter computed them."""
+    """Arrays of any dtype come back as the harness computed them."""
     import ml_dtypes
 
     given = np.arange(6).reshape(2, 3).astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
@@ -93,7 +93,7 @@ def test_arrays_travel_both_ways(small: Subject, dtype: str) -> None:
 def test_an_exception_has_its_type_text_and_place(small: Subject) -> None:
     """What an operation raises there is raised here, with type, text and place, and the process goes on."""
     pid = small.restore("x", None)["pid"]
-    with pytest.raises(SubjectError, match=r"KeyError: 'no such leaf' \(at .*adapters\.adapter>:23\)") as failed:
+    with pytest.raises(SubjectError, match=r"KeyError: 'no such leaf' \(at .*harnesses\.harness>:23\)") as failed:
         small.restore("raise", None)
     assert failed.value.kind == "KeyError"
     assert small.restore("x", None)["pid"] == pid
@@ -117,13 +117,13 @@ def test_what_cannot_travel_is_an_error(small: Subject) -> None:
 
 
 def test_it_can_be_had_elsewhere(small: Subject) -> None:
-    """A contract that needs a process of its own gets one of the same interpreter and adapter."""
+    """A contract that needs a process of its own gets one of the same interpreter and harness."""
     with elsewhere(small) as there:
         assert there.describe() == {"version": "1.2", "python": sys.executable}
         assert there.restore("x", None)["pid"] == there.pid != small.restore("x", None)["pid"]
 
 
-def test_an_adapter_that_cannot_be_imported_is_unavailable(tmp_path: Path) -> None:
+def test_a_harness_that_cannot_be_imported_is_unavailable(tmp_path: Path) -> None:
     """The error names the interpreter, what is missing there, and how to give another."""
     (tmp_path / "mine.py").write_text("import no_such_package\n")
     with pytest.raises(UnavailableError, match=rf"{sys.executable}.*no_such_package.*mine\.py=PYTHON"):
@@ -144,9 +144,9 @@ def test_what_needs_this_project_takes_no_interpreter(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", foreign_names())
-def test_a_foreign_adapter_brings_its_siblings(name: str) -> None:
+def test_a_foreign_harness_brings_its_siblings(name: str) -> None:
     """All modules of the folder are sent, with what serves them and nothing else."""
     module, sources = sources_of(FOREIGN / f"{name.replace('-', '_')}.py")
     assert module in sources
-    siblings = {f"pi0_compat_sent.adapters.{file.stem}" for file in FOREIGN.glob("*.py") if file.stem != "__init__"}
+    siblings = {f"pi0_compat_sent.harnesses.{file.stem}" for file in FOREIGN.glob("*.py") if file.stem != "__init__"}
     assert sources.keys() == siblings | {"pi0_compat_sent.memory", "pi0_compat_sent.wire", "pi0_compat_sent.worker"}

@@ -103,7 +103,7 @@ def test_other_lines_are_invalid(record: dict[str, Any]) -> None:
             "FileNotFoundError: '.../_METADATA' (at .../x.py:3)",
         ),
         ("PaliGemma/llm/layers/attn/q_einsum/w: see https://example.org/a/b#L1", None),
-        ("./my_adapter.py ../openpi/python -- 1/2 a//b", None),
+        ("./my_harness.py ../openpi/python -- 1/2 a//b", None),
     ],
 )
 def test_folders_of_a_machine_are_not_published(text: str, published: str | None) -> None:

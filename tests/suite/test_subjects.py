@@ -1,4 +1,4 @@
-"""How a subject is found and called, whatever its adapter is."""
+"""How a subject is found and called, whatever its harness is."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +10,7 @@ from suite.session.find import find_subject, known_subjects
 from suite.subjects.capabilities import OPERATIONS
 from suite.subjects.protocol import Subject, Unsupported
 
-ADAPTER = """
+HARNESS = """
 NAME = "toy"
 TRAITS = ("lora",)
 def describe(): return {"version": "1.2"}
@@ -20,30 +20,30 @@ def init(model, seed): return {"seed": seed}
 
 def toy(**changes: Any) -> Subject:
     """A subject that offers `init` only, unless changed."""
-    adapter = {"NAME": "toy", "TRAITS": (), "describe": dict, "init": lambda model, seed: seed}
-    return Subject(SimpleNamespace(**adapter | changes))
+    harness = {"NAME": "toy", "TRAITS": (), "describe": dict, "init": lambda model, seed: seed}
+    return Subject(SimpleNamespace(**harness | changes))
 
 
-def test_operations_reach_the_adapter() -> None:
-    """An operation that the adapter has is the adapter's."""
+def test_operations_reach_the_harness() -> None:
+    """An operation that the harness has is the harness's."""
     assert toy().init({}, seed=3) == 3
 
 
 @pytest.mark.parametrize("operation", sorted(OPERATIONS.keys() - {"init"}))
 def test_lacking_operation_is_unsupported(operation: str) -> None:
-    """An operation that the adapter lacks raises Unsupported with the names of subject and operation."""
+    """An operation that the harness lacks raises Unsupported with the names of subject and operation."""
     with pytest.raises(Unsupported, match=f"^toy does not offer {operation}: "):
         getattr(toy(), operation)(1, seed=0)
 
 
 def test_only_operations_are_there() -> None:
-    """What is no operation is no attribute, even if the adapter has it: contracts see the protocol only."""
+    """What is no operation is no attribute, even if the harness has it: contracts see the protocol only."""
     with pytest.raises(AttributeError, match="secret"):
         toy(secret=lambda: 1).secret()
 
 
 def test_capabilities_are_operations_and_traits() -> None:
-    """A subject's capabilities are the operations its adapter has and the traits it declares."""
+    """A subject's capabilities are the operations its harness has and the traits it declares."""
     assert toy(TRAITS=("lora",), helper=len).capabilities == {"init", "lora"}
 
 
@@ -55,28 +55,28 @@ def test_unknown_trait_is_refused(trait: str) -> None:
 
 
 def test_description_has_name_and_capabilities() -> None:
-    """What an adapter tells of itself comes with the subject's name and its sorted capabilities."""
+    """What a harness tells of itself comes with the subject's name and its sorted capabilities."""
     described = toy(TRAITS=("lora",), describe=lambda: {"version": "1.2"}).describe()
     assert described == {"name": "toy", "capabilities": ["init", "lora"], "version": "1.2"}
 
 
-def test_adapters_of_the_folder_are_known() -> None:
-    """The suite's own adapters are known by name; its other modules are not adapters."""
+def test_harnesses_of_the_folder_are_known() -> None:
+    """The suite's own harnesses are known by name; its other modules are not harnesses."""
     assert "reference" in known_subjects()
     assert not {"find", "protocol", "__init__"} & set(known_subjects())
 
 
-def test_adapter_file_becomes_a_subject(tmp_path: Path) -> None:
-    """An adapter is given as the path of its file, and brings its own name."""
-    (tmp_path / "my-adapter.py").write_text(ADAPTER)
-    subject = find_subject(str(tmp_path / "my-adapter.py"))
+def test_harness_file_becomes_a_subject(tmp_path: Path) -> None:
+    """A harness is given as the path of its file, and brings its own name."""
+    (tmp_path / "my-harness.py").write_text(HARNESS)
+    subject = find_subject(str(tmp_path / "my-harness.py"))
     assert (subject.name, set(subject.capabilities)) == ("toy", {"init", "lora"})
     assert subject.init({}, 5) == {"seed": 5}
 
 
-def test_missing_adapter_file_is_named(tmp_path: Path) -> None:
+def test_missing_harness_file_is_named(tmp_path: Path) -> None:
     """A path without a file is refused by its name."""
-    with pytest.raises(LookupError, match=r"nowhere\.py: no such adapter file"):
+    with pytest.raises(LookupError, match=r"nowhere\.py: no such harness file"):
         find_subject(str(tmp_path / "nowhere.py"))
 
 
@@ -88,5 +88,5 @@ def test_unknown_name_gets_the_closest() -> None:
 
 def test_unknown_name_gets_all_names() -> None:
     """An unknown name that resembles none is refused with all names, and with how to give a file."""
-    with pytest.raises(LookupError, match=r"there are: .*reference.* \./my_adapter\.py"):
+    with pytest.raises(LookupError, match=r"there are: .*reference.* \./my_harness\.py"):
         find_subject("zzz")

@@ -1,4 +1,4 @@
-"""The template adapter does what its docstring promises: it drives a copy of the reference that lies elsewhere."""
+"""The template harness does what its docstring promises: it drives a copy of the reference that lies elsewhere."""
 
 import shutil
 import sys
@@ -17,11 +17,11 @@ def test_the_template_keeps_contracts_elsewhere(
 ) -> None:
     """Copied, and sent to an interpreter that finds a copy of the reference, it passes what it is asked."""
     shutil.copytree(ROOT / "pi0_compat", pytester.path / "copy/pi0_compat")
-    shutil.copy(ROOT / "suite/subjects/template.py", pytester.path / "my_adapter.py")
+    shutil.copy(ROOT / "suite/subjects/template.py", pytester.path / "my_harness.py")
     monkeypatch.setenv("PYTHONPATH", str(pytester.path / "copy"))
     contracts = str(ROOT / "suite/contracts" / f"test_{area}.py")
     options = ("-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), "-p", "no:cacheprovider", "-q")
-    result = pytester.runpytest_subprocess(contracts, *options, "--subject", f"./my_adapter.py={sys.executable}")
+    result = pytester.runpytest_subprocess(contracts, *options, "--subject", f"./my_harness.py={sys.executable}")
     outcomes = result.parseoutcomes()
     assert outcomes["passed"] >= 10
     assert not {"failed", "errors"} & outcomes.keys()

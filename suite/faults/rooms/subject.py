@@ -2,21 +2,21 @@
 
 from suite.faults.fault import Fault, Patch
 
-_ADAPTER = "../suite/subjects/reference.py"
+_HARNESS = "../suite/subjects/reference.py"
 
 FAULTS = (
     Fault(
         id="declared_operation_is_not_there",
-        story="An adapter declares an operation that it has not written yet, so it is asked and counted as offered.",
+        story="A harness declares an operation that it has not written yet, so it is asked and counted as offered.",
         evidence="Mutation: a name without a function behind it.",
-        patches=(Patch(_ADAPTER, "def fold(model: Data", "fold = None\n\n\ndef _fold(model: Data"),),
+        patches=(Patch(_HARNESS, "def fold(model: Data", "fold = None\n\n\ndef _fold(model: Data"),),
         caught_by=("subject.absence_is_loud",),
     ),
     Fault(
         id="describes_no_versions",
         story="A run's results do not tell which versions they were made with, so nobody can repeat them.",
         evidence="Mutation: the list of packages is empty.",
-        patches=(Patch(_ADAPTER, '("jax", "flax", "optax", "orbax-checkpoint", "numpy")', "()"),),
+        patches=(Patch(_HARNESS, '("jax", "flax", "optax", "orbax-checkpoint", "numpy")', "()"),),
         caught_by=("subject.describes_itself",),
     ),
     Fault(
@@ -26,7 +26,7 @@ FAULTS = (
         evidence="https://github.com/Physical-Intelligence/openpi/blob/15a9616/scripts/train_pytorch.py#L405",
         patches=(
             Patch(
-                _ADAPTER,
+                _HARNESS,
                 "    save_params(params, path, config=Pi0Config.from_json(model))",
                 '    save_params(params, path, config=Pi0Config.from_json(model))\n    model["dtype"] = "bfloat16"',
             ),

@@ -1,1 +1,1 @@
-"""Adapters of implementations that nobody here wrote. Each runs in another interpreter, with its siblings and numpy."""
+"""Harnesses of implementations from elsewhere. Each runs in another interpreter, with its siblings and numpy."""

@@ -1,4 +1,4 @@
-"""The reference with some of its lines changed, as an adapter of its own beside the unchanged one.
+"""The reference with some of its lines changed, as a harness of its own beside the unchanged one.
 
 A patch is text: what a line is, and what it is instead. Every module that is patched, or that depends on one that is,
 is imported again; the others are shared, with their classes, caches and compiled programs.
@@ -16,7 +16,7 @@ from types import CodeType, ModuleType
 from typing import NamedTuple
 
 _REFERENCE = "pi0_compat"
-_ADAPTER = "suite.subjects.reference"
+_HARNESS = "suite.subjects.reference"
 _ROOT = Path(__file__).resolve().parents[3]
 _SOURCES = _ROOT / "pi0_compat"
 
@@ -29,11 +29,11 @@ class Patch(NamedTuple):
     new: str
 
 
-def patched_adapter(name: str, patches: Sequence[Patch], lacks: frozenset[str] = frozenset()) -> ModuleType:
-    """A copy of the reference's adapter, and of all that the patches can change in what it imports.
+def patched_harness(name: str, patches: Sequence[Patch], lacks: frozenset[str] = frozenset()) -> ModuleType:
+    """A copy of the reference's harness, and of all that the patches can change in what it imports.
 
     Args:
-      name: the adapter's name.
+      name: the harness's name.
       patches: all of them are applied.
       lacks: traits that it no longer declares.
 
@@ -41,22 +41,22 @@ def patched_adapter(name: str, patches: Sequence[Patch], lacks: frozenset[str] =
       ValueError: the text that a patch replaces is not there, or more than once; the reference has moved on.
     """
     sources = patched_sources(patches)
-    adapter = _import_again(dependents(sources), sources)
-    adapter.NAME = name  # type: ignore[attr-defined]
-    adapter.TRAITS = tuple(trait for trait in adapter.TRAITS if trait not in lacks)  # type: ignore[attr-defined]
-    return adapter
+    harness = _import_again(dependents(sources), sources)
+    harness.NAME = name  # type: ignore[attr-defined]
+    harness.TRAITS = tuple(trait for trait in harness.TRAITS if trait not in lacks)  # type: ignore[attr-defined]
+    return harness
 
 
-def fresh_adapter(sources: Mapping[Path, str] | None = None) -> ModuleType:
-    """The reference's adapter, all modules imported again, from other ``sources`` if given: nothing is cached."""
+def fresh_harness(sources: Mapping[Path, str] | None = None) -> ModuleType:
+    """The reference's harness, all modules imported again, from other ``sources`` if given: nothing is cached."""
     return _import_again(set(_files()), sources or {})
 
 
 def dependents(files: Collection[Path]) -> set[str]:
-    """The modules of these files and all that import one of them, themselves or through others; the adapter always."""
+    """The modules of these files and all that import one of them, themselves or through others; the harness always."""
     modules = _files()
     imports = {name: _imports(file) for name, file in modules.items()}
-    found = {name for name, file in modules.items() if file in files} | {_ADAPTER}
+    found = {name for name, file in modules.items() if file in files} | {_HARNESS}
     while more := {name for name in modules.keys() - found if imports[name] & found}:
         found |= more
     return found
@@ -106,9 +106,9 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 def _files() -> dict[str, Path]:
-    """The file of every module of the reference, and of its adapter."""
+    """The file of every module of the reference, and of its harness."""
     files = {_module(file): file.resolve() for file in _SOURCES.rglob("*.py")}
-    return files | {_ADAPTER: _ROOT / "suite/subjects/reference.py"}
+    return files | {_HARNESS: _ROOT / "suite/subjects/reference.py"}
 
 
 def _module(file: Path) -> str:
@@ -125,9 +125,9 @@ def _imports(file: Path) -> set[str]:
 
 
 def _import_again(modules: Collection[str], sources: Mapping[Path, str]) -> ModuleType:
-    importlib.import_module(_ADAPTER)
+    importlib.import_module(_HARNESS)
     with _set_aside(modules), _searched_first(_Finder(modules, sources)):
-        return importlib.import_module(_ADAPTER)
+        return importlib.import_module(_HARNESS)
 
 
 @contextmanager

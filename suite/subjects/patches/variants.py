@@ -33,12 +33,12 @@ class Variant(NamedTuple):
     lacks: frozenset[str] = frozenset()
 
 
-def _adapter(old: str, new: str) -> Patch:
+def _harness(old: str, new: str) -> Patch:
     return Patch("../subjects/reference.py", old, new)
 
 
 def _uncompiled(function: str) -> Patch:
-    return _adapter(f"jax.jit({function}", f"_eager({function}")
+    return _harness(f"jax.jit({function}", f"_eager({function}")
 
 
 VARIANTS: dict[str, Variant] = {
@@ -54,7 +54,7 @@ VARIANTS: dict[str, Variant] = {
     ),
     "eager": Variant(
         (
-            _adapter(_DRAW, f"{_DRAW}{_EAGER}"),
+            _harness(_DRAW, f"{_DRAW}{_EAGER}"),
             _uncompiled("\n        lambda params, observation, actions, noise, time:"),
             _uncompiled("\n        lambda params, observation, noise:"),
             _uncompiled("\n        lambda params, observation: config.merge(params).embed_prefix"),
@@ -72,14 +72,14 @@ VARIANTS: dict[str, Variant] = {
     "kept": Variant((Patch("model/specs.py", 'remat: Remat = "layers"', 'remat: Remat = "cheap"'),)),
     "sharded8": Variant(
         (
-            _adapter('NAME = "reference"\n', f'{_EIGHT_DEVICES}NAME = "reference"\n'),
-            _adapter(
+            _harness('NAME = "reference"\n', f'{_EIGHT_DEVICES}NAME = "reference"\n'),
+            _harness(
                 "    return None if shard_above is None else sharding.fsdp(_mesh(), min_bytes=shard_above)",
                 "    return sharding.fsdp(_mesh(), min_bytes=shard_above or 0)",
             ),
-            _adapter('_split(batch) if options["shard_above"] is None else sharding', "sharding"),
+            _harness('_split(batch) if options["shard_above"] is None else sharding', "sharding"),
             *(
-                _adapter(
+                _harness(
                     f"{call}(params, ",
                     f"{call}({{path: sharding.put(x, _placement(None)(x)) for path, x in params.items()}}, ",
                 )

@@ -1,7 +1,7 @@
 """A subject in a process of its own: to count its memory, to give it other devices, to kill it in the middle, or
 because it needs another interpreter.
 
-Another interpreter needs numpy and the implementation, nothing of this project: the adapter's source is sent to it.
+Another interpreter needs numpy and the implementation, nothing of this project: the harness's source is sent to it.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from typing import Any
 import execnet
 
 from suite.subjects.capabilities import OPERATIONS
-from suite.subjects.process.adapter_files import adapter_file, is_foreign, parse, sources_of
+from suite.subjects.process.harness_files import harness_file, is_foreign, parse, sources_of
 from suite.subjects.process.wire import decode, encode
 from suite.subjects.protocol import ProcessDiedError, Subject, Unsupported
 
@@ -33,9 +33,9 @@ environment, operations, root, name = channel.receive()
 os.environ.update(environment)
 channel.send(os.getpid())
 sys.path.insert(0, root)
-from suite.session.find import find_adapter
+from suite.session.find import find_harness
 from suite.subjects.process.worker import serve
-serve(channel, lambda: find_adapter(name), operations)
+serve(channel, lambda: find_harness(name), operations)
 """
 _WITH_SENT_SOURCES = """
 import importlib, os, sys
@@ -69,7 +69,7 @@ class Elsewhere:
         operations = list(OPERATIONS)
         if is_foreign(name) or python:
             self._channel = gateway.remote_exec(_WITH_SENT_SOURCES)
-            module, sources = sources_of(adapter_file(name))
+            module, sources = sources_of(harness_file(name))
             sent = (Path(__file__).parent / "sent.py").read_text(encoding="utf-8")
             self._channel.send((environment, operations, sent, sources, module))
         else:
@@ -146,7 +146,7 @@ def elsewhere(
 
 @contextmanager
 def process_of(asked_as: str, environment: dict[str, str], timeout: float = TIMEOUT) -> Iterator[Elsewhere]:
-    """A fresh process with the adapter that is asked for as ``asked_as``, ended on leaving."""
+    """A fresh process with the harness that is asked for as ``asked_as``, ended on leaving."""
     _, python = parse(asked_as)
     group = execnet.Group()
     try:

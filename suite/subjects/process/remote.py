@@ -1,4 +1,4 @@
-"""An adapter in another interpreter, seen as if it were here. A process that ended is replaced for the next call."""
+"""A harness in another interpreter, seen as if it were here. A process that ended is replaced for the next call."""
 
 import shutil
 import sys
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from suite.subjects.capabilities import OPERATIONS
-from suite.subjects.process.adapter_files import parse
 from suite.subjects.process.elsewhere import TIMEOUT, Elsewhere, SubjectError, process_of
+from suite.subjects.process.harness_files import parse
 from suite.subjects.protocol import ProcessDiedError
 
 
@@ -17,11 +17,11 @@ class UnavailableError(Exception):
     """A subject cannot be had here: there is no such interpreter, or it lacks the implementation."""
 
 
-class RemoteAdapter:
-    """The adapter that is asked for as ``NAME[=PYTHON]``: its name, traits and description, and its operations.
+class RemoteHarness:
+    """The harness that is asked for as ``NAME[=PYTHON]``: its name, traits and description, and its operations.
 
     Raises:
-      UnavailableError: the interpreter does not start, or the adapter cannot be imported there.
+      UnavailableError: the interpreter does not start, or the harness cannot be imported there.
     """
 
     def __init__(self, asked_as: str, timeout: float = TIMEOUT) -> None:
@@ -34,7 +34,7 @@ class RemoteAdapter:
         self._description: dict[str, Any] = there.describe()
 
     def describe(self) -> dict[str, Any]:
-        """What the adapter tells of itself."""
+        """What the harness tells of itself."""
         return self._description
 
     def __getattr__(self, operation: str) -> Any:

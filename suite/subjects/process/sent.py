@@ -1,4 +1,4 @@
-"""Modules that came as text: how an adapter runs in an interpreter that has nothing of this project.
+"""Modules that came as text: how a harness runs in an interpreter that has nothing of this project.
 
 This file is the first thing that is sent. It needs the standard library only, of Python 3.10 or newer.
 """

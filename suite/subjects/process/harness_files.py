@@ -1,4 +1,4 @@
-"""Where adapters lie, and what of them is sent to another interpreter."""
+"""Where harnesses lie, and what of them is sent to another interpreter."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ _HERE = Path(__file__).parent
 FOREIGN = _HERE.parent / "foreign"
 # Modules that are sent lie in a package of this name over there.
 _PACKAGE = "pi0_compat_sent"
-# What serves an adapter; it needs numpy and the standard library.
+# What serves a harness; it needs numpy and the standard library.
 _SERVING = ("memory", "wire", "worker")
 
 
 def foreign_names() -> list[str]:
-    """The names of the adapters of foreign implementations: ``transformers-paligemma`` is transformers_paligemma.py."""
+    """Return the names of the foreign harnesses: ``transformers-paligemma`` is transformers_paligemma.py."""
     return sorted(file.stem.replace("_", "-") for file in FOREIGN.glob("[!_]*.py"))
 
 
@@ -22,20 +22,20 @@ def parse(asked_as: str) -> tuple[str, str | None]:
 
 
 def is_foreign(name: str) -> bool:
-    """Whether an adapter of this project runs in another interpreter, or at least in a process of its own."""
+    """Whether a harness of this project runs in another interpreter, or at least in a process of its own."""
     return name in foreign_names()
 
 
-def adapter_file(name: str) -> Path:
-    """The file of a foreign adapter, or of one that is given as a path.
+def harness_file(name: str) -> Path:
+    """The file of a foreign harness, or of one that is given as a path.
 
     Raises:
-      LookupError: there is none, or it is an adapter that needs this project around it.
+      LookupError: there is none, or it is a harness that needs this project around it.
     """
     if name.endswith(".py"):
         file = Path(name).absolute()
         if not file.is_file():
-            raise LookupError(f"{file}: no such adapter file")
+            raise LookupError(f"{file}: no such harness file")
         return file
     if not is_foreign(name):
         raise LookupError(f"{name} runs in the suite's own interpreter; another one is only for {foreign_names()}")
@@ -43,13 +43,13 @@ def adapter_file(name: str) -> Path:
 
 
 def sources_of(file: Path) -> tuple[str, dict[str, str]]:
-    """The name of an adapter's module over there, and the text of all modules that have to be sent.
+    """The name of a harness's module over there, and the text of all modules that have to be sent.
 
-    An adapter of this project brings its siblings along, one that is given as a path comes alone.
+    A harness of this project brings its siblings along, one that is given as a path comes alone.
     """
     files = {f"{_PACKAGE}.{name}": _HERE / f"{name}.py" for name in _SERVING}
-    module = f"{_PACKAGE}.adapters.{file.stem if file.stem.isidentifier() else 'adapter'}"
+    module = f"{_PACKAGE}.harnesses.{file.stem if file.stem.isidentifier() else 'harness'}"
     if file.parent == FOREIGN:
         siblings = [part for part in FOREIGN.glob("*.py") if part.stem != "__init__"]
-        files |= {f"{_PACKAGE}.adapters.{part.stem}": part for part in siblings}
+        files |= {f"{_PACKAGE}.harnesses.{part.stem}": part for part in siblings}
     return module, {name: part.read_text(encoding="utf-8") for name, part in (files | {module: file}).items()}
