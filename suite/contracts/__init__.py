@@ -1,1 +1,1 @@
-"""The laws: one file an area, one function a contract, its docstring the law. ``registry`` has the rules."""
+"""Contracts: one file per area, one function per contract; its docstring is the law. See ``suite.session.registry``."""

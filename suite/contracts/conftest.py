@@ -1,42 +1,22 @@
-"""Checkpoints and batches that contracts share, written once a session, by ``fixtures``, never by a subject."""
+"""Fixtures shared by contracts: checkpoints and batches, written once per session, never by a subject."""
 
-import dataclasses
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from fixtures import observations
 from fixtures.params import Params
 from fixtures.specs import ModelSpec, tiny, wide, without_lora
-from fixtures.writers import openpi_orbax
+from suite.contracts.checkpoints import Checkpoint, write_checkpoint
 from suite.subjects.process.elsewhere import Elsewhere, elsewhere
 from suite.subjects.protocol import Subject
 
 
-@dataclasses.dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint on disk, the model it is of, and the parameters that were written."""
-
-    spec: ModelSpec
-    path: str
-    params: Params
-
-    @property
-    def num_bytes(self) -> int:
-        """What its arrays take."""
-        return sum(array.nbytes for array in self.params.values())
-
-
-def write_checkpoint(spec: ModelSpec, path: Path) -> Checkpoint:
-    """The spec's model in openpi's layout."""
-    return Checkpoint(spec, str(path), openpi_orbax.build(spec, path))
-
-
 @pytest.fixture(scope="session")
 def lora_spec() -> ModelSpec:
-    """A pi0 with adapters on both experts: alpha != rank, and four ranks: by expert, by attention and feed-forward."""
+    """A pi0 with adapters on both experts. Alpha != rank, and each expert's attention and feed-forward has its own
+    rank, so four in all."""
     return tiny("pi0", lora="both")
 
 
@@ -65,7 +45,7 @@ def batch(base_spec: ModelSpec) -> Params:
 
 @pytest.fixture(scope="session")
 def wide_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkpoint]:
-    """A base model large enough (300 MB) that its bytes show beside what a process takes anyway."""
+    """A base model large enough (300 MB) to stand out from a process's other memory."""
     folder = tmp_path_factory.mktemp("wide")
     yield write_checkpoint(wide(), folder / "params")
     shutil.rmtree(folder)
@@ -73,13 +53,13 @@ def wide_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkp
 
 @pytest.fixture(scope="session")
 def eight_devices(subject: Subject) -> Iterator[Elsewhere]:
-    """The subject in a process that has eight devices."""
-    with elsewhere(subject, devices=8) as there:
-        yield there
+    """The subject in a separate process with eight devices."""
+    with elsewhere(subject, devices=8) as process:
+        yield process
 
 
 @pytest.fixture(scope="session")
 def one_device(subject: Subject) -> Iterator[Elsewhere]:
-    """The subject in a process of its own, to count its memory."""
-    with elsewhere(subject) as there:
-        yield there
+    """The subject in a separate process, to measure its memory."""
+    with elsewhere(subject) as process:
+        yield process

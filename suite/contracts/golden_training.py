@@ -1,10 +1,9 @@
-"""How closely a training can be reproduced: to 1e-4, or to what one rounding of its input moves it.
+"""How closely a training run can be reproduced: to 1e-4, or to the change that one rounding of its input causes.
 
-AdamW divides each gradient by its own size. Where a gradient is nothing but rounding (exactly zero in real arithmetic
-for the SigLIP key biases, which the softmax cancels), the step is decided by the last bit, and openpi does not
-reproduce its own number on another processor. So the subject is asked for the same steps from inputs that differ in
-the last bit, and a tensor may be as far from openpi's as a few times the distance between those runs. Decision 0001
-has the numbers.
+AdamW divides each gradient by its own magnitude. Where a gradient is pure rounding error (zero in exact arithmetic for
+the SigLIP key biases, which the softmax cancels), the last bit decides the step, and openpi does not reproduce its own
+numbers on another processor. So the subject repeats the steps from inputs that differ in the last bit, and a tensor may
+deviate from openpi's by a few times the distance between those runs. Decision 0001 has the numbers.
 """
 
 from typing import Any
@@ -17,36 +16,37 @@ from suite.subjects.protocol import Subject
 from suite.writing.asserts import assert_close
 
 VALUES_ATOL = 1e-4
-# The spread has a heavy tail, so it takes some runs to see; openpi's own is one more draw and may lie further out.
+# The spread has a heavy tail, so measuring it takes several runs; openpi's own run is one more draw and may lie
+# further out.
 NEARBY_RUNS = 16
 SPREAD_FACTOR = 4.0
-# Of all changed values, how many are openpi's to 1e-4 outright. SigLIP's key biases, all rounding, are 0.1 % of the
-# golden cases' values.
+# The share of all changed values that agree with openpi to 1e-4 outright. SigLIP's key biases, which are pure rounding,
+# make up 0.1 % of the golden cases' values.
 SHARE_WITHIN_ATOL = 0.99
 
 
 def train_golden(
     subject: Subject, case: GoldenCase, params: Params, options: dict[str, Any], *, steps: int
 ) -> list[dict[str, Any]]:
-    """The case's training, then the same from inputs that differ in their last bit."""
+    """Train on the case's batch, then ``NEARBY_RUNS`` times on inputs that differ in the last bit."""
     batches = [case.batch, *(_nudge_all(case.batch, seed) for seed in range(NEARBY_RUNS))]
     return [subject.train(case.spec, params, [batch] * steps, options) for batch in batches]
 
 
 def assert_reproduces(runs: list[dict[str, Any]], expected: Params) -> None:
-    """The first run's parameters are the expected ones, as closely as rounding lets them be determined."""
+    """Assert that the first run ends on the expected parameters, as closely as rounding determines them."""
     __tracebackhide__ = True
-    found, *nearby = (run["params"] for run in runs)
+    first, *nearby = (run["params"] for run in runs)
     for path, values in expected.items():
-        spread = max(np.abs(other[path] - found[path]).max() for other in nearby)
-        assert_close(found[path], values, atol=max(VALUES_ATOL, SPREAD_FACTOR * spread), name=path)
-    within = [np.abs(found[path] - values) <= VALUES_ATOL for path, values in expected.items()]
+        spread = max(np.abs(other[path] - first[path]).max() for other in nearby)
+        assert_close(first[path], values, atol=max(VALUES_ATOL, SPREAD_FACTOR * spread), name=path)
+    within = [np.abs(first[path] - values) <= VALUES_ATOL for path, values in expected.items()]
     share = np.concatenate([array.reshape(-1) for array in within]).mean()
-    assert share >= SHARE_WITHIN_ATOL, f"only {share:.2%} of the values are openpi's to {VALUES_ATOL}"
+    assert share >= SHARE_WITHIN_ATOL, f"only {share:.2%} of the values are within {VALUES_ATOL} of openpi's"
 
 
 def _nudge_all(batch: Params, seed: int) -> Params:
-    """The batch with every float one unit in the last place up or down."""
+    """Move every float32 value up or down by one unit in the last place."""
     rng = np.random.default_rng(seed)
     return {name: _nudge(array, rng) if array.dtype == np.float32 else array for name, array in batch.items()}
 

@@ -12,7 +12,7 @@ import pytest
 from fixtures.params import Array, Params, read_npz
 from fixtures.specs import TINY_QUERY_HEADS, ModelSpec, tiny
 from fixtures.writers import hugging_face, openpi_layout, openpi_orbax, paligemma_npz, safetensors_file
-from suite.contracts.conftest import Checkpoint, write_checkpoint
+from suite.contracts.checkpoints import Checkpoint, write_checkpoint
 from suite.session.registry import contract
 from suite.subjects.protocol import Subject
 from suite.writing.asserts import assert_close, assert_same_bits, refused

@@ -13,8 +13,8 @@ from fixtures.damage import silent_damage
 from fixtures.damage.file_accidents import ACCIDENTS, damages
 from fixtures.params import Params
 from fixtures.specs import ModelSpec, tiny
-from suite.contracts.conftest import Checkpoint
-from suite.contracts.limits import full_disk
+from suite.contracts.checkpoints import Checkpoint
+from suite.contracts.process_limits import full_disk
 from suite.session.registry import contract
 from suite.subjects.process.elsewhere import Elsewhere, elsewhere
 from suite.subjects.protocol import Subject, Unsupported
@@ -45,10 +45,10 @@ def test_killed_save_leaves_whole_checkpoints(subject: Subject, tmp_path: Path, 
     params = content.params(LARGE)
     earlier, target = tmp_path / "earlier", tmp_path / "target"
     subject.save(LARGE, params, str(earlier))
-    with elsewhere(subject) as there:
-        there.start("save", LARGE, params, str(target))
+    with elsewhere(subject) as process:
+        process.start("save", LARGE, params, str(target))
         wait_for({"first_file": lambda: len([*tmp_path.iterdir()]) > 1, "target": target.exists}[moment])
-        there.kill()
+        process.kill()
     if not target.exists():
         subject.save(LARGE, params, str(target))
     assert_same_bits(subject.restore(str(target), None), params)

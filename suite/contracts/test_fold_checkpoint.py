@@ -9,8 +9,8 @@ import pytest
 from fixtures import content
 from fixtures.specs import ModelSpec, without_lora
 from fixtures.writers.openpi_orbax import build, read_params, write
-from suite.contracts.adapter_sites import lora_bs, weight_of
-from suite.contracts.conftest import Checkpoint
+from suite.contracts.checkpoints import Checkpoint
+from suite.contracts.lora_sites import lora_b_paths, weight_of
 from suite.session.registry import contract
 from suite.subjects.protocol import Subject
 from suite.writing.asserts import assert_close, assert_same_bits, refused
@@ -30,7 +30,7 @@ def test_loads_without_lora(subject: Subject, lora_checkpoint: Checkpoint, tmp_p
     subject.fold_checkpoint(checkpoint.spec, checkpoint.path, str(tmp_path / "out"), None)
     loaded = subject.load(base, from_checkpoint(tmp_path / "out" / "params"), seed=0)["params"]
     assert_same_bits(read_params(tmp_path / "out" / "params"), loaded)
-    adapted = set(map(weight_of, lora_bs(checkpoint.params)))
+    adapted = set(map(weight_of, lora_b_paths(checkpoint.params)))
     kept = {path: x for path, x in checkpoint.params.items() if path not in adapted and not is_adapter(path)}
     assert_same_bits({path: loaded[path] for path in kept}, kept)
 
@@ -59,7 +59,7 @@ def test_of_bfloat16_is_formed_in_float32(subject: Subject, lora_spec: ModelSpec
 def test_tells_what_rounding_took(subject: Subject, lora_spec: ModelSpec, tmp_path: Path) -> None:
     """For every site it tells which share of a small delta bfloat16 could not hold, and that float32 holds it."""
     params = content.params(lora_spec)
-    params |= {path: SMALL * params[path] for path in lora_bs(params)}
+    params |= {path: SMALL * params[path] for path in lora_b_paths(params)}
     write({path: x if is_adapter(path) else x.astype(BFLOAT16) for path, x in params.items()}, tmp_path / "params")
     before = {path: x.astype(np.float32) for path, x in read_params(tmp_path / "params").items()}
     told = {
@@ -67,7 +67,7 @@ def test_tells_what_rounding_took(subject: Subject, lora_spec: ModelSpec, tmp_pa
         for dtype in ("bfloat16", "float32")
     }
     found, exact = (read_params(tmp_path / dtype / "params") for dtype in ("bfloat16", "float32"))
-    for path in map(weight_of, lora_bs(params)):
+    for path in map(weight_of, lora_b_paths(params)):
         lost = np.linalg.norm(found[path].astype(np.float32) - exact[path]) / np.linalg.norm(exact[path] - before[path])
         assert lost > 0.5, path
         assert_close(told["bfloat16"][path], lost, rtol=LOSS_RTOL, name=path)

@@ -9,8 +9,8 @@ from fixtures import observations
 from fixtures.observations import CAMERAS
 from fixtures.params import Params
 from fixtures.specs import ModelSpec
-from suite.contracts.conftest import Checkpoint
-from suite.contracts.velocity import velocity
+from suite.contracts.checkpoints import Checkpoint
+from suite.contracts.predicted_velocity import predicted_velocity
 from suite.session.registry import contract
 from suite.subjects.protocol import Subject
 from suite.writing.asserts import assert_close, assert_different, assert_same_bits
@@ -122,7 +122,7 @@ def test_sampling_follows_the_velocity_of_the_loss(
     spec, params = lora_checkpoint.spec, lora_checkpoint.params
     x = batch["noise"].astype(np.float64)
     for step in range(EULER_STEPS):
-        x = x - velocity(subject, spec, params, batch, x, 1 - step / EULER_STEPS) / EULER_STEPS
+        x = x - predicted_velocity(subject, spec, params, batch, x, 1 - step / EULER_STEPS) / EULER_STEPS
     actions = subject.sample_actions(spec, params, batch, batch["noise"], num_steps=EULER_STEPS)
     assert_close(actions, x, atol=EULER_ATOL)
 

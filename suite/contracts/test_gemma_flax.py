@@ -10,7 +10,7 @@ import pytest
 from fixtures.params import Params
 from fixtures.specs import TINY_QUERY_HEADS, ModelSpec, tiny
 from fixtures.writers import gemma_flax
-from suite.contracts.conftest import Checkpoint
+from suite.contracts.checkpoints import Checkpoint
 from suite.session.registry import contract
 from suite.subjects.protocol import Subject
 from suite.writing.asserts import assert_different, assert_same_bits, assert_same_paths, refused

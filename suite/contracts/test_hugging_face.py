@@ -12,7 +12,7 @@ from fixtures.params import Params
 from fixtures.specs import ModelSpec, tiny
 from fixtures.writers import hugging_face, paligemma_npz
 from fixtures.writers.hugging_face import EMBEDDING, GENERATIONS, Generation
-from suite.contracts.landing import assert_landed, assert_refused
+from suite.contracts.load_asserts import assert_landed, assert_refused
 from suite.session.registry import contract
 from suite.subjects.protocol import Subject
 from suite.writing.asserts import assert_different, assert_same_bits, assert_same_paths

@@ -12,7 +12,7 @@ import pytest
 from fixtures import content
 from fixtures.specs import TINY_PALIGEMMA_LORA, Family, ModelSpec, tiny, with_lora
 from fixtures.writers import openpi_orbax, paligemma_npz
-from suite.contracts.conftest import Checkpoint, write_checkpoint
+from suite.contracts.checkpoints import Checkpoint, write_checkpoint
 from suite.session.registry import contract
 from suite.subjects.protocol import Subject
 from suite.writing.asserts import assert_different, assert_same_bits, assert_same_paths, refused

@@ -7,7 +7,7 @@ import pytest
 from fixtures import content
 from fixtures.params import Params
 from fixtures.specs import ModelSpec, tiny
-from suite.contracts.adapter_sites import at_every_site, lora_bs, weight_of
+from suite.contracts.lora_sites import at_every_site, lora_b_paths, weight_of
 from suite.session.registry import contract
 from suite.subjects.protocol import Subject
 from suite.writing.asserts import assert_close, assert_different, assert_same_bits, refused
@@ -32,9 +32,9 @@ LOSS_RTOL = 1e-2
 def test_delta_has_the_rank_of_its_adapter(subject: Subject, spec: ModelSpec) -> None:
     """What an adapter adds has its rank in each layer and head: no more, and at random values no less."""
     params = content.params(spec)
-    zeros = {weight_of(path): np.zeros_like(params[weight_of(path)]) for path in lora_bs(params)}
+    zeros = {weight_of(path): np.zeros_like(params[weight_of(path)]) for path in lora_b_paths(params)}
     folded = subject.fold(spec, params | zeros)
-    for path in lora_bs(params):
+    for path in lora_b_paths(params):
         matrices = folded[weight_of(path)].astype(np.float64)
         found = set(np.linalg.matrix_rank(matrices, rtol=RANK_RTOL).flat)
         assert found == {params[path].shape[-2]}, path
@@ -56,12 +56,12 @@ def test_tells_what_rounding_took(subject: Subject, spec: ModelSpec) -> None:
     """A fold tells for every site which share of what the adapter adds is lost: most of a small one in bfloat16, none
     in float32."""
     params = content.params(spec)
-    params |= {path: SMALL * params[path] for path in lora_bs(params)}
+    params |= {path: SMALL * params[path] for path in lora_b_paths(params)}
     stored = {path: x if is_adapter(path) else x.astype(BFLOAT16) for path, x in params.items()}
     wide = {path: x.astype(np.float32) for path, x in stored.items()}
     before, exact, found = wide, subject.fold(spec, wide), subject.fold(spec, stored)
     told, in_float32 = (subject.fold_losses(spec, p) for p in (stored, wide))
-    for path in map(weight_of, lora_bs(params)):
+    for path in map(weight_of, lora_b_paths(params)):
         lost = np.linalg.norm(found[path].astype(np.float32) - exact[path]) / np.linalg.norm(exact[path] - before[path])
         assert lost > 0.5, path
         assert_close(told[path], lost, rtol=LOSS_RTOL, name=path)
@@ -132,7 +132,7 @@ def test_changes_nothing_but_adapted_weights(subject: Subject, lora_spec: ModelS
     params = content.params(lora_spec, dtype="bfloat16")
     before: Params = {path: x.copy() for path, x in params.items()}
     folded = subject.fold(lora_spec, params)
-    adapted = set(map(weight_of, lora_bs(params)))
+    adapted = set(map(weight_of, lora_b_paths(params)))
     assert_same_bits(params, before)
     assert_same_bits(
         {p: x for p, x in folded.items() if p not in adapted}, {p: params[p] for p in folded if p not in adapted}

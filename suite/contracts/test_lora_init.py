@@ -8,8 +8,8 @@ import pytest
 
 from fixtures.params import Params
 from fixtures.specs import ModelSpec
-from suite.contracts.adapter_sites import lora_bs, weight_of
-from suite.contracts.conftest import Checkpoint
+from suite.contracts.checkpoints import Checkpoint
+from suite.contracts.lora_sites import lora_b_paths, weight_of
 from suite.session.registry import contract
 from suite.subjects.protocol import Subject
 from suite.writing.asserts import assert_different, assert_same_bits, refused
@@ -85,7 +85,7 @@ def test_can_learn(subject: Subject, base_checkpoint: Checkpoint, lora_spec: Mod
     params = subject.load(lora_spec, from_checkpoint(base_checkpoint.path), seed=0)["params"]
     # The only thing that moves a zero without weight decay is its gradient.
     trained = subject.train(lora_spec, params, [batch], training_options(**LEAN))["params"]
-    sites = lora_bs(trained)
+    sites = lora_b_paths(trained)
     assert [path for path in sites if not trained[path].any()] == []
     zeros = {weight_of(path): np.zeros_like(params[weight_of(path)]) for path in sites}
     folded = subject.fold(lora_spec, trained | zeros)

@@ -8,8 +8,8 @@ import pytest
 from fixtures import content, observations
 from fixtures.params import Params
 from fixtures.specs import LoraSpec, ModelSpec, tiny, without_lora
-from suite.contracts.adapter_sites import at_every_site, lora_a_of, lora_bs, one_site_at_a_time
-from suite.contracts.conftest import Checkpoint
+from suite.contracts.checkpoints import Checkpoint
+from suite.contracts.lora_sites import at_every_site, lora_a_of, lora_b_paths, one_site_at_a_time
 from suite.session.registry import contract
 from suite.subjects.protocol import Subject
 from suite.writing.asserts import assert_close, assert_different, assert_same_bits, assert_same_paths
@@ -97,7 +97,7 @@ def test_zero_lora_b_is_the_base_model(subject: Subject, lora_checkpoint: Checkp
     """With lora_b zero a LoRA model computes what its base computes, bit for bit, whatever lora_a is."""
     spec, params = lora_checkpoint.spec, lora_checkpoint.params
     base = {path: x for path, x in params.items() if not is_adapter(path)}
-    zeros = {path: np.zeros_like(params[path]) for path in lora_bs(params)}
+    zeros = {path: np.zeros_like(params[path]) for path in lora_b_paths(params)}
     large = {lora_a_of(path): 100 * params[lora_a_of(path)] for path in zeros}
     expected = {"loss": loss(subject, without_lora(spec), base, batch)}
     assert_same_bits({"loss": loss(subject, spec, params | zeros, batch)}, expected)
@@ -109,7 +109,7 @@ def test_zero_lora_b_is_the_base_model(subject: Subject, lora_checkpoint: Checkp
 def test_attn_vec_sees_the_sum_of_lora_b_over_heads(subject: Subject, spec: ModelSpec) -> None:
     """Of attn_vec_einsum's lora_b only the sum over heads counts: in one head it does what it does in all of them."""
     params, batch = content.params(spec), observations.batch(spec)
-    paths = [path for path in lora_bs(params) if "attn_vec_einsum" in path]
+    paths = [path for path in lora_b_paths(params) if "attn_vec_einsum" in path]
     gathered = {path: np.zeros_like(params[path]) for path in paths}
     for path in paths:
         gathered[path][:, 2] = params[path].sum(axis=1)

@@ -8,7 +8,7 @@ import pytest
 
 from fixtures.specs import ModelSpec, tiny
 from fixtures.writers import hugging_face, paligemma_npz
-from suite.contracts.landing import assert_landed, assert_refused
+from suite.contracts.load_asserts import assert_landed, assert_refused
 from suite.session.registry import contract
 from suite.subjects.protocol import Subject
 from suite.writing.asserts import assert_close, assert_different, assert_same_bits, assert_same_paths

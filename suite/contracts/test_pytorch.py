@@ -10,7 +10,7 @@ import pytest
 from fixtures.params import Params
 from fixtures.specs import TINY_QUERY_HEADS, ModelSpec, tiny, tiny_table
 from fixtures.writers import openpi_orbax, openpi_pytorch, safetensors_file
-from suite.contracts.conftest import Checkpoint, write_checkpoint
+from suite.contracts.checkpoints import Checkpoint, write_checkpoint
 from suite.session.registry import contract
 from suite.subjects.protocol import Subject
 from suite.writing.asserts import assert_same_bits, assert_same_paths, refused

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from fixtures.specs import with_lora
-from suite.contracts.conftest import Checkpoint
-from suite.contracts.processes import WINDOW
+from suite.contracts.checkpoints import Checkpoint
+from suite.contracts.process_limits import WINDOW
 from suite.session.registry import contract
 from suite.subjects.process.elsewhere import Elsewhere
 from suite.subjects.protocol import Subject

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fixtures import old_checkpoints
 from fixtures.params import Array, Params, flat
 from fixtures.writers import openpi_orbax
-from suite.contracts.conftest import Checkpoint
+from suite.contracts.checkpoints import Checkpoint
 from suite.session.registry import contract
 from suite.subjects.process.elsewhere import elsewhere
 from suite.subjects.protocol import Subject
@@ -128,8 +128,8 @@ def test_leaves_the_files_alone(subject: Subject, base_checkpoint: Checkpoint) -
 @contract(source="docs/bugs.md#c19; openpi weight_loaders.py:100", needs=("restore",))
 def test_order_is_the_same_in_every_process(subject: Subject, base_checkpoint: Checkpoint) -> None:
     """Two processes restore the parameters of a checkpoint in the same order."""
-    with elsewhere(subject) as there:
-        assert list(there.restore(base_checkpoint.path, None)) == list(subject.restore(base_checkpoint.path, None))
+    with elsewhere(subject) as process:
+        assert list(process.restore(base_checkpoint.path, None)) == list(subject.restore(base_checkpoint.path, None))
 
 
 @contract(source="numpy.ndarray.flags; docs/bugs.md#p9", needs=("restore",))

@@ -12,7 +12,7 @@ from fixtures.damage.operations.safetensors import FILE_DAMAGES, FOLDER_DAMAGES,
 from fixtures.specs import ModelSpec
 from fixtures.writers import hugging_face, paligemma_npz
 from fixtures.writers.hugging_face import GENERATIONS, Generation
-from suite.contracts.landing import assert_landed, assert_refused
+from suite.contracts.load_asserts import assert_landed, assert_refused
 from suite.session.registry import contract
 from suite.subjects.protocol import Subject
 from suite.writing.cases import digests, from_hugging_face

@@ -12,8 +12,8 @@ import pytest
 from fixtures.damage import hostile, silent_damage
 from fixtures.damage.failing_files import serve
 from fixtures.writers import openpi_orbax
-from suite.contracts.conftest import Checkpoint
-from suite.contracts.limits import limit_memory
+from suite.contracts.checkpoints import Checkpoint
+from suite.contracts.process_limits import limit_memory
 from suite.session.registry import contract
 from suite.subjects.process.elsewhere import Elsewhere, elsewhere
 from suite.subjects.protocol import Subject
@@ -99,23 +99,23 @@ def test_links_that_stay_are_followed(subject: Subject, base_checkpoint: Checkpo
 @contextmanager
 def bounded_process(subject: Subject, checkpoint: Checkpoint) -> Iterator[Elsewhere]:
     """The subject in a process that has read a checkpoint, gets 4 GiB more and a minute."""
-    with elsewhere(subject, timeout=60) as there:
-        there.restore(checkpoint.path, None)
-        limit_memory(there.pid, 4 * 2**30)
-        yield there
+    with elsewhere(subject, timeout=60) as process:
+        process.restore(checkpoint.path, None)
+        limit_memory(process.pid, 4 * 2**30)
+        yield process
 
 
 @pytest.fixture(scope="module")
 def bounded(subject: Subject, base_checkpoint: Checkpoint) -> Iterator[Elsewhere]:
-    with bounded_process(subject, base_checkpoint) as there:
-        yield there
+    with bounded_process(subject, base_checkpoint) as process:
+        yield process
 
 
 @pytest.fixture(scope="module")
 def bounded_for_npz(subject: Subject, base_checkpoint: Checkpoint) -> Iterator[Elsewhere]:
     """Another one: a checkpoint may have ended the first."""
-    with bounded_process(subject, base_checkpoint) as there:
-        yield there
+    with bounded_process(subject, base_checkpoint) as process:
+        yield process
 
 
 @contract(source="CWE-789, memory allocation with an excessive size", needs=("restore",))

@@ -9,7 +9,7 @@ import pytest
 from fixtures import content
 from fixtures.params import Params
 from fixtures.writers import openpi_orbax
-from suite.contracts.conftest import Checkpoint
+from suite.contracts.checkpoints import Checkpoint
 from suite.session.registry import contract
 from suite.subjects.process.elsewhere import Elsewhere
 from suite.subjects.protocol import Subject

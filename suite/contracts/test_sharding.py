@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from fixtures.params import Params
-from suite.contracts.conftest import Checkpoint
-from suite.contracts.processes import WINDOW, joined, together
+from suite.contracts.checkpoints import Checkpoint
+from suite.contracts.joined_processes import in_all, joined
+from suite.contracts.process_limits import WINDOW
 from suite.session.registry import contract
 from suite.subjects.process.elsewhere import Elsewhere
 from suite.subjects.protocol import Subject
@@ -100,8 +101,8 @@ def test_two_processes_train_together(
     eight_devices.train(spec, params, [], options | EVERYTHING, folder=str(tmp_path))
     alone = subject.train(spec, params, [batch], options)
     with joined(subject, 2) as pair:
-        restored = together(pair, "restore_sharded", lora_checkpoint.path, 0)
-        stepped = together(pair, "resume", spec, [batch], options | EVERYTHING, folder=str(tmp_path))
+        restored = in_all(pair, "restore_sharded", lora_checkpoint.path, 0)
+        stepped = in_all(pair, "resume", spec, [batch], options | EVERYTHING, folder=str(tmp_path))
     for part, step in zip(restored, stepped, strict=True):
         assert_same_bits(part["params"], params)
         assert len(step["device_bytes"]) == 2

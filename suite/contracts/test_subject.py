@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.contracts.conftest import Checkpoint
+from suite.contracts.checkpoints import Checkpoint
 from suite.session.registry import contract
 from suite.subjects.capabilities import OPERATIONS
 from suite.subjects.protocol import Subject, Unsupported

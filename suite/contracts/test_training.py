@@ -12,8 +12,8 @@ import pytest
 from fixtures import content
 from fixtures.params import Params
 from fixtures.specs import ModelSpec, tiny
-from suite.contracts.conftest import Checkpoint
-from suite.contracts.limits import full_disk
+from suite.contracts.checkpoints import Checkpoint
+from suite.contracts.process_limits import full_disk
 from suite.session.registry import contract
 from suite.subjects.process.elsewhere import Elsewhere
 from suite.subjects.protocol import Subject, Unsupported

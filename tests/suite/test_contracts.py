@@ -90,7 +90,7 @@ def _attributes(function: ast.FunctionDef) -> set[str]:
     """Names behind a dot after what is a subject, here or in another process."""
     nodes = [node for node in ast.walk(function) if isinstance(node, ast.Attribute)]
     return {
-        node.attr for node in nodes if ast.unparse(node.value) in ("subject", "there", "one_device", "eight_devices")
+        node.attr for node in nodes if ast.unparse(node.value) in ("subject", "process", "one_device", "eight_devices")
     }
 
 

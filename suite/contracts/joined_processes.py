@@ -1,4 +1,4 @@
-"""Subjects in other processes: how much memory one may take, and several that train together."""
+"""Subject processes joined into one distributed jax job."""
 
 import socket
 from collections.abc import Iterator
@@ -8,13 +8,10 @@ from typing import Any
 from suite.subjects.process.elsewhere import Elsewhere, elsewhere
 from suite.subjects.protocol import Subject
 
-# Bytes that a load may take beside its result: the arrays that are read at the moment, and what they are read into.
-WINDOW = 160_000_000
-
 
 @contextmanager
 def joined(subject: Subject, processes: int) -> Iterator[list[Elsewhere]]:
-    """As many processes with one device each, joined."""
+    """Start ``processes`` processes with one device each and join them."""
     with ExitStack() as stack:
         members = [stack.enter_context(elsewhere(subject)) for _ in range(processes)]
         coordinator = f"127.0.0.1:{_free_port()}"
@@ -25,8 +22,11 @@ def joined(subject: Subject, processes: int) -> Iterator[list[Elsewhere]]:
         yield members
 
 
-def together(members: list[Elsewhere], operation: str, *args: Any, **kwargs: Any) -> list[Any]:
-    """What an operation gives in every process. All start before one is waited for, as they wait for each other."""
+def in_all(members: list[Elsewhere], operation: str, *args: Any, **kwargs: Any) -> list[Any]:
+    """Call an operation in every process and return the results.
+
+    All calls start before the first result is awaited, since the processes wait for each other.
+    """
     for member in members:
         member.start(operation, *args, **kwargs)
     return [member.result() for member in members]
