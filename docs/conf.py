@@ -16,13 +16,14 @@ author = "The pi0-compat maintainers"
 extensions = ["myst_parser"]
 myst_heading_anchors = 3
 nitpicky = True
+smartquotes = False
 
 html_theme = "furo"
 html_title = "pi0-compat"
 html_copy_source = False
 html_show_copyright = False
 html_show_sphinx = False
-pygments_style = "friendly"
+pygments_style = "xcode"
 pygments_dark_style = "monokai"
 
 _ROOT = Path(__file__).parents[1]

@@ -1,0 +1,58 @@
+"""The generated pages say what the code does, and Markdown shows it."""
+
+import argparse
+
+from suite.docs import commands, contracts
+from suite.session.registry import Contract
+
+
+def law(**changes: object) -> Contract:
+    """A contract of an area that does not exist."""
+    fields = {"id": "toys.a_law", "law": "A law.", "source": "a page", "needs": ("load",)}
+    return Contract(**(fields | changes))  # type: ignore[arg-type]
+
+
+def test_contracts_are_listed_by_area() -> None:
+    """Each has its heading, law, source and needs; an area says how many it has."""
+    laws = [law(id="toys.b"), law(id="games.c", needs=()), law(id="toys.a")]
+    page = contracts.render(laws, {"toys": "Of toys.", "games": "Of games."})
+    assert "3 contracts in 2 areas" in page
+    assert "| [toys](#toys) | 2 | Of toys. |" in page
+    assert page.index("### games.c") < page.index("### toys.a") < page.index("### toys.b")
+    assert "### toys.a\n\nA law.\n\n* Source: a page\n* Needs: `load`\n" in page
+    assert "* Needs: nothing" in page
+
+
+def test_sources_are_links() -> None:
+    """Bugs, rules, issues of known repositories, and papers lead somewhere; the rest stays text."""
+    source = "arXiv:2106.09685 section 4.1; openpi #396, #958; lerobot PR #2996; docs/bugs.md#a5, #rule-1; README"
+    page = contracts.render([law(source=source)], {"toys": "Of toys."})
+    assert "[arXiv:2106.09685](https://arxiv.org/abs/2106.09685) section 4.1" in page
+    assert "[openpi #396](https://github.com/Physical-Intelligence/openpi/issues/396)" in page
+    assert "[#958](https://github.com/Physical-Intelligence/openpi/issues/958)" in page
+    assert "(https://github.com/huggingface/lerobot/issues/2996)" in page
+    assert "[bug A5](bugs.md#a5), [rule-1](bugs.md#rule-1); README" in page
+
+
+def test_text_is_no_markup() -> None:
+    """Stars and brackets are shown as they are; code between backticks stays code."""
+    page = contracts.render([law(law="Of [x, y] and `a_b*` and 2*3 < 7.")], {"toys": "Of toys."})
+    assert r"Of \[x, y\] and `a_b*` and 2\*3 &lt; 7." in page
+
+
+def test_every_argument_of_a_command_is_described() -> None:
+    """Positional and optional ones, choices, flags, and which are required."""
+    parser = argparse.ArgumentParser(description="Do it.\n\n  a  one\n  b  two", epilog="examples:\n  do it\n\nstatus")
+    parser.add_argument("path", metavar="PATH", help="where")
+    parser.add_argument("-o", "--out", required=True, help="to <where>")
+    parser.add_argument("--kind", choices=("a", "b"), help="which")
+    parser.add_argument("--all", action="store_true", help="all of it")
+    text = commands.section("do", parser)
+    assert "pi0-compat do PATH -o OUT [OPTION ...]" in text
+    assert "Do it.\n\n```text\n  a  one\n  b  two\n```" in text
+    assert "| `PATH` | where |" in text
+    assert "| `-o OUT`, `--out OUT` | required; to &lt;where&gt; |" in text
+    assert "| `--kind {a,b}` | which |" in text
+    assert "| `--all` | all of it |" in text
+    assert text.rstrip().endswith("```text\nexamples:\n  do it\n```")
+    assert "status" not in text

@@ -1,0 +1,45 @@
+"""What the pages link to and name is there."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import PAGES, ROOT, text_of
+
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+# A path of the project between backticks. Names that stand for the reader's own are not there.
+NAMED = re.compile(
+    r"`((?:pi0_compat|suite|fixtures|benchmarks|reports|tests|docs|locks|\.ci|\.github)/[\w./-]*)`",
+)
+OF_THE_READER = re.compile(r"my_|/new_")
+# Decisions keep the names of their day.
+TODAY = [page for page in PAGES if page.parent.name != "decisions"]
+
+
+def targets(text: str) -> Iterator[str]:
+    """Yield the files that a page links to, without anchors."""
+    for target in LINK.findall(text):
+        file = target.partition("#")[0]
+        if file and "://" not in file:
+            yield file
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    broken = [file for file in targets(text_of(page)) if not (page.parent / file).exists()]
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", TODAY, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_paths_exist(page: Path) -> None:
+    named = {path for path in NAMED.findall(text_of(page)) if not OF_THE_READER.search(path)}
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
+def test_a_broken_link_and_a_wrong_path_are_found() -> None:
+    """The patterns above see what they are for."""
+    text = "[a](nowhere.md#x) [b](https://example.org) [c](#here) `suite/nothing.py` `fixtures/` `my_folder/x.py`"
+    assert list(targets(text)) == ["nowhere.md"]
+    assert NAMED.findall(text) == ["suite/nothing.py", "fixtures/"]
