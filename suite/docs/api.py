@@ -1,0 +1,161 @@
+"""``docs/api.md``: the public names of ``pi0_compat`` with their signatures and docstrings, as the source has them."""
+
+import ast
+import importlib
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+_INTRODUCTION = """\
+# API
+
+<!-- Written by `python -m suite.docs` from the docstrings of pi0_compat. Edit those. -->
+
+Everything that `import pi0_compat` offers. What is not on this page may change without notice. The guides show these
+names at work: [Quickstart](quickstart.md), [Load weights](loading.md), [LoRA](lora.md), [Convert](convert.md).
+
+*Parameters* are a flat dictionary from slash paths, with openpi's names, to arrays; nested dictionaries are accepted too.
+"""
+# The folder of a name's module -> the heading that it is under, in the order of the page.
+_HEADINGS = {
+    "checkpoints": "Whole checkpoints",
+    "layouts": "Read and write parameters",
+    "loading": "Weight loaders",
+    "lora": "LoRA",
+    "model": "Model",
+    "training": "Training",
+}
+_OTHERS = "Errors"
+_WIDTH = 100
+_SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Yields):$")
+_ENTRY = re.compile(r"^  (\w[\w*`., ]*?): (.*)$")
+
+
+def page() -> str:
+    """Return the text of ``docs/api.md``."""
+    package = importlib.import_module("pi0_compat")
+    names = sorted(package.__all__, key=lambda name: (name.lower(), name))
+    placed = {name: _heading(getattr(package, name)) for name in names}
+    parts = [_INTRODUCTION]
+    for heading in (*_HEADINGS.values(), _OTHERS):
+        if found := [name for name in names if placed[name] == heading]:
+            parts += [f"## {heading}\n", *(entry(name, getattr(package, name)) for name in found)]
+    return "\n".join(parts)
+
+
+def entry(name: str, value: Any) -> str:
+    """Return the section of a name.
+
+    Args:
+      name: what a user imports.
+      value: a function or a class; another value has its docstring's type only.
+    """
+    if not (inspect.isfunction(value) or inspect.isclass(value)):
+        return f"### {name}\n\nA namespace or constant: `{type(value).__name__}`.\n"
+    node = _node(value)
+    signature = _function(node) if isinstance(node, ast.FunctionDef) else _class(node)
+    lines = [f"### {name}\n", f"```python\n{signature}\n```\n", *_text(inspect.getdoc(value) or "")]
+    if isinstance(node, ast.ClassDef):
+        lines += [line for method in _methods(node) for line in _method(method)]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _heading(value: Any) -> str:
+    folders = str(getattr(value, "__module__", "")).split(".")
+    return _HEADINGS.get(folders[1] if len(folders) > 1 else "", _OTHERS)
+
+
+def _node(value: Any) -> ast.FunctionDef | ast.ClassDef:
+    node = ast.parse(textwrap.dedent(inspect.getsource(value))).body[0]
+    assert isinstance(node, ast.FunctionDef | ast.ClassDef)
+    return node
+
+
+def _function(node: ast.FunctionDef) -> str:
+    """The signature as written, on several lines if it is long."""
+    result = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    parameters = list(_parameters(node.args))
+    line = f"{node.name}({', '.join(parameters)}){result}"
+    if len(line) <= _WIDTH:
+        return line
+    return "\n".join([f"{node.name}(", *(f"    {each}," for each in parameters), f"){result}"])
+
+
+def _parameters(arguments: ast.arguments) -> Iterator[str]:
+    """Each parameter as it is declared; `self` is none."""
+    positional = [*arguments.posonlyargs, *arguments.args]
+    required = len(positional) - len(arguments.defaults)
+    for number, each in enumerate(positional):
+        if each.arg != "self":
+            yield _parameter(each, arguments.defaults[number - required] if number >= required else None)
+    if arguments.vararg:
+        yield f"*{ast.unparse(arguments.vararg)}"
+    elif arguments.kwonlyargs:
+        yield "*"
+    yield from map(_parameter, arguments.kwonlyargs, arguments.kw_defaults)
+    if arguments.kwarg:
+        yield f"**{ast.unparse(arguments.kwarg)}"
+
+
+def _parameter(argument: ast.arg, default: ast.expr | None) -> str:
+    if default is None:
+        return ast.unparse(argument)
+    return f"{ast.unparse(argument)}{' = ' if argument.annotation else '='}{ast.unparse(default)}"
+
+
+def _class(node: ast.ClassDef) -> str:
+    """The class with its bases, and the fields of a dataclass."""
+    bases = ", ".join(map(ast.unparse, node.bases))
+    fields = [ast.unparse(each) for each in node.body if isinstance(each, ast.AnnAssign) and _is_public(each.target)]
+    return "\n".join([f"class {node.name}{f'({bases})' if bases else ''}", *(f"    {field}" for field in fields)])
+
+
+def _methods(node: ast.ClassDef) -> Iterator[ast.FunctionDef]:
+    return (each for each in node.body if isinstance(each, ast.FunctionDef) and not each.name.startswith("_"))
+
+
+def _is_public(target: ast.expr) -> bool:
+    return not ast.unparse(target).startswith("_")
+
+
+def _method(node: ast.FunctionDef) -> list[str]:
+    is_property = any(ast.unparse(mark).endswith("property") for mark in node.decorator_list)
+    title = node.name if is_property else f"{node.name}()"
+    signature = [] if is_property else [f"```python\n{_function(node)}\n```\n"]
+    return [f"**{title}**\n", *signature, *_text(ast.get_docstring(node) or "")]
+
+
+def _text(docstring: str) -> Iterator[str]:
+    """A docstring as Markdown: its sections are lists."""
+    for block in docstring.split("\n\n"):
+        title, *lines = block.split("\n")
+        if found := _SECTION.match(title):
+            yield f"*{found[1]}*\n"
+            yield "\n".join(_items(lines)) + "\n"
+        else:
+            yield f"{_plain(block)}\n"
+
+
+def _items(lines: Sequence[str]) -> list[str]:
+    """A bullet for each entry of a section; further lines of an entry belong to it."""
+    items: list[str] = []
+    for line in lines:
+        if found := _ENTRY.match(line):
+            items.append(f"* `{found[1].replace('`', '')}`: {_plain(found[2])}")
+        elif items and line.startswith("    "):
+            items[-1] += f" {_plain(line.strip())}"
+        else:
+            items.append(f"* {_plain(line.strip())}")
+    return items
+
+
+def _plain(text: str) -> str:
+    """A docstring's text, whose code is between double backticks, as Markdown."""
+    parts = re.split(r"(``.+?``)", text)
+    return "".join(f"`{part.strip('`')}`" if part.startswith("``") else _escaped(part) for part in parts)
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"[*<>\[\]]|(?<![^\W_])_|_(?![^\W_])", lambda found: f"\\{found[0]}", text)
