@@ -180,6 +180,15 @@ def pages(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *options, "tests/reports/test_browser.py", *session.posargs)
 
 
+@nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """Build docs/ into .site/, offline; a broken link or anchor fails it."""
+    install(session, "docs")
+    session.run(
+        "python", "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going", "docs", ".site", *session.posargs
+    )
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check format, style, types, and who imports whom."""
@@ -236,7 +245,7 @@ def lock(session: nox.Session) -> None:
     lowest = ["--resolution", "lowest-direct"]
     session.run(*compile_lock, *with_tests, "--output-file", "locks/test.txt")
     session.run(*compile_lock, *with_tests, *lowest, "--output-file", "locks/oldest.txt")
-    for group in ("lint", "pages"):
+    for group in ("docs", "lint", "pages"):
         session.run(*compile_lock, "--group", group, "--output-file", f"locks/{group}.txt")
 
 

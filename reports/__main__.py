@@ -1,13 +1,14 @@
-"""``python -m reports``: write what the result files say: the pages below ``reports/``, and parts of the README."""
+"""``python -m reports``: write what the result files say: ``reports/``, and parts of the README and of ``docs/``."""
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from reports.draw.pictures import pictures
 from reports.pages.commands import commands_part
 from reports.pages.contracts import contracts
+from reports.pages.headline import headline
 from reports.pages.markdown import between
 from reports.pages.matrix import matrix
 from reports.pages.overview import FOLDER, overview
@@ -18,7 +19,8 @@ from reports.read.sources import COMPAT, RESULTS, Sources, read_sources
 
 ROOT = Path(__file__).parents[1]
 PAGES = Path("reports")
-README = Path("README.md")
+# Pages that have parts between markers.
+README, MATRIX, SPEED = Path("README.md"), Path("docs/results.md"), Path("docs/benchmarks.md")
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
@@ -43,7 +45,7 @@ def pages(root: Path) -> dict[Path, str | None]:
     """Path from the root -> text, of every page that tells of the result files; None of a picture that is to go.
 
     Raises:
-      ValueError: there are no result files, one is not whole, or the README lacks a marker.
+      ValueError: there are no result files, one is not whole, or a page lacks a marker.
     """
     found = read_sources(root / PAGES)
     drawn = pictures(found)
@@ -56,19 +58,31 @@ def pages(root: Path) -> dict[Path, str | None]:
     }
     return {
         **dict.fromkeys(sorted(leftover)),
-        README: _readme((root / README).read_text(encoding="utf-8"), found),
+        **{page: _filled(root, page, parts) for page, parts in _parts(found).items()},
         **{PAGES / name: text for name, text in written.items()},
     }
 
 
-def _readme(text: str, found: Sources) -> str:
-    """The project's README with its generated parts."""
-    table = matrix(found.columns, page=f"{PAGES}/matrix.md", folder=f"{PAGES}/{COMPAT}")
-    text = between(text, "matrix", table, file=README.name)
+def _parts(found: Sources) -> dict[Path, dict[str, str]]:
+    """Page from the root -> marker -> what belongs between its markers."""
+    pages = f"../{PAGES}"
+    measured = {}
     if found.runs:
-        text = between(text, "speed", speed(found.runs, folder=f"{PAGES}/{RESULTS}"), file=README.name)
+        measured["speed"] = speed(found.runs, folder=f"{pages}/{RESULTS}")
     if found.commands:
-        text = between(text, "commands", commands_part(found.commands, PAGES.as_posix()), file=README.name)
+        measured["commands"] = commands_part(found.commands, pages)
+    return {
+        README: {"headline": headline(found.standings, found.machines)},
+        MATRIX: {"matrix": matrix(found.columns, page=f"{pages}/matrix.md", folder=f"{pages}/{COMPAT}")},
+        SPEED: measured,
+    }
+
+
+def _filled(root: Path, page: Path, parts: Mapping[str, str]) -> str:
+    """The text of a page with its generated parts."""
+    text = (root / page).read_text(encoding="utf-8")
+    for name, part in parts.items():
+        text = between(text, name, part, file=page.as_posix())
     return text
 
 

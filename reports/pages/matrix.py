@@ -1,4 +1,4 @@
-"""The README's table: areas by subjects, and what ran where."""
+"""The table of results: areas by subjects, and what ran where."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from reports.read.records import area_of
 NOT_ASKED = "\N{EN DASH}"
 _INTRODUCTION = """\
 Cases that pass, of those that were asked ({not_asked}: none). What came of every contract, and the reasons of `known`
-failures, are in [{page}]({page})."""
+failures, are in [{name}]({page})."""
 
 
 def matrix(columns: Sequence[Column], *, page: str, folder: str) -> str:
@@ -27,7 +27,7 @@ def matrix(columns: Sequence[Column], *, page: str, folder: str) -> str:
     total = ["**all**", *(_cell(column, None, notes) for column in columns)]
     return "\n".join(
         [
-            _INTRODUCTION.format(page=page, not_asked=NOT_ASKED),
+            _INTRODUCTION.format(name=page.rpartition("/")[2], page=page, not_asked=NOT_ASKED),
             "",
             *table(["area", *(plain(column.title) for column in columns)], [*rows, total]),
             "",

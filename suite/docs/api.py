@@ -16,7 +16,8 @@ _INTRODUCTION = """\
 Everything that `import pi0_compat` offers. What is not on this page may change without notice. The guides show these
 names at work: [Quickstart](quickstart.md), [Load weights](loading.md), [LoRA](lora.md), [Convert](convert.md).
 
-*Parameters* are a flat dictionary from slash paths, with openpi's names, to arrays; nested dictionaries are accepted too.
+*Parameters* are a flat dictionary from slash paths, with openpi's names, to arrays. Nested dictionaries
+are accepted too.
 """
 # The folder of a name's module -> the heading that it is under, in the order of the page.
 _HEADINGS = {

@@ -14,7 +14,7 @@ _INTRODUCTION = """\
 
 <!-- Written by `python -m suite.docs` from the parsers in pi0_compat/cli. Edit those. -->
 
-Every argument of every command. [The command](cli.md) shows each one at work; `pi0-compat COMMAND --help` prints the same.
+Every argument of every command, as in `pi0-compat COMMAND --help`. [The command](cli.md) shows each one at work.
 """
 
 

@@ -13,9 +13,9 @@ _INTRODUCTION = """\
 
 <!-- Written by `python -m suite.docs` from the docstrings of suite/contracts. Edit those. -->
 
-{count} contracts in {areas} areas. Each is a pytest function in `suite/contracts/test_<area>.py`; its docstring is the law
-printed here. A subject is asked only if it has the [capabilities](../suite/subjects/capabilities.py) that the contract
-needs. [Extend it](extending.md#add-a-contract) shows how to add one, [Results](results.md) who keeps them.
+{count} contracts in {areas} areas. Each is a pytest function in `suite/contracts/test_<area>.py`, and its docstring is
+the law printed here. A subject is asked only if it has the [capabilities](../suite/subjects/capabilities.py) that the
+contract needs. [Extend it](extending.md#add-a-contract) shows how to add one, [Results](results.md) who keeps them.
 
 | area | contracts | about |
 |---|---|---|

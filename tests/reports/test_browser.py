@@ -183,7 +183,7 @@ def test_a_large_page_opens_within_a_second(page: Any, tmp_path: Path) -> None:
     ]
     told = header(*(subject(name) for name in names))
     write_run(tmp_path / "reports" / "compat" / "large.jsonl", told, *rows)
-    (tmp_path / "README.md").write_text(toy_project.README, encoding="utf-8")
+    toy_project.write_marked(tmp_path)
     file = written(tmp_path)
     taken = []
     for _ in range(3):

@@ -78,11 +78,9 @@ def test_the_newest_of_a_machine_and_size_is_told(tmp_path: Path) -> None:
 def test_pages_tell_what_commands_take(tmp_path: Path) -> None:
     root = toy_project.make(tmp_path)
     write(root / "reports", result())
-    readme = root / "README.md"
-    readme.write_text(toy_project.README + "<!-- commands -->\n<!-- /commands -->\n", encoding="utf-8")
     assert main([], root) == 0
-    for page in (readme, root / "reports" / "README.md", root / "reports" / "index.html"):
-        text = page.read_text(encoding="utf-8")
+    for page in ("docs/benchmarks.md", "reports/README.md", "reports/index.html"):
+        text = (root / page).read_text(encoding="utf-8")
         assert "12.0 s" in text
         assert f"{NAME}/a.json" in text
 

@@ -1,13 +1,14 @@
 # ruff: noqa: RUF001 - an en dash
-"""The pages that are made of result files: the README's table, the page of all contracts, the command."""
+"""The pages that are made of result files: the table of areas, the page of all contracts, the command."""
 
 from pathlib import Path
 
 import pytest
 
-from reports.__main__ import README, main
+from reports.__main__ import MATRIX, main
 from reports.read.columns import columns
 from reports.read.stream import Run, read_run
+from tests.reports import toy_project
 from tests.reports.toy_runs import Json, header, row, subject, write, write_run
 
 RESULTS, PAGE = Path("reports/compat"), Path("reports/matrix.md")
@@ -27,11 +28,11 @@ ROWS = [
 LOST = {"name": "lost", "capabilities": [], "unavailable": "no such *interpreter*"}
 HEAD = header(subject(), subject("reference", None), LOST, git={"commit": "0123456789" * 4, "dirty": True})
 
-GOLDEN_README = r"""# Toys
+GOLDEN_MATRIX = r"""# Results
 
 <!-- matrix -->
 Cases that pass, of those that were asked (–: none). What came of every contract, and the reasons of `known`
-failures, are in [reports/matrix.md](reports/matrix.md).
+failures, are in [matrix.md](../reports/matrix.md).
 
 | area    | reference | lost            | toy 1.2              |
 | ------- | --------- | --------------- | -------------------- |
@@ -41,7 +42,8 @@ failures, are in [reports/matrix.md](reports/matrix.md).
 
 (1) lost could not be had: no such \*interpreter\*
 
-* 2026-11-22, Python 3.11.7, Linux x86_64, commit 0123456 with local changes, [toys.jsonl](reports/compat/toys.jsonl): \
+* 2026-11-22, Python 3.11.7, Linux x86_64, commit 0123456 with local changes, \
+[toys.jsonl](../reports/compat/toys.jsonl): \
 reference (numpy 2.1); lost (unavailable); toy 1.2 (numpy 2.1)
 <!-- /matrix -->
 
@@ -90,9 +92,9 @@ GOLDEN_PAGE = r"""
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A project with a README and one results file."""
+    """A project with its pages and one results file."""
     write_run(tmp_path / RESULTS / "toys.jsonl", HEAD, *ROWS)
-    (tmp_path / README).write_text("# Toys\n\n<!-- matrix -->\n<!-- /matrix -->\n\nThe end.\n", encoding="utf-8")
+    toy_project.write_marked(tmp_path)
     return tmp_path
 
 
@@ -100,10 +102,10 @@ def read(root: Path, page: Path) -> str:
     return (root / page).read_text(encoding="utf-8")
 
 
-def test_the_readme_has_areas_by_subjects(root: Path) -> None:
+def test_the_table_has_areas_by_subjects(root: Path) -> None:
     """Cases that pass of those that were asked, what became of the others, what ran where; the rest is untouched."""
     assert main([], root) == 0
-    assert read(root, README) == GOLDEN_README
+    assert read(root, MATRIX) == GOLDEN_MATRIX
 
 
 def test_the_page_has_contracts_by_subjects(root: Path) -> None:
@@ -117,7 +119,7 @@ def test_check_finds_what_is_old(root: Path, capsys: pytest.CaptureFixture[str])
     assert main(["--check"], root) == 1
     assert not (root / PAGE).exists()
     named = [line.split(" ")[1] for line in capsys.readouterr().err.splitlines()]
-    assert {"README.md", "reports/index.html", "reports/matrix.md"} <= set(named)
+    assert {"README.md", "docs/results.md", "reports/index.html", "reports/matrix.md"} <= set(named)
     main([], root)
     assert main(["--check"], root) == 0
     (root / PAGE).write_text(read(root, PAGE).replace("pass", "fail"), encoding="utf-8")
@@ -126,23 +128,23 @@ def test_check_finds_what_is_old(root: Path, capsys: pytest.CaptureFixture[str])
 
 def test_the_same_files_give_the_same_bytes(root: Path) -> None:
     main([], root)
-    first = [(root / page).read_bytes() for page in (README, PAGE)]
+    first = [(root / page).read_bytes() for page in (MATRIX, PAGE)]
     main([], root)
-    assert [(root / page).read_bytes() for page in (README, PAGE)] == first
+    assert [(root / page).read_bytes() for page in (MATRIX, PAGE)] == first
 
 
 @pytest.mark.parametrize("wrong", ["truncated", "no marker", "no files"])
 def test_nothing_is_written_of_what_is_wrong(root: Path, wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file that is cut off, a README without a marker and no files at all are errors that leave the pages alone."""
+    """A file that is cut off, a page without a marker and no files at all are errors that leave the pages alone."""
     if wrong == "truncated":
         write(root / RESULTS / "more.jsonl", HEAD, *ROWS)
     elif wrong == "no marker":
-        (root / README).write_text("# Toys\n", encoding="utf-8")
+        (root / MATRIX).write_text("# Results\n", encoding="utf-8")
     else:
         (root / RESULTS / "toys.jsonl").unlink()
-    before = read(root, README)
+    before = read(root, MATRIX)
     assert main([], root) == 2
-    assert (read(root, README), (root / PAGE).exists()) == (before, False)
+    assert (read(root, MATRIX), (root / PAGE).exists()) == (before, False)
     expected = {"truncated": "more.jsonl:13: expected a footer", "no marker": "<!-- matrix -->", "no files": "none"}
     assert expected[wrong] in capsys.readouterr().err
 
@@ -152,7 +154,7 @@ def test_of_several_runs_the_newest_comes_first_and_states_the_laws(root: Path) 
     later = row("load.is_whole", "unavailable", law="Newer law.", subject="a"), row("load.is_quiet", subject="a")
     write_run(root / RESULTS / "later.jsonl", header(subject("a"), started=LATER), *later)
     main([], root)
-    lines = read(root, README).splitlines()
+    lines = read(root, MATRIX).splitlines()
     assert [line[:21] for line in lines if line.startswith("* ")] == ["* 2026-11-23, Python ", "* 2026-11-22, Python "]
     assert "Newer law." in read(root, PAGE)
     assert "A load is whole." not in read(root, PAGE)

@@ -33,18 +33,23 @@ def text(root: Path, name: str) -> str:
 
 
 def test_all_pages_are_written(root: Path) -> None:
-    """The page, its Markdown twin with pictures, the matrix, the table as CSV, the README's parts."""
+    """The page, its Markdown twin with pictures, the matrix, the table as CSV, parts of other pages."""
     assert main([], root) == 0
     found = {file.relative_to(root / "reports").as_posix() for file in (root / "reports").rglob("*") if file.is_file()}
     assert {"index.html", "README.md", "matrix.md", "summary.csv", "pictures/stages.svg", "pictures/steps.svg"} <= found
-    assert "load/lora_state/small/warm" in (root / "README.md").read_text(encoding="utf-8")
+    for name, part in (
+        ("README.md", "| reference "),
+        ("docs/results.md", "| **all** "),
+        ("docs/benchmarks.md", "load/lora_state/small/warm"),
+    ):
+        assert part in (root / name).read_text(encoding="utf-8")
     assert main(["--check"], root) == 0
 
 
 def test_the_same_files_give_the_same_bytes(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Also from files that were written in another order."""
     again = tmp_path_factory.mktemp("again")
-    (again / "README.md").write_text(toy_project.README, encoding="utf-8")
+    toy_project.write_marked(again)
     toy_project.write_result(again, toy_project.other_machine())
     toy_project.write_museum(again)
     toy_project.write_result(again, toy_benchmarks.result())

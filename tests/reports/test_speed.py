@@ -1,4 +1,4 @@
-"""The README's figures of speed and memory: each from a committed file that keeps the rules."""
+"""The figures of speed and memory of ``docs/benchmarks.md``: each from a committed file that keeps the rules."""
 
 import json
 from pathlib import Path

@@ -8,7 +8,12 @@ from typing import Any
 from tests.reports import toy_benchmarks as benchmarks
 from tests.reports.toy_runs import Json, header, row, subject, write, write_run
 
-README = "# Toys\n\n<!-- matrix -->\n<!-- /matrix -->\n\n<!-- speed -->\n<!-- /speed -->\n"
+# The pages with parts that are written between markers, before anything is.
+MARKED = {
+    "README.md": "# Toys\n\n<!-- headline -->\n<!-- /headline -->\n",
+    "docs/results.md": "# Results\n\n<!-- matrix -->\n<!-- /matrix -->\n\nThe end.\n",
+    "docs/benchmarks.md": "<!-- speed -->\n<!-- /speed -->\n<!-- commands -->\n<!-- /commands -->\n",
+}
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> `a|b` & __c__"
 SLOW, FAST = "cpu-2-core-toy", "toy-accelerator"
 ACCELERATOR = {"kind": "Toy 9000", "count": 1, "memory_bytes": 80 << 30}
@@ -20,8 +25,15 @@ def make(root: Path) -> Path:
     write_museum(root)
     write_result(root, benchmarks.result())
     write_result(root, other_machine())
-    (root / "README.md").write_text(README, encoding="utf-8")
+    write_marked(root)
     return root
+
+
+def write_marked(root: Path) -> None:
+    """The pages that the project wrote by hand, with empty parts."""
+    for name, text in MARKED.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8")
 
 
 def write_contracts(root: Path, **changes: Any) -> Path:
