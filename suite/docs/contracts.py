@@ -72,7 +72,7 @@ def _source(text: str) -> str:
 
 def _bug(anchor: str) -> str:
     name = anchor.removeprefix("#")
-    return f"[bug {name.upper()}](bugs.md{anchor})" if name[1:].isdigit() else f"[{name}](bugs.md{anchor})"
+    return f"[{name.upper()}](bugs.md{anchor})" if name[1:].isdigit() else f"[{name}](bugs.md{anchor})"
 
 
 def _issues(found: re.Match[str]) -> str:

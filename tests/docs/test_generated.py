@@ -31,7 +31,7 @@ def test_sources_are_links() -> None:
     assert "[openpi #396](https://github.com/Physical-Intelligence/openpi/issues/396)" in page
     assert "[#958](https://github.com/Physical-Intelligence/openpi/issues/958)" in page
     assert "(https://github.com/huggingface/lerobot/issues/2996)" in page
-    assert "[bug A5](bugs.md#a5), [rule-1](bugs.md#rule-1); README" in page
+    assert "[A5](bugs.md#a5), [rule-1](bugs.md#rule-1); README" in page
 
 
 def test_text_is_no_markup() -> None:
