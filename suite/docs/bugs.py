@@ -46,7 +46,9 @@ def render(catalog: Catalog, faults: Sequence[Fault], contracts: Sequence[Contra
     """
     rebuilt = {id_: [fault for fault in faults if id_ in fault.bugs] for id_ in catalog.bugs}
     citing = _citing(contracts)
-    areas = "\n".join(f"* [{letter}: {title}](#{_slug(letter, title)})" for letter, title in catalog.areas.items())
+    areas = "\n".join(
+        f"* [{letter}: {title}](#{_slug(f'{letter}: {title}')})" for letter, title in catalog.areas.items()
+    )
     count = sum(bool(found) for found in rebuilt.values())
     parts = [_INTRODUCTION.format(bugs=len(catalog.bugs), rebuilt=count, areas=areas), _RULES]
     parts += [_rule(rule, catalog, citing.get(f"rule-{rule.id}", [])) for rule in catalog.rules]
@@ -71,19 +73,19 @@ def _rule(rule: Rule, catalog: Catalog, citing: Sequence[str]) -> str:
     if rule.links:
         lines.append(f"* Where: {_links(rule.links)}")
     if citing:
-        lines.append(f"* Cited by {_names(citing)}")
+        lines.append(f"* Cited by {_contracts(citing)}")
     return "\n".join(lines)
 
 
 def _bug(bug: Bug, catalog: Catalog, faults: Sequence[Fault], citing: Sequence[str]) -> str:
     lines = [f"\n### {bug.id}\n", f"{_linked(bug.symptom, catalog, bug.id)}\n"]
     lines.append(f"* Evidence: {', '.join(EVIDENCE[each] for each in bug.evidence)}; {_links(bug.links)}")
-    lines += [f"* Rebuilt by the fault `{fault.id}`, caught by {_names(fault.caught_by)}" for fault in faults]
+    lines += [f"* Rebuilt by the fault `{fault.id}`, caught by {_contracts(fault.caught_by)}" for fault in faults]
     if bug.not_rebuilt:
         lines.append(f"* Not rebuilt: {_linked(bug.not_rebuilt, catalog, bug.id)}")
     named = {contract for fault in faults for contract in fault.caught_by}
     if others := [contract for contract in citing if contract not in named]:
-        lines.append(f"* Also cited by {_names(others)}")
+        lines.append(f"* Also cited by {_contracts(others)}")
     return "\n".join(lines)
 
 
@@ -109,10 +111,11 @@ def label(url: str) -> str:
     return f"{name} {rest[:7]}" if kind == "commit" else f"{name} #{rest}"
 
 
-def _names(ids: Iterable[str]) -> str:
-    return ", ".join(f"`{id_}`" for id_ in ids)
+def _contracts(ids: Iterable[str]) -> str:
+    """Contracts as links to their headings in ``contracts.md``."""
+    return ", ".join(f"[`{id_}`](contracts.md#{_slug(id_)})" for id_ in ids)
 
 
-def _slug(letter: str, title: str) -> str:
-    """The anchor of an area's heading, as GitHub and Markdown processors make it."""
-    return re.sub(r"[^\w\- ]", "", f"{letter}: {title}".lower()).replace(" ", "-")
+def _slug(heading: str) -> str:
+    """The anchor of a heading, as GitHub and Markdown processors make it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.docs import bugs
+from suite.docs import bugs, contracts
 from suite.docs.__main__ import PAGES, ROOT, main
 from suite.docs.catalog import FILE, Catalog, cited_anchors, read_catalog
 from suite.docs.laws import all_contracts
@@ -150,10 +150,10 @@ def test_unknown_field_is_rejected(file_of: Callable[[str], Path]) -> None:
 def test_page_joins_bugs_faults_and_contracts(file_of: Callable[[str], Path]) -> None:
     fault = Fault(id="first", story="It fails.", evidence="A line.", patches=(), caught_by=("load.x",), bugs=("A1",))
     sources = {"load.x": "docs/bugs.md#a1", "load.y": "RFC 1; docs/bugs.md#a1, #rule-1", "load.z": "RFC 1"}
-    contracts = [Contract(id=id_, law="It loads.", source=source, needs=()) for id_, source in sources.items()]
-    text = bugs.render(read_catalog(file_of(ROW)), [fault], contracts)
+    citing = [Contract(id=id_, law="It loads.", source=source, needs=()) for id_, source in sources.items()]
+    text = bugs.render(read_catalog(file_of(ROW)), [fault], citing)
     assert "Of 2 bugs, 1 are rebuilt" in text
-    assert "### Rule 1\n\nCompare.\n\n* Why: [A1](#a1) was seen.\n* Cited by `load.y`\n" in text
+    assert "### Rule 1\n\nCompare.\n\n* Why: [A1](#a1) was seen.\n* Cited by [`load.y`](contracts.md#loady)\n" in text
     assert text.endswith("""\
 ## A: Arithmetic
 
@@ -162,8 +162,8 @@ def test_page_joins_bugs_faults_and_contracts(file_of: Callable[[str], Path]) ->
 It fails, as [A2](#a2) does.
 
 * Evidence: read in the code, not run; [example.org/1](https://example.org/1)
-* Rebuilt by the fault `first`, caught by `load.x`
-* Also cited by `load.y`
+* Rebuilt by the fault `first`, caught by [`load.x`](contracts.md#loadx)
+* Also cited by [`load.y`](contracts.md#loady)
 
 ### A2
 
@@ -174,12 +174,26 @@ It fails too.
 """)
 
 
-def test_links_within_the_page_have_a_heading() -> None:
-    text = bugs.page()
+def anchors_of(text: str) -> list[str]:
+    """The anchors of a page's headings."""
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-    assert set(re.findall(r"\]\(#([^)]+)\)", text)) - anchors == set()
-    assert len(anchors) == len(headings)
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+
+
+def test_links_lead_to_a_heading() -> None:
+    text = bugs.page()
+    pages = {"": text, "contracts.md": contracts.page()}
+    linked = {name: set(re.findall(rf"\]\({name}#([^)]+)\)", text)) for name in pages}
+    assert {name: linked[name] - set(anchors_of(page)) for name, page in pages.items()} == {
+        "": set(),
+        "contracts.md": set(),
+    }
+    assert all(linked.values())
+
+
+def test_headings_are_of_their_own() -> None:
+    found = anchors_of(bugs.page())
+    assert len(set(found)) == len(found)
 
 
 def test_contracts_are_all_there() -> None:
