@@ -1,1 +1,1 @@
-"""What is demanded of a pi0 loader, and of whom: contracts, subjects, and the reference implementation."""
+"""Contracts for pi0 loaders, and the subjects that they test: the reference implementation and others."""

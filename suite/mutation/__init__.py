@@ -1,1 +1,1 @@
-"""Show faults to contracts (mutation testing), record who catches what, and fuzz subjects."""
+"""Mutation testing of the contracts: which contract catches which fault. Also fuzzes subjects."""

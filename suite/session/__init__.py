@@ -1,1 +1,1 @@
-"""The pytest session: plugin, subjects by name, expectations, verdicts, result rows, summary."""
+"""The pytest session: plugin, subjects by name, expectations, verdicts, result rows and terminal summary."""

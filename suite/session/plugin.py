@@ -1,8 +1,8 @@
-"""The pytest plugin: which subjects are asked which contracts on which cases, and what came of it.
+"""The pytest plugin: run contracts against subjects and record the outcomes.
 
-Options: ``--subject NAME[=PYTHON]`` (a name or the path of a harness file, with the interpreter that it runs in; or
-``all``), ``--expectations FILE`` (known failures) and ``--golden DIR`` (further golden cases) may be repeated;
-``--results FILE`` writes rows as JSON lines. Paths are relative to where pytest is called.
+Options: ``--subject NAME[=PYTHON]`` (a known name, the path of a harness file, or ``all``; PYTHON is the interpreter to
+run it in), ``--expectations FILE`` (known failures) and ``--golden DIR`` (more golden cases) may be repeated;
+``--results FILE`` writes rows as JSON lines. Paths are relative to the directory pytest is started from.
 """
 
 from collections.abc import Generator, Mapping
@@ -12,7 +12,7 @@ import pytest
 
 from fixtures.golden_cases import GOLDEN, GoldenCase, find_cases, read_case
 from suite.session import profiles, verdicts
-from suite.session.expectations import Expectation, complaints
+from suite.session.expectations import Expectation, find_problems
 from suite.session.registry import Contract, contract_of
 from suite.session.results import ResultStream
 from suite.session.roster import Roster, is_a_fault
@@ -21,7 +21,8 @@ from suite.subjects.process.elsewhere import TIMEOUT
 from suite.subjects.process.harness_files import parse
 from suite.subjects.protocol import Subject
 
-# What a plugin may choose: the subjects that a contract is asked of. With hundreds there is too much to collect.
+# Set by other plugins: the subjects to run for each contract id. Collecting every contract for hundreds of subjects
+# would take too long.
 SUBJECTS_OF = pytest.StashKey[dict[str, list[str]]]()
 
 _GOLDEN = pytest.StashKey[list[GoldenCase]]()
@@ -29,30 +30,49 @@ _ROWS = pytest.StashKey[list[dict[str, Any]]]()
 _STREAM = pytest.StashKey[ResultStream]()
 _ROSTER = pytest.StashKey[Roster]()
 _LAWS = pytest.StashKey[list[str]]()
-_COMPLAINTS = pytest.StashKey[list[str]]()
+_PROBLEMS = pytest.StashKey[list[str]]()
 _ROW = "pi0_compat_row"
 _PHASES = pytest.StashKey[list[pytest.TestReport]]()
-_JUDGED = pytest.StashKey[str]()
+_VERDICT = pytest.StashKey[str]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("pi0-compat")
-    group.addoption("--subject", action="append", metavar="NAME", help="implementation to ask (default: reference)")
     group.addoption(
-        "--require-subject", action="append", default=[], metavar="NAME", help="of all, one that has to be available"
+        "--subject",
+        action="append",
+        metavar="NAME",
+        help="implementation to test: NAME[=PYTHON], a harness file or all; repeatable (default: reference)",
     )
     group.addoption(
-        "--expectations", action="append", default=[], metavar="FILE", help="known failures of SUBJECT.toml"
+        "--require-subject",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="with --subject all: fail unless this one is available; repeatable",
     )
-    group.addoption("--golden", action="append", default=[], metavar="DIR", help="further folder of golden cases")
-    group.addoption("--results", metavar="FILE", help="write result rows as JSON lines")
     group.addoption(
-        "--operation-timeout", type=float, default=TIMEOUT, metavar="SECONDS", help="of a subject in another process"
+        "--expectations",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="known failures, in a file named <subject>.toml; repeatable",
+    )
+    group.addoption(
+        "--golden", action="append", default=[], metavar="DIR", help="additional folder of golden cases; repeatable"
+    )
+    group.addoption("--results", metavar="FILE", help="write result rows to FILE as JSON lines")
+    group.addoption(
+        "--operation-timeout",
+        type=float,
+        default=TIMEOUT,
+        metavar="SECONDS",
+        help="limit for one operation of a subject in another process (default: %(default)s)",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "contract: a law that every subject is asked to keep")
+    config.addinivalue_line("markers", "contract: a law that every subject is tested against")
     profiles.register()
     config.stash[_GOLDEN] = _read_golden(config)
     config.stash[_ROWS] = []
@@ -68,7 +88,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Ask every subject, on every golden case."""
+    """Parametrize contracts by subject, and by golden case where they take one."""
     if contract := contract_of(metafunc.function):
         chosen = metafunc.config.stash.get(SUBJECTS_OF, {}).get(contract.id)
         names = chosen or metafunc.config.stash[_ROSTER].names
@@ -78,23 +98,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """What an implementation warns of is not a broken law; this project's own tests turn warnings into errors."""
+    """Let implementations warn: only this project's own tests turn warnings into errors."""
     if _contract(item):
-        # The last one wins: reads that orbax abandons complain in whatever test they are collected.
+        # The last filter wins. Reads abandoned by orbax warn in whichever test they are garbage-collected.
         ignored = "ignore::pytest.PytestUnraisableExceptionWarning"
         item.add_marker(pytest.mark.filterwarnings("default", ignored))
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Refuse a wrong subject here, once, and not in every process that pytest-xdist starts."""
-    if _hands_out(session.config) and session.config.getoption("subject"):
+    """Reject an invalid subject here, once, instead of in every pytest-xdist worker."""
+    if _is_controller(session.config) and session.config.getoption("subject"):
         session.config.stash[_ROSTER].make()
-        # They are asked by the workers, each in a process of its own.
+        # Each worker starts its own subject processes.
         session.config.stash[_ROSTER].rest()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Make every subject before the first test, but for faults; of a mere list, keep the laws."""
+    """Create every subject except faults before the first test; with ``--collect-only``, keep the laws to list."""
     contracts = {found.id: found for item in session.items if (found := _contract(item))}
     if session.config.option.collectonly:
         session.config.stash[_LAWS] = [f"{found.id}: {found.law}" for found in contracts.values()]
@@ -110,13 +130,16 @@ def subject(request: pytest.FixtureRequest) -> Subject:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A subject is not asked what it does not offer; that the absence is loud is a contract of its own."""
+    """Skip contracts that need a capability the subject does not declare.
+
+    ``subject.absence_is_loud`` tests that calling a missing operation fails.
+    """
     if contract := _contract(item):
-        roster, asked_as = item.config.stash[_ROSTER], _asked_as(item)
-        if reason := roster.unavailable(asked_as):
+        roster, subject_arg = item.config.stash[_ROSTER], _subject_arg(item)
+        if reason := roster.unavailable(subject_arg):
             pytest.skip(f"{verdicts.UNAVAILABLE}{reason}")
         needs = dict.fromkeys((*contract.needs, *_case_needs(item)))
-        if absent := [need for need in needs if need not in roster.get(asked_as).capabilities]:
+        if absent := [need for need in needs if need not in roster.get(subject_arg).capabilities]:
             pytest.skip(f"does not declare {', '.join(absent)}")
 
 
@@ -124,27 +147,27 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """One row a test, when its last phase is over: a fixture may still fail at teardown."""
+    """Add one row per test after its last phase, because a fixture may still fail at teardown."""
     report = yield
     if contract := _contract(item):
         phases = item.stash.setdefault(_PHASES, [])
         phases.append(report)
         entry = _expectation(item, contract)
         if report.when == "call" and entry:
-            item.stash[_JUDGED] = verdicts.expect(report, call.excinfo, entry)
+            item.stash[_VERDICT] = verdicts.expect(report, call.excinfo, entry)
         if report.when == "teardown":
-            # Travels with the report: pytest-xdist runs the test in one process and reports it in another.
+            # The row is attached to the report since pytest-xdist runs the test and reports it in different processes.
             setattr(report, _ROW, _row(item, contract, phases, entry))
     return report
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Close the stream; only a run that came to its end gets a footer."""
+    """Close the results file, with a footer only if the run was complete."""
     if stream := session.config.stash.get(_STREAM, None):
         finished = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         stream.close(whole=finished and not (session.shouldstop or session.shouldfail))
-    if found := [] if _is_worker(session.config) else _complaints(session.config):
-        session.config.stash[_COMPLAINTS] = found
+    if problems := [] if _is_worker(session.config) else _expectation_problems(session.config):
+        session.config.stash[_PROBLEMS] = problems
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -152,12 +175,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     rows = config.stash[_ROWS]
     if lines := summarize(rows) if rows else config.stash.get(_LAWS, []):
         terminalreporter.section("contracts")
-        for line in (*lines, *config.stash.get(_COMPLAINTS, [])):
+        for line in (*lines, *config.stash.get(_PROBLEMS, [])):
             terminalreporter.write_line(line)
 
 
 def _parametrize_golden(metafunc: pytest.Metafunc) -> None:
-    """Every golden case; for a contract that takes ``golden_training`` too, the cases that have one."""
+    """Parametrize by golden case; a contract that also takes ``golden_training`` gets the cases that have one."""
     cases = metafunc.config.stash[_GOLDEN]
     if "golden_training" in metafunc.fixturenames:
         cases = [case for case in cases if case.training]
@@ -168,7 +191,7 @@ def _parametrize_golden(metafunc: pytest.Metafunc) -> None:
 
 
 def _read_golden(config: pytest.Config) -> list[GoldenCase]:
-    """The cases that come with the suite, and those of every ``--golden``."""
+    """Read the suite's own golden cases and those in every ``--golden`` folder."""
     folders = [GOLDEN, *(config.invocation_params.dir / folder for folder in config.getoption("golden"))]
     try:
         return [read_case(case) for folder in folders for case in find_cases(folder)]
@@ -181,18 +204,19 @@ def _contract(item: pytest.Item) -> Contract | None:
 
 
 def _params(item: pytest.Item) -> Mapping[str, Any]:
-    """What the item is parametrised with; a contract always is, with its subject."""
+    """Return the item's parameters; a contract always has its subject among them."""
     assert isinstance(item, pytest.Function)
     return item.callspec.params
 
 
-def _asked_as(item: pytest.Item) -> str:
-    asked_as: str = _params(item)["subject"]
-    return asked_as
+def _subject_arg(item: pytest.Item) -> str:
+    """Return the value of ``--subject`` that the item runs against."""
+    subject_arg: str = _params(item)["subject"]
+    return subject_arg
 
 
 def _case_needs(item: pytest.Item) -> list[str]:
-    """What a case needs beside its contract: the family of its model, and LoRA if that has adapters."""
+    """Return the capabilities that the case itself needs: its model's family, and LoRA if the model has adapters."""
     values = _params(item).values()
     specs = [value if isinstance(value, dict) else getattr(value, "spec", None) for value in values]
     needs = []
@@ -205,45 +229,46 @@ def _case_needs(item: pytest.Item) -> list[str]:
 def _row(
     item: pytest.Item, contract: Contract, phases: list[pytest.TestReport], entry: Expectation | None
 ) -> dict[str, Any]:
-    subject = item.config.stash[_ROSTER].name(_asked_as(item))
-    row = verdicts.row(contract, _case(item), subject, phases, item.stash.get(_JUDGED, None))
+    subject = item.config.stash[_ROSTER].name(_subject_arg(item))
+    row = verdicts.row(contract, _case(item), subject, phases, item.stash.get(_VERDICT, None))
     if entry and row["outcome"] in ("known", "fixed"):
         row["expectation"] = {"kind": entry.kind, "reason": entry.reason, "link": entry.link}
     return row
 
 
 def _case(item: pytest.Item) -> str:
-    """The id of the case: the test's, without the subject's name."""
+    """Return the case id: the test's parameter id without the subject's name."""
     assert isinstance(item, pytest.Function)
-    return item.callspec.id.removeprefix(parse(_asked_as(item))[0]).removeprefix("-")
+    return item.callspec.id.removeprefix(parse(_subject_arg(item))[0]).removeprefix("-")
 
 
 def _expectation(item: pytest.Item, contract: Contract) -> Expectation | None:
-    """The first entry that speaks of the test; that there is another is a complaint at the end."""
-    entries = item.config.stash[_ROSTER].expected(_asked_as(item)) if not is_a_fault(_asked_as(item)) else ()
-    return next((entry for entry in entries if entry.is_of(contract.id, _case(item))), None)
+    """Return the first entry that covers the test; overlapping entries are reported at the end of the run."""
+    entries = item.config.stash[_ROSTER].expected(_subject_arg(item)) if not is_a_fault(_subject_arg(item)) else ()
+    return next((entry for entry in entries if entry.covers(contract.id, _case(item))), None)
 
 
-def _complaints(config: pytest.Config) -> list[str]:
-    """What is wrong with the expectations of the subjects that were asked."""
-    roster, rows, found = config.stash[_ROSTER], config.stash[_ROWS], []
-    for asked_as in roster.names if rows else []:
-        if not is_a_fault(asked_as) and (expected := roster.expected(asked_as)):
-            own = [row for row in rows if row["subject"] == roster.name(asked_as)]
-            whole = {row["contract"].partition(".")[0] for row in own} if _is_whole(config) else set()
-            found += [f"error: {roster.name(asked_as)}.toml: {line}" for line in complaints(expected, own, whole)]
-    return found
+def _expectation_problems(config: pytest.Config) -> list[str]:
+    """Check the expectations of every subject against the rows of the run."""
+    roster, rows, problems = config.stash[_ROSTER], config.stash[_ROWS], []
+    for subject_arg in roster.names if rows else []:
+        if not is_a_fault(subject_arg) and (expected := roster.expected(subject_arg)):
+            name = roster.name(subject_arg)
+            own = [row for row in rows if row["subject"] == name]
+            complete = {row["contract"].partition(".")[0] for row in own} if _ran_all(config) else set()
+            problems += [f"error: {name}.toml: {line}" for line in find_problems(expected, own, complete)]
+    return problems
 
 
-def _is_whole(config: pytest.Config) -> bool:
-    """Whether every contract of the files that were named was run."""
+def _ran_all(config: pytest.Config) -> bool:
+    """Return whether the run included every contract in the selected files."""
     option = config.option
-    narrowed = (option.keyword, option.markexpr, option.deselect, getattr(option, "lf", False), option.maxfail)
-    return not any(narrowed) and not any("::" in argument for argument in config.args)
+    filters = (option.keyword, option.markexpr, option.deselect, getattr(option, "lf", False), option.maxfail)
+    return not any(filters) and not any("::" in argument for argument in config.args)
 
 
 class _Recorder:
-    """Keeps the rows of all tests, in the process that reports: the only one, or pytest-xdist's controller."""
+    """Collects the rows of all tests in the process that reports: the only one, or pytest-xdist's controller."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -257,21 +282,21 @@ class _Recorder:
             stream.add(row)
 
     def _stream(self) -> ResultStream | None:
-        """The stream of ``--results``, opened with the first row."""
+        """Return the ``--results`` stream, opened at the first row."""
         config, file, roster = self._config, self._config.getoption("results"), self._config.stash[_ROSTER]
         if file and _STREAM not in config.stash:
             described = [roster.describe(name) for name in roster.names]
-            if _hands_out(config):
+            if _is_controller(config):
                 roster.rest()
             config.stash[_STREAM] = ResultStream(config.invocation_params.dir / file, described)
         return config.stash.get(_STREAM, None)
 
 
 def _is_worker(config: pytest.Config) -> bool:
-    """Whether this process was started by pytest-xdist to run some of the tests."""
+    """Return whether this process is a pytest-xdist worker."""
     return hasattr(config, "workerinput")
 
 
-def _hands_out(config: pytest.Config) -> bool:
-    """Whether this process has pytest-xdist's workers run the tests."""
+def _is_controller(config: pytest.Config) -> bool:
+    """Return whether this process is pytest-xdist's controller."""
     return not _is_worker(config) and getattr(config.option, "dist", "no") != "no"

@@ -1,4 +1,7 @@
-"""Hypothesis profiles: dev by default, ci (derandomised) under ``CI``, thorough by ``HYPOTHESIS_PROFILE=thorough``."""
+"""Hypothesis profiles: dev (the default), ci (derandomized, if ``CI`` is set) and thorough.
+
+``HYPOTHESIS_PROFILE`` selects one by name.
+"""
 
 import os
 
@@ -6,7 +9,7 @@ from hypothesis import HealthCheck, settings
 
 
 def register() -> None:
-    """Register the profiles and load the one that the environment asks for."""
+    """Register the profiles and load the one that the environment selects."""
     # Parents are named: without one, a profile takes its settings from whichever profile is active here.
     quiet = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
     settings.register_profile("dev", parent=settings.get_profile("default"), max_examples=50, **quiet)

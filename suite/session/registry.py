@@ -1,7 +1,7 @@
 """Contracts: laws with a stable id ``area.fact``, one sentence, a source, and the capabilities they need.
 
-A contract is the function ``test_<fact>`` in ``contracts/test_<area>.py``; its docstring is the law. Nothing is
-registered twice: the id is the place, and what the decorator adds travels with the function.
+A contract is the function ``test_<fact>`` in ``contracts/test_<area>.py``; its docstring is the law. There is no
+central list: the id comes from the file and function names, and the decorator stores the rest on the function.
 """
 
 import dataclasses
@@ -20,7 +20,14 @@ _ATTRIBUTE = "_pi0_compat_contract"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Contract:
-    """A law: id, sentence, where it comes from, and what a subject needs to be asked."""
+    """A law.
+
+    Attributes:
+      id: ``area.fact``.
+      law: the sentence that states it.
+      source: where it comes from.
+      needs: capabilities that a subject must declare for the contract to run.
+    """
 
     id: str
     law: str
@@ -38,10 +45,13 @@ def contract(*, source: str, needs: tuple[str, ...]) -> Callable[[Test], Test]:
 
     Args:
       source: the paper, line of code, bug row or issue that the law comes from.
-      needs: capabilities without which a subject is not asked; its outcome is ``absent``.
+      needs: required capabilities; the outcome of a subject that lacks one is ``absent``.
+
+    Raises:
+      ValueError: an unknown capability, no law or no source, or a function that cannot be a contract.
     """
     if unknown := sorted(set(needs) - set(CAPABILITIES)):
-        raise ValueError(f"unknown capabilities {unknown}; known ones are {sorted(CAPABILITIES)}")
+        raise ValueError(f"unknown capabilities {unknown}; expected some of {sorted(CAPABILITIES)}")
 
     def mark(test: Test) -> Test:
         setattr(test, _ATTRIBUTE, _describe(test, source, needs))
@@ -51,9 +61,9 @@ def contract(*, source: str, needs: tuple[str, ...]) -> Callable[[Test], Test]:
 
 
 def contract_of(test: Callable[..., object]) -> Contract | None:
-    """The contract that a test function is, if it is one."""
-    found = getattr(test, _ATTRIBUTE, None)
-    return found if isinstance(found, Contract) else None
+    """Return the contract of a test function, or None if it is not a contract."""
+    attribute = getattr(test, _ATTRIBUTE, None)
+    return attribute if isinstance(attribute, Contract) else None
 
 
 def _describe(test: Callable[..., object], source: str, needs: tuple[str, ...]) -> Contract:
@@ -61,10 +71,12 @@ def _describe(test: Callable[..., object], source: str, needs: tuple[str, ...]) 
     area, fact = module.removeprefix("test_"), test.__name__.removeprefix("test_")
     law = " ".join((test.__doc__ or "").split())
     if not law or not source:
-        raise ValueError(f"{area}.{fact}: a contract states its law in its docstring, where it comes from in source")
+        raise ValueError(f"{area}.{fact}: a contract needs a docstring that states its law, and a source")
     if test.__name__ == fact or "subject" not in inspect.signature(test).parameters:
         raise ValueError(f"{area}.{fact}: a contract is a function test_<fact> that takes a subject")
     if hasattr(test, "hypothesis") and any(mark.name == "parametrize" for mark in getattr(test, "pytestmark", [])):
-        # Hypothesis would derive the examples from the test's id, which has the subject's name in it.
-        raise ValueError(f"{area}.{fact}: draw the cases; a parametrised property shows subjects different examples")
+        # Hypothesis would derive the examples from the test id, which contains the subject's name.
+        raise ValueError(
+            f"{area}.{fact}: draw the cases instead: a parametrized property test gives subjects different examples"
+        )
     return Contract(id=f"{area}.{fact}", law=law, source=source, needs=needs)

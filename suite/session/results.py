@@ -1,6 +1,6 @@
-"""Result rows as JSON lines: a header, one row a contract, case and subject, a footer. Without a footer it is cut off.
+"""Result rows as JSON lines: a header, one row per contract, case and subject, and a footer.
 
-``reports/schema/rows.schema.json`` describes them.
+A file without a footer is incomplete. ``reports/schema/rows.schema.json`` is the schema.
 """
 
 import datetime as dt
@@ -16,13 +16,18 @@ from pathlib import Path
 from typing import Any, TextIO
 
 SCHEMA_VERSION = 1
-# The beginning of an absolute path, up to its last part; neither a URL nor a parameter's path.
+# An absolute path without its last component; neither a URL nor a parameter's path.
 _FOLDERS = re.compile(r"""(?<![\w.:/*-])/(?:[^\s/'":,;()\[\]]+/)+""")
 _FLAGS = ("JAX_PLATFORMS", "XLA_FLAGS", "HYPOTHESIS_PROFILE", "CI")
 
 
 class ResultStream:
-    """A file that rows are appended to as they come."""
+    """A results file, written row by row.
+
+    Args:
+      file: where to write; missing folders are created and an existing file is replaced.
+      subjects: descriptions of the subjects, for the header.
+    """
 
     def __init__(self, file: Path, subjects: list[dict[str, Any]]) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +41,7 @@ class ResultStream:
         self._write({"kind": "row", **row, "message": without_folders(row["message"])})
 
     def close(self, *, whole: bool = True) -> None:
-        """Append the footer, how many rows of each outcome there are, if the run is ``whole``."""
+        """Close the file. If the run is ``whole``, append the footer with the number of rows by outcome."""
         if whole:
             self._write(
                 {
@@ -53,7 +58,7 @@ class ResultStream:
 
 
 def manifest() -> dict[str, Any]:
-    """When, where and from which sources a run was made."""
+    """Return the date, platform, commit and arguments of a run, for the header of a results file."""
     return {
         "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
@@ -66,17 +71,17 @@ def manifest() -> dict[str, Any]:
 
 
 def without_folders(text: str) -> str:
-    """The text with nothing of absolute paths but their last part: results are published."""
+    """Shorten absolute paths to their last component, because results are published."""
     return _FOLDERS.sub(".../", text)
 
 
 def _git_state() -> dict[str, Any]:
-    """The commit, and whether anything differs from it; None for both outside of a checkout."""
+    """Return the commit and whether the working tree differs from it; both are None outside a checkout."""
     commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
     return {"commit": commit, "dirty": None if changes is None else bool(changes)}
 
 
 def _git(*args: str) -> str | None:
-    """What git says of the working tree; None outside of one."""
+    """Run a git command and return its output, or None outside a checkout."""
     result = subprocess.run(["git", *args], capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
     return result.stdout.strip() if result.returncode == 0 else None

@@ -1,4 +1,4 @@
-"""The terminal summary of a run: contracts by area, what each took, and what was not asked and why."""
+"""The terminal summary of a run: outcomes and duration by area, contracts that did not run, and broken laws."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -8,12 +8,12 @@ Row = Mapping[str, Any]
 
 OUTCOMES = ("pass", "fail", "known", "fixed", "absent", "unavailable", "error")
 _ALWAYS_SHOWN = ("pass", "fail")
-# A table of more subjects, of faults for one, is too wide to be read.
+# A table of more subjects (faults, for example) is too wide to read.
 _MOST_COLUMNS = 10
 
 
 def summarize(rows: Iterable[Row]) -> list[str]:
-    """The lines to print: one table a subject, and if there are several, but not many, one of all."""
+    """Return the lines to print: one table per subject, then one that compares them if there are two to ten."""
     rows = list(rows)
     by_subject = _group(rows, lambda row: row["subject"])
     tables = [line for subject, own in by_subject.items() for line in _table(subject, own)]
@@ -34,13 +34,13 @@ def _table(subject: str, rows: list[Row]) -> list[str]:
         *body,
         "-" * len(head),
         total,
-        *_not_asked(rows),
-        *_worst(rows),
+        *_not_run(rows),
+        *_broken(rows),
     ]
 
 
 def _matrix(rows: list[Row], subjects: list[str]) -> list[str]:
-    """Areas by subjects: cases that passed, of those that were asked, and how many of the others are known to fail."""
+    """Return a table of areas by subjects: cases passed, cases run, and known failures."""
     areas = sorted(_group(rows, _area))
     cells = {
         (area, subject): _cell([row for row in rows if row["subject"] == subject and area in ("total", _area(row))])
@@ -54,16 +54,16 @@ def _matrix(rows: list[Row], subjects: list[str]) -> list[str]:
         "  ".join([f"{area:<{width}}", *(f"{cells[area, subject]:>{widths[subject]}}" for subject in subjects)])
         for area in (*areas, "total")
     ]
-    return ["passed / asked, + known failures", head, *lines[:-1], "-" * len(head), lines[-1]]
+    return ["passed / run, + known failures", head, *lines[:-1], "-" * len(head), lines[-1]]
 
 
 def _cell(rows: list[Row]) -> str:
     counts = Counter(row["outcome"] for row in rows)
     if counts["unavailable"]:
         return "unavailable"
-    asked = counts.total() - counts["absent"]
+    run = counts.total() - counts["absent"]
     known = f" +{counts['known']}" if counts["known"] else ""
-    return f"{counts['pass']}/{asked}{known}" if asked else "-"
+    return f"{counts['pass']}/{run}{known}" if run else "-"
 
 
 def _area(row: Row) -> str:
@@ -79,17 +79,17 @@ def _line(area: str, rows: list[Row], columns: list[str], width: int) -> str:
     return f"{area:<{width}}  {contracts:>9}  {len(rows):>5}  {cells}  {seconds:>7.1f}"
 
 
-def _not_asked(rows: list[Row]) -> list[str]:
+def _not_run(rows: list[Row]) -> list[str]:
     reasons = Counter(row["message"] for row in rows if row["outcome"] in ("absent", "unavailable"))
-    return [f"not asked: {count:>3} cases, the subject {_is(reason)}" for reason, count in reasons.most_common()]
+    return [f"not run: {count:>3} cases, the subject {_is(reason)}" for reason, count in reasons.most_common()]
 
 
 def _is(reason: str) -> str:
     return f"is {reason}" if reason.startswith("unavailable") else reason
 
 
-def _worst(rows: list[Row]) -> list[str]:
-    """Every law that was broken, with the sentence it states; of those that are known to be, why."""
+def _broken(rows: list[Row]) -> list[str]:
+    """Return a line per broken law: known failures with their reason, then the others with the law's sentence."""
     broken = [row for row in rows if row["outcome"] in ("fail", "fixed", "error")]
     return [
         *(f"known: {_name(row)} {_why(row)}" for row in rows if row["outcome"] == "known"),
@@ -98,12 +98,12 @@ def _worst(rows: list[Row]) -> list[str]:
 
 
 def _why(row: Row) -> str:
-    """The reason that an expectation gives, and its link."""
+    """Return the expectation's reason and link."""
     return f"{row['expectation']['reason']} ({row['expectation']['link']})"
 
 
 def _name(row: Row) -> str:
-    """The contract, with the case if it has several."""
+    """Return the contract id, followed by the case if it has several."""
     return f"{row['contract']}[{row['case']}]" if row["case"] else str(row["contract"])
 
 

@@ -1,4 +1,4 @@
-"""What came of a test, as a row: its outcome, whether that was expected, and the beginning of what went wrong."""
+"""Result rows of tests: the outcome, whether it was expected, and the start of the error message."""
 
 import re
 from collections.abc import Sequence
@@ -10,19 +10,23 @@ from suite.session.expectations import Expectation
 from suite.session.registry import Contract
 from suite.subjects.process.elsewhere import SubjectError
 
-# Of a message, in letters: torch names every key of a model.
+# Maximum length of a message in characters: torch errors name every key of a model.
 _LONGEST = 400
-# How pytest begins a message on what came from another process: the type over there is enough.
-_ELSEWHERE = re.compile(rf"^suite\.subjects\.\w+\.({SubjectError.__qualname__}: )?")
+# The prefix of errors raised in another process; the original exception's type, which follows, is enough.
+_ELSEWHERE = re.compile(rf"^suite\.subjects\.(\w+\.)+({SubjectError.__qualname__}: )?")
 
 UNAVAILABLE = "unavailable: "
 
 
 def expect(report: pytest.TestReport, excinfo: pytest.ExceptionInfo[BaseException] | None, entry: Expectation) -> str:
-    """Judge a test that is known to fail, in the report of its call: it is ``known``, ``fixed`` or another ``fail``."""
+    """Compare a test's call with the failure that ``entry`` expects, and update its report.
+
+    Returns:
+      ``known`` if it failed as expected, ``fixed`` if it passed, ``fail`` if it failed differently.
+    """
     if excinfo is None:
         report.outcome = "failed"
-        report.longrepr = f"fixed: it passed, though {entry} is expected to fail; remove the entry ({entry.reason})"
+        report.longrepr = f"fixed: {entry} passed but is expected to fail; remove the entry ({entry.reason})"
         return "fixed"
     raised, text = _raised(excinfo.value)
     if not entry.explains(raised, text):
@@ -32,29 +36,33 @@ def expect(report: pytest.TestReport, excinfo: pytest.ExceptionInfo[BaseExceptio
 
 
 def row(
-    contract: Contract, case: str, subject: str, phases: Sequence[pytest.TestReport], judged: str | None
+    contract: Contract, case: str, subject: str, phases: Sequence[pytest.TestReport], verdict: str | None
 ) -> dict[str, Any]:
-    """The row of a test, of the reports of its phases.
+    """Return the result row of a test.
 
     Args:
-      judged: the outcome of its call, if a failure was expected.
+      contract: the contract it tests.
+      case: the case id; empty if there is only one.
+      subject: the subject's name.
+      phases: the reports of setup, call and teardown.
+      verdict: the result of ``expect`` for the call; None if no failure was expected.
     """
     broken = next((report for report in phases if not report.passed), None)
-    own = broken is None or broken.when == "call"
+    in_call = broken is None or broken.when == "call"
     return {
         "contract": contract.id,
         "law": contract.law,
         "source": contract.source,
         "case": case,
         "subject": subject,
-        "outcome": judged if judged and own else _outcome(broken),
+        "outcome": verdict if verdict and in_call else _outcome(broken),
         "seconds": round(sum(report.duration for report in phases), 3),
         "message": "" if broken is None else _message(broken),
     }
 
 
 def _raised(error: BaseException) -> tuple[str, str]:
-    """Type and text of an exception: of the one in the other process, if it came from there."""
+    """Return an exception's type name and text; for a SubjectError, those of the original exception."""
     return error.kind if isinstance(error, SubjectError) else type(error).__name__, str(error)
 
 
@@ -67,11 +75,11 @@ def _outcome(broken: pytest.TestReport | None) -> str:
 
 
 def _message(report: pytest.TestReport) -> str:
-    """The beginning of what went wrong, or why the subject was not asked."""
+    """Return the start of the error message, or the reason why the case did not run."""
     if isinstance(report.longrepr, tuple):
         return report.longrepr[2].removeprefix("Skipped: ")
     crash = getattr(report.longrepr, "reprcrash", None)
     lines = (crash.message if crash else str(report.longrepr)).splitlines()
-    # An assertion on many parameters says how many differ, then the first of them.
+    # Assertions on many parameters state how many differ on the first line, and the first difference on the second.
     message = _ELSEWHERE.sub("", " ".join(line.strip() for line in lines[:2]))
     return message if len(message) <= _LONGEST else f"{message[:_LONGEST]}..."

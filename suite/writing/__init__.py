@@ -1,1 +1,1 @@
-"""What contracts are written with: assertions, cases, Hypothesis strategies."""
+"""Tools for writing contracts: assertions, shared values, Hypothesis strategies."""

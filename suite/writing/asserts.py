@@ -1,4 +1,4 @@
-"""The few assertions that contracts make. Each says which parameter differs, what was expected and what was found."""
+"""Assertions for contracts. Each failure names the parameter that differs, what was expected and what was found."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,37 +12,37 @@ from suite.subjects.protocol import ProcessDiedError, Unsupported
 _MAX_LINES = 20
 
 
-def assert_same_bits(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """The same paths, and for each the same shape, dtype and bytes: NaN payloads and signed zeros count."""
+def assert_same_bits(actual: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Assert that the paths are the same, and each array's shape, dtype and bytes; NaN payloads and -0.0 matter."""
     __tracebackhide__ = True
-    assert_same_paths(found, expected)
-    lines = [line for path in expected if (line := _bit_difference(path, found[path], expected[path]))]
+    assert_same_paths(actual, expected)
+    lines = [line for path in expected if (line := _bit_difference(path, actual[path], expected[path]))]
     assert not lines, _listing(f"{len(lines)} of {len(expected)} parameters differ", lines)
 
 
-def assert_same_paths(found: Iterable[str], expected: Iterable[str]) -> None:
-    """Exactly the expected paths."""
+def assert_same_paths(actual: Iterable[str], expected: Iterable[str]) -> None:
+    """Assert that ``actual`` has exactly the expected paths."""
     __tracebackhide__ = True
-    missing, unexpected = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    missing, unexpected = sorted(set(expected) - set(actual)), sorted(set(actual) - set(expected))
     lines = [f"- {path}" for path in missing] + [f"+ {path}" for path in unexpected]
     assert not lines, _listing(f"{len(missing)} paths are missing (-), {len(unexpected)} unexpected (+)", lines)
 
 
-def assert_close(found: Any, expected: Any, *, atol: float = 0.0, rtol: float = 0.0, name: str = "values") -> None:
-    """Two arrays of the same shape, not empty, all finite, within the tolerance of each other."""
+def assert_close(actual: Any, expected: Any, *, atol: float = 0.0, rtol: float = 0.0, name: str = "values") -> None:
+    """Assert that two arrays have the same shape, are not empty, are finite and agree within the tolerance."""
     __tracebackhide__ = True
-    found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
-    assert found.shape == expected.shape, f"{name}: expected shape {expected.shape}, found {found.shape}"
-    assert found.size, f"{name}: expected values, found none"
-    assert np.isfinite(found).all(), f"{name}: not all values are finite"
-    excess = np.abs(found - expected) - (atol + rtol * np.abs(expected))
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    assert actual.shape == expected.shape, f"{name}: expected shape {expected.shape}, found {actual.shape}"
+    assert actual.size, f"{name}: expected values, found none"
+    assert np.isfinite(actual).all(), f"{name}: not all values are finite"
+    excess = np.abs(actual - expected) - (atol + rtol * np.abs(expected))
     worst = tuple(int(i) for i in np.unravel_index(np.argmax(excess), excess.shape))
-    message = f"{name}{list(worst)}: expected {expected[worst]}, found {found[worst]} (atol={atol:g}, rtol={rtol:g})"
+    message = f"{name}{list(worst)}: expected {expected[worst]}, found {actual[worst]} (atol={atol:g}, rtol={rtol:g})"
     assert excess[worst] <= 0, message
 
 
 def assert_different(left: Any, right: Any) -> None:
-    """Two arrays that are not equal: without this, a test of equality may compare a thing with itself."""
+    """Assert that two arrays differ. Use it to show that an equality assertion next to it can fail."""
     __tracebackhide__ = True
     left, right = np.asarray(left), np.asarray(right)
     same = left.shape == right.shape and left.tobytes() == right.tobytes()
@@ -51,19 +51,19 @@ def assert_different(left: Any, right: Any) -> None:
 
 @contextmanager
 def refused(*mentions: str | re.Pattern[str]) -> Iterator[None]:
-    """The body raises an error that has every one of ``mentions`` in its text; a pattern is searched for.
+    """Assert that the body raises an error whose text contains every string in ``mentions`` and matches every pattern.
 
-    An operation that is absent or a process that dies refuses nothing.
+    A missing operation and a process that dies do not count as errors: both propagate.
     """
     __tracebackhide__ = True
     try:
         yield
     except (Unsupported, ProcessDiedError):
         raise
-    except Exception as error:  # noqa: BLE001 - any error is a refusal; what it says is checked below
+    except Exception as error:  # noqa: BLE001 - any error counts; its text is checked below
         text = f"{type(error).__name__}: {error}"
-        unnamed = [getattr(mention, "pattern", mention) for mention in mentions if not _mentioned(mention, text)]
-        assert not unnamed, f"refused, but without naming {unnamed}: {text}"
+        missing = [getattr(mention, "pattern", mention) for mention in mentions if not _mentioned(mention, text)]
+        assert not missing, f"refused, but without naming {missing}: {text}"
     else:
         raise AssertionError("accepted, expected an error")
 
@@ -72,17 +72,17 @@ def _mentioned(mention: str | re.Pattern[str], text: str) -> bool:
     return mention in text if isinstance(mention, str) else bool(mention.search(text))
 
 
-def _bit_difference(path: str, found: Any, expected: Any) -> str | None:
-    found, expected = np.asarray(found), np.asarray(expected)
+def _bit_difference(path: str, actual: Any, expected: Any) -> str | None:
+    actual, expected = np.asarray(actual), np.asarray(expected)
     for name in ("dtype", "shape"):
-        want, got = getattr(expected, name), getattr(found, name)
+        want, got = getattr(expected, name), getattr(actual, name)
         if want != got:
             return f"~ {path}: expected {name} {want}, found {got}"
-    if found.tobytes() == expected.tobytes():
+    if actual.tobytes() == expected.tobytes():
         return None
-    bits = [np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in (found, expected)]
+    bits = [np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in (actual, expected)]
     first = int(np.argmax(bits[0] != bits[1])) // expected.dtype.itemsize
-    return f"~ {path}: flat index {first}: expected {expected.flat[first]}, found {found.flat[first]}"
+    return f"~ {path}: flat index {first}: expected {expected.flat[first]}, found {actual.flat[first]}"
 
 
 def _listing(title: str, lines: list[str]) -> str:

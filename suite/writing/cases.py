@@ -1,11 +1,11 @@
-"""What contracts say often: where a load comes from, how a training goes, what an adapter is called."""
+"""Values and small helpers that many contracts use: sources of a load, training options, path rules."""
 
 import hashlib
 import re
 from pathlib import Path
 from typing import Any
 
-# The optimizer of the golden cases: three steps of it move every trainable parameter visibly.
+# The optimizer of the golden cases: its first three steps change every trainable parameter measurably.
 OPTIMIZER: dict[str, Any] = {
     "name": "adamw",
     "b1": 0.9,
@@ -17,10 +17,10 @@ OPTIMIZER: dict[str, Any] = {
 }
 
 
-# An error that confuses nobody says both, each as a word of its own.
+# A clear error names both families, each as a separate word.
 BOTH_FAMILIES = (re.compile(r"\bpi0\b"), re.compile(r"\bpi05\b"))
 
-# The kind of source that each stored layout is to a subject.
+# Layout on disk -> the kind of source a subject loads it as.
 SOURCE_KINDS = {
     "openpi_orbax": "checkpoint",
     "paligemma_npz": "paligemma",
@@ -31,27 +31,32 @@ SOURCE_KINDS = {
 
 
 def from_checkpoint(path: str | Path) -> dict[str, str]:
-    """A load from a pi0 checkpoint."""
+    """Return a load source for a pi0 checkpoint."""
     return {"kind": "checkpoint", "path": str(path)}
 
 
 def from_paligemma(path: str | Path) -> dict[str, str]:
-    """A load from an official PaliGemma npz."""
+    """Return a load source for an official PaliGemma npz."""
     return {"kind": "paligemma", "path": str(path)}
 
 
 def from_hugging_face(path: str | Path) -> dict[str, str]:
-    """A load from Hugging Face's PaliGemma."""
+    """Return a load source for Hugging Face's PaliGemma."""
     return {"kind": "hugging_face", "path": str(path)}
 
 
-# The two options that go wrong together: bfloat16 weights under a moving average (docs/bugs.md#b4), with openpi's own
-# decay: in bfloat16 0.99 and 0.01 do not add up to one, as 0.75 and 0.25 do. Shared, so that one program is compiled.
+# Two options that fail in combination: bfloat16 weights under a moving average (docs/bugs.md#b4), with openpi's decay,
+# because 0.99 and 0.01 do not add up to one in bfloat16, unlike 0.75 and 0.25. Shared by contracts so that the training
+# step is compiled once.
 LEAN: dict[str, Any] = {"frozen_dtype": "bfloat16", "ema_decay": 0.99}
 
 
 def training_options(**changes: Any) -> dict[str, Any]:
-    """Options of a training: everything in float32, no moving average, unless changed."""
+    """Return training options, by default with float32 everywhere and no moving average.
+
+    Args:
+      changes: options to add or replace.
+    """
     return {
         "optimizer": OPTIMIZER,
         "seed": 0,
@@ -62,11 +67,11 @@ def training_options(**changes: Any) -> dict[str, Any]:
 
 
 def is_adapter(path: str) -> bool:
-    """Whether a path is a LoRA matrix, by openpi's names."""
+    """Return whether a path is a LoRA matrix under openpi's names."""
     return path.endswith(("lora_a", "lora_b"))
 
 
 def digests(folder: str | Path) -> dict[str, str]:
-    """The sha256 of every file below a folder."""
+    """Return the SHA-256 of every file below a folder, by relative path."""
     files = (file for file in Path(folder).rglob("*") if file.is_file())
     return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(files)}

@@ -1,11 +1,11 @@
-"""What Hypothesis draws for contracts: structure and seeds, never tensors."""
+"""Hypothesis strategies for contracts. They draw structure and seeds, never tensors."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from hypothesis import strategies as st
 
-# What loaders trip over: numbers, separators, escapes, names that mean something elsewhere, prefixes of one another.
+# Names that break loaders: numbers, separators, escapes, reserved names, prefixes of each other.
 _ODD = (
     "0",
     "1",
@@ -30,9 +30,10 @@ _NAMES = st.sampled_from(_ODD) | st.text(st.characters(exclude_categories=["Cs"]
 
 
 def nested_names() -> st.SearchStrategy[dict[str, Any]]:
-    """Dicts in dicts with any names, deep and shallow; a leaf is None, an empty dict is no leaf. At least one leaf.
+    """Draw nested dicts with arbitrary names and at least one leaf; a leaf is None, and an empty dict is not a leaf.
 
-    No name is `value`, which may be nnx's suffix; no two joined with dots are equal, for orbax joins them so.
+    No name is `value`, which may be nnx's suffix. No two paths joined with dots are equal, because orbax joins names
+    with dots.
     """
     names = _NAMES.filter(lambda name: name != "value")
     trees: st.SearchStrategy[Any] = st.recursive(
@@ -42,13 +43,13 @@ def nested_names() -> st.SearchStrategy[dict[str, Any]]:
 
 
 def _fits_orbax(tree: Mapping[str, Any]) -> bool:
-    joined = list(_joined(tree))
-    return bool(joined) and len(set(joined)) == len(joined)
+    paths = _dotted_paths(tree)
+    return bool(paths) and len(set(paths)) == len(paths)
 
 
-def _joined(tree: Mapping[str, Any], above: str = "") -> list[str]:
-    """The names of all leaves, joined with dots."""
-    found = []
+def _dotted_paths(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return the path of every leaf, its names joined with dots."""
+    paths = []
     for name, child in tree.items():
-        found += [above + name] if child is None else _joined(child, f"{above}{name}.")
-    return found
+        paths += [prefix + name] if child is None else _dotted_paths(child, f"{prefix}{name}.")
+    return paths

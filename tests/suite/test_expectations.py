@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 
 from suite.session import expectations
-from suite.session.expectations import FOLDER, Expectation, complaints, holds_for, read
+from suite.session.expectations import FOLDER, Expectation, find_problems, holds_for, read
 from suite.subjects.process.harness_files import foreign_names
 
 pytest_plugins = ["pytester"]
@@ -78,6 +78,13 @@ def test_a_known_failure_is_known(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["known: sky.apples_fall[[]high[]] It flies. (https://example.org/1)"])
 
 
+def test_message_shows_the_original_exception(pytester: pytest.Pytester) -> None:
+    """A row's message has the type and text of the original exception, without the class that carried it here."""
+    ask(pytester, options=("-k", "pears"))
+    lines = [json.loads(line) for line in (pytester.path / "rows.jsonl").read_text().splitlines()]
+    assert [line["message"] for line in lines if line["kind"] == "row"] == ["KeyError: 'w'"]
+
+
 def test_a_failure_that_is_fixed_breaks_the_run(pytester: pytest.Pytester) -> None:
     """A case that passes although it is expected to fail is fixed, and the run says to remove the entry."""
     result = ask(pytester, APPLES | {"case": "*"}, PEARS)
@@ -94,21 +101,21 @@ def test_another_failure_breaks_the_run(pytester: pytest.Pytester, other: dict[s
 
 
 @pytest.mark.parametrize(
-    ("entry", "complaint"),
+    ("entry", "problem"),
     [
-        ({"contract": "sky.apples_rise"}, "sky.apples_rise[[]high[]]: there is no such contract or case"),
-        ({"case": "highest"}, "sky.apples_fall[[]highest[]]: there is no such contract or case"),
-        ({"contract": "sky.birds_fly", "case": "*"}, "sky.birds_fly: the subject is not asked, *"),
-        ({"case": "h*"}, "sky.apples_fall[[]high[]]: several entries speak of it"),
+        ({"contract": "sky.apples_rise"}, "sky.apples_rise[[]high[]]: no such contract or case"),
+        ({"case": "highest"}, "sky.apples_fall[[]highest[]]: no such contract or case"),
+        ({"contract": "sky.birds_fly", "case": "*"}, "sky.birds_fly: not run, because the subject lacks *"),
+        ({"case": "h*"}, "sky.apples_fall[[]high[]]: covered by several entries"),
     ],
 )
 def test_an_entry_that_explains_nothing_breaks_the_run(
-    pytester: pytest.Pytester, entry: dict[str, str], complaint: str
+    pytester: pytest.Pytester, entry: dict[str, str], problem: str
 ) -> None:
-    """An entry without a case, for a case that is not asked, or beside another one, is an error of the run."""
+    """An entry without a case, for a case that is not run, or beside another one, fails the run."""
     result = ask(pytester, APPLES, PEARS, APPLES | entry)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines([f"error: toy.toml: {complaint}"])
+    result.stdout.fnmatch_lines([f"error: toy.toml: {problem}"])
 
 
 @pytest.mark.parametrize(("part", "outcome"), [("pears", "known"), ("low", "pass")])
@@ -129,7 +136,7 @@ def test_another_version_has_its_own_failures(pytester: pytest.Pytester) -> None
     [
         ({"kind": "mine"}, "sky.apples_fall: kind 'mine'; expected one of ours, theirs, never, disputed"),
         ({"link": "somewhere"}, "sky.apples_fall: link 'somewhere'; expected the URL"),
-        ({"reason": " "}, "sky.apples_fall: reason must say something"),
+        ({"reason": " "}, "sky.apples_fall: reason must not be empty"),
         ({"cases": "high"}, "sky.apples_fall: got an unexpected keyword argument 'cases'"),
     ],
 )
@@ -166,8 +173,8 @@ def test_versions(versions: str, version: str, holds: bool) -> None:
 def test_brackets_in_a_case_are_letters() -> None:
     """A case id with brackets is no pattern."""
     entry = Expectation(**(REST | {"contract": "sky.apples_fall", "case": "[low]-*", "raises": "KeyError"}))
-    assert entry.is_of("sky.apples_fall", "[low]-1")
-    assert not entry.is_of("sky.apples_fall", "l-1")
+    assert entry.covers("sky.apples_fall", "[low]-1")
+    assert not entry.covers("sky.apples_fall", "l-1")
 
 
 @pytest.mark.parametrize("file", [*FOLDER.glob("*.toml")], ids=lambda file: file.stem)
@@ -175,7 +182,7 @@ def test_own_expectations_are_readable(file: Path) -> None:
     """Each file of the suite is of a harness, has entries, and is read whole."""
     assert file.stem in foreign_names()
     assert file.read_text().count("[[expect]]") >= len(read(file, "no version")) >= 0
-    assert not complaints(read(file, "*"), [], set())
+    assert not find_problems(read(file, "*"), [], set())
 
 
 def test_the_reference_has_none() -> None:

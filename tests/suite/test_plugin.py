@@ -162,7 +162,7 @@ def test_summary_says_what_was_not_asked(toys: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines([
         "subject toy",
         "total * 6 * 7 * 3 * 1 * 1 * 2 *",
-        "not asked:   1 cases, the subject does not declare save, fold",
+        "not run:   1 cases, the subject does not declare save, fold",
         "fail: sky.pears_fall Pears fall. (AssertionError: expected nothing found a/w)",
         "error: sky.plums_fall Plums fall. (OSError: disk is full)",
     ])  # fmt: skip

@@ -11,7 +11,7 @@ load           2      3     1     1       0      1      3.5
 save           1      2     0     0       2      0      0.0
 -----------------------------------------------------------
 total          3      5     1     1       2      1      3.5
-not asked:   2 cases, the subject does not declare save
+not run:   2 cases, the subject does not declare save
 fail: load.is_whole[b] A load is whole. (a/w is missing)
 error: load.is_quiet A load is quiet. (no disk)
 subject other
@@ -19,7 +19,7 @@ area   contracts  cases  pass  fail  seconds
 load           1      1     1     0      1.2
 --------------------------------------------
 total          1      1     1     0      1.2
-passed / asked, + known failures
+passed / run, + known failures
 area   toy  other
 load   1/3    1/1
 save     -      -
@@ -35,7 +35,7 @@ def row(contract: str, outcome: str, **changes: Any) -> dict[str, Any]:
 
 
 def test_summary_is_readable() -> None:
-    """Each subject has a table of areas, the reasons for what was not asked, and every law that was broken."""
+    """Each subject has a table of areas, the reasons for cases that did not run, and every law that was broken."""
     absence = "does not declare save"
     rows = [
         row("save.is_whole", "absent", case="a", message=absence),

@@ -1,1 +1,1 @@
-"""The faults, one file an area."""
+"""The faults, one file per area."""
