@@ -1,4 +1,4 @@
-"""The page in a real browser, headless: ``nox -s pages``. Pictures of what it saw are in ``.results/pages``."""
+"""The page in a real browser, headless: ``nox -s pages``. Screenshots are in ``.results/pages``."""
 
 import json
 import shutil
@@ -29,25 +29,25 @@ def browser() -> Iterator[Any]:
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     assert program, f"no browser: install one of {', '.join(PROGRAMS)}"
     with sync_playwright() as playwright:
-        # Root has no sandbox; all that is opened is a file that was just made.
-        found = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield found
-        found.close()
+        # Root has no sandbox; the browser opens only a file that was just written.
+        chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="session")
 def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page of toys, whose texts try to run."""
-    return written(toy_project.make(tmp_path_factory.mktemp("toys")))
+    """Return a page of toy results whose texts try to run as code."""
+    return write_page(toy_project.make(tmp_path_factory.mktemp("toys")))
 
 
 @pytest.fixture
 def page(browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
-    """A tab; in the end it has logged nothing. A picture of it is kept."""
+    """Return a tab, keep a screenshot of it, and require that it logged nothing."""
     tab, logged = browser.new_page(viewport=DESKTOP), list[str]()
     tab.on("console", lambda message: logged.append(message.text))
     tab.on("pageerror", lambda error: logged.append(str(error)))
-    tab.on("request", lambda asked: logged.append(asked.url) if asked.url.startswith("http") else None)
+    tab.on("request", lambda outgoing: logged.append(outgoing.url) if outgoing.url.startswith("http") else None)
     yield tab
     SEEN.mkdir(parents=True, exist_ok=True)
     tab.screenshot(path=SEEN / f"{request.node.name.removeprefix('test_')}.png")
@@ -55,8 +55,8 @@ def page(browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
     assert logged == []
 
 
-def written(root: Path) -> Path:
-    """The page of a project, as a file."""
+def write_page(root: Path) -> Path:
+    """Write the page of a project to a file."""
     text = pages(root)[Path("reports/index.html")]
     assert text is not None
     file = root / "index.html"
@@ -69,7 +69,7 @@ def shown_laws(page: Any) -> list[str]:
 
 
 def test_the_committed_page_opens(page: Any) -> None:
-    """The first screen has subjects, machines and no scroll bar to the side."""
+    """The first screen has subjects and machines, and needs no horizontal scrolling."""
     page.goto((ROOT / "reports" / "index.html").as_uri())
     assert page.locator(".standing tr").count() > 1
     assert page.locator(".machine").count() >= 1
@@ -94,7 +94,7 @@ def test_areas_open(page: Any, toys: Path) -> None:
 
 
 def test_the_matrix_is_filtered(page: Any, toys: Path) -> None:
-    """By area, by outcome, by words of the law; together; and back."""
+    """The matrix is filtered by area, by outcome, by words of the law, by all together, and reset."""
     page.goto(toys.as_uri())
     page.select_option("#area", "load")
     assert shown_laws(page) == ["load.is_quiet", "load.is_whole"]
@@ -109,18 +109,18 @@ def test_the_matrix_is_filtered(page: Any, toys: Path) -> None:
     assert shown_laws(page) == []
 
 
-def test_a_cell_tells_law_cases_reason_and_link(page: Any, toys: Path) -> None:
-    """What a subject said is shown to the letter, and nothing of it has run."""
+def test_a_cell_shows_law_cases_reason_and_link(page: Any, toys: Path) -> None:
+    """A subject's message is shown verbatim, and nothing in it runs."""
     page.goto(toys.as_uri())
     page.select_option("#outcome", "known")
     page.locator("button.o.known:visible").click()
-    told = page.locator("#case")
-    assert told.is_visible()
-    assert "A load is whole." in told.inner_text()
-    assert "It sums over the wrong heads." in told.inner_text()
-    assert toy_project.HOSTILE in told.locator("pre").inner_text()
+    case = page.locator("#case")
+    assert case.is_visible()
+    assert "A load is whole." in case.inner_text()
+    assert "It sums over the wrong heads." in case.inner_text()
+    assert toy_project.HOSTILE in case.locator("pre").inner_text()
     assert (
-        told.get_by_role("link", name="https://example.org/issues/1").get_attribute("href")
+        case.get_by_role("link", name="https://example.org/issues/1").get_attribute("href")
         == "https://example.org/issues/1"
     )
     assert page.title() != "owned"
@@ -147,7 +147,7 @@ def test_the_museum_is_filtered(page: Any, toys: Path) -> None:
 
 
 def test_the_theme_switches_and_stays(page: Any, toys: Path) -> None:
-    """From the system's to light and dark; a chart has the page's colours."""
+    """The theme goes from the system's to light and dark; a chart has the page's colors."""
     page.emulate_media(color_scheme="light")
     page.goto(toys.as_uri())
     ground = "getComputedStyle(document.body).backgroundColor"
@@ -166,7 +166,7 @@ def test_the_theme_switches_and_stays(page: Any, toys: Path) -> None:
 
 
 def test_a_large_page_opens_within_a_second(page: Any, tmp_path: Path) -> None:
-    """Twenty subjects, a hundred and fifty contracts of four cases each."""
+    """The page has twenty subjects and 150 contracts with four cases each."""
     names = [f"subject-{place}" for place in range(20)]
     contracts = [f"area_{place % 15}.law_{place}_is_kept" for place in range(150)]
     rows = [
@@ -181,17 +181,17 @@ def test_a_large_page_opens_within_a_second(page: Any, tmp_path: Path) -> None:
         for place, contract in enumerate(contracts)
         for case in range(4)
     ]
-    told = header(*(subject(name) for name in names))
-    write_run(tmp_path / "reports" / "compat" / "large.jsonl", told, *rows)
+    head = header(*(subject(name) for name in names))
+    write_run(tmp_path / "reports" / "compat" / "large.jsonl", head, *rows)
     toy_project.write_marked(tmp_path)
-    file = written(tmp_path)
+    file = write_page(tmp_path)
     taken = []
     for _ in range(3):
         before = time.monotonic()
         page.goto(file.as_uri())
         page.locator("#shown").wait_for()
         taken.append(time.monotonic() - before)
-    # The machine has other work: what the page needs is what it takes at best.
+    # The machine has other work, so the best of three is the page's own time.
     assert min(taken) < OPENS_WITHIN_S, json.dumps(taken)
     page.get_by_role("button", name="Open all").click()
     assert len(page.locator("#laws tr.law:visible").all()) == 150

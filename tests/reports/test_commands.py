@@ -1,4 +1,4 @@
-"""What commands take: measured in a process of its own, and told with the file that says so."""
+"""Times and memory of the commands: measured in a process of their own, and reported with the file they come from."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ NAME = "commands/cpu-2-core-toy"
 
 
 def result(seconds: float = 12.0, **changes: Any) -> Json:
-    """A run of two commands, of which one failed."""
+    """Return a result with two commands, one of them failed."""
     fold = {"name": "fold", "read_bytes": 13_000_000_000, "seconds": seconds, "peak_bytes": 2_000_000_000, "status": 0}
     return {
         "schema": "pi0-compat/commands",
@@ -38,7 +38,7 @@ def write(root: Path, content: Json, name: str = "a") -> Path:
 
 
 def test_a_command_is_measured_as_the_schema_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tiny checkpoint is inspected; a command that ends badly has its status."""
+    """A tiny checkpoint is inspected; a command that fails is recorded with its status."""
 
     def two(_: Any, base: Path, __: Path, scratch: Path) -> list[measuring.Task]:
         inspect = ["inspect", str(base)]
@@ -52,30 +52,30 @@ def test_a_command_is_measured_as_the_schema_says(tmp_path: Path, monkeypatch: p
         )
         == 1
     )
-    (found,) = read_commands(tmp_path / "commands")
-    inspected, lost = found.result["commands"]
+    (run,) = read_commands(tmp_path / "commands")
+    inspected, lost = run.result["commands"]
     assert (inspected["status"], lost["status"]) == (0, 2)
     assert inspected["read_bytes"] > 100_000
     assert inspected["peak_bytes"] > 50_000_000
-    assert str(tmp_path) not in json.dumps(found.result)
+    assert str(tmp_path) not in json.dumps(run.result)
 
 
-def test_the_newest_of_a_machine_and_size_is_told(tmp_path: Path) -> None:
+def test_the_newest_of_a_machine_and_size_is_shown(tmp_path: Path) -> None:
     write(tmp_path, result(12.0), "b")
     write(tmp_path, result(7.0, run=toy_benchmarks.run(started="2026-11-23T08:00:00Z")), "a")
     write(tmp_path, result(0.5, size="small"), "c")
-    found = read_commands(tmp_path / "commands")
-    rows = commands_table(found).rows
+    runs = read_commands(tmp_path / "commands")
+    rows = commands_table(runs).rows
     assert [(row[1], row[2], row[4], row[5]) for row in rows] == [
         ("full", "fold", "7.00 s", "2.00 GB"),
         ("full", "diff", "failed (2)", "\N{EN DASH}"),
         ("small", "fold", "0.500 s", "2.00 GB"),
         ("small", "diff", "failed (2)", "\N{EN DASH}"),
     ]
-    assert f"[a.json](reports/{NAME}/a.json)" in commands_part(found, "reports")
+    assert f"[a.json](reports/{NAME}/a.json)" in commands_part(runs, "reports")
 
 
-def test_pages_tell_what_commands_take(tmp_path: Path) -> None:
+def test_pages_show_times_of_commands(tmp_path: Path) -> None:
     root = toy_project.make(tmp_path)
     write(root / "reports", result())
     assert main([], root) == 0
@@ -93,14 +93,14 @@ def test_pages_tell_what_commands_take(tmp_path: Path) -> None:
         ({"schema": "another"}, "schema: 'pi0-compat/commands' was expected"),
     ],
 )
-def test_a_file_that_is_none_is_refused_by_name(tmp_path: Path, changes: Json, message: str) -> None:
+def test_an_invalid_file_is_rejected_by_name(tmp_path: Path, changes: Json, message: str) -> None:
     file = write(tmp_path, result(**changes))
-    with pytest.raises(ValueError) as refused:  # noqa: PT011 - the text is what is asked
+    with pytest.raises(ValueError) as error:  # noqa: PT011 - the text is asserted below
         read_commands(tmp_path / "commands")
-    assert str(refused.value).startswith(f"{file}: {message}")
+    assert str(error.value).startswith(f"{file}: {message}")
 
 
-def test_a_file_that_is_cut_off_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_truncated_file_is_rejected_by_name(tmp_path: Path) -> None:
     file = write(tmp_path, result())
     file.write_text(file.read_text(encoding="utf-8")[:-20], encoding="utf-8")
     with pytest.raises(ValueError, match=r"a\.json: expected JSON"):

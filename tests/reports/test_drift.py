@@ -1,4 +1,4 @@
-"""Runs of one subject on other versions of its packages: which change changed which contract."""
+"""Runs of one subject with other versions of its packages: which version changed which contract."""
 
 from pathlib import Path
 
@@ -10,33 +10,33 @@ from tests.reports.toy_runs import Json, header, row, subject, write, write_run
 FIRST = [row("load.is_whole", case="a"), row("load.is_whole", case="b"), row("save.is_quiet", "fail", message="loud")]
 
 
-def told(version: str, **packages: str) -> Json:
+def toy(version: str, **packages: str) -> Json:
     return subject("toy", version, packages={"toy": version, **packages})
 
 
 def write_two(folder: Path, rows: list[Json], head: Json | None = None) -> list[str]:
-    """A run of toy 1, and one of toy 2 with other rows."""
-    old = write_run(folder / "old.jsonl", header(told("1", numpy="2.0")), *FIRST)
-    new = write_run(folder / "new.jsonl", head or header(told("2", numpy="2.0")), *rows)
+    """Write a run of toy 1, and one of toy 2 with other rows."""
+    old = write_run(folder / "old.jsonl", header(toy("1", numpy="2.0")), *FIRST)
+    new = write_run(folder / "new.jsonl", head or header(toy("2", numpy="2.0")), *rows)
     return [str(old), str(new)]
 
 
 def test_nothing_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Versions that moved are told, also where no contract changed; seconds and the order of rows are no change."""
+    """Changed versions are reported even if no contract changed; seconds and the order of rows are ignored."""
     rows = [record | {"seconds": 9.0} for record in FIRST[::-1]]
     assert main(write_two(tmp_path, rows)) == 0
     assert capsys.readouterr().out == "old.jsonl -> new.jsonl\n  toy: toy 1 -> 2\n    no contract changed\n"
 
 
-def test_a_break_is_told_with_its_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A case that failed, one that was fixed, one that is new, and every package that moved, came or went."""
+def test_a_break_is_reported_with_its_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The report has cases that failed, were fixed or are new, and every package that was changed, added or removed."""
     rows = [
         row("load.is_whole", case="a"),
         row("load.is_whole", "fail", case="b", message="KeyError: w"),
         row("save.is_quiet"),
         row("save.is_whole"),
     ]
-    new = header(told("2", torch="3"), python="3.12.1", git={"commit": None, "dirty": None})
+    new = header(toy("2", torch="3"), python="3.12.1", git={"commit": None, "dirty": None})
     assert main(write_two(tmp_path, rows, new)) == 1
     assert capsys.readouterr().out.splitlines() == [
         "old.jsonl -> new.jsonl",
@@ -58,15 +58,15 @@ def test_a_break_is_told_with_its_message(tmp_path: Path, capsys: pytest.Capture
     ],
 )
 def test_only_what_breaks_is_an_error(tmp_path: Path, before: str, after: str, status: int) -> None:
-    """A law that was kept, or known to be broken, and is broken in another way; nothing else."""
+    """It is an error only if a law that was kept, or known to be broken, is now broken in another way."""
     files = [write_run(tmp_path / o, header(), row("load.is_whole", o)) for o in (before, after)]
     assert main([str(file) for file in files]) == status
 
 
 def test_every_pair_of_neighbours_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What broke once is an error even if it was mended later, and of a known failure the reason is told."""
+    """A break is an error even if a later run fixed it, and a known failure is reported with its reason."""
     outcomes = {"1": "known", "2": "fail", "3": "pass"}
-    files = [write_run(tmp_path / v, header(told(v)), row("load.is_whole", o)) for v, o in outcomes.items()]
+    files = [write_run(tmp_path / v, header(toy(v)), row("load.is_whole", o)) for v, o in outcomes.items()]
     assert main([str(file) for file in files]) == 1
     out = capsys.readouterr().out
     assert "toy: toy 1 -> 2\n    load.is_whole: known -> fail (It sums over the wrong heads.)" in out
@@ -74,7 +74,7 @@ def test_every_pair_of_neighbours_counts(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_subjects_are_compared_with_themselves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of several subjects those that both runs have; without any it is an error."""
+    """Only subjects that both runs have are compared; having none in common is an error."""
     rows = [row("load.is_whole"), row("load.is_whole", "fail", subject="other")]
     broken = [row("load.is_whole", "fail"), rows[1]]
     both = write_run(tmp_path / "both.jsonl", header(subject(), subject("other")), *rows)
@@ -89,7 +89,7 @@ def test_subjects_are_compared_with_themselves(tmp_path: Path, capsys: pytest.Ca
     assert expected in capsys.readouterr().err
 
 
-def test_files_that_are_not_whole_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_truncated_files_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write_run(tmp_path / "a.jsonl", header(), *FIRST)
     cut = write(tmp_path / "b.jsonl", header(), *FIRST)
     assert main([str(file), str(cut)]) == 2

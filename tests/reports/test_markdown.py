@@ -1,4 +1,4 @@
-"""Markdown that shows the text it was made of."""
+"""Markdown that shows exactly the text it was made from."""
 
 import pytest
 
@@ -17,12 +17,12 @@ from reports.pages.markdown import between, link, plain, table
     ],
 )
 def test_text_is_shown_as_it_is(text: str, markdown: str) -> None:
-    """Nothing in a text is markup, but for code between backticks."""
+    """Nothing in a text is markup, except code between backticks."""
     assert plain(text) == markdown
 
 
 def test_a_bar_is_no_border() -> None:
-    """In a table also code with a bar stays in its cell; columns are aligned, but for those with long cells."""
+    """Code with a bar stays in its table cell too; columns are aligned, except those with long cells."""
     assert table(["area", "law", "cell"], [["`a|b`", "l" * 61, "x | y"], ["c", "d", "e"]]) == [
         r"| area   | law | cell   |",
         r"| ------ | --- | ------ |",
@@ -36,11 +36,11 @@ def test_a_link_ends_where_it_should() -> None:
 
 
 def test_a_part_is_put_between_its_markers() -> None:
-    """What was there is replaced, everything else stays; doing it again changes nothing."""
+    """Old content is replaced, everything else stays, and doing it again changes nothing."""
     page = "# A\n\n<!-- b -->\nold\n\nolder\n<!-- /b -->\nrest of `<!-- b -->`\n"
-    found = between(page, "b", "new\n", file="A.md")
-    assert found == "# A\n\n<!-- b -->\nnew\n<!-- /b -->\nrest of `<!-- b -->`\n"
-    assert between(found, "b", "new\n", file="A.md") == found
+    replaced = between(page, "b", "new\n", file="A.md")
+    assert replaced == "# A\n\n<!-- b -->\nnew\n<!-- /b -->\nrest of `<!-- b -->`\n"
+    assert between(replaced, "b", "new\n", file="A.md") == replaced
 
 
 @pytest.mark.parametrize(

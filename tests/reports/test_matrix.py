@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001 - an en dash
-"""The pages that are made of result files: the table of areas, the page of all contracts, the command."""
+"""The pages generated from result files: the table of areas, the page of all contracts, the command."""
 
 from pathlib import Path
 
@@ -92,7 +92,7 @@ GOLDEN_PAGE = r"""
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A project with its pages and one results file."""
+    """Return a project with its pages and one results file."""
     write_run(tmp_path / RESULTS / "toys.jsonl", HEAD, *ROWS)
     toy_project.write_marked(tmp_path)
     return tmp_path
@@ -103,19 +103,19 @@ def read(root: Path, page: Path) -> str:
 
 
 def test_the_table_has_areas_by_subjects(root: Path) -> None:
-    """Cases that pass of those that were asked, what became of the others, what ran where; the rest is untouched."""
+    """The table has the passed share of the cases that ran, other outcomes, and where they ran; other text stays."""
     assert main([], root) == 0
     assert read(root, MATRIX) == GOLDEN_MATRIX
 
 
 def test_the_page_has_contracts_by_subjects(root: Path) -> None:
-    """The worst outcome with its share of the cases, laws, known failures with reason and link, other failures."""
+    """The page has the worst outcome with its share of the cases, laws, and known and other failures with reasons."""
     main([], root)
     assert read(root, PAGE).partition("| the run did not ask |\n")[2] == GOLDEN_PAGE
 
 
 def test_check_finds_what_is_old(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`--check` writes nothing, names each page that is not what the files say, and is content after a run."""
+    """`--check` writes nothing, names each page that differs from the files, and succeeds after a run."""
     assert main(["--check"], root) == 1
     assert not (root / PAGE).exists()
     named = [line.split(" ")[1] for line in capsys.readouterr().err.splitlines()]
@@ -134,8 +134,8 @@ def test_the_same_files_give_the_same_bytes(root: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["truncated", "no marker", "no files"])
-def test_nothing_is_written_of_what_is_wrong(root: Path, wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file that is cut off, a page without a marker and no files at all are errors that leave the pages alone."""
+def test_nothing_is_written_from_invalid_files(root: Path, wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A truncated file, a page without a marker and no files at all are errors that leave the pages alone."""
     if wrong == "truncated":
         write(root / RESULTS / "more.jsonl", HEAD, *ROWS)
     elif wrong == "no marker":
@@ -150,7 +150,7 @@ def test_nothing_is_written_of_what_is_wrong(root: Path, wrong: str, capsys: pyt
 
 
 def test_of_several_runs_the_newest_comes_first_and_states_the_laws(root: Path) -> None:
-    """The order of files and columns is another."""
+    """The newest run decides the order of runs and columns, and the wording of the laws."""
     later = row("load.is_whole", "unavailable", law="Newer law.", subject="a"), row("load.is_quiet", subject="a")
     write_run(root / RESULTS / "later.jsonl", header(subject("a"), started=LATER), *later)
     main([], root)
@@ -166,7 +166,7 @@ def run(folder: Path, name: str, started: str, *subjects: Json) -> Run:
 
 
 def test_the_newest_run_of_a_version_wins(tmp_path: Path) -> None:
-    """By when it was started, not by the name of the file or the order of reading."""
+    """The newest run is the one started last, whatever the file's name and the order of reading."""
     runs = [run(tmp_path, "a.jsonl", NEW, subject()), run(tmp_path, "b.jsonl", OLD, subject(), subject("other"))]
     for order in (runs, runs[::-1]):
         assert [(c.title, c.run.file.name) for c in columns(order)] == [
@@ -176,9 +176,9 @@ def test_the_newest_run_of_a_version_wins(tmp_path: Path) -> None:
 
 
 def test_columns_are_in_order(tmp_path: Path) -> None:
-    """The reference and its variants come first, then names, and versions by their numbers."""
-    versions = [subject("toy", version) for version in ("5.14", "5.9", "15a9616")]
-    runs = [run(tmp_path, f"{told['version']}.jsonl", NEW, told) for told in versions]
+    """The reference and its variants come first, then names in order, and versions by their numbers."""
+    versions = [subject("toy", number) for number in ("5.14", "5.9", "15a9616")]
+    runs = [run(tmp_path, f"{version['version']}.jsonl", NEW, version) for version in versions]
     runs.append(
         run(tmp_path, "r.jsonl", OLD, subject("a"), subject("reference:bf16", None), subject("reference", None))
     )
@@ -186,14 +186,14 @@ def test_columns_are_in_order(tmp_path: Path) -> None:
     assert [column.title for column in columns(runs)] == titles
 
 
-def test_a_subject_that_some_run_had_is_not_unavailable(tmp_path: Path) -> None:
-    """That it could not be had somewhere else, later, is no result."""
-    had = run(tmp_path, "a.jsonl", OLD, subject("lost", "2"))
-    lacked = run(tmp_path, "b.jsonl", NEW, LOST)
-    assert [column.title for column in columns([had, lacked])] == ["lost 2"]
-    assert [column.unavailable for column in columns([lacked])] == ["no such *interpreter*"]
+def test_a_subject_with_a_result_is_not_unavailable(tmp_path: Path) -> None:
+    """A later run that could not start the subject adds no result."""
+    complete = run(tmp_path, "a.jsonl", OLD, subject("lost", "2"))
+    incomplete = run(tmp_path, "b.jsonl", NEW, LOST)
+    assert [column.title for column in columns([complete, incomplete])] == ["lost 2"]
+    assert [column.unavailable for column in columns([incomplete])] == ["no such *interpreter*"]
 
 
 def test_the_committed_pages_are_what_the_files_say() -> None:
-    """``nox -s report`` writes them."""
+    """``nox -s report`` writes these pages."""
     assert main(["--check"]) == 0

@@ -1,4 +1,4 @@
-"""Results of several machines: which run counts, what is compared with what, and what is not."""
+"""Results of several machines: which run counts, and what is compared with what."""
 
 import json
 from pathlib import Path
@@ -26,29 +26,29 @@ def runs(root: Path, *results: toy.Json) -> list[Run]:
 
 
 def dated(day: int, **changes: Any) -> toy.Json:
-    """What differs in the run of a day."""
+    """Return the fields that differ in the run of a day."""
     started = f"2026-11-{day}T08:00:00Z"
     return toy.run(id=f"{started}-1a2b3c4", started=started, **changes)
 
 
-def line(found: list[Run], machine: str, subject: str = "reference", cell: str = LOAD) -> Line:
+def line(results: list[Run], machine: str, subject: str = "reference", cell: str = LOAD) -> Line:
     (only,) = [
-        each for each in lines(newest(found)) if (each.machine, each.subject, each.cell) == (machine, subject, cell)
+        each for each in lines(newest(results)) if (each.machine, each.subject, each.cell) == (machine, subject, cell)
     ]
     return only
 
 
 def test_the_newest_run_that_counts_wins(tmp_path: Path) -> None:
-    """By when it was started; a wrong result does not count, one of changed sources only if there is no other."""
+    """The latest start wins; invalid results do not count, and those of changed sources only if there are no others."""
     wrong: toy.Json = {"digest": {"expected": toy.SHA, "found": toy.OTHER_SHA, "differing": ["a: expected 1, found 2"]}}
-    found = runs(
+    results = runs(
         tmp_path,
         toy.result(toy.load(seconds=4.0), run=dated(20)),
         toy.result(toy.load(seconds=3.0), run=dated(21)),
         toy.result(toy.load(seconds=2.0), run=dated(22, dirty=True)),
         toy.result(toy.load(seconds=1.0, **wrong), run=dated(23)),
     )
-    shown = line(found, SLOW)
+    shown = line(results, SLOW)
     assert (shown.state, shown.started) == ("valid", "2026-11-21T08:00:00Z")
 
 
@@ -65,7 +65,7 @@ def test_the_newest_run_that_counts_wins(tmp_path: Path) -> None:
         (dated(22), toy.unmeasured(toy.load(), "absent"), "absent"),
     ],
 )
-def test_what_does_not_count_is_shown_as_such(tmp_path: Path, run: toy.Json, cell: toy.Json, state: str) -> None:
+def test_a_result_that_does_not_count_is_marked(tmp_path: Path, run: toy.Json, cell: toy.Json, state: str) -> None:
     shown = line(runs(tmp_path, toy.result(cell, toy.step(), run=run)), SLOW)
     assert shown.state == state
     assert shown.reason or state == "dirty"
@@ -73,41 +73,41 @@ def test_what_does_not_count_is_shown_as_such(tmp_path: Path, run: toy.Json, cel
 
 
 def test_two_machines_have_the_right_ratio(tmp_path: Path) -> None:
-    """A machine that is four times as fast says so, in every cell; the reference machine has none."""
-    found = runs(tmp_path, toy.result(), other_machine(4.0))
-    assert reference_machine(newest(found)) == SLOW
-    for each in lines(newest(found)):
+    """A machine that is four times as fast has the ratio 4 in every cell; the reference machine has none."""
+    results = runs(tmp_path, toy.result(), other_machine(4.0))
+    assert reference_machine(newest(results)) == SLOW
+    for each in lines(newest(results)):
         assert each.times_machine == (pytest.approx(4.0) if each.machine == FAST else None), each.cell
 
 
 @pytest.mark.parametrize(
-    ("changes", "named"),
+    ("changes", "reason"),
     [
         ({"fixtures": [toy.fixture(sha256=toy.OTHER_SHA)]}, "n/c (fixture)"),
         ({"run": toy.run(version="2.0.0")}, "n/c (suite version)"),
         ({"cells": [toy.load(options={**toy.load()["options"], "dtype": "float32"})]}, "n/c (configuration)"),
     ],
 )
-def test_what_is_not_the_same_is_not_compared(tmp_path: Path, changes: toy.Json, named: str) -> None:
-    """Another checkpoint, another major version, other options."""
+def test_different_configurations_are_not_compared(tmp_path: Path, changes: toy.Json, reason: str) -> None:
+    """Another checkpoint, another major version and other options each prevent a comparison."""
     other = other_machine(**{key: value for key, value in changes.items() if key != "cells"})
     other["cells"] = changes.get("cells", other["cells"])
     shown = line(runs(tmp_path, toy.result(), other), FAST)
-    assert shown.times_machine == named
-    assert named in cells(shown)
+    assert shown.times_machine == reason
+    assert reason in cells(shown)
 
 
 def test_subjects_are_compared_within_one_run(tmp_path: Path) -> None:
-    """Also where a newer run has only one of them."""
+    """Subjects are compared within a run even where a newer run has only one of them."""
     pair = toy.result(toy.load(seconds=1.0), toy.load("openpi", seconds=2.0), run=dated(20))
-    found = runs(tmp_path, pair, toy.result(toy.load(seconds=9.0), run=dated(21)))
-    assert line(found, SLOW, "openpi").times_reference == pytest.approx(0.5)
-    assert line(found, SLOW).started == "2026-11-21T08:00:00Z"
-    (together,) = side_by_side(found)
+    results = runs(tmp_path, pair, toy.result(toy.load(seconds=9.0), run=dated(21)))
+    assert line(results, SLOW, "openpi").times_reference == pytest.approx(0.5)
+    assert line(results, SLOW).started == "2026-11-21T08:00:00Z"
+    (together,) = side_by_side(results)
     assert together.run.started == "2026-11-20T08:00:00Z"
 
 
-def test_headlines_are_of_the_cell_that_they_name(tmp_path: Path) -> None:
+def test_headlines_belong_to_the_cell_that_they_name(tmp_path: Path) -> None:
     restore = toy.load(id="load/restore/small/warm", operation="restore", seconds=0.5)
     beside = {**restore, "subject": "openpi", "samples": toy.samples(1.0, read_bytes=400_000_000)}
     step = toy.step(options={**toy.step()["options"], "lora": True})
@@ -121,24 +121,24 @@ def test_headlines_are_of_the_cell_that_they_name(tmp_path: Path) -> None:
     assert memory.value.text == "1.25x"
 
 
-def test_the_csv_is_no_program(tmp_path: Path) -> None:
-    """A spreadsheet computes what begins with an equals sign."""
+def test_the_csv_has_no_formulas(tmp_path: Path) -> None:
+    """A spreadsheet evaluates text that begins with an equals sign."""
     result = toy.result(toy.load("=1+1"), subjects={"=1+1": toy.subject("@a")})
     text = summary(lines(newest(runs(tmp_path, result))))
     assert ",'=1+1,'@a," in text
 
 
-def test_what_is_not_measured_is_said(tmp_path: Path) -> None:
+def test_unmeasured_cells_are_listed(tmp_path: Path) -> None:
     absent = toy.unmeasured(toy.lora("openpi"), "absent", "openpi does not offer merge")
-    told = gaps(newest(runs(tmp_path, toy.result(toy.load(), toy.lora(), absent))))
-    assert "openpi does not offer merge." in told
-    assert f"{SLOW}: training steps, sampling at size small." in told
-    assert any("No machine with an accelerator" in gap for gap in told)
+    missing = gaps(newest(runs(tmp_path, toy.result(toy.load(), toy.lora(), absent))))
+    assert "openpi does not offer merge." in missing
+    assert f"{SLOW}: training steps, sampling at size small." in missing
+    assert any("No machine with an accelerator" in gap for gap in missing)
     assert not any("No machine" in gap for gap in gaps(newest(runs(tmp_path, other_machine()))))
 
 
-def test_a_result_file_is_as_the_schema_says(tmp_path: Path) -> None:
-    """What the rules cannot read is no result; the error names the file."""
+def test_a_result_file_must_follow_the_schema(tmp_path: Path) -> None:
+    """A file that violates the schema is rejected with its name."""
     file = write_result(tmp_path, toy.result())
     broken = json.loads(file.read_text(encoding="utf-8"))
     broken["cells"][0]["samples"][0]["wall_s"] = "fast"

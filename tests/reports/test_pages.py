@@ -1,4 +1,4 @@
-"""The pages as a whole: repeatable, whole or not at all, safe with hostile input, every number with its file."""
+"""The pages as a whole: reproducible, all or none written, safe with hostile input, every number with its file."""
 
 import csv
 import io
@@ -33,10 +33,10 @@ def text(root: Path, name: str) -> str:
 
 
 def test_all_pages_are_written(root: Path) -> None:
-    """The page, its Markdown twin with pictures, the matrix, the table as CSV, parts of other pages."""
+    """Written are the page, its Markdown twin with pictures, the matrix, the table as CSV, and parts of other pages."""
     assert main([], root) == 0
-    found = {file.relative_to(root / "reports").as_posix() for file in (root / "reports").rglob("*") if file.is_file()}
-    assert {"index.html", "README.md", "matrix.md", "summary.csv", "pictures/stages.svg", "pictures/steps.svg"} <= found
+    files = {file.relative_to(root / "reports").as_posix() for file in (root / "reports").rglob("*") if file.is_file()}
+    assert {"index.html", "README.md", "matrix.md", "summary.csv", "pictures/stages.svg", "pictures/steps.svg"} <= files
     for name, part in (
         ("README.md", "| reference "),
         ("docs/results.md", "| **all** "),
@@ -47,7 +47,7 @@ def test_all_pages_are_written(root: Path) -> None:
 
 
 def test_the_same_files_give_the_same_bytes(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Also from files that were written in another order."""
+    """The order in which the files were written does not matter."""
     again = tmp_path_factory.mktemp("again")
     toy_project.write_marked(again)
     toy_project.write_result(again, toy_project.other_machine())
@@ -58,7 +58,7 @@ def test_the_same_files_give_the_same_bytes(root: Path, tmp_path_factory: pytest
 
 
 @pytest.mark.parametrize("name", ["index.html", "README.md", "summary.csv", "pictures/memory.svg"])
-def test_check_finds_every_page_that_is_old(root: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_finds_every_outdated_page(root: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     main([], root)
     (root / "reports" / name).write_text("old", encoding="utf-8")
     assert main(["--check"], root) == 1
@@ -68,7 +68,7 @@ def test_check_finds_every_page_that_is_old(root: Path, name: str, capsys: pytes
     assert (root / "reports" / name).read_text(encoding="utf-8") == "old"
 
 
-def test_a_picture_of_something_that_is_gone_goes(root: Path) -> None:
+def test_an_outdated_picture_is_removed(root: Path) -> None:
     left = root / "reports" / "pictures" / "left.svg"
     main([], root)
     left.write_text("<svg/>", encoding="utf-8")
@@ -81,7 +81,7 @@ def test_a_picture_of_something_that_is_gone_goes(root: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["compat/toys.jsonl", "faults.jsonl", "results/cpu-2-core-toy/2026-11-22T080000Z-1a2b3c4.json"]
 )
-def test_a_file_that_is_cut_off_is_named_and_nothing_is_written(
+def test_a_truncated_file_is_named_and_nothing_is_written(
     root: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = root / "reports" / name
@@ -93,8 +93,8 @@ def test_a_file_that_is_cut_off_is_named_and_nothing_is_written(
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
 
 
-def test_mixed_files_are_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Two runs in one file, a museum in place of a run, a result of another program."""
+def test_mixed_files_are_rejected(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two runs in one file, a museum in place of a run, and a result of another program are each rejected."""
     file = root / "reports" / "compat" / "mixed.jsonl"
     file.write_text((root / "reports" / "compat" / "toys.jsonl").read_text(encoding="utf-8") * 2, encoding="utf-8")
     assert main([], root) == 2
@@ -117,7 +117,7 @@ def test_mixed_files_are_refused(root: Path, capsys: pytest.CaptureFixture[str])
         ({"passed": "all"}, "2: row.passed: 'all' is not of type 'integer'"),
     ],
 )
-def test_a_museum_that_is_not_whole_is_refused(
+def test_an_inconsistent_museum_is_rejected(
     root: Path, changes: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     toy_project.write_museum(root, **changes)
@@ -125,8 +125,8 @@ def test_a_museum_that_is_not_whole_is_refused(
     assert f"faults.jsonl:{message}" in capsys.readouterr().err
 
 
-def test_what_others_say_is_text(html: str, root: Path) -> None:
-    """Markup in a message, a law, a version, a story or a link is shown, not run."""
+def test_text_from_outside_is_escaped(html: str, root: Path) -> None:
+    """Markup in a message, a law, a version, a story or a link is shown as text and does not run."""
     assert "<img" not in html
     assert html.count("<script") == 2
     assert "javascript:" not in re.findall(r'href="([^"]*)"', html)
@@ -135,17 +135,17 @@ def test_what_others_say_is_text(html: str, root: Path) -> None:
 
 
 def test_the_page_needs_no_network(html: str) -> None:
-    """Everything that it loads is in it."""
+    """The page contains everything that it loads."""
     assert not re.findall(r'(?:src|srcset|data|action)="[^"]+"', re.sub(r'data-\w+="[^"]*"', "", html))
     assert not re.findall(r'<link rel="(?!icon)|@import|url\(', html)
     assert "default-src 'none'" in html
 
 
 def test_every_number_names_a_file_and_a_place_in_it(html: str, root: Path) -> None:
-    """The file is there, and has the cell and the subject, or rows of the subject."""
-    found = FIGURE.findall(html)
-    assert len(found) > 10
-    for href, title, file, place, shown in found:
+    """The file exists and contains the cell and the subject, or rows of the subject."""
+    figures = FIGURE.findall(html)
+    assert len(figures) > 10
+    for href, title, file, place, shown in figures:
         content = (root / "reports" / href).read_text(encoding="utf-8")
         assert href.endswith(file)
         assert title.startswith(f"{file}: {place}: ")
@@ -154,7 +154,7 @@ def test_every_number_names_a_file_and_a_place_in_it(html: str, root: Path) -> N
 
 
 def test_every_line_of_the_table_is_a_cell_of_its_file(root: Path) -> None:
-    """The numbers of ``summary.csv`` are those of the cell that it names."""
+    """The numbers in ``summary.csv`` are those of the named cell."""
     lines = list(csv.DictReader(io.StringIO(text(root, "summary.csv"))))
     assert len(lines) == 16
     for line in lines:
@@ -169,7 +169,7 @@ def test_every_line_of_the_table_is_a_cell_of_its_file(root: Path) -> None:
 
 
 def test_counts_are_those_of_the_rows(root: Path, html: str) -> None:
-    """Laws, subjects, faults; cases kept of those asked."""
+    """Counts of laws, subjects and faults, and of passed and run cases, match the rows."""
     shown = [figure[4] for figure in FIGURE.findall(html)]
     assert shown[:5] == ["3", "2", "2", "1", "2"]
     reference, toy = read_sources(root / "reports").standings
@@ -179,7 +179,7 @@ def test_counts_are_those_of_the_rows(root: Path, html: str) -> None:
 
 
 def test_a_project_without_benchmarks_and_museum_has_a_page(root: Path) -> None:
-    """The page looks whole with what there is."""
+    """A page without benchmarks and museum is still complete."""
     (root / "reports" / "faults.jsonl").unlink()
     for file in (root / "reports" / "results").rglob("*.json"):
         file.unlink()

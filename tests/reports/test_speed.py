@@ -1,4 +1,4 @@
-"""The figures of speed and memory of ``docs/benchmarks.md``: each from a committed file that keeps the rules."""
+"""The figures of speed and memory in ``docs/benchmarks.md``: each comes from a committed file that keeps the rules."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ RESULTS = Path(__file__).parents[2] / "reports" / "results"
 
 
 def page(folder: Path, *results: toy.Json) -> list[str]:
-    """The lines of the page that tells of these results."""
+    """Return the lines of the page for these results."""
     for number, result in enumerate(results):
         (folder / "machine").mkdir(exist_ok=True)
         (folder / "machine" / f"{number}.json").write_text(json.dumps(result))
@@ -38,12 +38,12 @@ def test_a_row_has_both_subjects_and_their_ratio(tmp_path: Path) -> None:
     assert memory == f"{float(ours_gb.split()[0]) / float(theirs_gb.split()[0]):.2f}x"
 
 
-def test_steps_are_told_in_samples_a_second(tmp_path: Path) -> None:
+def test_steps_are_given_in_samples_per_second(tmp_path: Path) -> None:
     step = toy.step("reference")
     assert row(page(tmp_path, toy.result(step)), step["id"])[1].endswith("samples/s")
 
 
-def test_what_ran_out_of_memory_is_told_and_has_no_ratio(tmp_path: Path) -> None:
+def test_out_of_memory_is_shown_without_a_ratio(tmp_path: Path) -> None:
     ours = toy.load("reference")
     theirs = {**toy.load("openpi"), "outcome": "out_of_memory", "reason": "killed", "samples": []}
     assert row(page(tmp_path, toy.result(ours, theirs)), ours["id"])[3:] == ["openpi: out of memory", "", "", ""]
@@ -57,12 +57,12 @@ def test_the_newest_run_of_a_cell_counts_and_both_files_are_named(tmp_path: Path
     assert sum(line.startswith("* ") for line in lines) == 2
 
 
-def test_a_smoke_test_is_no_figure(tmp_path: Path) -> None:
+def test_smoke_tests_are_not_shown(tmp_path: Path) -> None:
     tiny = {**toy.load("reference"), "size": "tiny"}
     assert page(tmp_path, toy.result(tiny)) == []
 
 
-def test_a_file_that_is_no_result_is_refused_by_name(tmp_path: Path) -> None:
+def test_an_invalid_file_is_rejected_by_name(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(ValueError, match=r"other\.json"):
         read_runs(tmp_path)

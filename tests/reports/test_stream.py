@@ -1,4 +1,4 @@
-"""Reading results files: a whole one is read as it is, any other is refused with file, line, expected and found."""
+"""Reading results files: a whole one is read; any other is rejected with file, line, expected and found."""
 
 import json
 import re
@@ -18,22 +18,22 @@ WHOLE = [HEAD, *ROWS_OF_TOY, footer(ROWS_OF_TOY)]
 
 
 def test_a_whole_file_is_a_run(tmp_path: Path) -> None:
-    """A run has the header, its subjects, and the rows in their order."""
+    """A run has the header, its subjects, and the rows in order."""
     run = read_run(write(tmp_path / "a.jsonl", *WHOLE))
     assert (run.file.name, run.header, list(run.rows)) == ("a.jsonl", HEAD, ROWS_OF_TOY)
-    assert [told["name"] for told in run.subjects] == ["toy"]
+    assert [entry["name"] for entry in run.subjects] == ["toy"]
 
 
 def test_what_the_suite_writes_is_read(tmp_path: Path) -> None:
-    """The suite's own writer and this reader agree, also on letters that are not ASCII."""
-    told = {key: value for key, value in row("load.is_whole", case="ä\u2028b").items() if key != "kind"}
+    """The suite's own writer and this reader agree, even on characters outside ASCII."""
+    record = {key: value for key, value in row("load.is_whole", case="ä\u2028b").items() if key != "kind"}
     stream = ResultStream(tmp_path / "a.jsonl", [subject()])
-    stream.add(told)
+    stream.add(record)
     stream.close()
-    assert [found["case"] for found in read_run(tmp_path / "a.jsonl").rows] == ["ä\u2028b"]
+    assert [entry["case"] for entry in read_run(tmp_path / "a.jsonl").rows] == ["ä\u2028b"]
 
 
-def test_rows_are_told_apart_by_subject(tmp_path: Path) -> None:
+def test_rows_are_separated_by_subject(tmp_path: Path) -> None:
     rows = [row("load.is_whole"), row("load.is_whole", subject="other")]
     run = read_run(write_run(tmp_path / "a.jsonl", header(subject(), subject("other")), *rows))
     assert run.rows_of("other") == (rows[1],)
@@ -79,16 +79,16 @@ BROKEN: dict[str, tuple[list[Json], str]] = {
 
 
 @pytest.mark.parametrize(("records", "message"), BROKEN.values(), ids=BROKEN)
-def test_other_files_are_refused(tmp_path: Path, records: list[Json], message: str) -> None:
-    """What is cut off, mixed of several runs, or invalid is refused by file and line."""
+def test_invalid_files_are_rejected(tmp_path: Path, records: list[Json], message: str) -> None:
+    """A truncated, mixed or invalid file is rejected by file and line."""
     file = write(tmp_path / "a.jsonl", *records)
     with pytest.raises(StreamError, match=f"^{re.escape(str(file))}:{re.escape(message)}"):
         read_run(file)
 
 
 @pytest.mark.parametrize("end", ["half", "no newline in the footer", "list"])
-def test_a_line_that_is_no_record_is_refused(tmp_path: Path, end: str) -> None:
-    """A run that was killed while it wrote leaves a part of a line; the message shows it."""
+def test_a_line_that_is_no_record_is_rejected(tmp_path: Path, end: str) -> None:
+    """A run that was killed while writing leaves a partial line; the message shows it."""
     last = {"half": '{"kind": "row", "con', "no newline in the footer": '{"kind": "foo', "list": "[1]"}[end]
     file = write(tmp_path / "a.jsonl", HEAD)
     file.write_text(file.read_text(encoding="utf-8") + last, encoding="utf-8")
@@ -96,6 +96,6 @@ def test_a_line_that_is_no_record_is_refused(tmp_path: Path, end: str) -> None:
         read_run(file)
 
 
-def test_toys_are_as_the_schema_says() -> None:
+def test_toy_records_follow_the_schema() -> None:
     for record in WHOLE:
         VALIDATOR.validate(record)

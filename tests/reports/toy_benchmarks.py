@@ -1,4 +1,4 @@
-"""Result files of made-up benchmark runs, written from the format's description and not by the benchmarks."""
+"""Result files of made-up benchmark runs, written from the description of the format, not by the benchmarks."""
 
 import json
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ Json = dict[str, Any]
 
 SHA, OTHER_SHA = "0123456789abcdef" * 4, "f" * 64
 FIXTURE = "small/orbax/float32"
-# One process has as many samples as there are factors.
+# One process has one sample for each factor.
 _JITTER = (1.0, 1.02, 0.99, 1.05)
 LOSSES = [round(1.0 - 0.01 * step, 4) for step in range(4)] * 3
 
 
 def result(*cells: Json, **changes: Any) -> Json:
-    """A run of the reference and openpi; the cells are a load, a LoRA operation, a step and a sampling of each."""
+    """Return a run of the reference and openpi; each has a load, a LoRA operation, a step and a sampling by default."""
     return {
         "schema": "pi0-compat/benchmark",
         "schema_version": 1,
@@ -30,7 +30,7 @@ def result(*cells: Json, **changes: Any) -> Json:
 
 
 def four(name: str, seconds: float = 1.0) -> list[Json]:
-    """A cell of each workload."""
+    """Return one cell of each workload."""
     return [make(name, seconds) for make in (load, lora, step, sampling)]
 
 
@@ -75,56 +75,56 @@ def ceilings(**changes: Any) -> Json:
 
 
 def fixture(**changes: Any) -> Json:
-    told = {"id": FIXTURE, "layout": "orbax", "dtype": "float32", "bytes": 400_000_000}
-    return {**told, "params": 100_000_000, "leaves": 50, "sha256": SHA, **changes}
+    identity = {"id": FIXTURE, "layout": "orbax", "dtype": "float32", "bytes": 400_000_000}
+    return {**identity, "params": 100_000_000, "leaves": 50, "sha256": SHA, **changes}
 
 
 def samples(seconds: float, processes: int = 3, **changes: Any) -> list[Json]:
-    """Four samples of each process, a few percent around a time."""
-    told = {"read_bytes": None, "host_peak_bytes": 500_000_000, "device_peak_bytes": None, "stages": {}, **changes}
+    """Return four samples of each process, within a few percent of `seconds`."""
+    common = {"read_bytes": None, "host_peak_bytes": 500_000_000, "device_peak_bytes": None, "stages": {}, **changes}
     times = [(process, seconds * factor) for process in range(processes) for factor in _JITTER]
-    return [{"process": process, "wall_s": time, "cpu_s": 1.5 * time, **told} for process, time in times]
+    return [{"process": process, "wall_s": time, "cpu_s": 1.5 * time, **common} for process, time in times]
 
 
 def load(name: str = "reference", seconds: float = 1.0, **changes: Any) -> Json:
-    """A load that gave what was expected."""
+    """Return a load with the expected digest."""
     stages = {"read": 0.5 * seconds, "cast": 0.2 * seconds}
     return _cell(name, "load/lora_state/small/warm", samples(seconds, read_bytes=400_000_000, stages=stages), **changes)
 
 
 def lora(name: str = "reference", seconds: float = 1.0, **changes: Any) -> Json:
-    """A merge that gave what was expected."""
+    """Return a merge with the expected digest."""
     return _cell(name, "lora/merge/small", samples(seconds), **changes)
 
 
 def step(name: str = "reference", seconds: float = 1.0, **changes: Any) -> Json:
-    """Training steps at half of the ceiling, with the reference's losses."""
+    """Return training steps at half of the ceiling, with the reference's losses."""
     counted = {"flops_per_sample": 25_000_000_000, "hardware_flops_per_sample": 30_000_000_000}
     compiled = {"trace_s": 1.0, "lower_s": 0.5, "compile_s": 6.0, "compiles": 1, "first_s": 9.0}
-    told = {
+    fields = {
         "options": {"temperature": "warm", "batch": 2, "dtype": "float32", "devices": 1},
         "values": {**counted, "tokens_per_sample": 100, "batch": 2},
         "processes": [compiled | {"compile_cached_s": 0.7}, dict(compiled), dict(compiled)],
         "losses": list(LOSSES),
         "digest": None,
     }
-    return _cell(name, "step/train_step/small/lora/batch-2", samples(seconds), **{**told, **changes})
+    return _cell(name, "step/train_step/small/lora/batch-2", samples(seconds), **{**fields, **changes})
 
 
 def sampling(name: str = "reference", seconds: float = 1.0, **changes: Any) -> Json:
-    """Samplings of one observation, which are all the same."""
-    told = {"id": "sampling/sample_actions/small/batch-1", "workload": "sampling", "operation": "sample_actions"}
-    return step(name, seconds, **{**told, "losses": [0.7] * 12, **changes})
+    """Return samplings of one observation, all the same."""
+    fields = {"id": "sampling/sample_actions/small/batch-1", "workload": "sampling", "operation": "sample_actions"}
+    return step(name, seconds, **{**fields, "losses": [0.7] * 12, **changes})
 
 
 def unmeasured(cell: Json, outcome: str, reason: str | None = "a reason") -> Json:
-    """A cell that came to nothing."""
+    """Return the cell with this outcome and without measurements."""
     nothing: Json = {"samples": [], "processes": [], "values": {}, "digest": None, "losses": None}
     return cell | nothing | {"outcome": outcome, "reason": reason}
 
 
 def write(file: Path, content: Json | str) -> Path:
-    """A file of a result, or of any text."""
+    """Write a result, or any text, to a file."""
     file.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     return file
 

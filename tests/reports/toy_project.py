@@ -1,4 +1,4 @@
-"""A project's folder with result files of toys: a run of the contracts, a museum, benchmarks of two machines."""
+"""A project folder with result files of toys: a run of the contracts, a museum, and benchmarks of two machines."""
 
 import copy
 import json
@@ -20,7 +20,7 @@ ACCELERATOR = {"kind": "Toy 9000", "count": 1, "memory_bytes": 80 << 30}
 
 
 def make(root: Path) -> Path:
-    """The whole project: whatever a program outside says is hostile."""
+    """Write the whole project; every text from outside is hostile."""
     write_contracts(root)
     write_museum(root)
     write_result(root, benchmarks.result())
@@ -37,7 +37,7 @@ def write_marked(root: Path) -> None:
 
 
 def write_contracts(root: Path, **changes: Any) -> Path:
-    """A run of the reference and of a toy that breaks things."""
+    """Write a run of the reference and of a toy that breaks contracts."""
     rows = [
         *(row(name, subject="reference") for name in ("load.is_whole", "load.is_quiet", "save.is_whole")),
         row("load.is_whole", "known", case="a", message=HOSTILE),
@@ -46,13 +46,13 @@ def write_contracts(root: Path, **changes: Any) -> Path:
         row("load.is_quiet", "fail", message=HOSTILE, law=f"A law. {HOSTILE}"),
         row("save.is_whole", "absent", message=HOSTILE),
     ]
-    told = header(subject("reference", None), subject(version=f"1.2{HOSTILE}"), **changes)
-    return write_run(root / "reports" / "compat" / "toys.jsonl", told, *rows)
+    head = header(subject("reference", None), subject(version=f"1.2{HOSTILE}"), **changes)
+    return write_run(root / "reports" / "compat" / "toys.jsonl", head, *rows)
 
 
 def write_museum(root: Path, caught: int = 2, names: tuple[str, str] = ("met", "thought_of"), **changes: Any) -> Path:
-    """Two faults, one of which somebody met."""
-    told = {key: value for key, value in header().items() if key != "subjects"}
+    """Write two faults; one of them occurred in practice."""
+    head = {key: value for key, value in header().items() if key != "subjects"}
     common = {"kind": "row", "evidence": "https://example.org/issues/7", "passed": 1, **changes}
     faults = [
         {
@@ -67,12 +67,12 @@ def write_museum(root: Path, caught: int = 2, names: tuple[str, str] = ("met", "
     faults[1]["evidence"] = "javascript:document.title='owned'"
     end = {"kind": "footer", "rows": 2, "caught": caught}
     return write(
-        root / "reports" / "faults.jsonl", {**told, "contracts": ["load.is_whole", "load.is_quiet"]}, *faults, end
+        root / "reports" / "faults.jsonl", {**head, "contracts": ["load.is_whole", "load.is_quiet"]}, *faults, end
     )
 
 
 def write_result(root: Path, result: Json) -> Path:
-    """A result file of the benchmarks, in its machine's folder."""
+    """Write a result file of the benchmarks into its machine's folder."""
     name = f"{result['run']['id'].replace(':', '')}.json"
     file = root / "reports" / "results" / result["environment"]["slug"] / name
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ def write_result(root: Path, result: Json) -> Path:
 
 
 def other_machine(times_as_fast: float = 4.0, **changes: Any) -> Json:
-    """The same run, on a machine with an accelerator that is so many times as fast."""
+    """Return the same run on a machine with an accelerator that is `times_as_fast`."""
     result = copy.deepcopy(benchmarks.result(**changes))
     result["environment"] = {**benchmarks.environment(ACCELERATOR), "slug": FAST}
     result["ceilings"]["matmul_tflops"] = {"bfloat16": 400.0, "float32": 50.0}

@@ -1,4 +1,4 @@
-"""Results files of toy subjects, written from the format's description and not by the suite."""
+"""Results files of toy subjects, written from the description of the format, not by the suite."""
 
 import json
 from collections import Counter
@@ -12,7 +12,7 @@ WHY = {"kind": "theirs", "reason": "It sums over the wrong heads.", "link": "htt
 
 
 def header(*subjects: Json, **changes: Any) -> Json:
-    """A header; the subject is toy 1.2 unless others are given."""
+    """Return a header; without subjects it has toy 1.2."""
     return {
         "kind": "header",
         "schema_version": 1,
@@ -29,31 +29,38 @@ def header(*subjects: Json, **changes: Any) -> Json:
 
 
 def subject(name: str = "toy", version: str | None = "1.2", **changes: Any) -> Json:
-    """What a subject tells of itself."""
-    told = {"name": name, "capabilities": ["load"], "packages": {name: version or "1", "numpy": "2.1"}}
-    return {**told, **({"version": version} if version else {}), **changes}
+    """Return a subject's entry in the header."""
+    entry = {"name": name, "capabilities": ["load"], "packages": {name: version or "1", "numpy": "2.1"}}
+    return {**entry, **({"version": version} if version else {}), **changes}
 
 
 def row(contract: str, outcome: str = "pass", case: str = "", **changes: Any) -> Json:
-    """A row of the subject toy; a known failure has an expectation."""
+    """Return a row of the subject toy; a known failure has an expectation."""
     law = f"A {contract.replace('.', ' ').replace('_', ' ')}."
     why = {"expectation": WHY} if outcome in ("known", "fixed") else {}
-    told = {"contract": contract, "law": law, "source": "openpi #1", "case": case, "subject": "toy", "outcome": outcome}
-    return {"kind": "row", **told, "seconds": 0.5, "message": "", **why, **changes}
+    entry = {
+        "contract": contract,
+        "law": law,
+        "source": "openpi #1",
+        "case": case,
+        "subject": "toy",
+        "outcome": outcome,
+    }
+    return {"kind": "row", **entry, "seconds": 0.5, "message": "", **why, **changes}
 
 
 def footer(rows: Sequence[Json]) -> Json:
-    """The footer of these rows."""
+    """Return the footer of these rows."""
     return {"kind": "footer", "rows": len(rows), "outcomes": dict(Counter(row["outcome"] for row in rows))}
 
 
 def write(file: Path, *records: Json) -> Path:
-    """A file with a line a record."""
+    """Write a file with one record on each line."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     return file
 
 
 def write_run(file: Path, head: Json, *rows: Json) -> Path:
-    """A whole results file."""
+    """Write a whole results file."""
     return write(file, head, *rows, footer(rows))
