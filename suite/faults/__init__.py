@@ -1,6 +1,7 @@
-"""The museum: loader bugs rebuilt as patches of the reference, one file an area in ``rooms``.
+"""The museum: loader bugs rebuilt as patches of the reference, one file per area in ``rooms``.
 
-Contracts must catch them."""
+They are the mutants of mutation testing: contracts must catch every one.
+"""
 
 import importlib
 import pkgutil

@@ -1,4 +1,4 @@
-"""What a fault is: a bug that somebody met, or a classical mistake, as a few lines of patch on the reference."""
+"""Faults: bugs that users reported, and typical mistakes, each as a small patch of the reference."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ class Fault:
     """A wrong variant of the reference.
 
     Attributes:
-      id: unique; the subject ``fault:<id>`` is the reference with the patches.
-      story: what is wrong and what comes of it, one line.
-      evidence: where it was met: a link to an issue, a commit or a line; of a mutation, which mistake it is.
+      id: unique; the subject ``fault:<id>`` is the reference with the patches applied.
+      story: what is wrong and what it leads to, in one line.
+      evidence: a link to the issue, commit or line where the bug was seen; for a mutation, the kind of mistake.
       patches: the wrong lines.
       caught_by: the contracts that fail on it, each on at least one case.
-      bugs: ids of ``docs/bugs.md`` that it rebuilds; none for a mutation that nobody reported.
+      bugs: ids in ``docs/bugs.md`` that it rebuilds; empty for a mutation that nobody reported.
     """
 
     id: str
@@ -29,5 +29,5 @@ class Fault:
 
     @property
     def historical(self) -> bool:
-        """Whether somebody met it."""
+        """Whether it rebuilds a bug that somebody reported."""
         return bool(self.bugs)

@@ -1,4 +1,4 @@
-"""``python -m suite.mutation``: show the museum's faults to the contracts and say who got past."""
+"""``python -m suite.mutation``: run the contracts on the museum's faults and report the faults that none catches."""
 
 import argparse
 import sys
@@ -8,72 +8,76 @@ from pathlib import Path
 from suite.faults import all_faults
 from suite.faults.fault import Fault
 from suite.mutation.matrix import Matrix
-from suite.mutation.run import Pairs, contract_cases, named_pairs, possible_pairs, reach_of_contracts, show
+from suite.mutation.run import Pairs, contract_cases, named_pairs, possible_pairs, reach_of_contracts, run_contracts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what the arguments ask for; 0 if every fault was caught as it should be."""
+    """Run the mutation tests, or the fuzzer with ``--fuzz``. Return 1 if a fault is missed or fuzzing fails, else 0."""
     options, pytest_args = _parser().parse_known_args(arguments)
     if options.fuzz:
         from suite.mutation.fuzz import fuzz
 
-        return _tell(fuzz(options.subject, options.fuzz))
+        return _report(fuzz(options.subject, options.fuzz))
     chosen = options.only or list(all_faults())
     faults = [all_faults()[name] for name in chosen]
-    matrix = _show(faults, options, pytest_args)
+
+    matrix = _run(faults, options, pytest_args)
     print(_summary(matrix))
     if options.write:
         matrix.write(options.write, faults)
-    return _tell(matrix.complaints(faults, [] if options.only else contract_cases()))
+    return _report(matrix.problems(faults, [] if options.only else contract_cases()))
 
 
-def _show(faults: Sequence[Fault], options: argparse.Namespace, pytest_args: Sequence[str]) -> Matrix:
-    """Show the faults to the contracts that they name, to those that may catch them, or to every one."""
+def _run(faults: Sequence[Fault], options: argparse.Namespace, pytest_args: Sequence[str]) -> Matrix:
+    """Run each fault against the contracts it names, the contracts that can catch it, or all of them."""
     if options.named:
-        return show(faults, named_pairs(faults), pytest_args=pytest_args)
-    # To find what contracts enter takes as long as to show them one fault.
+        return run_contracts(faults, named_pairs(faults), pytest_args=pytest_args)
+    # Recording what contracts enter takes as long as running them on one fault.
     if options.every or len(faults) == 1:
-        return show(faults, None, pytest_args=pytest_args)
+        return run_contracts(faults, None, pytest_args=pytest_args)
     reach = reach_of_contracts(pytest_args)
     pairs = possible_pairs(faults, reach)
-    print(_share(pairs, len(reach)))
-    matrix = show(faults, pairs, pytest_args=pytest_args)
+
+    print(_scope(pairs, len(reach)))
+    matrix = run_contracts(faults, pairs, pytest_args=pytest_args)
     for fault, contracts in pairs.items():
         matrix.passed[fault] |= reach.keys() - set(contracts)
     return matrix
 
 
-def _share(pairs: Pairs, contracts: int) -> str:
-    """How much there is to do."""
-    shown, faults = sum(map(len, pairs.values())), len(pairs)
-    return f"{faults} faults, {contracts} contracts: {shown} of {faults * contracts} pairs enter what the fault changes"
+def _scope(pairs: Pairs, contracts: int) -> str:
+    """Return a line that says how many pairs of fault and contract will run."""
+    chosen, faults = sum(map(len, pairs.values())), len(pairs)
+    return f"{faults} faults, {contracts} contracts: {chosen} of {faults * contracts} pairs reach the changed code"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m suite.mutation", epilog="Other arguments go to pytest.")
-    parser.add_argument("--named", action="store_true", help="show a fault only to the contracts that it names")
-    parser.add_argument("--every", action="store_true", help="show a fault also to contracts that cannot catch it")
-    parser.add_argument("--only", action="append", metavar="FAULT", choices=list(all_faults()), help="only this fault")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write the matrix as JSON lines")
-    parser.add_argument("--fuzz", type=int, metavar="N", help="damage N checkpoints at random instead")
-    parser.add_argument("--subject", default="reference", help="whom to give the damaged checkpoints")
+    parser.add_argument("--named", action="store_true", help="run a fault only against the contracts that it names")
+    parser.add_argument("--every", action="store_true", help="run a fault also against contracts that cannot catch it")
+    parser.add_argument(
+        "--only", action="append", metavar="FAULT", choices=list(all_faults()), help="run only this fault; repeatable"
+    )
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the matrix to FILE as JSON lines")
+    parser.add_argument("--fuzz", type=int, metavar="N", help="instead, give a subject N randomly damaged checkpoints")
+    parser.add_argument("--subject", default="reference", help="the subject to fuzz (default: %(default)s)")
     return parser
 
 
 def _summary(matrix: Matrix) -> str:
-    """How many contracts caught each fault, and the first of them."""
+    """Return a line per fault: how many contracts caught it, and the first three."""
     lines = []
     for fault in all_faults():
         if caught := matrix.caught.get(fault):
-            shown = ", ".join(sorted(caught)[:3])
-            lines.append(f"{fault}: {len(caught)} contracts ({shown}{', ...' if len(caught) > 3 else ''})")
+            first = ", ".join(sorted(caught)[:3])
+            lines.append(f"{fault}: {len(caught)} contracts ({first}{', ...' if len(caught) > 3 else ''})")
     return "\n".join(lines)
 
 
-def _tell(complaints: Sequence[object]) -> int:
-    for complaint in complaints:
-        print(f"error: {complaint}", file=sys.stderr)
-    return 1 if complaints else 0
+def _report(problems: Sequence[object]) -> int:
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Which functions of the reference a fault changes, read from syntax trees.
 
-A function stands for all that is written in it, functions and lambdas included; one that is part of no other has a name
-like ``pi0_compat/model/lora.py:LoRA.scale``. What is written outside of functions (a constant, a class's fields, a
-default) is the value of a name, and changes every function that mentions the name. Where that is too hard to follow,
-every function counts as changed. So what enters no changed function does what it did.
+Functions are outermost functions, named like ``pi0_compat/model/lora.py:LoRA.scale``; nested functions and lambdas
+count as part of them. Code outside of functions (constants, class fields, defaults) defines names, and a change to it
+changes every function that mentions such a name. Where names cannot be followed, every function counts as changed. So a
+contract that enters no changed function behaves as before the patch.
 """
 
 import ast
@@ -18,17 +18,17 @@ _ROOT = Path(__file__).resolve().parents[2]
 _HARNESS = _ROOT / "suite" / "subjects" / "reference.py"
 _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
-# Functions by name; None for every function.
+# Names of functions; None means every function.
 Functions = frozenset[str] | None
 
 
 class Module(NamedTuple):
-    """A module's text in parts.
+    """A module's source, split into functions and the rest.
 
     Attributes:
-      functions: name -> their text, without what is evaluated when they are defined, and what they mention.
-      frame: what is left, statement by statement: the name that it gives a value (None: no single name), the text,
-        and what it mentions.
+      functions: name -> syntax tree as text, and the names it mentions; a list, since a name may be defined repeatedly.
+      frame: the statements outside of functions: the name each one defines (None: no single name), its syntax tree as
+        text, and the names it mentions.
     """
 
     functions: dict[str, list[tuple[str, set[str]]]]
@@ -36,30 +36,30 @@ class Module(NamedTuple):
 
 
 def changed_functions(patches: Iterable[Patch]) -> Functions:
-    """The functions of the unpatched reference that patches change."""
+    """Return the functions of the unpatched reference that patches change."""
     functions: set[str] = set()
     names: set[str | None] = set()
     for file, source in patched_sources(list(patches)).items():
-        of_file, of_frame = difference(modules()[place(file)], parts(source))
-        functions |= {f"{place(file)}:{name}" for name in of_file}
-        # What the harness has at its top is asked by contracts, by name.
-        names |= {None} if of_frame and file == _HARNESS else of_frame
-    users = mentioning(names, modules())
+        changed, names_changed = difference(modules()[place(file)], parts(source))
+        functions |= {f"{place(file)}:{name}" for name in changed}
+        # Contracts look up the harness's top-level names themselves.
+        names |= {None} if names_changed and file == _HARNESS else names_changed
+    users = functions_mentioning(names, modules())
     return None if users is None else frozenset(functions | users)
 
 
 def difference(before: Module, after: Module) -> tuple[set[str], set[str | None]]:
-    """The functions of ``before`` that ``after`` has otherwise, and the names that have another value (None: any)."""
+    """Return the functions of ``before`` that differ in ``after``, and the names whose value differs (None: any)."""
     functions = {name for name, text in before.functions.items() if text != after.functions.get(name)}
     names = {name for name, *_ in before.frame + after.frame}
     names = {name for name in names if _texts(before, {name}) != _texts(after, {name})}
-    kept = {name for name, *_ in before.frame} - names
-    in_another_order = _texts(before, kept) != _texts(after, kept)
-    return functions, names | ({None} if in_another_order else set())
+    unchanged = {name for name, *_ in before.frame} - names
+    reordered = _texts(before, unchanged) != _texts(after, unchanged)
+    return functions, names | ({None} if reordered else set())
 
 
-def mentioning(names: set[str | None], everywhere: dict[str, Module]) -> Functions:
-    """The functions that mention one of the names, or a name whose value mentions one, and so on."""
+def functions_mentioning(names: set[str | None], everywhere: dict[str, Module]) -> Functions:
+    """Return the functions that mention one of the names, directly or through the values of other names."""
     if not names:
         return frozenset()
     frames = [
@@ -67,10 +67,10 @@ def mentioning(names: set[str | None], everywhere: dict[str, Module]) -> Functio
         for file, module in everywhere.items()
         for name, _, used in module.frame
     ]
-    found = set(names)
-    while more := {name for name, used in frames if used & found} - found:
-        found |= more
-    if None in found:
+    affected = set(names)
+    while more := {name for name, used in frames if used & affected} - affected:
+        affected |= more
+    if None in affected:
         return None
     texts = (
         (f"{file}:{name}", used)
@@ -78,36 +78,36 @@ def mentioning(names: set[str | None], everywhere: dict[str, Module]) -> Functio
         for name, text in module.functions.items()
         for _, used in text
     )
-    return frozenset(name for name, used in texts if used & found)
+    return frozenset(name for name, used in texts if used & affected)
 
 
 @cache
 def modules() -> dict[str, Module]:
-    """The reference and its harness, by their place."""
+    """Parse the modules of the reference and its harness, by path (see ``place``)."""
     return {place(file): parts(file.read_text(encoding="utf-8")) for file in files()}
 
 
 def files() -> list[Path]:
-    """The files of the reference, and of its harness."""
+    """Return the files of the reference and its harness."""
     return [*sorted((_ROOT / "pi0_compat").rglob("*.py")), _HARNESS]
 
 
 def place(file: Path) -> str:
-    """A file's path below the project's folder."""
+    """Return a file's path relative to the project root."""
     return file.relative_to(_ROOT).as_posix()
 
 
-def functions_of(node: ast.AST, inside: str = "") -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
-    """The functions that are part of no other, with qualified names; a property's parts have the same."""
+def functions_of(node: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """Yield the outermost functions with qualified names; a property's getter and setter share one."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, _FUNCTION):
-            yield inside + child.name, child
+            yield prefix + child.name, child
         else:
-            yield from functions_of(child, f"{inside}{child.name}." if isinstance(child, ast.ClassDef) else inside)
+            yield from functions_of(child, f"{prefix}{child.name}." if isinstance(child, ast.ClassDef) else prefix)
 
 
 def parts(source: str) -> Module:
-    """A module's text, taken apart."""
+    """Split a module's source into functions and the rest."""
     tree = ast.parse(source)
     module = Module({}, [])
     for name, function in functions_of(tree):
@@ -119,7 +119,7 @@ def parts(source: str) -> Module:
 
 
 def _empty(function: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-    """Leave of a function what counts when it is defined: its name, decorators and defaults."""
+    """Strip a function to what is evaluated at its definition: name, decorators and defaults."""
     function.body, function.returns = [], None
     for node in ast.walk(function.args):
         if isinstance(node, ast.arg):
@@ -127,7 +127,7 @@ def _empty(function: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
 
 
 def _bindings(statement: ast.stmt) -> Iterator[tuple[str | None, str, set[str]]]:
-    """The names that a statement gives a value, each with the text that it comes from and what that mentions."""
+    """Yield each name that a statement defines, with the statement's text and the names it mentions."""
     if isinstance(statement, ast.Import | ast.ImportFrom):
         source = getattr(statement, "module", "")
         for alias in statement.names:
@@ -148,11 +148,11 @@ def _targets(statement: ast.stmt) -> list[str | None]:
 
 
 def _mentions(node: ast.AST) -> set[str]:
-    """The names that a text reads, and all attributes in it."""
-    names = {found.id for found in ast.walk(node) if isinstance(found, ast.Name) and isinstance(found.ctx, ast.Load)}
-    return names | {found.attr for found in ast.walk(node) if isinstance(found, ast.Attribute)}
+    """Return the names that are read in a syntax tree, and the names of all attributes in it."""
+    names = {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load)}
+    return names | {part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)}
 
 
 def _texts(module: Module, names: set[str | None]) -> list[str]:
-    """The text of the frame that gives one of the names a value, in order."""
+    """Return the text of the frame's statements that define one of the names, in order."""
     return [text for name, text, _ in module.frame if name in names]

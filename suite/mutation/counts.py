@@ -1,4 +1,7 @@
-"""How much there is, as the sentence in the project's README: ``python -m suite.mutation.counts`` writes it there."""
+"""The sentence in the project's README that counts contracts and faults.
+
+``python -m suite.mutation.counts`` updates it.
+"""
 
 import re
 from pathlib import Path
@@ -12,23 +15,23 @@ _BETWEEN = re.compile(r"(?<=<!-- counts -->\n).*?(?=\n<!-- /counts -->)", re.DOT
 
 
 def sentence() -> str:
-    """The counts in words."""
+    """Return the counts as a sentence."""
     cases, faults = contract_cases(), all_faults().values()
     historical = [fault for fault in faults if fault.historical]
     bugs = {bug for fault in historical for bug in fault.bugs}
     return (
-        f"Today: **{len(cases)} contracts** with {sum(cases.values())} cases catch **{len(faults)} faults**, of which "
-        f"{len(historical)} rebuild {len(bugs)} bugs\nthat users met and {len(faults) - len(historical)} are classical "
-        f"mistakes of a weight mapping; {len(CORRUPTIONS)} corruptions damage checkpoints in every layout."
+        f"Today: **{len(cases)} contracts** with {sum(cases.values())} cases catch **{len(faults)} faults**. "
+        f"{len(historical)} of them rebuild {len(bugs)} bugs\nthat users reported, {len(faults) - len(historical)} are "
+        f"typical mistakes in a weight mapping. {len(CORRUPTIONS)} corruptions damage checkpoints in every layout."
     )
 
 
 def replaced(text: str, new: str) -> str:
-    """A README with the sentence between its markers."""
-    found, count = _BETWEEN.subn(lambda _: new, text)
+    """Return the README's text with the sentence between its markers."""
+    result, count = _BETWEEN.subn(lambda _: new, text)
     if count != 1:
         raise ValueError(f"expected one pair of markers <!-- counts --> and <!-- /counts -->, found {count}")
-    return found
+    return result
 
 
 if __name__ == "__main__":

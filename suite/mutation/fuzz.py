@@ -1,9 +1,8 @@
-"""Checkpoints damaged at random: each is refused with a clear error, or loads with the values that were saved.
+"""Fuzzing with randomly damaged checkpoints: a subject must refuse each with a clear error, or load the saved values.
 
-Everything else is a failure: a crash, a hang, another value without a word, memory beyond the bound, a changed file.
-A case is a layout and a seed; the same case does the same damage, so a failure can be pinned: ``replay`` runs one.
-Layouts without checksums (safetensors, orbax as others save it) cannot tell a flipped bit of a number: there, values
-are not compared.
+Anything else is a failure: a crash, a hang, a silently different value, too much memory, a changed file. A case is a
+layout and a seed and always does the same damage, so ``replay`` can repeat a failure. Layouts without checksums
+(safetensors, and orbax as written by others) cannot detect a flipped bit, so their values are not compared.
 """
 
 import contextlib
@@ -24,17 +23,22 @@ from suite.subjects.process.elsewhere import Elsewhere, SubjectError, elsewhere
 from suite.subjects.protocol import ProcessDiedError, Subject
 from suite.writing.cases import SOURCE_KINDS, digests
 
-# What is saved by the subject has digests, a zip has checksums.
+# Layouts that detect a flipped bit: the subject's own saves have digests, and zip files have checksums.
 CHECKED = {"openpi_orbax", "paligemma_npz"}
 TIMEOUT = 60.0
 MEMORY_BOUND = 512 << 20
-# Of ten cases, how many are damaged before they are written.
+# In this many of ten cases the arrays are damaged before they are written, in the others the files.
 _ARRAYS_OF_TEN = 3
 
 
 @dataclass(frozen=True)
 class Case:
-    """One damage: a layout and a seed."""
+    """A reproducible damage.
+
+    Attributes:
+      layout: of the damaged checkpoint.
+      seed: of the random choices.
+    """
 
     layout: StoredLayout
     seed: int
@@ -42,11 +46,13 @@ class Case:
 
 @dataclass(frozen=True)
 class Damage:
-    """What was done to a checkpoint, the values that it had, and what a loader can know of it.
+    """The damage done to a checkpoint.
 
     Attributes:
-      senseless: no loader can make sense of it, so it is refused.
-      noticeable: every changed value shows, so what loads is what was written.
+      words: describes the damage.
+      contents: the original parameters.
+      senseless: the checkpoint is unusable, so it has to be refused.
+      noticeable: a loader can detect every changed value, so whatever loads has to equal the original.
     """
 
     words: str
@@ -57,42 +63,48 @@ class Damage:
 
 @dataclass
 class Fuzzer:
-    """A subject in another process, started again whenever it dies, and whole checkpoints to damage copies of."""
+    """Gives a subject damaged checkpoints. The subject runs in another process, which is restarted when it dies.
+
+    Attributes:
+      subject: the subject to test.
+      folder: scratch space for the checkpoints.
+      spec: the model of the checkpoints.
+    """
 
     subject: Subject
     folder: Path
     spec: ModelSpec = field(default_factory=lambda: tiny(lora="both"))
     _running: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-    _there: Elsewhere | None = None
+    _process: Elsewhere | None = None
     _baseline: int = 0
 
     def layouts(self) -> list[StoredLayout]:
-        """The layouts that the subject reads."""
+        """Return the layouts that the subject reads."""
         return [layout for layout in WRITERS if layout in {"openpi_orbax", *self.subject.capabilities}]
 
     def run(self, case: Case) -> dict[str, Any] | None:
-        """What went wrong, if something did; the case's files are gone afterwards."""
+        """Run a case and delete its files. Return a record of the failure, or None if the subject behaved correctly."""
         rng = random.Random(f"{case.layout}:{case.seed}")
         path = (
             self.folder / f"{case.layout}_{case.seed}" / ("pt_224.npz" if case.layout == "paligemma_npz" else "params")
         )
         path.parent.mkdir()
         try:
-            damage = self._damaged(rng, case.layout, path)
+            damage = self._write_damaged(rng, case.layout, path)
             before = digests(path.parent)
-            wrong = self._outcome(case.layout, path, damage)
-            if not wrong and digests(path.parent) != before:
-                wrong = "a file changed"
+            failure = self._failure(case.layout, path, damage)
+            if not failure and digests(path.parent) != before:
+                failure = "a file changed"
         finally:
             shutil.rmtree(path.parent)
-        return {"layout": case.layout, "seed": case.seed, "damage": damage.words, "wrong": wrong} if wrong else None
+        return {"layout": case.layout, "seed": case.seed, "damage": damage.words, "wrong": failure} if failure else None
 
     def close(self) -> None:
         """End the other process."""
         self._running.close()
-        self._there = None
+        self._process = None
 
-    def _damaged(self, rng: random.Random, layout: StoredLayout, path: Path) -> Damage:
+    def _write_damaged(self, rng: random.Random, layout: StoredLayout, path: Path) -> Damage:
         """Write a damaged checkpoint."""
         writer = WRITERS[layout]
         contents = writer.contents(self._spec_of(layout), 0, "float32")
@@ -100,13 +112,14 @@ class Fuzzer:
             edit = damage_arrays(rng, writer.named(contents))
             writer.write(edit.arrays, path)
             return Damage(edit.words, contents, senseless=edit.senseless)
-        whole = self._whole(layout)
-        (shutil.copytree if whole.is_dir() else shutil.copyfile)(whole, path)
+        intact = self._intact(layout)
+        (shutil.copytree if intact.is_dir() else shutil.copyfile)(intact, path)
         return Damage(damage_files(rng, path), contents, noticeable=layout in CHECKED)
 
-    def _whole(self, layout: StoredLayout) -> Path:
-        """An undamaged checkpoint, written once; pi0's own by the subject, with whatever it adds for safety."""
-        path = self.folder / f"whole_{layout}"
+    def _intact(self, layout: StoredLayout) -> Path:
+        """Return an undamaged checkpoint, written once. If the subject can save, it writes the pi0 checkpoint, so that
+        the file includes any checksums it adds."""
+        path = self.folder / f"intact_{layout}"
         writer, spec = WRITERS[layout], self._spec_of(layout)
         if not path.exists() and layout == "openpi_orbax" and "save" in self.subject.capabilities:
             self.subject.save(spec, writer.contents(spec, 0, "float32"), str(path))
@@ -115,15 +128,15 @@ class Fuzzer:
         return path
 
     def _spec_of(self, layout: StoredLayout) -> ModelSpec:
-        # PyTorch's layout has no adapters.
+        # openpi's PyTorch layout cannot hold adapters.
         return self.spec if layout != "openpi_pytorch" else tiny()
 
-    def _outcome(self, layout: StoredLayout, path: Path, damage: Damage) -> str | None:
-        """Why the way in which the subject takes a checkpoint is wrong; None if it is refused well, or loads well."""
+    def _failure(self, layout: StoredLayout, path: Path, damage: Damage) -> str | None:
+        """Load a damaged checkpoint. Return what went wrong, or None if it was refused clearly or loaded correctly."""
         try:
             source = {"kind": SOURCE_KINDS[layout], "path": str(path)}
-            loaded = self._process().load(self._spec_of(layout), source, 0)
-            grown = self._process().peak_memory() - self._baseline
+            loaded = self._running_process().load(self._spec_of(layout), source, 0)
+            grown = self._running_process().peak_memory() - self._baseline
         except SubjectError as error:
             return _unclear(str(error), path)
         except ProcessDiedError as error:
@@ -134,26 +147,26 @@ class Fuzzer:
             return f"memory: {grown >> 20} MB more than at the start"
         return "accepted" if damage.senseless else _silent(loaded, damage)
 
-    def _process(self) -> Elsewhere:
-        if self._there is None:
-            self._there = self._running.enter_context(elsewhere(self.subject, timeout=TIMEOUT))
-            # Once undamaged, so that what the first load takes for good is no growth.
-            path = self._whole("openpi_orbax")
-            self._there.load(self.spec, {"kind": "checkpoint", "path": str(path)}, 0)
-            self._baseline = self._there.peak_memory()
-        return self._there
+    def _running_process(self) -> Elsewhere:
+        if self._process is None:
+            self._process = self._running.enter_context(elsewhere(self.subject, timeout=TIMEOUT))
+            # Load an intact checkpoint first: memory that the first load keeps does not count as growth.
+            path = self._intact("openpi_orbax")
+            self._process.load(self.spec, {"kind": "checkpoint", "path": str(path)}, 0)
+            self._baseline = self._process.peak_memory()
+        return self._process
 
 
 def fuzz(subject_name: str, examples: int, *, first_seed: int = 0) -> list[dict[str, Any]]:
-    """Give a subject damaged checkpoints, layout by layout in turn.
+    """Give a subject damaged checkpoints, cycling through the layouts.
 
     Args:
-      subject_name: as after ``--subject``.
-      examples: how many in all.
-      first_seed: where to start; cases of other seeds are other cases.
+      subject_name: a value of ``--subject``.
+      examples: total number of cases.
+      first_seed: seed of the first case of each layout; the next ones count up from it.
 
     Returns:
-      a failure each: layout, seed, what was damaged, what went wrong.
+      one record per failure: ``layout``, ``seed``, ``damage`` and ``wrong``, which says what went wrong.
     """
     with _fuzzer(subject_name) as fuzzer:
         layouts = fuzzer.layouts()
@@ -162,7 +175,7 @@ def fuzz(subject_name: str, examples: int, *, first_seed: int = 0) -> list[dict[
 
 
 def replay(subject_name: str, layout: StoredLayout, seed: int) -> dict[str, Any] | None:
-    """One case again."""
+    """Run one case again; see ``Fuzzer.run``."""
     with _fuzzer(subject_name) as fuzzer:
         return fuzzer.run(Case(layout, seed))
 
@@ -178,17 +191,17 @@ def _fuzzer(subject_name: str) -> Iterator[Fuzzer]:
 
 
 def _unclear(error: str, path: Path) -> str | None:
-    """Why a refusal does not help whoever gets it."""
+    """Return what is wrong with an error message, or None if it is clear."""
     if "MemoryError" in error or "bad_alloc" in error:
         return f"memory: {error[:300]}"
     return None if str(path) in error else f"refused without naming the path: {error[:300]}"
 
 
 def _silent(loaded: dict[str, Any], damage: Damage) -> str | None:
-    """Which parameter is not what was written, though nothing says so."""
+    """Return which parameter differs from what was written without being reported, or None."""
     params, report = loaded["params"], loaded["report"] or {}
     fresh = [path for path in damage.contents if report.get(path) in ("initialised", "dropped")]
-    # Adapters may be missing; that one of them is fresh is in the report.
+    # Adapters may be missing: the report says which are fresh.
     if lost := [path for path in fresh if damage.noticeable or not path.endswith(("lora_a", "lora_b"))]:
         return f"accepted, and fresh: {lost[:3]}"
     for path in sorted(damage.contents.keys() & params.keys() if damage.noticeable else ()):

@@ -1,4 +1,4 @@
-"""Which contract caught which fault, as data: made from result rows, written as JSON lines, and judged."""
+"""The matrix of mutation testing: which contract catches which fault. Built from result rows, written as JSON lines."""
 
 import json
 from collections import defaultdict
@@ -13,11 +13,11 @@ from suite.session.results import SCHEMA_VERSION, manifest
 
 @dataclass(frozen=True)
 class Matrix:
-    """The outcome of every fault that was shown to contracts.
+    """The outcome of every fault.
 
     Attributes:
-      caught: fault -> contract -> the first case that failed on it.
-      passed: fault -> the contracts that it got past.
+      caught: fault -> contract that fails on it -> the first failing case.
+      passed: fault -> the contracts that pass on it.
     """
 
     caught: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
@@ -25,7 +25,7 @@ class Matrix:
 
     @classmethod
     def of(cls, rows: Iterable[Mapping[str, Any]]) -> "Matrix":
-        """The matrix of a run's result rows; the subjects are ``fault:<id>``."""
+        """Build the matrix from a run's result rows, whose subjects are named ``fault:<id>``."""
         matrix = cls()
         for row in rows:
             fault, contract = row["subject"].removeprefix("fault:"), row["contract"]
@@ -37,8 +37,9 @@ class Matrix:
             matrix.passed[fault] -= contracts.keys()
         return matrix
 
-    def complaints(self, faults: Iterable[Fault], contracts: Iterable[str]) -> list[str]:
-        """What is wrong: a contract that misses a fault that names it, a fault or a contract that catches nothing."""
+    def problems(self, faults: Iterable[Fault], contracts: Iterable[str]) -> list[str]:
+        """Return a message for each contract that misses a fault which names it, for each fault that no contract
+        catches, and for each of ``contracts`` that catches no fault."""
         faults = list(faults)
         missed = [
             f"{contract} does not catch {fault.id}: {fault.story}"
@@ -46,13 +47,13 @@ class Matrix:
             for contract in fault.caught_by
             if contract not in self.caught[fault.id]
         ]
-        free = [f"nothing catches {fault.id}: {fault.story}" for fault in faults if not self.caught[fault.id]]
+        uncaught = [f"nothing catches {fault.id}: {fault.story}" for fault in faults if not self.caught[fault.id]]
         useful = {contract for caught in self.caught.values() for contract in caught}
-        idle = [f"{contract} catches no fault" for contract in sorted(set(contracts) - useful)]
-        return missed + free + idle
+        useless = [f"{contract} catches no fault" for contract in sorted(set(contracts) - useful)]
+        return missed + uncaught + useless
 
     def write(self, file: Path, faults: Iterable[Fault]) -> None:
-        """One line a fault between a header, with the contracts that were asked, and a footer."""
+        """Write a header with the contracts that ran, one line per fault, and a footer."""
         faults = list(faults)
         rows = [
             {
@@ -66,8 +67,8 @@ class Matrix:
             }
             for fault in faults
         ]
-        asked = sorted(set().union(*self.passed.values(), *self.caught.values()))
-        header = {"kind": "header", "schema_version": SCHEMA_VERSION, **manifest(), "contracts": asked}
+        contracts = sorted(set().union(*self.passed.values(), *self.caught.values()))
+        header = {"kind": "header", "schema_version": SCHEMA_VERSION, **manifest(), "contracts": contracts}
         footer = {"kind": "footer", "rows": len(rows), "caught": sum(bool(row["caught_by"]) for row in rows)}
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("".join(json.dumps(record) + "\n" for record in (header, *rows, footer)), encoding="utf-8")

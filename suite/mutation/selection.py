@@ -1,6 +1,6 @@
-"""A pytest plugin for runs on faults: which contracts a fault is shown to, and no further case once it is caught.
+"""A pytest plugin for mutation testing: select pairs of fault and contract, and skip the rest of a pair once caught.
 
-There are hundreds of faults, so it also sees to it that they are collected, made and forgotten one after the other.
+Since there are hundreds of faults, it also groups the tests by fault, so that only one is in memory at a time.
 """
 
 import json
@@ -18,16 +18,16 @@ _PREFIX = "fault:"
 _CAUGHT = pytest.StashKey[set[tuple[str, str]]]()
 _WANTED = pytest.StashKey[set[tuple[str, str]] | None]()
 _DONE = pytest.StashKey[int]()
-# Compiled programs of faults that are gone stay in jax's caches.
+# jax's caches keep the compiled programs of discarded faults.
 _FAULTS_BETWEEN_CLEARINGS = 10
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--pairs", metavar="FILE", help="JSON: the contracts that each fault is shown to (default: all)")
+    parser.addoption("--pairs", metavar="FILE", help="JSON file: the contracts to run on each fault (default: all)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Read the pairs; a contract is collected for its faults only."""
+    """Read the pairs, so that each contract is collected for its own faults only."""
     config.stash[_CAUGHT], config.stash[_WANTED] = set(), None
     if file := config.getoption("pairs"):
         pairs = json.loads(Path(file).read_text(encoding="utf-8")).items()
@@ -41,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Drop the pairs that are not wanted, and keep a fault's tests together, so that it is made once."""
+    """Drop pairs that were not selected and group the tests by fault, so that each fault is created once."""
     if (wanted := config.stash[_WANTED]) is not None:
         items[:] = [item for item in items if _pair(item) in wanted]
     order = {name: n for n, name in enumerate(config.getoption("subject"))}
@@ -63,7 +63,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Every now and then, forget the compiled programs of faults that are done."""
+    """Clear the compiled programs of finished faults every few faults."""
     if nextitem is None or _pair(nextitem)[0] != _pair(item)[0]:
         done = item.config.stash[_DONE] = item.config.stash.get(_DONE, 0) + 1
         if done % _FAULTS_BETWEEN_CLEARINGS == 0:
@@ -71,8 +71,8 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 
 def _pair(item: pytest.Item) -> tuple[str, str]:
-    """The ids of a test's fault and contract."""
+    """Return the ids of a test's fault and contract."""
     assert isinstance(item, pytest.Function)
     contract = contract_of(item.function)
-    assert contract is not None, f"{item.nodeid} is no contract"
+    assert contract is not None, f"{item.nodeid} is not a contract"
     return str(item.callspec.params["subject"]).removeprefix(_PREFIX), contract.id

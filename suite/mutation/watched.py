@@ -1,4 +1,4 @@
-"""A harness, given by its path: the reference, whose functions note that they are entered (``reach.py``)."""
+"""A harness that is given by its path: the reference with a recording call in every function (see ``reach.py``)."""
 
 from typing import Any
 

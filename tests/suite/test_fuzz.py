@@ -95,9 +95,9 @@ def test_the_reference_takes_a_damaged_checkpoint_well(running: Fuzzer, layout: 
 )
 def test_what_is_wrong_is_told(fuzzer: Fuzzer, told: object, wrong: str) -> None:
     """A refusal without the path, a lack of memory, a death, another value, a fresh parameter: each is a failure."""
-    fuzzer._there = Stub(told)  # type: ignore[assignment]
+    fuzzer._process = Stub(told)  # type: ignore[assignment]
     damage = Damage("one bit", {"w": np.ones(2)}, noticeable=True)
-    assert (fuzzer._outcome("openpi_orbax", Path("PATH"), damage) or "").startswith(wrong)
+    assert (fuzzer._failure("openpi_orbax", Path("PATH"), damage) or "").startswith(wrong)
 
 
 def test_what_is_right_is_no_failure() -> None:
@@ -113,5 +113,5 @@ def test_what_is_right_is_no_failure() -> None:
 
 def test_sense_is_asked_for(fuzzer: Fuzzer) -> None:
     """What no loader can make sense of is a failure when it is accepted."""
-    fuzzer._there = Stub({"params": {}, "report": {}})  # type: ignore[assignment]
-    assert fuzzer._outcome("hugging_face", Path("PATH"), Damage("cast to int8", {}, senseless=True)) == "accepted"
+    fuzzer._process = Stub({"params": {}, "report": {}})  # type: ignore[assignment]
+    assert fuzzer._failure("hugging_face", Path("PATH"), Damage("cast to int8", {}, senseless=True)) == "accepted"

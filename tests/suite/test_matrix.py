@@ -32,22 +32,22 @@ def test_a_contract_catches_with_its_first_failing_case() -> None:
 @pytest.mark.parametrize("outcome", ["pass", "absent", "error"])
 def test_only_a_failure_catches(outcome: str) -> None:
     matrix = Matrix.of([row("f", "a.x", outcome)])
-    assert matrix.complaints([fault("f")], []) == ["nothing catches f: story of f"]
+    assert matrix.problems([fault("f")], []) == ["nothing catches f: story of f"]
 
 
 def test_nothing_to_complain_of() -> None:
-    assert not Matrix.of([row("f", "a.x", "fail")]).complaints([fault("f", "a.x")], ["a.x"])
+    assert not Matrix.of([row("f", "a.x", "fail")]).problems([fault("f", "a.x")], ["a.x"])
 
 
 def test_a_named_contract_that_misses_is_complained_of() -> None:
     matrix = Matrix.of([row("f", "a.x", "fail"), row("f", "a.y", "pass")])
-    complaints = matrix.complaints([fault("f", "a.x", "a.y")], [])
-    assert complaints == ["a.y does not catch f: story of f"]
+    problems = matrix.problems([fault("f", "a.x", "a.y")], [])
+    assert problems == ["a.y does not catch f: story of f"]
 
 
 def test_a_contract_that_catches_nothing_is_complained_of() -> None:
     matrix = Matrix.of([row("f", "a.x", "fail"), row("f", "a.y", "pass")])
-    assert matrix.complaints([fault("f")], ["a.x", "a.y"]) == ["a.y catches no fault"]
+    assert matrix.problems([fault("f")], ["a.x", "a.y"]) == ["a.y catches no fault"]
 
 
 def test_the_file_has_a_line_a_fault_between_header_and_footer(tmp_path: Path) -> None:

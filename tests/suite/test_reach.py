@@ -10,8 +10,8 @@ import pytest
 
 from fixtures.specs import tiny
 from suite.faults import all_faults
-from suite.mutation.changes import changed_functions, difference, mentioning, modules, parts
-from suite.mutation.reach import noted, read_reach
+from suite.mutation.changes import changed_functions, difference, functions_mentioning, modules, parts
+from suite.mutation.reach import instrumented, read_reach
 from suite.mutation.run import possible_pairs
 from suite.subjects.patches.patched import Patch
 
@@ -85,17 +85,19 @@ def test_the_same_statements_in_another_order_may_change_everything() -> None:
     ],
 )
 def test_a_name_s_value_is_used_by_the_functions_that_mention_it(name: str, functions: set[str]) -> None:
-    assert mentioning({name}, {"m.py": parts(SOURCE)}) == frozenset(f"m.py:{function}" for function in functions)
+    assert functions_mentioning({name}, {"m.py": parts(SOURCE)}) == frozenset(
+        f"m.py:{function}" for function in functions
+    )
 
 
 def test_a_name_without_an_end_reaches_everything() -> None:
-    assert mentioning({"RATE"}, {"m.py": parts("TABLE['x'] = RATE")}) is None
-    assert mentioning({None}, {"m.py": parts(SOURCE)}) is None
+    assert functions_mentioning({"RATE"}, {"m.py": parts("TABLE['x'] = RATE")}) is None
+    assert functions_mentioning({None}, {"m.py": parts(SOURCE)}) is None
 
 
 def test_names_are_followed_through_other_names_and_modules() -> None:
     other = parts("from m import RATE as SPEED\n\ndef run(): return SPEED\n\ndef walk(): return m.HALF")
-    found = mentioning({"RATE"}, {"m.py": parts(SOURCE), "n.py": other})
+    found = functions_mentioning({"RATE"}, {"m.py": parts(SOURCE), "n.py": other})
     assert found == frozenset({"m.py:half", "n.py:run", "n.py:walk"})
 
 
@@ -114,7 +116,7 @@ def test_most_faults_change_a_known_part_of_the_reference() -> None:
 
 def test_a_note_is_the_first_thing_a_function_does(tmp_path: Path) -> None:
     entered: list[str] = []
-    source = noted("m.py", SOURCE).replace("from suite.mutation.reach import entered as __entered__", "")
+    source = instrumented("m.py", SOURCE).replace("from suite.mutation.reach import entered as __entered__", "")
     (tmp_path / "m.py").write_text(source)
     module = runpy.run_path(str(tmp_path / "m.py"), {"__entered__": entered.append})
     assert module["__doc__"] == "A module."
