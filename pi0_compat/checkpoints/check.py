@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pi0_compat.diagnosis import other_sizes
 from pi0_compat.errors import CheckpointError, LoadError
 from pi0_compat.layouts.gemma_flax import require_sizes
-from pi0_compat.layouts.layout import Layout, Recognised
+from pi0_compat.layouts.layout import Detected, Layout
 from pi0_compat.layouts.open import open_parameters
 from pi0_compat.layouts.orbax.completeness import what_is_missing
 from pi0_compat.layouts.orbax.lora_record import require_same_lora
@@ -99,7 +99,7 @@ class Fit:
         return sum(len(group.paths) for group in self.groups) + len(self.details)
 
 
-def fits(found: Recognised, models: Mapping[str, Pi0Config]) -> dict[str, Fit]:
+def fits(found: Detected, models: Mapping[str, Pi0Config]) -> dict[str, Fit]:
     """The verdicts on a checkpoint for each model; no array is read but a PyTorch checkpoint's tied table.
 
     Raises:
@@ -116,7 +116,7 @@ def fits(found: Recognised, models: Mapping[str, Pi0Config]) -> dict[str, Fit]:
 class _Seen(NamedTuple):
     """What is looked up once of a checkpoint: its layout, what is not whole, and of openpi's own the metadata."""
 
-    found: Recognised
+    found: Detected
     missing: tuple[str, ...]
     stored: Stored | None
 
@@ -125,7 +125,7 @@ class _Seen(NamedTuple):
         return nullcontext(StoredParameters(self.stored)) if self.stored else open_parameters(self.found, model)
 
 
-def way_out(found: Recognised, model: Pi0Config, told: Fit, known: Mapping[str, Fit]) -> list[str]:
+def way_out(found: Detected, model: Pi0Config, told: Fit, known: Mapping[str, Fit]) -> list[str]:
     """What to do where one of the verdicts is no, in the order of how likely it helps."""
     ways = []
     if told.training.loads and told.training.fresh and not told.inference.loads:
@@ -169,7 +169,7 @@ def _compare(seen: _Seen, source: Source, model: Pi0Config) -> Fit:
     )
 
 
-def _torch_sizes_apart(found: Recognised, model: Pi0Config) -> tuple[str, ...]:
+def _torch_sizes_apart(found: Detected, model: Pi0Config) -> tuple[str, ...]:
     """What sets PyTorch's tensors apart from the model that they could not be opened as."""
     if found.layout not in (Layout.OPENPI_PYTORCH, Layout.HUGGING_FACE):
         return ()
@@ -217,7 +217,7 @@ def _without_sizes(reason: str, entries: list[Entry], source: Source) -> str:
     return reason
 
 
-def _without_path(message: str, found: Recognised) -> str:
+def _without_path(message: str, found: Detected) -> str:
     """The first line of a loader's message, without the file that the user named; differences are told in groups."""
     line = message.partition("\n")[0]
     place, colon, words = line.partition(": ")

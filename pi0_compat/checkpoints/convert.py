@@ -10,8 +10,8 @@ from typing import Any
 
 from pi0_compat.checkpoints.norm_stats import ASSETS, assets_beside, copy_assets
 from pi0_compat.errors import LoadError
-from pi0_compat.layouts.detect import recognise
-from pi0_compat.layouts.layout import Layout, Recognised
+from pi0_compat.layouts.detect import detect
+from pi0_compat.layouts.layout import Detected, Layout
 from pi0_compat.layouts.open import open_parameters
 from pi0_compat.layouts.orbax.lora_record import as_record, experts_of
 from pi0_compat.layouts.orbax.read_stream import StoredParameters
@@ -23,7 +23,6 @@ from pi0_compat.params import Leaf
 from pi0_compat.paths import _is_unused, detect_family, is_adapter
 from pi0_compat.progress import Progress, no_progress
 from pi0_compat.storage.atomic import appearing_at, refuse_to_overwrite
-from pi0_compat.storage.download import fetch
 from pi0_compat.storage.stream import Checkpoint, Parameters
 from pi0_compat.storage.transforms import Cast, Chosen
 from pi0_compat.text import format_bytes
@@ -91,7 +90,7 @@ def convert_checkpoint(
     out = Path(out).expanduser().absolute()
     refuse_to_overwrite(out)
     _require_suffix(target, out)
-    found = recognise(fetch(path))
+    found = detect(path)
     with open_parameters(found, config and config.without_lora()) as checkpoint:
         job, lost = _prepared(checkpoint, config, dtype, fold=fold, progress=progress)
         held = [path for path in job.source.leaves if target.holds(path) and not _is_unused(path)]
@@ -171,7 +170,7 @@ def _has_assets(target: Target, layout: Layout) -> bool:
     return target.takes_assets and layout in (Layout.OPENPI, Layout.OPENPI_PYTORCH)
 
 
-def _assets_beside(found: Recognised) -> Path:
+def _assets_beside(found: Detected) -> Path:
     """Where the norm stats of a checkpoint are: in the folder of its step, or of its PyTorch file."""
     inside = found.layout is Layout.OPENPI_PYTORCH and found.path.is_dir()
     return found.path / ASSETS if inside else assets_beside(found.path)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pi0_compat.errors import LoadError
-from pi0_compat.layouts.layout import ADAPTER_WEIGHTS, Layout, Recognised
+from pi0_compat.layouts.layout import ADAPTER_WEIGHTS, Detected, Layout
 from pi0_compat.layouts.open import open_parameters
 from pi0_compat.layouts.sizes import model_of, sizes_of
 from pi0_compat.layouts.torch.safetensors_folder import Tensors, open_tensors
@@ -60,7 +60,7 @@ class Compared(NamedTuple):
 
 @contextmanager
 def open_both(
-    left: Recognised, right: Recognised, model: Pi0Config | None = None
+    left: Detected, right: Detected, model: Pi0Config | None = None
 ) -> Iterator[tuple[Parameters, Parameters]]:
     """Open two checkpoints under common names.
 
@@ -201,11 +201,11 @@ class _AsTheyAre:
         return cut(self._tensors.read(path))
 
 
-def _weights(found: Recognised) -> Path:
+def _weights(found: Detected) -> Path:
     return found.path / ADAPTER_WEIGHTS if found.layout is Layout.PEFT else found.path
 
 
-def _model_of_either(left: Recognised, right: Recognised) -> Pi0Config | None:
+def _model_of_either(left: Detected, right: Detected) -> Pi0Config | None:
     """The model that one of them tells the sizes of, if the other does not."""
     for side in (left, right):
         if side.layout in _TORCH or side.layout is Layout.TRAIN_STATE:

@@ -9,11 +9,10 @@ from typing import Any
 from pi0_compat.checkpoints.norm_stats import ASSETS
 from pi0_compat.diagnosis import generation
 from pi0_compat.errors import CheckpointError
-from pi0_compat.layouts.detect import steps_of
 from pi0_compat.layouts.gemma_flax import stacked
-from pi0_compat.layouts.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Layout, Recognised
+from pi0_compat.layouts.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Detected, Layout
 from pi0_compat.layouts.orbax.completeness import leftovers, what_is_missing
-from pi0_compat.layouts.orbax.folder import METADATA_FILE
+from pi0_compat.layouts.orbax.folder import METADATA_FILE, PARAMS, holds_tree, steps_of
 from pi0_compat.layouts.orbax.metadata import item_metadata, read_metadata, tree_entries
 from pi0_compat.layouts.paligemma_npz import open_npz
 from pi0_compat.layouts.sizes import Sizes, ranks_of, sizes_of
@@ -79,7 +78,7 @@ class Description:
         return sum(leaf.num_bytes // leaf.dtype.itemsize for leaf in self.leaves.values())
 
 
-def describe(found: Recognised) -> Description:
+def describe(found: Detected) -> Description:
     """What a checkpoint is.
 
     Raises:
@@ -96,7 +95,7 @@ def describe(found: Recognised) -> Description:
     return _describe_torch(found)
 
 
-def _describe_openpi(found: Recognised) -> Description:
+def _describe_openpi(found: Detected) -> Description:
     missing = tuple(what_is_missing(found.path))
     stored = read_metadata(found.path)
     described = _describe_leaves(found, stored.leaves, detect_family(stored.leaves))
@@ -111,7 +110,7 @@ def _describe_openpi(found: Recognised) -> Description:
     )
 
 
-def _describe_orbax(found: Recognised) -> Description:
+def _describe_orbax(found: Detected) -> Description:
     """A tree that is not openpi's parameters."""
     missing = tuple(what_is_missing(found.path))
     try:
@@ -132,7 +131,7 @@ def _describe_orbax(found: Recognised) -> Description:
     )
 
 
-def _describe_torch(found: Recognised) -> Description:
+def _describe_torch(found: Detected) -> Description:
     if found.layout is Layout.PEFT:
         tensors = tensors_of(found.path / ADAPTER_WEIGHTS)
         described = _describe_leaves(found, tensors, "adapters alone")
@@ -143,7 +142,7 @@ def _describe_torch(found: Recognised) -> Description:
     return dataclasses.replace(_describe_leaves(found, tensors, family), sizes=sizes)
 
 
-def _describe_leaves(found: Recognised, leaves: dict[str, Leaf], family: str) -> Description:
+def _describe_leaves(found: Detected, leaves: dict[str, Leaf], family: str) -> Description:
     return Description(
         path=found.path,
         layout=found.layout,
@@ -185,13 +184,13 @@ def _written_by(folder: Path) -> str:
     return f"orbax, {like}: {store}, zarr {3 if metadata.get('use_zarr3') else 2}"
 
 
-def _training(found: Recognised) -> dict[str, Any] | None:
+def _training(found: Detected) -> dict[str, Any] | None:
     """What is known of the run that a step belongs to."""
     if found.step is None:
         return None
     number = int(found.step.name) if found.step.name.isdigit() else None
     state = found.step / "train_state"
-    has_state = (state / METADATA_FILE).is_file()
+    has_state = holds_tree(state)
     steps = [int(step.name) for step in steps_of(found.step.parent)] if number is not None else []
     return {"step": number, "train_state": has_state, "ema": _has_ema(state) if has_state else None, "steps": steps}
 
@@ -206,9 +205,9 @@ def _has_ema(state: Path) -> bool | None:
     return any(keys[0] in ("params", "trainable") and len(keys) > 1 for keys in names)
 
 
-def _norm_stats(found: Recognised) -> tuple[str, ...]:
+def _norm_stats(found: Detected) -> tuple[str, ...]:
     path = found.path
-    places = [found.step, path if path.is_dir() else path.parent, path.parent if path.name == "params" else None]
+    places = [found.step, path if path.is_dir() else path.parent, path.parent if path.name == PARAMS else None]
     root = next((place for place in places if place and (place / ASSETS).is_dir()), None)
     files = sorted((root / ASSETS).rglob(_NORM_STATS)) if root else []
     return tuple(file.relative_to(root).as_posix() for file in files if root)

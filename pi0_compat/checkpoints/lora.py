@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 from pi0_compat.checkpoints.norm_stats import assets_beside, copy_assets
 from pi0_compat.errors import LoadError
-from pi0_compat.layouts.detect import recognise
+from pi0_compat.layouts.detect import detect
 from pi0_compat.layouts.layout import Layout
+from pi0_compat.layouts.orbax.folder import PARAMS
 from pi0_compat.layouts.orbax.lora_record import as_record, experts_of
 from pi0_compat.layouts.orbax.metadata import Stored, read_metadata
 from pi0_compat.layouts.orbax.read_stream import StoredParameters
@@ -23,12 +24,9 @@ from pi0_compat.params import Leaf
 from pi0_compat.paths import expert_of, is_adapter
 from pi0_compat.progress import Progress, no_progress
 from pi0_compat.storage.atomic import appearing_at, refuse_to_overwrite
-from pi0_compat.storage.download import fetch
 from pi0_compat.storage.stream import Parameters
 from pi0_compat.storage.transforms import Cast, Chosen, Joined
 from pi0_compat.text import shorten
-
-PARAMS = "params"
 
 
 class Made(NamedTuple):
@@ -129,7 +127,7 @@ def _read(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Stored:
 
 def _openpi(path: str | os.PathLike[str]) -> Path:
     """The ``params`` folder that a path leads to."""
-    found = recognise(fetch(path))
+    found = detect(path)
     if found.layout is not Layout.OPENPI:
         raise LoadError(
             f"{found.path}: expected a checkpoint in openpi's layout, found {found.layout}; convert it first"

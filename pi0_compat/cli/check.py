@@ -11,6 +11,7 @@ kind, part, paths, example; sizes; details), way_out, and with --values: values 
 
 import argparse
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from pi0_compat.checkpoints.check import Fit, Verdict, fits, way_out
@@ -18,7 +19,7 @@ from pi0_compat.checkpoints.values import Finding, examine
 from pi0_compat.cli import NO, YES
 from pi0_compat.cli.locating import add_config, located, located_metadata, read_config
 from pi0_compat.cli.output import Output, counted
-from pi0_compat.layouts.layout import Recognised
+from pi0_compat.layouts.layout import Detected
 from pi0_compat.layouts.open import open_parameters
 from pi0_compat.model.config import Pi0Config
 from pi0_compat.model.named import named_models
@@ -45,18 +46,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, output: Output) -> int:
-    """Give the verdicts."""
+    """Check the checkpoint and print the verdicts."""
     purposes = (options.purpose,) if options.purpose else _PURPOSES
     model = read_config(options)
-    with located_metadata(options.path) as (found, name):
+    # Values have to be downloaded; for the rest, the metadata of a remote checkpoint do.
+    place = nullcontext(located(options.path)) if options.values else located_metadata(options.path)
+    with place as (checkpoint, name):
         asked = {} if model is None else {_config(options): model}
-        known = fits(found, named_models() | asked)
+        known = fits(checkpoint, named_models() | asked)
         told = {name: known[name] for name in asked or known}
-        ways = way_out(found, model, told[_config(options)], known) if model else []
-    values = _examined(located(options.path).found, model, output) if options.values else None
+        ways = way_out(checkpoint, model, told[_config(options)], known) if model else []
+        values = _examined(checkpoint, model, output) if options.values else None
     text = _one(told, ways) if model else _all(told, purposes)
-    document = {"path": name, "layout": str(found.layout), **_document(told, ways, values)}
-    output.give(document, "\n".join([f"{name}: {found.layout}", *text, *_values(values)]))
+    document = {"path": name, "layout": str(checkpoint.layout), **_document(told, ways, values)}
+    output.give(document, "\n".join([f"{name}: {checkpoint.layout}", *text, *_values(values)]))
     loads = any(all(getattr(fit, purpose).loads for purpose in purposes) for fit in told.values())
     return YES if loads and not any(not finding.expected for finding in values or []) else NO
 
@@ -65,7 +68,7 @@ def _config(options: argparse.Namespace) -> str:
     return str(options.config or options.config_file)
 
 
-def _examined(found: Recognised, model: Pi0Config | None, output: Output) -> list[Finding]:
+def _examined(found: Detected, model: Pi0Config | None, output: Output) -> list[Finding]:
     with open_parameters(found, model) as source, output.progress("reading", num_bytes(source.leaves)) as advance:
         return examine(source, advance)
 

@@ -47,7 +47,7 @@ def run(options: argparse.Namespace, output: Output) -> int:
         raise Refusal(f"--tolerance is {options.tolerance}; expected a number from 0")
     left, right = located(options.left), located(options.right)
     with (
-        open_both(left.found, right.found, read_config(options)) as (one, other),
+        open_both(left.checkpoint, right.checkpoint, read_config(options)) as (one, other),
         output.progress("comparing", num_bytes(one.leaves)) as advance,
     ):
         pairs = compare(one, other, advance)
@@ -69,8 +69,8 @@ def _differ(pair: Compared, tolerance: float) -> bool:
 
 
 def _sides(left: Located, right: Located) -> Iterator[str]:
-    yield f"A: {left.name} ({left.found.layout})"
-    yield f"B: {right.name} ({right.found.layout})"
+    yield f"A: {left.name} ({left.checkpoint.layout})"
+    yield f"B: {right.name} ({right.checkpoint.layout})"
 
 
 def _lines(structure: Sequence[Compared], values: Sequence[Compared], same: int, *, whole: bool) -> Iterator[str]:
@@ -111,7 +111,7 @@ def _document(
 ) -> dict[str, Any]:
     return {
         **{
-            name: {"path": side.name, "layout": str(side.found.layout)}
+            name: {"path": side.name, "layout": str(side.checkpoint.layout)}
             for name, side in (("left", left), ("right", right))
         },
         "differ": bool(structure or values),

@@ -1,4 +1,4 @@
-"""From what a user types to a checkpoint whose layout is known: a path, a URL, a named config or a file with one."""
+"""Turn what a user types into a checkpoint (from a path or URL) or a model (from a config's name or file)."""
 
 import argparse
 import json
@@ -9,60 +9,63 @@ from typing import NamedTuple
 
 from pi0_compat.cli.output import Refusal
 from pi0_compat.errors import CheckpointError, LoadError
-from pi0_compat.layouts.detect import recognise
-from pi0_compat.layouts.layout import Recognised
+from pi0_compat.layouts.detect import detect
+from pi0_compat.layouts.layout import Detected
 from pi0_compat.layouts.remote import outline
 from pi0_compat.model.config import Pi0Config
 from pi0_compat.model.named import named_model, named_models
-from pi0_compat.storage.download import fetch, is_url
+from pi0_compat.storage.download import is_url
 
 
 class Located(NamedTuple):
-    """A checkpoint, and how a person would name it: its URL, or its path from the working folder if it is below."""
+    """A detected checkpoint.
 
-    found: Recognised
+    Attributes:
+      name: what to print for it: its URL, or its path, relative to the working folder if it is below.
+    """
+
+    checkpoint: Detected
     name: str
 
 
 @contextmanager
 def located_metadata(path: str) -> Iterator[Located]:
-    """The checkpoint at a path or URL, for what reads no array; a remote one is not downloaded.
+    """Yield the checkpoint at a path or URL for reading its metadata; a remote one is not downloaded.
 
     Raises:
-      CheckpointError: there is none, or none that is known.
+      CheckpointError: the path does not lead to a checkpoint of a known layout.
     """
     with outline(path) as local:
         try:
-            yield _located(path, local)
+            yield _named(path, detect(local))
         except (CheckpointError, LoadError) as error:
-            # The user knows the URL, and not where its outline lies.
+            # The user knows the URL, not the place of its outline.
             raise type(error)(
                 str(error).replace(str(local), path.rstrip("/")) if is_url(path) else str(error)
             ) from error
 
 
 def located(path: str) -> Located:
-    """The checkpoint at a path or URL, whole: what is remote is downloaded once into the cache.
+    """Return the checkpoint at a path or URL, all of it: a remote one is downloaded once into the cache.
 
     Raises:
-      CheckpointError: there is none, or none that is known.
+      CheckpointError: the path does not lead to a checkpoint of a known layout, or the download failed.
     """
-    return _located(path, fetch(path))
+    return _named(path, detect(path))
 
 
-def _located(path: str, local: Path) -> Located:
-    found = recognise(local)
+def _named(path: str, checkpoint: Detected) -> Located:
     if is_url(path):
-        # Of a run, the step that was chosen.
-        below = found.path.relative_to(local).as_posix()
-        return Located(found, path.rstrip("/") if below == "." else f"{path.rstrip('/')}/{below}")
+        # For a run, name the step that was chosen.
+        below = checkpoint.path.relative_to(checkpoint.root).as_posix()
+        return Located(checkpoint, path.rstrip("/") if below == "." else f"{path.rstrip('/')}/{below}")
     here = Path.cwd()
-    near = found.path != here and found.path.is_relative_to(here)
-    return Located(found, found.path.relative_to(here).as_posix() if near else str(found.path))
+    is_below = checkpoint.path != here and checkpoint.path.is_relative_to(here)
+    return Located(checkpoint, checkpoint.path.relative_to(here).as_posix() if is_below else str(checkpoint.path))
 
 
 def add_config(parser: argparse.ArgumentParser, purpose: str) -> None:
-    """Let the user name a model."""
+    """Add the options that name a model."""
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--config", metavar="NAME", help=f"{purpose}; one of {', '.join(named_models())}")
     group.add_argument(
@@ -71,10 +74,10 @@ def add_config(parser: argparse.ArgumentParser, purpose: str) -> None:
 
 
 def read_config(options: argparse.Namespace) -> Pi0Config | None:
-    """The model that the user named; None if they named none.
+    """Return the model that the options name; None if they name none.
 
     Raises:
-      Refusal: there is no such config, or the file is none.
+      Refusal: the config is unknown, or the file does not describe a model.
     """
     if options.config is not None:
         try:

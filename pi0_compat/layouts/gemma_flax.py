@@ -19,7 +19,6 @@ import numpy as np
 from pi0_compat import params as tree
 from pi0_compat.diagnosis import later_version
 from pi0_compat.errors import CheckpointError, LoadError
-from pi0_compat.layouts.orbax.folder import find_params
 from pi0_compat.layouts.orbax.metadata import Stored, item_metadata
 from pi0_compat.layouts.orbax.restore import restore_leaves
 from pi0_compat.model.config import Pi0Config
@@ -81,14 +80,16 @@ class GemmaFlax:
         return Leaf((len(leaves), *leaves[0].shape), leaves[0].dtype) if _is_stacked(path) else leaves[0]
 
 
-def open_gemma(path: Path) -> GemmaFlax:
+def open_gemma(folder: Path) -> GemmaFlax:
     """Open an official Gemma checkpoint: names, shapes and dtypes, no array.
 
+    Args:
+      folder: the local folder of the tree, as ``detect`` or ``find_params`` returns it.
+
     Raises:
-      CheckpointError: there is no readable orbax checkpoint at the path.
+      CheckpointError: the checkpoint is damaged or incomplete.
       LoadError: it is another version of Gemma, another layout, holds adapters, or lacks layers.
     """
-    folder = find_params(path)
     try:
         flat = tree.flatten(item_metadata(folder).tree)
     except Exception as error:  # orbax raises all kinds

@@ -1,4 +1,4 @@
-"""The layouts a checkpoint can have, and a path whose layout is known."""
+"""The layouts that a checkpoint can have, and a checkpoint whose layout is known."""
 
 import enum
 from pathlib import Path
@@ -19,15 +19,17 @@ class Layout(enum.StrEnum):
     PEFT = "peft"
 
 
-class Recognised(NamedTuple):
-    """A checkpoint whose layout is known; nothing of it has been read but names.
+class Detected(NamedTuple):
+    """A local checkpoint of a known layout; nothing but names has been read. ``detect`` makes it.
 
     Attributes:
-      layout: how it is stored.
+      layout: how the checkpoint is stored.
       path: the folder or file that holds the arrays.
-      step: the folder of the training step that it belongs to, if it does.
+      step: the folder of the training step that the checkpoint belongs to; None if it is not part of a run.
+      root: the local file or folder that the caller named, at, above or (an adapter file) below ``path``.
     """
 
     layout: Layout
     path: Path
-    step: Path | None = None
+    step: Path | None
+    root: Path

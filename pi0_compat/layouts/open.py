@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pi0_compat.errors import LoadError
 from pi0_compat.layouts.gemma_flax import open_gemma
-from pi0_compat.layouts.layout import Layout, Recognised
+from pi0_compat.layouts.layout import Detected, Layout
 from pi0_compat.layouts.orbax.completeness import require_open
 from pi0_compat.layouts.orbax.metadata import read_metadata
 from pi0_compat.layouts.orbax.read_stream import StoredParameters
@@ -21,7 +21,7 @@ from pi0_compat.storage.stream import Checkpoint
 
 
 @contextmanager
-def open_parameters(found: Recognised, model: Pi0Config | None = None) -> Iterator[Checkpoint]:
+def open_parameters(found: Detected, model: Pi0Config | None = None) -> Iterator[Checkpoint]:
     """Open a checkpoint under openpi's names: shapes and dtypes at once, arrays one at a time or in slabs.
 
     Args:
@@ -38,7 +38,7 @@ def open_parameters(found: Recognised, model: Pi0Config | None = None) -> Iterat
         yield source
 
 
-def _opened(found: Recognised, model: Pi0Config | None) -> AbstractContextManager[Checkpoint]:
+def _opened(found: Detected, model: Pi0Config | None) -> AbstractContextManager[Checkpoint]:
     match found.layout:
         case Layout.OPENPI:
             return nullcontext(StoredParameters(read_metadata(found.path)))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pi0_compat.errors import CheckpointError, LoadError
+from pi0_compat.layouts.orbax.folder import PARAMS
 from pi0_compat.layouts.orbax.write_stream import save_streamed
 from pi0_compat.layouts.paligemma_npz import open_npz, write_npz
 from pi0_compat.layouts.sizes import model_of, sizes_of
@@ -21,8 +22,6 @@ from pi0_compat.paths import UNUSED_HEAD, in_paligemma, is_adapter
 from pi0_compat.progress import Progress
 from pi0_compat.storage.stream import Checkpoint, Counted, Parameters, slabs_ahead
 from pi0_compat.storage.transforms import Digested
-
-PARAMS = "params"
 
 
 class Job(NamedTuple):

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from pi0_compat.layouts.gemma_flax import open_gemma, require_sizes
+from pi0_compat.layouts.orbax.folder import find_params
 from pi0_compat.layouts.orbax.lora_record import require_same_lora
 from pi0_compat.layouts.orbax.metadata import Stored, read_metadata
 from pi0_compat.layouts.orbax.restore import restore_leaves
@@ -86,7 +87,7 @@ class CheckpointWeightLoader:
           LoadError: a base parameter is missing, an adapter is half there or not the model's, a shape, rank or alpha
             differs, an array holds no floats, or a finite value overflows in the model's dtype. All paths are listed.
         """
-        stored = read_metadata(self.path)
+        stored = read_metadata(find_params(self.path))
         expected = expected_leaves(model, frozen_dtype)
         loaded, report = _read(stored, model, expected, is_adapter, verify=self.verify)
         return complete(loaded, model, seed, expected), report
@@ -100,7 +101,7 @@ class CheckpointWeightLoader:
         Raises:
           CheckpointError, LoadError: as ``load`` does, and where an adapter is missing.
         """
-        stored = read_metadata(self.path)
+        stored = read_metadata(find_params(self.path))
         expected = {path: _not_wider(leaf, stored.leaves.get(path)) for path, leaf in expected_leaves(model).items()}
         return _read(stored, model, expected, lambda path: False, verify=self.verify)
 
@@ -181,7 +182,7 @@ class GemmaWeightLoader:
           LoadError: it is a later Gemma or one of other sizes, a layer or an array is missing, it has adapters, holds
             no floats, or a finite value overflows in the model's dtype.
         """
-        gemma = open_gemma(fetch(self.path))
+        gemma = open_gemma(find_params(self.path))
         source = Extended(gemma, model, seed) if self.extend_vocabulary else gemma
         require_sizes(source, model)
         params, report = load_from(source, model, lambda path: not in_gemma(path), seed=seed, frozen_dtype=frozen_dtype)

@@ -13,6 +13,7 @@ import orbax.checkpoint as ocp
 
 from pi0_compat import params as tree
 from pi0_compat.errors import CheckpointError
+from pi0_compat.layouts.orbax.folder import PARAMS, require_tree
 from pi0_compat.layouts.orbax.metadata import Stored, item_metadata, read_metadata
 from pi0_compat.layouts.orbax.restore import restore_leaves
 from pi0_compat.layouts.orbax.save import params_item
@@ -99,7 +100,7 @@ def _join(template: TrainState, saved: Params, rest: dict[str, Any]) -> TrainSta
 
 def _require_same_run(folder: Path, config: TrainConfig, template: TrainState) -> Stored:
     """The step's parameters, unread, once what it recorded is what the config would make."""
-    stored = read_metadata(folder / "params")
+    stored = read_metadata(require_tree(folder / PARAMS))
     if found := tree.differences(template.inference_params, stored.leaves):
         raise CheckpointError(f"{folder}: the step is of another model than config {config.name!r}\n{found}")
     if stored.lora != config.model.lora:

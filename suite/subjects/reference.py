@@ -15,6 +15,7 @@ from jax.experimental.multihost_utils import process_allgather
 from pi0_compat.checkpoints import lora as lora_checkpoints
 from pi0_compat.checkpoints.convert import convert_checkpoint
 from pi0_compat.layouts.orbax import restore as checkpoints
+from pi0_compat.layouts.orbax.folder import find_params
 from pi0_compat.layouts.orbax.metadata import read_metadata
 from pi0_compat.layouts.orbax.save import save_params
 from pi0_compat.loading import loaders as weight_loaders
@@ -179,7 +180,7 @@ def merge(model: Data, base: Params, lora: Params) -> Params:
 
 
 def restore_sharded(path: str, shard_above: int) -> Data:
-    stored = read_metadata(path)
+    stored = read_metadata(find_params(path))
     place = _placement(shard_above)
     places = {name: place(leaf) for name, leaf in stored.leaves.items()}
     restored = checkpoints.restore_params(path, sharding=places.__getitem__)

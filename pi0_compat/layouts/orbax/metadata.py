@@ -1,7 +1,6 @@
 """Names, shapes, dtypes and recorded facts of an orbax checkpoint, without reading an array."""
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ import orbax.checkpoint as ocp
 
 from pi0_compat import params as tree
 from pi0_compat.errors import CheckpointError
-from pi0_compat.layouts.orbax.folder import METADATA_FILE, find_params
+from pi0_compat.layouts.orbax.folder import METADATA_FILE
 from pi0_compat.layouts.orbax.untrusted import refuse_absurd_sizes, refuse_links_out
 from pi0_compat.params import Leaf
 from pi0_compat.storage import digests as integrity
@@ -74,9 +73,13 @@ class Stored(NamedTuple):
         return integrity.read_record(self.path, self.metadata, self.leaves)
 
 
-def read_metadata(path: str | os.PathLike[str], *, value_suffix: bool | None = None) -> Stored:
-    """Paths, shapes and dtypes of a checkpoint, reading no array. Raises like ``restore_params``."""
-    folder = find_params(path)
+def read_metadata(folder: Path, *, value_suffix: bool | None = None) -> Stored:
+    """Return paths, shapes and dtypes of a checkpoint, reading no array. Raises like ``restore_params``.
+
+    Args:
+      folder: the local folder of the tree, as ``detect`` or ``find_params`` returns it.
+      value_suffix: see ``strip_value_suffix``; None reads it from the checkpoint's own record.
+    """
     refuse_links_out(folder)
     try:
         item = item_metadata(folder)

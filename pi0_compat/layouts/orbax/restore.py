@@ -16,6 +16,7 @@ import orbax.checkpoint as ocp
 from pi0_compat import params as tree
 from pi0_compat.errors import CheckpointError
 from pi0_compat.layouts.orbax.arrays import Reading, StoredArray, aligned, open_arrays, read_all
+from pi0_compat.layouts.orbax.folder import find_params
 from pi0_compat.layouts.orbax.metadata import (
     Stored,
     _brief,
@@ -55,7 +56,7 @@ def restore_params(
       CheckpointError: there is no readable checkpoint at ``path``, and the message says what is there and what to pass;
         or a parameter is not what was saved.
     """
-    stored = read_metadata(path, value_suffix=value_suffix)
+    stored = read_metadata(find_params(path), value_suffix=value_suffix)
     dtypes = dict.fromkeys(stored.leaves, dtype)
     return restore_leaves(stored, dtypes, restore_type=restore_type, sharding=sharding, verify=verify)
 

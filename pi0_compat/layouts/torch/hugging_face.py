@@ -82,7 +82,7 @@ class HuggingFacePaliGemma:
     def __init__(self, tensors: Tensors, model: Pi0Config) -> None:
         self.path = tensors.path
         self._tensors = tensors
-        naming, self._rules = _recognise(tensors, model)
+        naming, self._rules = _recognize(tensors, model)
         _require_tensors(tensors, self._rules)
         self._shapes = {path: leaf.shape for path, leaf in model.param_spec().items()}
         self._embedding, self._copy = _embedding(tensors, naming)
@@ -168,7 +168,7 @@ def open_hugging_face(path: Path, model: Pi0Config) -> Iterator[HuggingFacePaliG
         yield HuggingFacePaliGemma(tensors, model)
 
 
-def _recognise(tensors: Tensors, model: Pi0Config) -> tuple[Naming, dict[str, Rule]]:
+def _recognize(tensors: Tensors, model: Pi0Config) -> tuple[Naming, dict[str, Rule]]:
     """The naming under which most tensors are found, and the rule of every parameter but the embedding."""
     found = tensors.leaves
     if adapters := sorted(filter(looks_like_an_adapter, found)):

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pi0_compat.errors import CheckpointError, LoadError
+from pi0_compat.layouts.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from pi0_compat.layouts.torch.safetensors_file import SafetensorsFile, open_safetensors, same_bits, write_safetensors
 from pi0_compat.lora.sites import Adapter, ExpertLoRAs, adapter_of, adapters_in, lora_of, spec_among
 from pi0_compat.model import lora
@@ -29,7 +30,6 @@ from pi0_compat.storage.stream import Parameters, whole
 _SCALE_RTOL = 1e-6
 
 
-WEIGHTS_FILE, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
 # PEFT wraps a model twice.
 _PREFIX = "base_model.model."
 _EXPERTS = ("model.vlm.language_model", "model.dit")
@@ -64,9 +64,9 @@ def write_peft(source: Parameters, folder: Path, experts: ExpertLoRAs) -> None:
     modules = [module for adapter in adapters for module in _modules(source, adapter, experts)]
     tensors = {name: tensor for module in modules for name, tensor in module.tensors.items()}
     tensors = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
-    write_safetensors(folder / WEIGHTS_FILE, leaves_of(tensors), tensors.items(), metadata={"format": "pt"})
-    (folder / CONFIG_FILE).write_text(json.dumps(_config(modules), indent=2) + "\n")
-    with open_safetensors(folder / WEIGHTS_FILE) as file:
+    write_safetensors(folder / ADAPTER_WEIGHTS, leaves_of(tensors), tensors.items(), metadata={"format": "pt"})
+    (folder / ADAPTER_CONFIG).write_text(json.dumps(_config(modules), indent=2) + "\n")
+    with open_safetensors(folder / ADAPTER_WEIGHTS) as file:
         if wrong := [name for name, tensor in tensors.items() if not same_bits(file.read(name), tensor)]:
             raise CheckpointError(f"{folder}: {wrong[0]} that is read back is not what was meant; nothing was kept")
 
@@ -159,11 +159,11 @@ def read_peft(folder: Path, model: Pi0Config) -> Params:
       LoadError: a module has none, or one of another shape, scale or kind than the model's, or there are more modules.
     """
     try:
-        settings = _Settings(folder, dict(json.loads((folder / CONFIG_FILE).read_text())))
+        settings = _Settings(folder, dict(json.loads((folder / ADAPTER_CONFIG).read_text())))
     except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{folder / CONFIG_FILE}: is no settings of a PEFT adapter ({error})") from error
+        raise CheckpointError(f"{folder / ADAPTER_CONFIG}: is no settings of a PEFT adapter ({error})") from error
     shapes = {path: x.shape for path, x in model.param_spec().items() if is_adapter(path)}
-    with open_safetensors(folder / WEIGHTS_FILE) as file:
+    with open_safetensors(folder / ADAPTER_WEIGHTS) as file:
         read: set[str] = set()
         params = {path: _read(file, path, shape, model, settings, read) for path, shape in shapes.items()}
         if left := sorted(file.leaves.keys() - read):

@@ -21,9 +21,6 @@ from pi0_compat.text import shorten
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
-
-
-SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
 
@@ -76,14 +73,14 @@ def open_tensors(path: Path) -> Iterator[Tensors]:
 
 def _entry(folder: Path) -> Path:
     """The file to start from."""
-    found = [folder / name for name in (SINGLE, INDEX) if (folder / name).is_file()]
+    found = [folder / name for name in (WEIGHTS_FILE, INDEX) if (folder / name).is_file()]
     if len(found) == 1:
         return found[0]
     if found:
-        raise CheckpointError(f"{folder}: has {SINGLE} and {INDEX}, and only one can be meant; name the file")
+        raise CheckpointError(f"{folder}: has {WEIGHTS_FILE} and {INDEX}, and only one can be meant; name the file")
     there = ", ".join(sorted(file.name for file in folder.iterdir())[:5]) or "nothing"
     raise CheckpointError(
-        f"{folder}: expected {SINGLE} or {INDEX}, found {there}; PyTorch's .bin files are pickles and are never "
+        f"{folder}: expected {WEIGHTS_FILE} or {INDEX}, found {there}; PyTorch's .bin files are pickles and are never "
         "loaded, convert them to safetensors"
     )
 

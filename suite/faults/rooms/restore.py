@@ -256,8 +256,8 @@ FAULTS = (
         patches=(
             Patch(
                 "layouts/orbax/folder.py",
-                'if _holds_checkpoint(folder / "params"):',
-                'if not torch and _holds_checkpoint(folder / "params"):',
+                "if holds_tree(folder / PARAMS):",
+                "if not torch and holds_tree(folder / PARAMS):",
             ),
         ),
         caught_by=("restore.two_models_in_a_step_are_refused",),

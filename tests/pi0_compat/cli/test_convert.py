@@ -17,7 +17,7 @@ from fixtures.writers.openpi_orbax import read_params
 from pi0_compat import get_config, save_params
 from pi0_compat.cli import main as cli
 from pi0_compat.layouts import write as targets
-from pi0_compat.layouts.detect import recognise
+from pi0_compat.layouts.detect import detect
 from pi0_compat.layouts.open import open_parameters
 from pi0_compat.layouts.torch.rules import Rule
 from pi0_compat.model.config import Pi0Config
@@ -33,7 +33,7 @@ GOLDEN = Path(__file__).parents[3] / "fixtures" / "golden"
 
 
 def read_all(path: Path) -> Params:
-    with open_parameters(recognise(path), MODEL) as source:
+    with open_parameters(detect(path), MODEL) as source:
         return {name: whole(slabs_ahead(source, name)) for name in source.leaves if name in MODEL.param_spec()}
 
 

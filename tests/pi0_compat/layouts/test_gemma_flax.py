@@ -8,6 +8,7 @@ import pytest
 from fixtures.writers import gemma_flax
 from pi0_compat.errors import CheckpointError, LoadError
 from pi0_compat.layouts.gemma_flax import _plain_name, open_gemma, require_sizes
+from pi0_compat.loading.loaders import GemmaWeightLoader
 from pi0_compat.params import join
 from suite.writing.asserts import assert_same_bits
 from tests.pi0_compat.conftest import reads_damage
@@ -66,4 +67,4 @@ def test_damaged_metadata_are_refused_by_name(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=str(tmp_path)):
-        open_gemma(tmp_path)
+        GemmaWeightLoader(tmp_path).load(BASE)

@@ -13,7 +13,7 @@ from fixtures.streamed import orbax as streamed_orbax
 from fixtures.streamed.content import Content
 from fixtures.writers import gemma_flax, hugging_face, openpi_layout, openpi_orbax, openpi_pytorch, paligemma_npz
 from pi0_compat.errors import CheckpointError
-from pi0_compat.layouts.detect import recognise
+from pi0_compat.layouts.detect import detect
 from pi0_compat.layouts.open import open_parameters
 from pi0_compat.layouts.orbax.metadata import read_metadata
 from pi0_compat.layouts.orbax.read_stream import StoredParameters
@@ -51,7 +51,7 @@ def test_slabs_are_the_parameter(tmp_path: Path, layout: str) -> None:
     """The slabs of every parameter, one behind the other, are what was written."""
     name, build = LAYOUTS[layout]
     written = build(tmp_path / name)
-    with open_parameters(recognise(tmp_path / name), MODEL) as source:
+    with open_parameters(detect(tmp_path / name), MODEL) as source:
         assert_same_bits(read_whole(source, written), written)
         longest = max(written, key=lambda path: written[path].nbytes)
         assert len(list(source.slabs(longest))) > 1

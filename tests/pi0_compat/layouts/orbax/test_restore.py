@@ -357,4 +357,4 @@ def test_a_path_like_object_is_a_path(stored: Path) -> None:
         def __fspath__(self) -> str:
             return str(stored)
 
-    assert read_metadata(Elsewhere()).path == stored
+    assert restore_params(Elsewhere()).keys() == restore_params(stored).keys()
