@@ -19,8 +19,8 @@ from fixtures.damage.random_damage import damage_arrays, damage_files
 from fixtures.params import Params
 from fixtures.specs import ModelSpec, tiny
 from suite.session.find import find_subject
-from suite.subjects.process.elsewhere import Elsewhere, SubjectError, elsewhere
-from suite.subjects.protocol import ProcessDiedError, Subject
+from suite.subjects.process.elsewhere import Elsewhere, elsewhere
+from suite.subjects.protocol import ProcessDiedError, Subject, SubjectError
 from suite.writing.cases import SOURCE_KINDS, digests
 
 # Layouts that detect a flipped bit: the subject's own saves have digests, and zip files have checksums.

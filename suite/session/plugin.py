@@ -17,9 +17,8 @@ from suite.session.registry import Contract, contract_of
 from suite.session.results import ResultStream
 from suite.session.roster import Roster, is_a_fault
 from suite.session.summary import summarize
-from suite.subjects.process.elsewhere import TIMEOUT
 from suite.subjects.process.harness_files import parse
-from suite.subjects.protocol import Subject
+from suite.subjects.protocol import TIMEOUT, Subject
 
 # Set by other plugins: the subjects to run for each contract id. Collecting every contract for hundreds of subjects
 # would take too long.

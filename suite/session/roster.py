@@ -12,8 +12,7 @@ from suite.session.expectations import Expectation
 from suite.session.find import find_subject, is_fault, known_subjects
 from suite.session.results import without_folders
 from suite.subjects.process.harness_files import foreign_names, parse
-from suite.subjects.process.remote import UnavailableError
-from suite.subjects.protocol import Subject
+from suite.subjects.protocol import Subject, UnavailableError
 
 ALL = "all"
 _DEFAULT = "reference"

@@ -8,7 +8,7 @@ import pytest
 
 from suite.session.expectations import Expectation
 from suite.session.registry import Contract
-from suite.subjects.process.elsewhere import SubjectError
+from suite.subjects.protocol import ProcessDiedError, SubjectError
 
 # Maximum length of a message in characters: torch errors name every key of a model.
 _LONGEST = 400
@@ -63,7 +63,11 @@ def row(
 
 def _raised(error: BaseException) -> tuple[str, str]:
     """Return an exception's type name and text; for a SubjectError, those of the original exception."""
-    return error.kind if isinstance(error, SubjectError) else type(error).__name__, str(error)
+    if isinstance(error, SubjectError):
+        return error.kind, str(error)
+    # Whether a process crashes or is killed depends on the machine's memory.
+    died = isinstance(error, ProcessDiedError)
+    return ProcessDiedError.__name__ if died else type(error).__name__, str(error)
 
 
 def _outcome(broken: pytest.TestReport | None) -> str:

@@ -1,9 +1,10 @@
-"""How a subject is reached: a few operations on params, paths and plain JSON-able specs.
+"""How a subject is called: a few operations on params, paths and plain, JSON-able specs.
 
-A harness is a module (or any object) with a ``NAME``, the ``TRAITS`` it declares, a function ``describe()`` that
-gives versions and device as plain data, and any of the operations below as functions. It translates and does nothing
-else: no repairs, no casts, no defaults of its own. Params are flat ``dict[str, np.ndarray]`` in both directions. An
-operation that it lacks raises ``Unsupported``, one that fails raises whatever the implementation raises.
+A harness is a module (or any object) that makes an implementation a subject. It has a ``NAME``, the ``TRAITS`` that it
+declares, a function ``describe()`` that returns versions and device as plain data, and any of the operations below as
+functions. It translates and does nothing else: no repairs, no casts, no defaults of its own. Params are flat
+``dict[str, np.ndarray]`` in both directions. An operation that the harness lacks raises ``Unsupported``; one that fails
+raises whatever the implementation raises.
 
     param_spec(model)                                         {path: (shape, dtype name)}
     init(model, seed)                                         params
@@ -11,16 +12,16 @@ operation that it lacks raises ``Unsupported``, one that fails raises whatever t
     load(model, source, seed)                                 {"params", "report", "nonfinite", "warnings", "notes"}
     load_for_inference(model, path)                           params
     save(model, params, path)                                 None
-    download(url, cache)                                      the local path, a string; cache is a folder
-    loss(model, params, batch, noise, time, seed)             float[b, horizon]; None for noise or time: drawn
+    download(url, cache)                                      the local path as a string; cache is a folder
+    loss(model, params, batch, noise, time, seed)             float[b, horizon]; noise or time None: drawn from seed
     sample_actions(model, params, batch, noise, num_steps)    float[b, horizon, action_dim]
     embed_prefix(model, params, batch)                        float[b, tokens, width]
     trainable(model)                                          [path]
-    begin(model, source, options)                             {"device_bytes"} of a training's first state
+    begin(model, source, options)                             {"device_bytes"} of the first state of a training
     train(model, params, batches, options, folder)            {"params", "losses", "grad_norms", "averaged", ...}
-    resume(model, batches, options, folder, step)             what train gives, of the steps after the saved one
+    resume(model, batches, options, folder, step)             as train, for the steps after the saved one
     restore_sharded(path, shard_above)                        {"params", "device_bytes"}
-    join(coordinator, num_processes, process_id)              None; to be called before anything else
+    join(coordinator, num_processes, process_id)              None; called before anything else
     fold(model, params)                                       params
     fold_checkpoint(model, path, out, dtype)                  {path of an adapted weight: share of its delta lost}
     convert(model, path, layout, out)                         {"warnings": [text]}; layout is "openpi_pytorch"
@@ -29,30 +30,45 @@ operation that it lacks raises ``Unsupported``, one that fails raises whatever t
     extract(model, params)                                    {"base": params, "lora": params}
     merge(model, base, lora)                                  params
 
-What a load gives beside its params: ``report``, {path: status} of every leaf of model and source; ``nonfinite``, {path:
-number of NaN and infinite values}; ``notes``, texts of what had to be assumed; all None without the trait load_report;
-``warnings``, a list of texts.
+Besides its params, ``load`` returns ``report``, {path: status} for every leaf of model and source; ``nonfinite``,
+{path: number of NaN and infinite values}; and ``notes``, texts that say what had to be assumed. These are None without
+the trait load_report. ``warnings`` is a list of texts.
 
-``fold_checkpoint`` makes ``<out>/params``; ``dtype`` is a name, or None for "as stored". With the trait every_layout,
-``convert`` also takes the layouts "paligemma_npz" and "huggingface" (the PaliGemma part; the rest is left out), and
-"peft".
+``fold_checkpoint`` writes ``<out>/params``; its ``dtype`` is a name, or None for "as stored". With the trait
+every_layout, ``convert`` also takes the layouts "paligemma_npz" and "huggingface" (the PaliGemma part; the rest is left
+out), and "peft".
 
-A name within a path that has ``~`` or ``/`` in it has ``~0`` and ``~1`` there (RFC 6901): no two names share a path.
+In a path, ``~`` and ``/`` within a name are written ``~0`` and ``~1`` (RFC 6901), so no two names share a path.
 
-A model is a spec as ``fixtures.specs`` writes it, a batch has the keys of ``fixtures.observations``. A source is
+A model is a spec as ``fixtures.specs`` writes it; a batch has the keys of ``fixtures.observations``. A source is
 ``{"kind": "checkpoint" | "paligemma" | "hugging_face" | "gemma_flax" | "openpi_pytorch" | "nothing", "path": ...}``, or
-``{"kind": "peft", "path": of a base in openpi's PyTorch layout, "adapter": of a PEFT adapter}``;
-with ``"resample_positions": True`` position embeddings of a PaliGemma for another image size are resampled, with
-``"extend_vocabulary": True`` a Gemma's token table gets fresh rows for tokens that it lacks. The options of a
-training are ``optimizer`` (as in a golden case.json), ``seed``, ``frozen_dtype``, ``ema_decay``, ``shard_above``, and
-optionally ``noise`` and ``time``, one a step. ``shard_above`` is None for one device; otherwise arrays of that many
-bytes or more are spread over all devices. With a ``folder`` (None by default) a training saves its state there after
-its last step and deletes no earlier one: ``<folder>/<step>/params`` is what to serve. ``resume`` goes on from a saved
-step (the latest by default); ``batches`` are those of all steps, the made ones included.
+``{"kind": "peft", "path": of a base in openpi's PyTorch layout, "adapter": of a PEFT adapter}``. With
+``"resample_positions": True``, position embeddings of a PaliGemma for another image size are resampled; with
+``"extend_vocabulary": True``, a Gemma's token table gets fresh rows for the tokens that it lacks.
 
-What a training gives beside the rest: ``compiled``, how often each step was compiled (trait counts_compilations);
-``optimizer_bytes``, what the optimizer's state takes (trait counts_bytes), and ``device_bytes``, what each device holds
-of the whole state (trait sharding). Subjects without the trait give None.
+The options of a training are ``optimizer`` (as in a golden case.json), ``seed``, ``frozen_dtype``, ``ema_decay``,
+``shard_above``, and optionally ``noise`` and ``time``, one per step. ``shard_above`` is None for one device; otherwise
+arrays of at least that many bytes are spread over all devices. If ``folder`` is given, a training saves its state there
+after its last step and deletes no earlier state; ``<folder>/<step>/params`` is what to serve. ``resume`` continues from
+a saved step (the latest by default); ``batches`` are those of all steps, including the steps before it.
+
+A training also returns ``compiled``, how often each step was compiled (trait counts_compilations);
+``optimizer_bytes``, the size of the optimizer's state (trait counts_bytes); and ``device_bytes``, what each device
+holds of the whole state (trait sharding). Each is None for a subject without the trait.
+
+The benchmarks and the gate measure a harness that has functions ``bench_<operation>(job)``, for any operation of
+``benchmarks.cells.cells``. All are optional.
+
+* ``job`` is plain data: the ``path`` of a checkpoint, the spec of a ``model``, a ``dtype``, a ``seed``, and for
+  training and sampling ``inputs`` (a batch), ``devices``, ``spread`` (over the devices, or a copy each), ``num_steps``.
+* A load, or a change of LoRA adapters in memory, does what is not measured and returns a function without arguments,
+  which is what is measured.
+* ``bench_train_step``, ``bench_train_step_kept`` and ``bench_sample_actions`` return a dict, as a program is compiled
+  once and called many times: ``jitted``, as ``jax.jit`` returns it; ``state``, what the first call starts from;
+  ``arguments``, a function from a state to the arguments of ``jitted``; ``after``, a function from the outputs of
+  ``jitted`` to the next state and a number, the loss.
+* ``bench_arrays(result)`` returns the params of what a load returned; without it, the result is params.
+* ``BENCH_STAGES``, ``{stage: ("module:function", ...)}``, names functions of the implementation whose time is shown.
 """
 
 from collections.abc import Callable
@@ -60,22 +76,59 @@ from typing import Any
 
 from suite.subjects.capabilities import OPERATIONS, TRAITS
 
+# Seconds that one operation may take in another process, unless the caller says otherwise.
+TIMEOUT = 300.0
+
 
 class Unsupported(NotImplementedError):
     """The subject does not offer the operation."""
 
 
-class ProcessDiedError(Exception):
+class UnavailableError(Exception):
+    """A subject cannot run here: there is no such interpreter, or the interpreter lacks the implementation."""
+
+
+class CallError(Exception):
+    """A call in another process has no result."""
+
+
+class SubjectError(CallError):
+    """A call raised an exception in the other process.
+
+    Attributes:
+      kind: the name of the exception's type.
+    """
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(f"{kind}: {text}")
+        self.kind = kind
+
+
+class OutOfMemoryError(SubjectError):
+    """A call needs more memory than the host or the device has."""
+
+
+class ProcessDiedError(CallError):
     """The process that a subject runs in ended, or did not answer in time."""
 
 
-class Subject:
-    """A harness behind the protocol: every operation is there; one that the harness lacks raises ``Unsupported``."""
+class ProcessKilledError(ProcessDiedError):
+    """The process that a subject runs in was killed (SIGKILL), as a system does that is short of memory."""
 
-    def __init__(self, harness: Any, *, asked_as: str | None = None) -> None:
+
+class Subject:
+    """A harness behind the protocol: has every operation; one that the harness lacks raises ``Unsupported``.
+
+    Attributes:
+      name: the harness's ``NAME``.
+      capabilities: its operations and traits.
+      asked_as: ``NAME[=PYTHON]``, by which another process finds the same subject; None if there is no such name.
+      finder: the module of this project whose ``find_harness`` finds the harness; None for one that is sent.
+    """
+
+    def __init__(self, harness: Any, *, asked_as: str | None = None, finder: str | None = None) -> None:
         self._harness = harness
-        # What finds the same subject in another process.
-        self.asked_as = asked_as
+        self.asked_as, self.finder = asked_as, finder
         self.name: str = harness.NAME
         traits = frozenset(harness.TRAITS)
         if unknown := sorted(traits - TRAITS.keys()):
@@ -83,7 +136,7 @@ class Subject:
         self.capabilities = traits | {name for name in OPERATIONS if hasattr(harness, name)}
 
     def describe(self) -> dict[str, Any]:
-        """Versions and device as the harness tells them."""
+        """Return name and capabilities, and the harness's own description: versions and device."""
         return {
             "name": self.name,
             "capabilities": sorted(self.capabilities),
@@ -91,11 +144,11 @@ class Subject:
         }
 
     def rest(self) -> None:
-        """Let go of what can be had again: the process of a harness that runs in another."""
+        """Release the subprocess, if the harness runs in one; it is restarted on the next call."""
         getattr(self._harness, "rest", lambda: None)()
 
     def __getattr__(self, operation: str) -> Callable[..., Any]:
-        """The operation, whether or not the harness has it."""
+        """Return the operation; one that raises ``Unsupported`` if the harness lacks it."""
         if operation not in OPERATIONS:
             raise AttributeError(operation)
         function: Callable[..., Any] | None = getattr(self._harness, operation, None)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from suite.session.find import find_subject
-from suite.subjects.process.elsewhere import Elsewhere, SubjectError, elsewhere
-from suite.subjects.protocol import ProcessDiedError, Subject, Unsupported
+from suite.subjects.process.elsewhere import Elsewhere, elsewhere
+from suite.subjects.protocol import ProcessDiedError, ProcessKilledError, Subject, SubjectError, Unsupported
 from suite.writing.asserts import assert_same_bits
 
 HARNESS = """
@@ -78,7 +78,7 @@ def test_a_process_that_does_not_answer_is_an_error_here(there: Elsewhere, way: 
 def test_killed_in_the_middle(there: Elsewhere) -> None:
     there.start("restore", "hang", None)
     there.kill()
-    with pytest.raises(ProcessDiedError):
+    with pytest.raises(ProcessKilledError, match="killed"):
         there.result()
 
 

@@ -21,7 +21,7 @@ def init(model, seed): return {"a/w": 1}
 CONTRACTS = '''
 import pytest
 from suite.session.registry import contract
-from suite.subjects.process.elsewhere import SubjectError
+from suite.subjects.protocol import SubjectError
 
 @contract(source="Newton", needs=("init",))
 @pytest.mark.parametrize("height", ["low", "high"])

@@ -11,8 +11,7 @@ from fixtures.damage.corruption import WRITERS
 from fixtures.damage.random_damage import damage_arrays, damage_files
 from suite.mutation.fuzz import Case, Damage, Fuzzer, _silent, _unclear
 from suite.session.find import find_subject
-from suite.subjects.process.elsewhere import SubjectError
-from suite.subjects.protocol import ProcessDiedError
+from suite.subjects.protocol import ProcessDiedError, SubjectError
 
 ARRAYS = {"net/w": np.ones((2, 3), np.float32), "net/b": np.ones(3, np.float32)}
 

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from suite.session.find import find_subject
-from suite.subjects.process.elsewhere import SubjectError, elsewhere
+from suite.subjects.process.elsewhere import elsewhere
 from suite.subjects.process.harness_files import FOREIGN, foreign_names, sources_of
-from suite.subjects.process.remote import UnavailableError
-from suite.subjects.protocol import ProcessDiedError, Subject, Unsupported
+from suite.subjects.protocol import ProcessDiedError, Subject, SubjectError, UnavailableError, Unsupported
 from suite.writing.asserts import refused
 
 HARNESS = """
@@ -145,8 +144,8 @@ def test_what_needs_this_project_takes_no_interpreter(name: str) -> None:
 
 @pytest.mark.parametrize("name", foreign_names())
 def test_a_foreign_harness_brings_its_siblings(name: str) -> None:
-    """All modules of the folder are sent, with what serves them and nothing else."""
+    """All modules of the folder are sent, and nothing else."""
     module, sources = sources_of(FOREIGN / f"{name.replace('-', '_')}.py")
     assert module in sources
     siblings = {f"pi0_compat_sent.harnesses.{file.stem}" for file in FOREIGN.glob("*.py") if file.stem != "__init__"}
-    assert sources.keys() == siblings | {"pi0_compat_sent.memory", "pi0_compat_sent.wire", "pi0_compat_sent.worker"}
+    assert sources.keys() == siblings

@@ -5,8 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from suite.session.roster import Roster
-from suite.subjects.process.remote import UnavailableError
-from suite.subjects.protocol import Subject
+from suite.subjects.protocol import Subject, UnavailableError
 
 KNOWN = ["reference", "away", "here"]
 

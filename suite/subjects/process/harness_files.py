@@ -1,13 +1,39 @@
-"""Where harnesses lie, and what of them is sent to another interpreter."""
+"""Where harnesses are, by the name or the path that they are asked for, and how another process gets one."""
 
+import ast
+import shutil
 from pathlib import Path
+from typing import NamedTuple
 
-_HERE = Path(__file__).parent
-FOREIGN = _HERE.parent / "foreign"
-# Modules that are sent lie in a package of this name over there.
-_PACKAGE = "pi0_compat_sent"
-# What serves a harness; it needs numpy and the standard library.
-_SERVING = ("memory", "wire", "worker")
+from suite.subjects.protocol import UnavailableError
+
+FOREIGN = Path(__file__).parents[1] / "foreign"
+# The package that modules are in which are sent; no package of this name is installed anywhere.
+PACKAGE = "pi0_compat_sent"
+
+
+class Located(NamedTuple):
+    """How another process gets a harness.
+
+    Attributes:
+      module: the module to import there.
+      name: the name to ask its ``find_harness`` for; None if the module is the harness.
+      sources: the text of the modules to send, by full name.
+    """
+
+    module: str
+    name: str | None
+    sources: dict[str, str]
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether the harness is sent; otherwise it is imported from this project."""
+        return self.name is None
+
+    @property
+    def asked_for(self) -> tuple[str, str | None]:
+        """The module and the name, as ``serving.serve`` takes them."""
+        return self.module, self.name
 
 
 def foreign_names() -> list[str]:
@@ -16,23 +42,28 @@ def foreign_names() -> list[str]:
 
 
 def parse(asked_as: str) -> tuple[str, str | None]:
-    """``NAME[=PYTHON]`` in its two parts."""
+    """Split ``NAME[=PYTHON]``."""
     name, _, python = asked_as.partition("=")
     return name, python or None
 
 
+def is_path(name: str) -> bool:
+    """Return whether a harness is asked for by the path of its file."""
+    return name.endswith(".py")
+
+
 def is_foreign(name: str) -> bool:
-    """Whether a harness of this project runs in another interpreter, or at least in a process of its own."""
+    """Return whether a name is that of a foreign harness, which runs in a process of its own."""
     return name in foreign_names()
 
 
 def harness_file(name: str) -> Path:
-    """The file of a foreign harness, or of one that is given as a path.
+    """Return the file of a foreign harness, or of one that is asked for by its path.
 
     Raises:
       LookupError: there is none, or it is a harness that needs this project around it.
     """
-    if name.endswith(".py"):
+    if is_path(name):
         file = Path(name).absolute()
         if not file.is_file():
             raise LookupError(f"{file}: no such harness file")
@@ -42,14 +73,56 @@ def harness_file(name: str) -> Path:
     return FOREIGN / f"{name.replace('-', '_')}.py"
 
 
-def sources_of(file: Path) -> tuple[str, dict[str, str]]:
-    """The name of a harness's module over there, and the text of all modules that have to be sent.
+def interpreter(python: str) -> str:
+    """Return the absolute path of an interpreter. A link is not followed: a virtual environment's interpreter is one.
 
-    A harness of this project brings its siblings along, one that is given as a path comes alone.
+    Raises:
+      UnavailableError: there is no such program.
     """
-    files = {f"{_PACKAGE}.{name}": _HERE / f"{name}.py" for name in _SERVING}
-    module = f"{_PACKAGE}.harnesses.{file.stem if file.stem.isidentifier() else 'harness'}"
-    if file.parent == FOREIGN:
-        siblings = [part for part in FOREIGN.glob("*.py") if part.stem != "__init__"]
-        files |= {f"{_PACKAGE}.harnesses.{part.stem}": part for part in siblings}
-    return module, {name: part.read_text(encoding="utf-8") for name, part in (files | {module: file}).items()}
+    program = shutil.which(Path(python).expanduser())
+    if program is None:
+        raise UnavailableError(f"{python}: no such interpreter")
+    return str(Path(program).absolute())
+
+
+def name_of(asked_as: str) -> str:
+    """Return the subject's name: a name as it is, of a path the ``NAME`` that the file declares."""
+    name, _ = parse(asked_as)
+    if not is_path(name):
+        return name
+    for node in ast.parse(harness_file(name).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and any(isinstance(x, ast.Name) and x.id == "NAME" for x in node.targets):
+            return str(ast.literal_eval(node.value))
+    return Path(name).stem
+
+
+def locate(asked_as: str, finder: str | None = None) -> Located:
+    """Return how another process gets a harness.
+
+    A foreign harness is sent, and so is one that is asked for by a path with an interpreter. Any other is imported from
+    this project, through ``finder``.
+
+    Args:
+      asked_as: ``NAME[=PYTHON]``; the name may be a path.
+      finder: a module of this project with a function ``find_harness(name)``.
+    """
+    name, python = parse(asked_as)
+    if is_foreign(name) or (python and is_path(name)):
+        module, sources = sources_of(harness_file(name))
+        return Located(module, None, sources)
+    if finder is None:
+        raise ValueError(f"{name} is imported from this project, but no module that finds it was given")
+    return Located(finder, name, {})
+
+
+def sources_of(file: Path) -> tuple[str, dict[str, str]]:
+    """Return the name that a harness's module has over there, and the text of all modules to send for it.
+
+    A foreign harness brings its siblings along, that of another checkout too; one of a user comes alone.
+    """
+    module = f"{PACKAGE}.harnesses.{file.stem if file.stem.isidentifier() else 'harness'}"
+    files = {module: file}
+    if file.parent.parts[-3:] == FOREIGN.parts[-3:]:
+        siblings = [part for part in file.parent.glob("*.py") if part.stem != "__init__"]
+        files |= {f"{PACKAGE}.harnesses.{part.stem}": part for part in siblings}
+    return module, {name: part.read_text(encoding="utf-8") for name, part in files.items()}

@@ -1,24 +1,18 @@
-"""A harness in another interpreter, seen as if it were here. A process that ended is replaced for the next call."""
+"""A harness in another interpreter, used as if it were here. A process that ended is replaced on the next call."""
 
-import shutil
 import sys
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from suite.subjects.capabilities import OPERATIONS
-from suite.subjects.process.elsewhere import TIMEOUT, Elsewhere, SubjectError, process_of
+from suite.subjects.process.elsewhere import Elsewhere, harness_process
 from suite.subjects.process.harness_files import parse
-from suite.subjects.protocol import ProcessDiedError
-
-
-class UnavailableError(Exception):
-    """A subject cannot be had here: there is no such interpreter, or it lacks the implementation."""
+from suite.subjects.protocol import TIMEOUT, ProcessDiedError, SubjectError, UnavailableError
 
 
 class RemoteHarness:
-    """The harness that is asked for as ``NAME[=PYTHON]``: its name, traits and description, and its operations.
+    """The harness of ``NAME[=PYTHON]``: its name, traits, description and operations.
 
     Raises:
       UnavailableError: the interpreter does not start, or the harness cannot be imported there.
@@ -34,7 +28,7 @@ class RemoteHarness:
         self._description: dict[str, Any] = there.describe()
 
     def describe(self) -> dict[str, Any]:
-        """What the harness tells of itself."""
+        """Return the harness's own description."""
         return self._description
 
     def __getattr__(self, operation: str) -> Any:
@@ -53,11 +47,11 @@ class RemoteHarness:
             return getattr(there, operation)(*args, **kwargs)
         except ProcessDiedError as error:
             self.rest()
-            raise ProcessDiedError(f"{self.NAME}, {operation}: {error}") from error
+            raise type(error)(f"{self.NAME}, {operation}: {error}") from error
 
     def _start(self) -> Elsewhere:
         try:
-            self._there = self._running.enter_context(process_of(self._asked_as, {}, self._timeout))
+            self._there = self._running.enter_context(harness_process(self._asked_as, {}, self._timeout))
         except (SubjectError, ProcessDiedError, OSError) as error:
             name, python = parse(self._asked_as)
             raise UnavailableError(
@@ -65,15 +59,3 @@ class RemoteHarness:
                 f"give an interpreter that has it: --subject {name}=PYTHON"
             ) from error
         return self._there
-
-
-def interpreter(python: str) -> str:
-    """An interpreter as a path from anywhere; a virtual environment's is a link, which is not followed.
-
-    Raises:
-      UnavailableError: there is no such program.
-    """
-    found = shutil.which(Path(python).expanduser())
-    if found is None:
-        raise UnavailableError(f"{python}: no such interpreter")
-    return str(Path(found).absolute())

@@ -7,11 +7,16 @@ import importlib.abc
 import importlib.machinery
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import CodeType, ModuleType
 
 
 class SentModules(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
-    """Imports modules from their source text, by full name; a name that others are below is a package."""
+    """Imports modules from their source text, by full name.
+
+    A name that others are below is a package. The rest of a package comes from where the path has it: a worker that is
+    sent meets the side of the gate that it measures.
+    """
 
     def __init__(self, sources: Mapping[str, str]) -> None:
         self._sources = dict(sources)
@@ -23,23 +28,26 @@ class SentModules(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """The module, if it was sent."""
+        """Return the spec of a module that was sent; None for others."""
         if fullname not in self._sources:
             return None
-        return importlib.machinery.ModuleSpec(
-            fullname, self, origin=f"<sent {fullname}>", is_package=self.is_package(fullname)
-        )
+        is_package = self.is_package(fullname)
+        spec = importlib.machinery.ModuleSpec(fullname, self, origin=f"<sent {fullname}>", is_package=is_package)
+        if is_package:
+            folders = (Path(folder, *fullname.split(".")) for folder in sys.path)
+            spec.submodule_search_locations = [str(folder) for folder in folders if folder.is_dir()]
+        return spec
 
     def is_package(self, fullname: str) -> bool:
-        """Whether another module lies below."""
+        """Return whether another module is below."""
         return any(name.startswith(f"{fullname}.") for name in self._sources)
 
     def get_source(self, fullname: str) -> str:
-        """The text, for tracebacks too."""
+        """Return the text, for tracebacks too."""
         return self._sources[fullname]
 
     def get_code(self, fullname: str) -> CodeType:
-        """The compiled text, under a name that an error's place shows."""
+        """Return the compiled text, under a file name that tells where an error is."""
         return compile(self._sources[fullname], f"<sent {fullname}>", "exec", dont_inherit=True)
 
 
