@@ -1,5 +1,6 @@
 """How a subject is found and called, whatever its harness is."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ from suite.session.find import find_subject, known_subjects
 from suite.subjects.capabilities import OPERATIONS
 from suite.subjects.protocol import Subject, Unsupported
 
+ROOT = Path(__file__).parents[2]
 HARNESS = """
 NAME = "toy"
 TRAITS = ("lora",)
@@ -72,6 +74,15 @@ def test_harness_file_becomes_a_subject(tmp_path: Path) -> None:
     subject = find_subject(str(tmp_path / "my-harness.py"))
     assert (subject.name, set(subject.capabilities)) == ("toy", {"init", "lora"})
     assert subject.init({}, 5) == {"seed": 5}
+
+
+def test_no_layer_above_is_named() -> None:
+    """No module of suite.subjects names a layer above it, in a string either: what finds a harness is passed in."""
+    above = re.compile(r"\bsuite[./](session|faults|mutation|contracts)\b")
+    assert above.search("from suite.session.find import find_harness")
+    files = list((ROOT / "suite" / "subjects").rglob("*.py"))
+    assert len(files) > 20
+    assert [str(file) for file in files if above.search(file.read_text())] == []
 
 
 def test_missing_harness_file_is_named(tmp_path: Path) -> None:

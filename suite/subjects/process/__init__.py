@@ -1,1 +1,1 @@
-"""A subject in a process or interpreter of its own."""
+"""Subjects in a process or an interpreter of their own, and the one RPC that reaches them (``rpc``)."""

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from suite.subjects.capabilities import OPERATIONS
-from suite.subjects.process.process import Process, Server, process_of
+from suite.subjects.process.rpc import Process, Server, process_of
 from suite.subjects.protocol import TIMEOUT, Subject
 
 _SERVER = Server("pi0_compat_sent.operations:Operations")

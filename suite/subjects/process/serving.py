@@ -1,4 +1,4 @@
-"""The other side of ``process``: makes an object from a harness and answers calls of its methods.
+"""The other side of ``rpc``: makes an object from a harness and answers calls of its methods.
 
 It runs in any interpreter (Python 3.10 or newer, numpy 1.26 or newer), with nothing of this project but its siblings.
 """
