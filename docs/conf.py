@@ -20,10 +20,12 @@ smartquotes = False
 
 html_theme = "furo"
 html_title = "pi0-compat"
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 html_copy_source = False
 html_show_copyright = False
 html_show_sphinx = False
-pygments_style = "xcode"
+pygments_style = "default"
 pygments_dark_style = "monokai"
 
 _ROOT = Path(__file__).parents[1]
