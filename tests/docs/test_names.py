@@ -14,6 +14,8 @@ NAMED = re.compile(
     r"`((?:pi0_compat|suite|fixtures|benchmarks|reports|tests|docs|locks|\.ci|\.github)/[\w./-]*)`",
 )
 OF_THE_READER = re.compile(r"my_|/new_")
+# A row of a table: a package and three versions.
+VERSIONS = re.compile(r"^\| ([\w-]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", re.MULTILINE)
 # Decisions keep the names of their day.
 TODAY = [page for page in PAGES if page.parent.name != "decisions"]
 
@@ -36,6 +38,16 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_paths_exist(page: Path) -> None:
     named = {path for path in NAMED.findall(text_of(page)) if not OF_THE_READER.search(path)}
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
+def test_versions_are_those_of_the_locks() -> None:
+    """The table of supported versions in the quickstart: a column of the oldest lock, two of the newest."""
+    rows = VERSIONS.findall(text_of(ROOT / "docs" / "quickstart.md"))
+    assert len(rows) >= 5
+    locks = {name: (ROOT / "locks" / f"{name}.txt").read_text(encoding="utf-8") for name in ("oldest", "test")}
+    for package, *versions in rows:
+        for version, lock in zip(versions, ("oldest", "test", "test"), strict=True):
+            assert f"\n{package}=={version} " in locks[lock]
 
 
 def test_a_broken_link_and_a_wrong_path_are_found() -> None:
