@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection, Mapping
 
 from pi0_compat.params import Differences, Leaf
-from pi0_compat.paths import detect_family, is_adapter, looks_like_an_adapter
+from pi0_compat.paths import PATCH_KERNEL, POSITION_TABLE, TOKEN_TABLE, detect_family, is_adapter, looks_like_an_adapter
 
 # Components of names that only the later versions have, in big_vision's, gemma's and Hugging Face's words; Gemma 3
 # has those of Gemma 2 as well.
@@ -16,9 +16,6 @@ _LATER = (
         re.compile(r"(^|[./])(post_attention_norm|post_ffw_norm|(pre|post)_feedforward_layernorm)([./]|$)"),
     ),
 )
-_POSITIONS = "PaliGemma/img/pos_embedding"
-_PATCHES = "PaliGemma/img/embedding/kernel"
-_EMBEDDING = "PaliGemma/llm/embedder/input_embedding"
 _LAYERS = {
     "the image encoder": "PaliGemma/img/Transformer/encoderblock/LayerNorm_0/scale",
     "the language model": "PaliGemma/llm/layers/pre_attention_norm/scale",
@@ -81,8 +78,8 @@ def other_sizes(expected: Mapping[str, Leaf], found: Mapping[str, Leaf]) -> list
     shared = {path: (expected[path].shape, found[path].shape) for path in expected.keys() & found.keys()}
     both = {path: shapes for path, shapes in shared.items() if len(shapes[0]) == len(shapes[1])}
     words = _resolution(both)
-    if _EMBEDDING in both:
-        (tokens, width), (other_tokens, other_width) = both[_EMBEDDING]
+    if TOKEN_TABLE in both:
+        (tokens, width), (other_tokens, other_width) = both[TOKEN_TABLE]
         words += _apart("a vocabulary of {} tokens", other_tokens, tokens)
         words += _apart("a language model of width {}", other_width, width)
     for tower, path in _LAYERS.items():
@@ -93,12 +90,12 @@ def other_sizes(expected: Mapping[str, Leaf], found: Mapping[str, Leaf]) -> list
 
 def _resolution(shapes: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]) -> list[str]:
     """Image sizes, where the position embeddings differ in number and nothing else."""
-    if _POSITIONS not in shapes or _PATCHES not in shapes:
+    if POSITION_TABLE not in shapes or PATCH_KERNEL not in shapes:
         return []
-    (_, model_patches, width), (_, patches, other_width) = shapes[_POSITIONS]
+    (_, model_patches, width), (_, patches, other_width) = shapes[POSITION_TABLE]
     if patches == model_patches or width != other_width or math.isqrt(patches) ** 2 != patches:
         return []
-    patch_size = shapes[_PATCHES][1][0]
+    patch_size = shapes[PATCH_KERNEL][1][0]
     sizes = [math.isqrt(number) * patch_size for number in (patches, model_patches)]
     apart = f"position embeddings for images of {sizes[0]} pixels, the model has {sizes[1]}"
     return [f"{apart} (the loaders of PaliGemma resample them if asked: resample_positions=True)"]

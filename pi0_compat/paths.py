@@ -1,27 +1,34 @@
-"""What a parameter's path says: an adapter? of which expert? of PaliGemma? of which family?"""
+"""What the path of a parameter says about it: adapter or not, which expert, which family, used or not."""
 
 import re
 from collections.abc import Collection
 
 from pi0_compat import params as tree
 
+# Parameters that several modules look up.
+TOKEN_TABLE = "PaliGemma/llm/embedder/input_embedding"
+POSITION_TABLE = "PaliGemma/img/pos_embedding"
+PATCH_KERNEL = "PaliGemma/img/embedding/kernel"
+
+# The name that all tensors of openpi's PyTorch layout begin with, but for the projections.
+TORCH_ROOT = "paligemma_with_expert"
+# The output layer of the action expert, which transformers makes and pi0 has no use for (docs/bugs.md#g8).
+UNUSED_HEAD = f"{TORCH_ROOT}.gemma_expert.lm_head.weight"
+# The output layer of a language model, and a token table that it may be tied to.
+_HEAD = re.compile(r"(^|\.)lm_head\.weight$")
+_TORCH_TABLE = re.compile(r"(^|\.)embed_tokens\.weight$")
+# The readers of Hugging Face's layout name the rows that transformers added to a table by a slice of it.
 _ADDED_ROWS = re.compile(r"\[\d+:\]$")
-
-
-_ROOT = "paligemma_with_expert"
-UNUSED_HEAD = f"{_ROOT}.gemma_expert.lm_head.weight"
-
 
 # Adapters under other projects' names too: PEFT's ``lora_A``, Gemma's ``lora/a``. With one unused, fine-tuning is lost.
 _ADAPTER_BY_ANY_NAME = re.compile(r"(^|[/._])lora[/._]?[ab]($|[/._])", re.IGNORECASE)
-
 
 # The components below PaliGemma/llm that belong to the action expert end in this.
 _ACTION_EXPERT_SUFFIX = "_1"
 
 
 def is_adapter(path: str) -> bool:
-    """Whether the path is a LoRA matrix: its last component is, or ends in, ``lora_a`` or ``lora_b``.
+    """Return whether the path is a LoRA matrix: its last component is, or ends in, ``lora_a`` or ``lora_b``.
 
     Only the last component counts, so ``explorations/kernel`` is none (openpi's ``.*lora.*`` says it is).
     """
@@ -30,10 +37,10 @@ def is_adapter(path: str) -> bool:
 
 
 def expert_of(path: str) -> int | None:
-    """The expert that a parameter belongs to: 0 PaliGemma's language model, 1 the action expert, None neither.
+    """Return the expert that a parameter belongs to: 0 for PaliGemma's language model, 1 for the action expert.
 
     The components are parsed: openpi's pattern ``.*llm.*_1.*`` takes ``Dense_1`` and ``mlp_10`` for the action
-    expert's too.
+    expert's too. None for what belongs to neither.
     """
     keys = tree.split(path)
     if keys[:2] != ("PaliGemma", "llm"):
@@ -43,7 +50,7 @@ def expert_of(path: str) -> int | None:
 
 
 def detect_family(paths: Collection[str]) -> str:
-    """What kind of checkpoint these paths come from, in words for an error message."""
+    """Return the kind of model that these paths belong to, in words for an error message."""
     names = {path.split("/", 1)[0] for path in paths}
     if "time_mlp_in" in names:
         return "pi05"
@@ -53,25 +60,35 @@ def detect_family(paths: Collection[str]) -> str:
 
 
 def looks_like_an_adapter(path: str) -> bool:
-    """Whether a parameter is a LoRA matrix by anybody's naming; ``explorations`` is none."""
+    """Return whether a parameter is a LoRA matrix by any project's naming; ``explorations`` is not."""
     return is_adapter(path) or bool(_ADAPTER_BY_ANY_NAME.search(path))
 
 
 def in_paligemma(path: str) -> bool:
-    """Whether official PaliGemma has the parameter: of its vision encoder or language model, no adapter."""
+    """Return whether official PaliGemma has the parameter: its vision encoder and language model, without adapters."""
     return path.startswith("PaliGemma/") and expert_of(path) != 1 and not is_adapter(path)
 
 
 def in_gemma(path: str) -> bool:
-    """Whether official Gemma has the parameter: of PaliGemma's language model, no adapter."""
+    """Return whether official Gemma has the parameter: PaliGemma's language model, without adapters."""
     return expert_of(path) == 0 and not is_adapter(path)
 
 
-def is_unused(path: str) -> bool:
-    """Whether it is something that a layout has and no model uses: rows that transformers added, a head of openpi's."""
-    return path == UNUSED_HEAD or bool(_ADDED_ROWS.search(path))
+def unused_in(paths: Collection[str]) -> set[str]:
+    """Return those of a checkpoint's parameters that its layout stores and no model uses.
+
+    These are the action expert's output layer, an output layer that is tied to a token table beside it, and the rows
+    that transformers adds to a token table. An output layer without a table beside it is the table.
+
+    Args:
+      paths: the names of all parameters of the checkpoint; a tensor that is no parameter has its name in the file.
+    """
+    has_table = any(path == TOKEN_TABLE or (_TORCH_TABLE.search(path) and not _in_expert(path)) for path in paths)
+    return {
+        path for path in paths if path == UNUSED_HEAD or _ADDED_ROWS.search(path) or (has_table and _HEAD.search(path))
+    }
 
 
-def _is_unused(name: str) -> bool:
-    """Whether a tensor is known to be read by nobody: PyTorch's heads and the rows that transformers adds."""
-    return name == UNUSED_HEAD or name.endswith(("lm_head.weight", ":]"))
+def _in_expert(name: str) -> bool:
+    """Return whether a tensor of openpi's PyTorch layout is the action expert's, whose table nothing is tied to."""
+    return name.startswith(f"{TORCH_ROOT}.gemma_expert.")

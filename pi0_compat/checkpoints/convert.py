@@ -20,7 +20,7 @@ from pi0_compat.lora.fold_stream import Folded
 from pi0_compat.lora.sites import ExpertLoRAs, adapter_of
 from pi0_compat.model.config import Pi0Config
 from pi0_compat.params import Leaf
-from pi0_compat.paths import _is_unused, detect_family, is_adapter
+from pi0_compat.paths import detect_family, is_adapter, unused_in
 from pi0_compat.progress import Progress, no_progress
 from pi0_compat.storage.atomic import appearing_at, refuse_to_overwrite
 from pi0_compat.storage.stream import Checkpoint, Parameters
@@ -93,7 +93,8 @@ def convert_checkpoint(
     found = detect(path)
     with open_parameters(found, config and config.without_lora()) as checkpoint:
         job, lost = _prepared(checkpoint, config, dtype, fold=fold, progress=progress)
-        held = [path for path in job.source.leaves if target.holds(path) and not _is_unused(path)]
+        unused = unused_in(job.source.leaves)
+        held = [path for path in job.source.leaves if target.holds(path) and path not in unused]
         left_out = {path: leaf for path, leaf in job.source.leaves.items() if path not in held}
         _require_place(job.source, target, layout, left_out, drop=drop)
         job = job._replace(source=Chosen(job.source, held.__contains__))
@@ -151,7 +152,7 @@ def _require_place(
         )
     if target.takes_adapters or drop:
         return
-    if needed := [path for path in left_out if not _is_unused(path)]:
+    if needed := [path for path in left_out if path not in unused_in(source.leaves)]:
         size = format_bytes(sum(left_out[path].num_bytes for path in needed))
         raise LoadError(
             f"{source.path}: {layout} has no place for {len(needed)} parameters ({size}), for example {needed[0]}; "

@@ -21,7 +21,7 @@ from pi0_compat.layouts.sizes import model_of, sizes_of
 from pi0_compat.layouts.torch.safetensors_folder import Tensors, open_tensors
 from pi0_compat.model.config import Pi0Config
 from pi0_compat.params import Leaf
-from pi0_compat.paths import is_unused
+from pi0_compat.paths import unused_in
 from pi0_compat.storage.stream import Parameters, cut, read_ahead, regrouped, rows_at_a_time, whole
 
 _BLOCK = 1 << 18
@@ -117,12 +117,9 @@ def _side_by_side(path: str, left: Parameters, right: Parameters) -> Iterator[tu
 
 
 def unused(left: Parameters, right: Parameters) -> list[tuple[str, str]]:
-    """What one layout has and no model uses, with the side (A or B): rows that transformers added, a head of openpi's.
-
-    Not what is on both sides.
-    """
-    sides = (("A", left.leaves.keys() - right.leaves.keys()), ("B", right.leaves.keys() - left.leaves.keys()))
-    return sorted((path, side) for side, paths in sides for path in paths if is_unused(path))
+    """Return what one side alone has and no model uses, with that side, A or B; see ``unused_in``."""
+    sides = (("A", left.leaves, right.leaves), ("B", right.leaves, left.leaves))
+    return sorted((path, side) for side, mine, others in sides for path in unused_in(mine) - others.keys())
 
 
 def distance(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Distance:

@@ -14,7 +14,7 @@ import numpy as np
 from pi0_compat.floats import count_nonfinite, is_float
 from pi0_compat.model.initialization import constant_of, quantiles_of
 from pi0_compat.params import Leaf
-from pi0_compat.paths import is_adapter, is_unused
+from pi0_compat.paths import is_adapter, unused_in
 from pi0_compat.storage.stream import Parameters, read_ahead
 
 # A larger sample would show that bfloat16 rounds; a smaller one tells nothing.
@@ -55,9 +55,10 @@ def examine(source: Parameters, progress: Callable[[int], None] = lambda done: N
     Raises:
       CheckpointError: an array cannot be read.
     """
+    unused = unused_in(source.leaves)
     found: list[Finding] = []
     for path, leaf in source.leaves.items():
-        if is_float(leaf.dtype) and leaf.num_bytes and not is_unused(path):
+        if is_float(leaf.dtype) and leaf.num_bytes and path not in unused:
             found += _examine(path, _look(leaf, read_ahead(source.slabs(path))))
         progress(leaf.num_bytes)
     return found

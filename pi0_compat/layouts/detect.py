@@ -12,6 +12,7 @@ from pi0_compat.layouts.layout import ADAPTER_WEIGHTS, Detected, Layout
 from pi0_compat.layouts.orbax.folder import PARAMS, holds_tree, require_tree, steps_of
 from pi0_compat.layouts.orbax.metadata import top_names
 from pi0_compat.layouts.torch.safetensors_folder import INDEX, WEIGHTS_FILE, tensors_of
+from pi0_compat.paths import TORCH_ROOT
 from pi0_compat.storage.download import fetch
 
 
@@ -78,5 +79,5 @@ def _torch(path: Path) -> _Match:
     names = tensors_of(path)
     if path.name == ADAPTER_WEIGHTS:
         return _Match(Layout.PEFT, path.parent)
-    ours = any("paligemma_with_expert." in name for name in names)
+    ours = any(f"{TORCH_ROOT}." in name for name in names)
     return _Match(Layout.OPENPI_PYTORCH if ours else Layout.HUGGING_FACE, path)

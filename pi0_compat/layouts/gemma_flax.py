@@ -23,12 +23,11 @@ from pi0_compat.layouts.orbax.metadata import Stored, item_metadata
 from pi0_compat.layouts.orbax.restore import restore_leaves
 from pi0_compat.model.config import Pi0Config
 from pi0_compat.params import Leaf
-from pi0_compat.paths import looks_like_an_adapter
+from pi0_compat.paths import TOKEN_TABLE, looks_like_an_adapter
 from pi0_compat.storage.stream import Source, cut, rows_at_a_time
 from pi0_compat.text import shorten
 
 _LLM = "PaliGemma/llm"
-_EMBEDDING = f"{_LLM}/embedder/input_embedding"
 _LAYERS = f"{_LLM}/layers"
 _ATTENTION = f"{_LAYERS}/attn"
 _LAYER = re.compile(r"layer_(\d+)/(.+)")
@@ -185,8 +184,8 @@ def _shapes(model: Pi0Config) -> dict[str, Leaf]:
 def _sizes(leaves: Mapping[str, Leaf]) -> dict[str, Any]:
     """The sizes of a Gemma, as far as its arrays tell."""
     sizes: dict[str, Any] = {}
-    if _EMBEDDING in leaves:
-        sizes["vocab_size"], sizes["width"] = leaves[_EMBEDDING].shape
+    if TOKEN_TABLE in leaves:
+        sizes["vocab_size"], sizes["width"] = leaves[TOKEN_TABLE].shape
     if out := leaves.get(f"{_ATTENTION}/attn_vec_einsum/w"):
         sizes["depth"], sizes["num_heads"], sizes["head_dim"], _ = out.shape
     if f"{_ATTENTION}/qkv_einsum/w" in leaves:

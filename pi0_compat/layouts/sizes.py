@@ -17,7 +17,7 @@ from pi0_compat.model.config import Pi0Config
 from pi0_compat.model.specs import EXPERTS, GemmaSpec, SiglipSpec
 from pi0_compat.model.variants import tiny_siglip
 from pi0_compat.params import Leaf
-from pi0_compat.paths import detect_family, expert_of, is_adapter
+from pi0_compat.paths import PATCH_KERNEL, POSITION_TABLE, TOKEN_TABLE, detect_family, expert_of, is_adapter
 
 Sizes = dict[str, Any]
 
@@ -37,7 +37,7 @@ def sizes_of(leaves: Mapping[str, Leaf]) -> Sizes:
     """
     shapes = {path: leaf.shape for path, leaf in leaves.items()}
     sizes: Sizes = {"family": family} if (family := detect_family(shapes)) in ("pi0", "pi05") else {}
-    if table := shapes.get(f"{_LLM}/embedder/input_embedding"):
+    if table := shapes.get(TOKEN_TABLE):
         sizes["vocab_size"] = table[0]
     sizes |= _image_size(shapes)
     parts = {"siglip": _siglip(shapes), "paligemma": _gemma(shapes, ""), "action_expert": _gemma(shapes, "_1")}
@@ -137,7 +137,7 @@ def _lora_json(leaves: Mapping[str, Leaf], expert: int) -> dict[str, Any] | None
 
 
 def _image_size(shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
-    positions, patches = shapes.get(f"{_IMG}/pos_embedding"), shapes.get(f"{_IMG}/embedding/kernel")
+    positions, patches = shapes.get(POSITION_TABLE), shapes.get(PATCH_KERNEL)
     if not positions or not patches or len(positions) != 3:
         return {}
     return {"image_size": math.isqrt(positions[1]) * patches[0]}
@@ -150,7 +150,7 @@ def _siglip(shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
         sizes["depth"], sizes["width"], sizes["mlp_dim"] = shapes[dense]
     if query in shapes and len(shapes[query]) == 4:
         sizes["num_heads"] = shapes[query][2]
-    if patches := shapes.get(f"{_IMG}/embedding/kernel"):
+    if patches := shapes.get(PATCH_KERNEL):
         sizes["patch_size"] = patches[0]
     return sizes
 

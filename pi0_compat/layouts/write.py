@@ -18,7 +18,7 @@ from pi0_compat.lora.sites import ExpertLoRAs
 from pi0_compat.model.config import ParamsMismatchError, Pi0Config
 from pi0_compat.model.named import named_models
 from pi0_compat.params import Leaf, differences, num_bytes
-from pi0_compat.paths import UNUSED_HEAD, in_paligemma, is_adapter
+from pi0_compat.paths import TOKEN_TABLE, UNUSED_HEAD, in_paligemma, is_adapter
 from pi0_compat.progress import Progress
 from pi0_compat.storage.stream import Checkpoint, Counted, Parameters, slabs_ahead
 from pi0_compat.storage.transforms import Digested
@@ -76,7 +76,7 @@ def _write_pytorch(job: Job, place: Path) -> None:
         model.require_fit(dict(leaves))
     except ParamsMismatchError as error:
         raise LoadError(f"{job.source.path}: {error}") from error
-    table = leaves["PaliGemma/llm/embedder/input_embedding"]
+    table = leaves[TOKEN_TABLE]
     unused = {UNUSED_HEAD: Leaf((table.shape[0], model.action_expert.width), table.dtype)}
     config = openpi_pytorch.recorded_config(model, dtype_name(leaves.values()))
 

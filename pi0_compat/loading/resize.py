@@ -14,12 +14,8 @@ from pi0_compat.errors import LoadError
 from pi0_compat.loading.report import LoadReport, Status
 from pi0_compat.model.config import Pi0Config
 from pi0_compat.params import Leaf
+from pi0_compat.paths import POSITION_TABLE, TOKEN_TABLE
 from pi0_compat.storage.stream import Source
-
-TABLE = "PaliGemma/llm/embedder/input_embedding"
-
-
-POSITIONS = "PaliGemma/img/pos_embedding"
 
 
 class Resampled:
@@ -33,12 +29,12 @@ class Resampled:
     def __init__(self, source: Source, model: Pi0Config) -> None:
         self.path: Path = source.path
         self._source = source
-        self._stored = source.leaves.get(POSITIONS)
+        self._stored = source.leaves.get(POSITION_TABLE)
         self.leaves: dict[str, Leaf] = dict(source.leaves)
         self._patches = (model.image_size // model.siglip.patch_size) ** 2
         if self._stored and self._differ(self._stored):
             _require_square(source.path, self._stored)
-            self.leaves[POSITIONS] = Leaf((1, self._patches, self._stored.shape[-1]), self._stored.dtype)
+            self.leaves[POSITION_TABLE] = Leaf((1, self._patches, self._stored.shape[-1]), self._stored.dtype)
 
     def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
         """One parameter; resampled position embeddings are float32, so that they are rounded once at most."""
@@ -48,11 +44,11 @@ class Resampled:
 
     def account(self, report: LoadReport) -> LoadReport:
         """The report, with what was resampled told as such."""
-        if self.leaves.get(POSITIONS) == self._stored:
+        if self.leaves.get(POSITION_TABLE) == self._stored:
             return report
         entries = tuple(
             dataclasses.replace(entry, status=Status.RESAMPLED, found=self._stored)
-            if entry.path == POSITIONS
+            if entry.path == POSITION_TABLE
             else entry
             for entry in report.entries
         )
@@ -78,7 +74,7 @@ def _weights(old: int, new: int) -> np.ndarray:
 
 def _require_square(path: Path, stored: Leaf) -> None:
     if math.isqrt(stored.shape[1]) ** 2 != stored.shape[1] or not stored.shape[1]:
-        raise LoadError(f"{path}: {POSITIONS} is {stored}, not a square grid of patches, and cannot be resampled")
+        raise LoadError(f"{path}: {POSITION_TABLE} is {stored}, not a square grid of patches, and cannot be resampled")
 
 
 class Extended:
@@ -93,10 +89,10 @@ class Extended:
         self.path: Path = source.path
         self._source = source
         self._model, self._seed = model, seed
-        self._stored = source.leaves.get(TABLE)
+        self._stored = source.leaves.get(TOKEN_TABLE)
         self.leaves: dict[str, Leaf] = dict(source.leaves)
         if self._stored and len(self._stored.shape) == 2 and self._stored.shape[0] < model.vocab_size:
-            self.leaves[TABLE] = Leaf((model.vocab_size, self._stored.shape[1]), self._stored.dtype)
+            self.leaves[TOKEN_TABLE] = Leaf((model.vocab_size, self._stored.shape[1]), self._stored.dtype)
 
     def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
         """One parameter; an extended table is float32, so that no fresh number is rounded."""
@@ -108,10 +104,12 @@ class Extended:
 
     def account(self, report: LoadReport) -> LoadReport:
         """The report, with what was extended told as such."""
-        if self.leaves.get(TABLE) == self._stored:
+        if self.leaves.get(TOKEN_TABLE) == self._stored:
             return report
         entries = tuple(
-            dataclasses.replace(entry, status=Status.EXTENDED, found=self._stored) if entry.path == TABLE else entry
+            dataclasses.replace(entry, status=Status.EXTENDED, found=self._stored)
+            if entry.path == TOKEN_TABLE
+            else entry
             for entry in report.entries
         )
         return dataclasses.replace(report, entries=entries)

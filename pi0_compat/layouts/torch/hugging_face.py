@@ -26,11 +26,10 @@ from pi0_compat.layouts.torch.write_folder import dtype_name, write_folder
 from pi0_compat.model.config import Pi0Config
 from pi0_compat.model.specs import GemmaSpec, SiglipSpec
 from pi0_compat.params import Leaf
-from pi0_compat.paths import looks_like_an_adapter
+from pi0_compat.paths import TOKEN_TABLE, TORCH_ROOT, looks_like_an_adapter
 from pi0_compat.storage.stream import Parameters, cut
 from pi0_compat.text import shorten
 
-EMBEDDING = "PaliGemma/llm/embedder/input_embedding"
 _LAYER = re.compile(r"(0|[1-9]\d{0,3})\.")
 # transformers adds <image> and one more token to the vocabulary, rounds it up to this, and fills the new rows with
 # noise (convert_paligemma_weights_to_hf.py): 257152 become 257216.
@@ -91,7 +90,7 @@ class HuggingFacePaliGemma:
 
     def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
         """The array of a parameter, in the dtype of the file or cast."""
-        if path == EMBEDDING:
+        if path == TOKEN_TABLE:
             return self._read_embedding(dtype)
         rule, leaf = self._rules[path], self.leaves[path]
         array = np.empty(leaf.shape, dtype or leaf.dtype)
@@ -101,7 +100,7 @@ class HuggingFacePaliGemma:
 
     def slabs(self, path: str) -> Iterator[np.ndarray]:
         """A parameter, put together from its tensors a few layers at a time."""
-        if path == EMBEDDING:
+        if path == TOKEN_TABLE:
             return cut(self._embedding_in_the_file())
         if path == self._added_rows:
             return cut(self._tensors.read(self._embedding)[self._rows :])
@@ -130,7 +129,7 @@ class HuggingFacePaliGemma:
         """All parameters; then what is dropped: tensors that are none, and rows that transformers added."""
         leaves = {path: self._leaf(rule) for path, rule in self._rules.items()}
         stored = self._tensors.leaves[self._embedding]
-        leaves[EMBEDDING] = Leaf((self._rows, *stored.shape[1:]), stored.dtype)
+        leaves[TOKEN_TABLE] = Leaf((self._rows, *stored.shape[1:]), stored.dtype)
         if self._rows < stored.shape[0]:
             added = (stored.shape[0] - self._rows, *stored.shape[1:])
             leaves[self._added_rows] = Leaf(added, stored.dtype)
@@ -189,7 +188,7 @@ def _recognize(tensors: Tensors, model: Pi0Config) -> tuple[Naming, dict[str, Ru
 
 def _likeness(names: Mapping[str, Leaf]) -> str:
     """What the tensors look like instead, in words."""
-    if any("paligemma_with_expert." in name for name in names):
+    if any(f"{TORCH_ROOT}." in name for name in names):
         return ", but where openpi's PyTorch layout has it: use OpenpiPyTorchWeightLoader"
     if "model.norm.weight" in names:
         return ", but where a language model without images has it"
@@ -232,7 +231,7 @@ def _embedding(tensors: Tensors, naming: Naming) -> tuple[str, str | None]:
     name = f"{naming.language}.embed_tokens.weight"
     there = [tied for tied in (name, naming.head) if tied in tensors.leaves]
     if not there:
-        raise LoadError(f"{tensors.path}: {name} (of {EMBEDDING}) is missing, and {naming.head}, tied to it, is too")
+        raise LoadError(f"{tensors.path}: {name} (of {TOKEN_TABLE}) is missing, and {naming.head}, tied to it, is too")
     return there[0], there[1] if len(there) > 1 else None
 
 
@@ -258,7 +257,7 @@ def write_hugging_face(source: Parameters, folder: Path, model: Pi0Config) -> No
 
 def _written_rules(model: Pi0Config) -> list[Rule]:
     rules = siglip_rules(model.siglip, "PaliGemma/img", _WRITTEN.vision, _WRITTEN.projector)
-    rules.append(Rule(EMBEDDING, "VD->VD", (f"{_WRITTEN.language}.embed_tokens.weight",)))
+    rules.append(Rule(TOKEN_TABLE, "VD->VD", (f"{_WRITTEN.language}.embed_tokens.weight",)))
     return rules + gemma_rules(model.paligemma, "PaliGemma/llm", _WRITTEN.language)
 
 

@@ -23,16 +23,16 @@ from pi0_compat.layouts.torch.safetensors_file import FLOATS, SafetensorsFile, o
 from pi0_compat.layouts.torch.safetensors_folder import CONFIG_FILE, WEIGHTS_FILE
 from pi0_compat.model.config import Pi0Config
 from pi0_compat.params import Leaf
-from pi0_compat.paths import _ROOT, looks_like_an_adapter
+from pi0_compat.paths import TOKEN_TABLE, TORCH_ROOT, looks_like_an_adapter
 from pi0_compat.storage.stream import cut
 from pi0_compat.text import shorten
 
-_VISION = f"{_ROOT}.paligemma.model.vision_tower.vision_model"
-_PROJECTOR = f"{_ROOT}.paligemma.model.multi_modal_projector.linear"
-_LANGUAGE = f"{_ROOT}.paligemma.model.language_model"
-_EXPERT = f"{_ROOT}.gemma_expert.model"
+_VISION = f"{TORCH_ROOT}.paligemma.model.vision_tower.vision_model"
+_PROJECTOR = f"{TORCH_ROOT}.paligemma.model.multi_modal_projector.linear"
+_LANGUAGE = f"{TORCH_ROOT}.paligemma.model.language_model"
+_EXPERT = f"{TORCH_ROOT}.gemma_expert.model"
 TABLE = f"{_LANGUAGE}.embed_tokens.weight"
-TIED_TABLE = f"{_ROOT}.paligemma.lm_head.weight"
+TIED_TABLE = f"{TORCH_ROOT}.paligemma.lm_head.weight"
 
 
 # What torch.compile, DataParallel and lerobot's policies put before every name.
@@ -44,7 +44,7 @@ def rules(model: Pi0Config) -> list[Rule]:
     """Where every base parameter of the model is in the layout."""
     pi05 = model.family == "pi05"
     found = siglip_rules(model.siglip, "PaliGemma/img", _VISION, _PROJECTOR)
-    found.append(Rule("PaliGemma/llm/embedder/input_embedding", "VD->VD", (TABLE,)))
+    found.append(Rule(TOKEN_TABLE, "VD->VD", (TABLE,)))
     found += gemma_rules(model.paligemma, "PaliGemma/llm", _LANGUAGE)
     found += gemma_rules(model.action_expert, "PaliGemma/llm", _EXPERT, "_1", adarms=pi05)
     times = ("time_mlp_in", "time_mlp_out") if pi05 else ("state_proj", "action_time_mlp_in", "action_time_mlp_out")
@@ -194,11 +194,11 @@ def _refuse_strangers(path: Path, names: Mapping[str, str], model: Pi0Config) ->
             f"{path}: {len(adapters)} adapter matrices have no place in this layout, for example {adapters[0]}; "
             "their fine-tuning would be lost: merge them into the weights first"
         )
-    if not any(name.startswith(f"{_ROOT}.") for name in names):
+    if not any(name.startswith(f"{TORCH_ROOT}.") for name in names):
         example = f", for example {min(names.values())}" if names else ""
         raise LoadError(
-            f"{path}: not one parameter matches: expected tensors below {_ROOT}, found {len(names)} others{example}; "
-            "for Hugging Face's own PaliGemma use HuggingFaceWeightLoader"
+            f"{path}: not one parameter matches: expected tensors below {TORCH_ROOT}, found {len(names)} others"
+            f"{example}; for Hugging Face's own PaliGemma use HuggingFaceWeightLoader"
         )
     family = family_of(names)
     if family and family != model.family:

@@ -9,7 +9,7 @@ _LAYOUT = "layouts/torch/openpi.py"
 _BITS = "pytorch.every_tensor_has_the_bits_of_the_checkpoint"
 _STRICT = "pytorch.a_strict_reader_finds_exactly_its_names"
 _ROUND_TRIP = "pytorch.round_trip_is_exact"
-_AS_LM_HEAD = 'Rule("PaliGemma/llm/embedder/input_embedding", "VD->VD", (TIED_TABLE,))'
+_AS_LM_HEAD = 'Rule(TOKEN_TABLE, "VD->VD", (TIED_TABLE,))'
 _MOVED = "moved = piece.transpose(self.order)"
 
 FAULTS = (
@@ -80,7 +80,7 @@ FAULTS = (
         patches=(
             Patch(
                 "layouts/torch/openpi.py",
-                'Rule("PaliGemma/llm/embedder/input_embedding", "VD->VD", (TABLE,))',
+                'Rule(TOKEN_TABLE, "VD->VD", (TABLE,))',
                 _AS_LM_HEAD,
             ),
             Patch("layouts/torch/openpi.py", "        self._settle_tied_table()\n", ""),
@@ -147,8 +147,8 @@ FAULTS = (
         patches=(
             Patch(
                 "paths.py",
-                'UNUSED_HEAD = f"{_ROOT}.gemma_expert.lm_head.weight"',
-                'UNUSED_HEAD = f"{_ROOT}.gemma_expert.model.embed_tokens.weight"',
+                'UNUSED_HEAD = f"{TORCH_ROOT}.gemma_expert.lm_head.weight"',
+                'UNUSED_HEAD = f"{TORCH_ROOT}.gemma_expert.model.embed_tokens.weight"',
             ),
         ),
         caught_by=(_STRICT, "pytorch.family_is_not_read_from_the_path"),

@@ -9,10 +9,11 @@ import pytest
 
 from fixtures import content
 from fixtures.params import Params
-from fixtures.writers import openpi_orbax, openpi_pytorch, safetensors_file
+from fixtures.writers import hugging_face, openpi_orbax, openpi_pytorch, paligemma_npz, safetensors_file
 from pi0_compat.cli import NO, REFUSED, YES
 from tests.pi0_compat.cli.conftest import SPEC
 
+EMBED_TOKENS = "model.language_model.embed_tokens.weight"
 Q, SCALE = "PaliGemma/llm/layers/attn/q_einsum/w", "PaliGemma/llm/final_norm/scale"
 
 
@@ -40,6 +41,26 @@ def test_releases_in_two_layouts(pi0_compat: Callable, tiny: Path, left: str, ri
     told = pi0_compat("diff", tiny / left, tiny / right)
     assert (told.status, "the same: all 32 arrays\n" in told.out) == (YES, True)
     assert "not compared: model.language_model.embed_tokens.weight[509:], in " in told.out
+
+
+def test_a_tied_head_is_not_compared(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
+    """A release that kept its output layer, tied to the token table, is the same as one that did not."""
+    release = hugging_face.tensors(paligemma_npz.contents(SPEC))
+    hugging_face.write_tensors(release | {"lm_head.weight": release[EMBED_TOKENS]}, tmp_path / "kept")
+    for other in ("paligemma.npz", "huggingface"):
+        result = pi0_compat("diff", tmp_path / "kept", tiny / other)
+        assert result.status == YES, result.out
+        assert "not compared: lm_head.weight, in A alone: no model uses it" in result.out
+
+
+def test_a_head_that_is_the_table_is_compared(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
+    """Between two releases in one layout, an output layer without a token table beside it is that table."""
+    release = hugging_face.tensors(paligemma_npz.contents(SPEC))
+    table = release.pop(EMBED_TOKENS)
+    hugging_face.write_tensors(release | {"lm_head.weight": table}, tmp_path / "head")
+    result = pi0_compat("diff", tmp_path / "head", tiny / "huggingface")
+    assert result.status == NO
+    assert "  - lm_head.weight: only in A, " in result.out
 
 
 def test_a_part_of_a_model(pi0_compat: Callable, tiny: Path) -> None:

@@ -11,8 +11,9 @@ from pi0_compat.errors import LoadError
 from pi0_compat.layouts.paligemma_npz import open_npz
 from pi0_compat.loading.loaders import PaliGemmaWeightLoader
 from pi0_compat.loading.report import Status
-from pi0_compat.loading.resize import POSITIONS, resample
+from pi0_compat.loading.resize import resample
 from pi0_compat.params import Leaf
+from pi0_compat.paths import POSITION_TABLE
 from suite.writing.asserts import assert_close, assert_same_bits
 from tests.pi0_compat.tiny_models import BASE, BASE_SPEC
 
@@ -35,30 +36,32 @@ def test_the_same_resolution_is_left_alone(tmp_path, dtype: str) -> None:
     """Position embeddings that fit are the file's own, bit for bit, asked or not."""
     written = paligemma_npz.build(BASE_SPEC, tmp_path / "pt_224.npz", dtype=dtype)
     params, _ = PaliGemmaWeightLoader(tmp_path / "pt_224.npz", resample_positions=True).load(BASE)
-    assert_same_bits({POSITIONS: params[POSITIONS]}, {POSITIONS: written[POSITIONS].astype(np.float32)})
+    assert_same_bits(
+        {POSITION_TABLE: params[POSITION_TABLE]}, {POSITION_TABLE: written[POSITION_TABLE].astype(np.float32)}
+    )
 
 
 def test_the_report_has_both_shapes(tmp_path) -> None:
     """What was resampled is told with the shape that was found and the one that came of it."""
     paligemma_npz.build({**BASE_SPEC, "image_size": 56}, tmp_path / "pt_448.npz")
     _, report = PaliGemmaWeightLoader(tmp_path / "pt_448.npz", resample_positions=True).load(BASE)
-    assert report.paths(Status.RESAMPLED) == [POSITIONS]
-    assert f"{POSITIONS}: resampled float32[1, 16, 40] -> float32[1, 4, 40]" in str(report)
+    assert report.paths(Status.RESAMPLED) == [POSITION_TABLE]
+    assert f"{POSITION_TABLE}: resampled float32[1, 16, 40] -> float32[1, 4, 40]" in str(report)
 
 
 def test_another_width_is_not_resampled(tmp_path) -> None:
     """Position embeddings of another width are refused with both shapes: only their number can be changed."""
     params = paligemma_npz.contents({**BASE_SPEC, "image_size": 56})
-    paligemma_npz.write(params | {POSITIONS: params[POSITIONS][..., :39]}, tmp_path / "pt_448.npz")
+    paligemma_npz.write(params | {POSITION_TABLE: params[POSITION_TABLE][..., :39]}, tmp_path / "pt_448.npz")
     with pytest.raises(LoadError, match=r"expected float32\[1, 4, 40\], found float32\[1, 4, 39\]"):
         PaliGemmaWeightLoader(tmp_path / "pt_448.npz", resample_positions=True).load(BASE)
 
 
 def test_a_file_without_positions_is_refused_by_name(tmp_path) -> None:
     """Where there are no position embeddings, there is nothing to resample, and their absence is told."""
-    params = {path: x for path, x in paligemma_npz.contents(BASE_SPEC).items() if path != POSITIONS}
+    params = {path: x for path, x in paligemma_npz.contents(BASE_SPEC).items() if path != POSITION_TABLE}
     paligemma_npz.write(params, tmp_path / "pt_224.npz")
-    with pytest.raises(LoadError, match=f"- {POSITIONS}: expected"):
+    with pytest.raises(LoadError, match=f"- {POSITION_TABLE}: expected"):
         PaliGemmaWeightLoader(tmp_path / "pt_224.npz", resample_positions=True).load(BASE)
 
 
@@ -91,8 +94,8 @@ def test_the_first_version_is_none_of_the_later(tmp_path) -> None:
 
 def leaves(**changes: tuple[int, ...]) -> dict[str, Leaf]:
     """Shapes of a model, some of them changed."""
-    shapes = {POSITIONS: (1, 4, 40), EMBEDDING: (509, 56), "PaliGemma/img/embedding/kernel": (14, 14, 3, 40)}
-    shapes |= {{"positions": POSITIONS, "embedding": EMBEDDING}[name]: shape for name, shape in changes.items()}
+    shapes = {POSITION_TABLE: (1, 4, 40), EMBEDDING: (509, 56), "PaliGemma/img/embedding/kernel": (14, 14, 3, 40)}
+    shapes |= {{"positions": POSITION_TABLE, "embedding": EMBEDDING}[name]: shape for name, shape in changes.items()}
     return {path: Leaf(shape, np.dtype(np.float32)) for path, shape in shapes.items()}
 
 

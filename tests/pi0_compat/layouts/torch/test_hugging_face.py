@@ -8,11 +8,11 @@ import pytest
 
 from fixtures.writers import hugging_face, paligemma_npz
 from pi0_compat.errors import CheckpointError, LoadError
-from pi0_compat.layouts.torch.hugging_face import EMBEDDING, HuggingFacePaliGemma, _common, open_hugging_face
+from pi0_compat.layouts.torch.hugging_face import HuggingFacePaliGemma, _common, open_hugging_face
 from pi0_compat.layouts.torch.safetensors_folder import open_tensors
 from pi0_compat.model.config import Pi0Config
 from pi0_compat.params import Leaf, leaves_of
-from pi0_compat.paths import in_paligemma
+from pi0_compat.paths import TOKEN_TABLE, in_paligemma
 from pi0_compat.training.configs import get_config
 from suite.writing.asserts import assert_same_bits
 from tests.pi0_compat.tiny_models import BASE, BASE_SPEC, Params
@@ -118,7 +118,7 @@ def test_only_the_added_tokens_are_left_out(tmp_path: Path, rows: int, taken: in
     table = np.ones((rows, 56), np.float32)
     hugging_face.write_tensors(named(**{"model.language_model.embed_tokens.weight": table}), tmp_path / "release")
     with open_tensors(tmp_path / "release") as tensors:
-        assert HuggingFacePaliGemma(tensors, BASE).leaves[EMBEDDING].shape == (taken, 56)
+        assert HuggingFacePaliGemma(tensors, BASE).leaves[TOKEN_TABLE].shape == (taken, 56)
 
 
 def test_an_index_can_be_named(tmp_path: Path) -> None:
