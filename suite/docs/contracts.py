@@ -1,4 +1,4 @@
-"""``docs/contracts.md``: every contract by area, with its law, its source, and what a subject needs to be asked."""
+"""``docs/contracts.md``: every contract by area, with its law, its source, and the capabilities it needs."""
 
 import importlib
 import re
@@ -14,8 +14,8 @@ _INTRODUCTION = """\
 <!-- Written by `python -m suite.docs` from the docstrings of suite/contracts. Edit those. -->
 
 {count} contracts in {areas} areas. Each is a pytest function in `suite/contracts/test_<area>.py`, and its docstring is
-the law printed here. A subject is asked only if it has the [capabilities](../suite/subjects/capabilities.py) that the
-contract needs. [Extend it](extending.md#add-a-contract) shows how to add one, [Results](results.md) who keeps them.
+the law printed here. A contract runs on a subject that has the [capabilities](../suite/subjects/capabilities.py) it needs;
+others count as absent. [Extend it](extending.md#add-a-contract) shows how to add one, [Results](results.md) who keeps them.
 
 | area | contracts | about |
 |---|---|---|
