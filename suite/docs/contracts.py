@@ -14,8 +14,9 @@ _INTRODUCTION = """\
 <!-- Written by `python -m suite.docs` from the docstrings of suite/contracts. Edit those. -->
 
 {count} contracts in {areas} areas. Each is a pytest function in `suite/contracts/test_<area>.py`, and its docstring is
-the law printed here. A contract runs on a subject that has the [capabilities](../suite/subjects/capabilities.py) it needs;
-others count as absent. [Extend it](extending.md#add-a-contract) shows how to add one, [Results](results.md) who keeps them.
+the law printed here. A contract runs on a subject that has the [capabilities](../suite/subjects/capabilities.py) it
+needs; otherwise it counts as absent. [Extend it](extending.md#add-a-contract) shows how to add one,
+[Results](results.md) who keeps them.
 
 | area | contracts | about |
 |---|---|---|
