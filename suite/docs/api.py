@@ -91,6 +91,8 @@ def _parameters(arguments: ast.arguments) -> Iterator[str]:
     for number, each in enumerate(positional):
         if each.arg != "self":
             yield _parameter(each, arguments.defaults[number - required] if number >= required else None)
+        if number + 1 == len(arguments.posonlyargs):
+            yield "/"
     if arguments.vararg:
         yield f"*{ast.unparse(arguments.vararg)}"
     elif arguments.kwonlyargs:

@@ -1,8 +1,10 @@
 """The generated pages say what the code does, and Markdown shows it."""
 
 import argparse
+import dataclasses
 
-from suite.docs import commands, contracts
+import pi0_compat
+from suite.docs import api, commands, contracts
 from suite.session.registry import Contract
 
 
@@ -56,3 +58,72 @@ def test_every_argument_of_a_command_is_described() -> None:
     assert "| `--all` | all of it |" in text
     assert text.rstrip().endswith("```text\nexamples:\n  do it\n```")
     assert "status" not in text
+
+
+@dataclasses.dataclass(frozen=True)
+class Toy:
+    """A toy for [children].
+
+    Attributes:
+      name: what it is called,
+        by ``everybody``.
+    """
+
+    name: str = "bear"
+    _secret: int = 0
+
+    @property
+    def length(self) -> int:
+        """Return the length of the name."""
+        return len(self.name)
+
+    def play(self, hours: float, *games: str, alone: bool = False) -> list[str]:
+        """Play.
+
+        Returns:
+          What was played.
+
+        Raises:
+          ValueError, KeyError: nothing to play.
+        """
+        return [*games, str(hours), str(alone)]
+
+
+def test_a_class_shows_its_fields_and_methods() -> None:
+    """Public ones, with signatures as written and docstrings as Markdown."""
+    text = api.entry("Toy", Toy)
+    assert "```python\nclass Toy\n    name: str = 'bear'\n```" in text
+    assert r"A toy for \[children\]." in text
+    assert "*Attributes*\n\n* `name`: what it is called, by `everybody`.\n" in text
+    assert "**length**\n\nReturn the length of the name." in text
+    assert "play(hours: float, *games: str, alone: bool = False) -> list[str]" in text
+    assert "*Returns*\n\n* What was played.\n" in text
+    assert "* `ValueError, KeyError`: nothing to play." in text
+    assert "_secret" not in text
+
+
+def long(
+    first: dict[str, int], /, second: tuple[int, ...] = (1, 2), *, third: str = "a long default value", **rest: int
+) -> None:
+    """Take much."""
+
+
+def test_a_long_signature_has_a_line_per_parameter() -> None:
+    """A comma in a default or an annotation starts no line."""
+    expected = """\
+long(
+    first: dict[str, int],
+    /,
+    second: tuple[int, ...] = (1, 2),
+    *,
+    third: str = 'a long default value',
+    **rest: int,
+) -> None
+"""
+    assert expected in api.entry("long", long)
+
+
+def test_every_public_name_has_a_section() -> None:
+    """Each once, under the heading of its folder."""
+    headings = [line.removeprefix("### ") for line in api.page().splitlines() if line.startswith("### ")]
+    assert sorted(headings) == sorted(pi0_compat.__all__)
