@@ -1,4 +1,4 @@
-"""What lies beside converted weights, and what a conversion leaves behind: the whole of it, or nothing."""
+"""Conversion: the files written beside the weights, and that a conversion leaves all of its output or none."""
 
 import json
 import re
@@ -26,7 +26,7 @@ FAMILIES = {"pi0": tiny("pi0", num_kv_heads=2), "pi05": tiny("pi05")}
 @contract(source="openpi convert_jax_model_to_pytorch.py:544-550; docs/bugs.md#g11", needs=NEEDS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_config_tells_what_the_model_is(subject: Subject, tmp_path: Path, family: str) -> None:
-    """``config.json`` has openpi's names, family, prompt length and precision among them, and the whole model."""
+    """``config.json`` has openpi's keys, including family, prompt length and precision, and the complete model spec."""
     spec: dict[str, Any] = {**FAMILIES[family]}
     checkpoint = write_checkpoint(FAMILIES[family], tmp_path / "params")
     subject.convert(spec, checkpoint.path, LAYOUT, str(tmp_path / "out"))
@@ -39,7 +39,7 @@ def test_config_tells_what_the_model_is(subject: Subject, tmp_path: Path, family
 
 @contract(source="docs/bugs.md#g9, #g11", needs=(*NEEDS, "load"))
 def test_recorded_sizes_count(subject: Subject, tmp_path: Path) -> None:
-    """Six heads of ten and ten heads of six have the same tensors; read for the wrong one, the file is refused."""
+    """Six heads of size ten and ten heads of size six have the same tensors; a file of one is refused for the other."""
     written, other = (tiny(num_kv_heads=TINY_QUERY_HEADS) for _ in range(2))
     for expert in ("paligemma", "action_expert"):
         other[expert] = {**other[expert], "num_heads": 10, "num_kv_heads": 10, "head_dim": 6}
@@ -51,22 +51,22 @@ def test_recorded_sizes_count(subject: Subject, tmp_path: Path) -> None:
 
 @contract(source="openpi convert_jax_model_to_pytorch.py:536; openpi #638, #810; docs/bugs.md#g4", needs=NEEDS)
 def test_assets_go_along(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """The norm stats beside the parameters of a step are copied; where there are none, a warning names the folder."""
+    """A step's norm stats are copied along with its parameters; if it has none, a warning names the missing folder."""
     checkpoint = write_checkpoint(base_spec, tmp_path / "1000" / "params")
-    told = subject.convert(base_spec, checkpoint.path, LAYOUT, str(tmp_path / "without"))["warnings"]
-    assert any(str(tmp_path / "1000" / "assets") in text for text in told), told
+    warnings = subject.convert(base_spec, checkpoint.path, LAYOUT, str(tmp_path / "without"))["warnings"]
+    assert any(str(tmp_path / "1000" / "assets") in text for text in warnings), warnings
     stats = tmp_path / "1000" / "assets" / "droid" / "norm_stats.json"
     stats.parent.mkdir(parents=True)
     stats.write_text('{"norm_stats": {"state": {"mean": [0.5]}}}')
-    told = subject.convert(base_spec, checkpoint.path, LAYOUT, str(tmp_path / "with"))["warnings"]
+    warnings = subject.convert(base_spec, checkpoint.path, LAYOUT, str(tmp_path / "with"))["warnings"]
     assert digests(tmp_path / "with" / "assets") == digests(tmp_path / "1000" / "assets")
-    assert not any("assets" in text for text in told), told
+    assert not any("assets" in text for text in warnings), warnings
 
 
 @contract(source="openpi convert_jax_model_to_pytorch.py:538: removes what is there", needs=NEEDS)
 @pytest.mark.parametrize("place", ["folder", "file"])
 def test_nothing_is_overwritten(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, place: str) -> None:
-    """What is at the output's place already is refused by name and stays as it is."""
+    """If something already exists at the output path, the conversion is refused by name and leaves it unchanged."""
     out = tmp_path / "out"
     occupied = out / "model.safetensors" if place == "folder" else out
     occupied.parent.mkdir(exist_ok=True)
@@ -79,7 +79,7 @@ def test_nothing_is_overwritten(subject: Subject, base_checkpoint: Checkpoint, t
 
 @contract(source="docs/bugs.md#c18, #d1", needs=NEEDS)
 def test_failed_conversion_leaves_nothing(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """A checkpoint whose arrays cannot be read is refused by name, and nothing appears at or beside the output."""
+    """A checkpoint whose arrays cannot be read is refused by name, and nothing appears at or next to the output."""
     checkpoint = write_checkpoint(base_spec, tmp_path / "params")
     for data in (tmp_path / "params" / "ocdbt.process_0" / "d").iterdir():
         data.write_bytes(data.read_bytes()[:100])
@@ -92,7 +92,7 @@ def test_failed_conversion_leaves_nothing(subject: Subject, base_spec: ModelSpec
 
 @contract(source="docs/bugs.md#c5, #c11", needs=NEEDS)
 def test_other_sizes_are_refused(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """A checkpoint of other sizes than the model's is refused with the parameter and both shapes."""
+    """A checkpoint whose sizes differ from the model's is refused, and the error has the parameter and both shapes."""
     deeper = tiny(depth=4)
     with refused(base_checkpoint.path, "PaliGemma/llm/layers/mlp/linear", "[4, 88, 56]", "[3, 88, 56]"):
         subject.convert(deeper, base_checkpoint.path, LAYOUT, str(tmp_path / "out"))
@@ -101,7 +101,7 @@ def test_other_sizes_are_refused(subject: Subject, base_checkpoint: Checkpoint, 
 
 @contract(source="openpi convert_jax_model_to_pytorch.py:525; docs/bugs.md#g6", needs=NEEDS)
 def test_unknown_layout_is_refused_first(subject: Subject, tmp_path: Path) -> None:
-    """A layout that nobody knows is refused by name before anything is read, with the layouts that there are."""
+    """An unknown layout is refused by name before anything is read, and the error lists the known layouts."""
     with refused("gguf", re.compile("openpi[-_]pytorch")):
         subject.convert(tiny(), str(tmp_path / "no_checkpoint"), "gguf", str(tmp_path / "out"))
     assert not list(tmp_path.iterdir())
@@ -118,7 +118,7 @@ WRITTEN: dict[str, Callable[[Params], Params]] = {
 
 
 def _bits(array: Array) -> Array:
-    """What an npz has of bfloat16: two raw bytes."""
+    """View bfloat16 as two raw bytes, which is how an npz stores it."""
     return array.view("V2") if array.dtype.itemsize == 2 else array
 
 
@@ -126,7 +126,7 @@ def _bits(array: Array) -> Array:
 @pytest.mark.parametrize("layout", PALIGEMMA)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_paligemma_part_lands(subject: Subject, base_spec: ModelSpec, tmp_path: Path, layout: str, dtype: str) -> None:
-    """The PaliGemma part of a pi0 is written under the names of the public releases, bit for bit, and nothing else."""
+    """The PaliGemma part of a pi0, and nothing else, is written bit for bit under the names of the public releases."""
     params = openpi_orbax.build(base_spec, tmp_path / "params", dtype=dtype)
     subject.convert(base_spec, str(tmp_path / "params"), layout, str(tmp_path / "out.npz"))
     part = {path: params[path] for path in openpi_layout.paligemma_shapes(base_spec)}
@@ -138,13 +138,13 @@ def test_paligemma_part_lands(subject: Subject, base_spec: ModelSpec, tmp_path: 
 def test_adapters_of_paligemma_are_refused(
     subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path, layout: str
 ) -> None:
-    """A PaliGemma with adapters is not written without them: the error says to fold, and nothing is there."""
+    """A PaliGemma with adapters is not written without them: the error says to fold, and nothing is written."""
     with refused("PaliGemma/llm/layers/attn/", "lora_a", "fold"):
         subject.convert(lora_checkpoint.spec, lora_checkpoint.path, layout, str(tmp_path / "out.npz"))
     assert not list(tmp_path.iterdir())
 
 
-# Each module's heads side by side, as torch has them: [outputs, inputs].
+# The delta of each module in torch's layout, [outputs, inputs], with its heads concatenated.
 DELTAS: dict[str, Callable[[Array, Array], Array]] = {
     "self_attn.q_proj": lambda a, b: np.concatenate([(a[n] @ b[n]).T for n in range(len(a))]),
     "self_attn.o_proj": lambda a, b: np.concatenate([(head @ b.sum(0)).T for head in a], axis=1),
@@ -162,7 +162,7 @@ SITES = {
 def test_peft_modules_add_what_the_adapters_add(
     subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path, module: str
 ) -> None:
-    """In every layer, scale and matrices of a PEFT module make openpi's delta, summed over heads where openpi sums."""
+    """In every layer, a PEFT module's scale and matrices give openpi's delta, summed over heads where openpi sums."""
     spec, params = lora_checkpoint.spec["paligemma"], lora_checkpoint.params
     subject.convert(lora_checkpoint.spec, lora_checkpoint.path, "peft", str(tmp_path / "out"))
     tensors = safetensors_file.read(tmp_path / "out" / "adapter_model.safetensors")
@@ -171,14 +171,14 @@ def test_peft_modules_add_what_the_adapters_add(
     lora = adapters["ffn" if "mlp" in module else "attn"]
     for layer in range(spec["depth"]):
         name = f"model.vlm.language_model.layers.{layer}.{module}"
-        found = [tensors[f"base_model.model.{name}.lora_{x}.weight"] for x in "BA"]
-        rank, alpha = (_pattern(settings[f"{what}_pattern"], name) for what in ("rank", "alpha"))
-        assert found[0].shape[1] == found[1].shape[0] == rank
+        lora_b, lora_a = (tensors[f"base_model.model.{name}.lora_{x}.weight"] for x in "BA")
+        rank, alpha = (_pattern(settings[f"{key}_pattern"], name) for key in ("rank", "alpha"))
+        assert lora_b.shape[1] == lora_a.shape[0] == rank
         a, b = (params[f"PaliGemma/llm/layers/{SITES[module]}lora_{x}"][layer].astype(np.float64) for x in "ab")
         expected = lora["alpha"] / lora["rank"] * DELTAS[module](a, b)
-        assert_close(alpha / rank * found[0].astype(np.float64) @ found[1], expected, rtol=1e-4, atol=1e-5, name=name)
+        assert_close(alpha / rank * lora_b.astype(np.float64) @ lora_a, expected, rtol=1e-4, atol=1e-5, name=name)
 
 
 def _pattern(patterns: dict[str, float], name: str) -> float:
-    """PEFT's way to the value of a module."""
+    """Look up a module's value as PEFT does."""
     return next(value for pattern, value in patterns.items() if re.fullmatch(pattern, name))

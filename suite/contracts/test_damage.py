@@ -1,4 +1,4 @@
-"""Damaged checkpoints in every layout: what is critical is refused by name, what is harmless loads as written."""
+"""Damaged checkpoints in every layout: critical damage is refused by name, harmless oddities load as written."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from suite.writing.asserts import assert_same_bits, refused
 from suite.writing.cases import SOURCE_KINDS, digests
 
 SOURCE = "the damage's own line in fixtures/damage/corruptions.py"
-# What a file or folder of each layout is called.
+# File or folder name to use for each layout.
 NAMES = {
     "openpi_orbax": "params",
     "paligemma_npz": "pt_224.npz",
@@ -25,12 +25,12 @@ NAMES = {
 
 
 def damages(severity: str, layout: str) -> pytest.MarkDecorator:
-    found = [damage for damage in CORRUPTIONS if damage.severity == severity and layout in damage.layouts()]
-    return pytest.mark.parametrize("damage", found, ids=[damage.name for damage in found])
+    selected = [damage for damage in CORRUPTIONS if damage.severity == severity and layout in damage.layouts()]
+    return pytest.mark.parametrize("damage", selected, ids=[damage.name for damage in selected])
 
 
 def assert_refused(subject: Subject, damage: Corruption, layout: Any, folder: Path) -> None:
-    """The damaged file or folder is refused by its name, and no file changes."""
+    """Assert that loading the damaged file or folder is refused by its name and changes no file."""
     path = folder / NAMES[layout]
     damage.apply(damage.spec(), path, layout=layout)
     before = digests(folder)
@@ -40,7 +40,7 @@ def assert_refused(subject: Subject, damage: Corruption, layout: Any, folder: Pa
 
 
 def assert_loads(subject: Subject, damage: Corruption, layout: Any, folder: Path) -> Params:
-    """Of the model, every parameter that was written is there, with its value in the model's dtype."""
+    """Assert that every written parameter the model uses loads with its value, and return the loaded parameters."""
     path = folder / NAMES[layout]
     written = damage.apply(damage.spec(), path, layout=layout)
     params = subject.load(damage.spec(), {"kind": SOURCE_KINDS[layout], "path": str(path)}, seed=0)["params"]
@@ -51,7 +51,7 @@ def assert_loads(subject: Subject, damage: Corruption, layout: Any, folder: Path
 
 
 def in_float32(params: Params) -> Params:
-    """What a float32 model makes of stored values; every corrupted value that is harmless fits float32."""
+    """Cast stored values to a float32 model's dtype; all harmlessly corrupted values fit float32."""
     return {path: array.astype(np.float32) for path, array in params.items()}
 
 
@@ -67,7 +67,7 @@ def test_checkpoint_is_refused(subject: Subject, damage: Corruption, tmp_path: P
 @contract(source=SOURCE, needs=("load", "openpi_orbax", "load_for_inference"))
 @damages("benign", "openpi_orbax")
 def test_harmless_checkpoint_loads(subject: Subject, damage: Corruption, tmp_path: Path) -> None:
-    """A checkpoint with a harmless oddity loads, for training and for serving, with the values that were written."""
+    """A checkpoint with a harmless oddity loads, for training and for serving, with the written values."""
     trained = assert_loads(subject, damage, "openpi_orbax", tmp_path)
     served = subject.load_for_inference(damage.spec(), str(tmp_path / "params"))
     assert_same_bits(in_float32(served), trained)
@@ -76,54 +76,54 @@ def test_harmless_checkpoint_loads(subject: Subject, damage: Corruption, tmp_pat
 @contract(source=SOURCE, needs=("load", "paligemma_npz"))
 @damages("critical", "paligemma_npz")
 def test_npz_is_refused(subject: Subject, damage: Corruption, tmp_path: Path) -> None:
-    """An npz with critical damage (truncated, flipped, pickled, ill-fitting) is refused by name and left as it is."""
+    """An npz with critical damage (truncated, flipped, pickled, ill-fitting) is refused by name and left unchanged."""
     assert_refused(subject, damage, "paligemma_npz", tmp_path)
 
 
 @contract(source=SOURCE, needs=("load", "paligemma_npz"))
 @damages("benign", "paligemma_npz")
 def test_harmless_npz_loads(subject: Subject, damage: Corruption, tmp_path: Path) -> None:
-    """An npz with a harmless oddity (byte order, compression, order of members) loads with the values in it."""
+    """An npz with a harmless oddity (byte order, compression, member order) loads with the written values."""
     assert_loads(subject, damage, "paligemma_npz", tmp_path)
 
 
 @contract(source=SOURCE, needs=("load", "hugging_face"))
 @damages("critical", "hugging_face")
 def test_hugging_face_is_refused(subject: Subject, damage: Corruption, tmp_path: Path) -> None:
-    """Hugging Face's PaliGemma with critical damage is refused by name and left as it is."""
+    """Hugging Face's PaliGemma with critical damage is refused by name and left unchanged."""
     assert_refused(subject, damage, "hugging_face", tmp_path)
 
 
 @contract(source=SOURCE, needs=("load", "hugging_face"))
 @damages("benign", "hugging_face")
 def test_harmless_hugging_face_loads(subject: Subject, damage: Corruption, tmp_path: Path) -> None:
-    """Hugging Face's PaliGemma with a harmless oddity loads with the values that were written."""
+    """Hugging Face's PaliGemma with a harmless oddity loads with the written values."""
     assert_loads(subject, damage, "hugging_face", tmp_path)
 
 
 @contract(source=SOURCE, needs=("load", "gemma_flax"))
 @damages("critical", "gemma_flax")
 def test_gemma_is_refused(subject: Subject, damage: Corruption, tmp_path: Path) -> None:
-    """An official Gemma with critical damage is refused by name and left as it is."""
+    """An official Gemma with critical damage is refused by name and left unchanged."""
     assert_refused(subject, damage, "gemma_flax", tmp_path)
 
 
 @contract(source=SOURCE, needs=("load", "gemma_flax"))
 @damages("benign", "gemma_flax")
 def test_harmless_gemma_loads(subject: Subject, damage: Corruption, tmp_path: Path) -> None:
-    """An official Gemma with a harmless oddity loads with the values that were written."""
+    """An official Gemma with a harmless oddity loads with the written values."""
     assert_loads(subject, damage, "gemma_flax", tmp_path)
 
 
 @contract(source=SOURCE, needs=("load", "openpi_pytorch"))
 @damages("critical", "openpi_pytorch")
 def test_pytorch_is_refused(subject: Subject, damage: Corruption, tmp_path: Path) -> None:
-    """openpi's PyTorch checkpoint with critical damage is refused by name and left as it is."""
+    """openpi's PyTorch checkpoint with critical damage is refused by name and left unchanged."""
     assert_refused(subject, damage, "openpi_pytorch", tmp_path)
 
 
 @contract(source=SOURCE, needs=("load", "openpi_pytorch"))
 @damages("benign", "openpi_pytorch")
 def test_harmless_pytorch_loads(subject: Subject, damage: Corruption, tmp_path: Path) -> None:
-    """openpi's PyTorch checkpoint with a harmless oddity loads with the values that were written."""
+    """openpi's PyTorch checkpoint with a harmless oddity loads with the written values."""
     assert_loads(subject, damage, "openpi_pytorch", tmp_path)

@@ -1,4 +1,4 @@
-"""Remote checkpoints: what is in the cache is what the source has, all of it, fetched once."""
+"""Remote checkpoints: the cache holds exactly what the source has, all of it, fetched once."""
 
 import os
 import threading
@@ -23,18 +23,18 @@ THREADS = 6
 
 @pytest.fixture
 def remote() -> Remote:
-    """A source that holds a checkpoint, as yet without failures."""
+    """A server that holds a checkpoint; tests add failures to it."""
     return serve({f"{FOLDER}/{name}": data for name, data in FILES.items()})
 
 
 def content(path: str | Path) -> dict[str, bytes]:
-    """Every file below a folder."""
+    """Read every file below a folder, by relative path."""
     files = (file for file in Path(path).rglob("*") if file.is_file())
     return {str(file.relative_to(path)): file.read_bytes() for file in files}
 
 
 def at_once(calls: Sequence[Callable[[], str]]) -> list[str]:
-    """What the calls give, begun at the same moment, each in a thread."""
+    """Start all calls at the same moment, each in its own thread, and return their results."""
     barrier = threading.Barrier(len(calls))
 
     def begin(call: Callable[[], str]) -> str:
@@ -48,13 +48,13 @@ def at_once(calls: Sequence[Callable[[], str]]) -> list[str]:
 @contract(source="docs/bugs.md#d4; openpi download.py:108", needs=NEEDS)
 @pytest.mark.parametrize("end", ["", "/"], ids=["bare", "trailing_slash"])
 def test_folder_arrives_whole(subject: Subject, remote: Remote, tmp_path: Path, end: str) -> None:
-    """A folder arrives with all that is below it and nothing else, with a slash at the end of its URL or without."""
+    """A folder arrives with everything below it and nothing else, whether or not its URL ends in a slash."""
     assert content(subject.download(remote.url(FOLDER) + end, str(tmp_path))) == FILES
 
 
 @contract(source="docs/bugs.md#d4; openpi download.py:108", needs=NEEDS)
 def test_file_arrives_as_a_file(subject: Subject, remote: Remote, tmp_path: Path) -> None:
-    """The URL of a file gives a file of its name."""
+    """Downloading the URL of a file gives a file of the same name."""
     path = Path(subject.download(remote.url(f"{FOLDER}/d/0a"), str(tmp_path)))
     assert path.read_bytes() == FILES["d/0a"]
     assert path.name == "0a"
@@ -62,7 +62,7 @@ def test_file_arrives_as_a_file(subject: Subject, remote: Remote, tmp_path: Path
 
 @contract(source="docs/bugs.md#d9; fsspec 2026.9", needs=NEEDS)
 def test_plain_file_system_is_read(subject: Subject, remote: Remote, tmp_path: Path) -> None:
-    """The folder of another file system, here the local one as a URL, arrives as from anywhere."""
+    """A folder on another file system, here the local one given as a URL, arrives like any other."""
     first = subject.download(remote.url(FOLDER), str(tmp_path / "first"))
     again = subject.download(Path(first).as_uri(), str(tmp_path / "second"))
     assert content(again) == FILES
@@ -75,8 +75,8 @@ def test_plain_file_system_is_read(subject: Subject, remote: Remote, tmp_path: P
 def test_failed_transfer_is_no_download(
     subject: Subject, remote: Remote, tmp_path: Path, failure: str, name: str
 ) -> None:
-    """If the transfer of one file dies, or ends before the file does, the error names the URL, and nothing counts as
-    downloaded: the next call fetches everything and gives what the source has."""
+    """If the transfer of one file fails or ends early, the error names the URL and nothing counts as downloaded: the
+    next call fetches everything and returns what the source has."""
     getattr(remote, failure).add(f"{FOLDER}/{name}")
     for _ in range(2):
         with refused(remote.url(FOLDER)):
@@ -87,7 +87,7 @@ def test_failed_transfer_is_no_download(
 
 @contract(source="docs/bugs.md#d2", needs=NEEDS)
 def test_earlier_try_leaves_no_trace(subject: Subject, remote: Remote, tmp_path: Path) -> None:
-    """What a failed try brought does not end up in the next one: it has the files that the source has by then."""
+    """Files fetched by a failed attempt do not end up in the next one, which has exactly the source's files."""
     remote.dies.add(f"{FOLDER}/ocdbt.process_0/d/1")
     with refused():
         subject.download(remote.url(FOLDER), str(tmp_path))
@@ -100,18 +100,18 @@ def test_earlier_try_leaves_no_trace(subject: Subject, remote: Remote, tmp_path:
 
 @contract(source="docs/bugs.md#d3", needs=NEEDS)
 def test_neighbours_share_nothing(subject: Subject, tmp_path: Path) -> None:
-    """Names that differ after a dot, or in their parents only, are fetched at the same time and do not mix."""
+    """Folders whose names differ only after a dot or only in their parents can be fetched at once without mixing."""
     names = ["zoo/v1.0", "zoo/v1.1", "zoo/pi0.5_base", "zoo/pi0.6_base", "other/v1.0"]
     remote = serve({f"{name}/{n}": name.encode() for name in names for n in range(4)})
     remote.seconds = 0.01
     calls = [lambda name=name: subject.download(remote.url(name), str(tmp_path)) for name in names]
-    found = [content(path) for path in at_once(calls)]
-    assert found == [{str(n): name.encode() for n in range(4)} for name in names]
+    downloaded = [content(path) for path in at_once(calls)]
+    assert downloaded == [{str(n): name.encode() for n in range(4)} for name in names]
 
 
 @contract(source="docs/bugs.md#d5; openpi #845, #846", needs=NEEDS)
 def test_many_callers_share_one_transfer(subject: Subject, remote: Remote, tmp_path: Path) -> None:
-    """Callers that ask for the same folder at once all get it whole, and each file is transferred once."""
+    """Callers that request the same folder at once all get all of it, and each file is transferred once."""
     remote.seconds = 0.01
     paths = at_once([lambda: subject.download(remote.url(FOLDER), str(tmp_path))] * THREADS)
     assert [content(path) for path in paths] == [FILES] * THREADS
@@ -120,7 +120,7 @@ def test_many_callers_share_one_transfer(subject: Subject, remote: Remote, tmp_p
 
 @contract(source="openpi download.py:40", needs=NEEDS)
 def test_is_made_once(subject: Subject, remote: Remote, tmp_path: Path) -> None:
-    """What was downloaded is not fetched again, though the source is gone."""
+    """A downloaded folder is not fetched again, even when the source is gone."""
     first = subject.download(remote.url(FOLDER), str(tmp_path))
     remote.files.clear()
     assert subject.download(remote.url(FOLDER), str(tmp_path)) == first
@@ -129,15 +129,15 @@ def test_is_made_once(subject: Subject, remote: Remote, tmp_path: Path) -> None:
 
 @contract(source="openpi download.py:40", needs=NEEDS)
 def test_part_is_not_the_whole(subject: Subject, remote: Remote, tmp_path: Path) -> None:
-    """After a file and a folder below it were fetched, a folder still arrives whole, and as the source has it."""
+    """After a file and a subfolder of it were fetched, a folder still arrives whole, exactly as in the source."""
     for part in ("d/0a", "d", ""):
-        found = subject.download(remote.url(f"{FOLDER}/{part}"), str(tmp_path))
-    assert content(found) == FILES
+        path = subject.download(remote.url(f"{FOLDER}/{part}"), str(tmp_path))
+    assert content(path) == FILES
 
 
 @contract(source="docs/bugs.md#d7; openpi #268, ba68b3d", needs=NEEDS)
 def test_nothing_is_deleted(subject: Subject, remote: Remote, tmp_path: Path) -> None:
-    """Files of others in the cache, and downloads of any age, stay as they are, whether later downloads work or not."""
+    """Unrelated files in the cache, and downloads of any age, stay unchanged, even if a later download fails."""
     remote.files["bucket/v1.1/params/d"] = b"other"
     downloaded = subject.download(remote.url(FOLDER), str(tmp_path))
     Path(downloaded, "_METADATA").write_text("mended by hand")
@@ -154,24 +154,24 @@ def test_nothing_is_deleted(subject: Subject, remote: Remote, tmp_path: Path) ->
 
 
 def attempt(subject: Subject, url: str, cache: Path) -> None:
-    """Download, or fail: either is as good here."""
+    """Download and ignore a failure."""
     try:
         subject.download(url, str(cache))
-    except Exception:  # noqa: BLE001 - what it leaves behind is looked at
+    except Exception:  # noqa: BLE001 - only the files it leaves behind are checked
         assert url
 
 
 @contract(source="docs/bugs.md#d6; openpi #900, #901", needs=NEEDS)
 def test_public_bucket_needs_no_account(subject: Subject, tmp_path: Path) -> None:
-    """A public bucket of Google's, where openpi's checkpoints lie, is read on a machine without credentials."""
+    """A public Google bucket, such as the one with openpi's checkpoints, is read on a machine without credentials."""
     with public_bucket("gs", {"openpi-assets/a/d": b"public"}, {"token": "anon"}):
-        found = content(subject.download("gs://openpi-assets/a", str(tmp_path)))
-    assert found == {"d": b"public"}
+        files = content(subject.download("gs://openpi-assets/a", str(tmp_path)))
+    assert files == {"d": b"public"}
 
 
 @contract(source="docs/bugs.md#d1", needs=NEEDS)
 def test_missing_source_is_refused_by_name(subject: Subject, remote: Remote, tmp_path: Path) -> None:
-    """A URL where nothing is is refused by its name, every time, and is fetched once something is there."""
+    """A URL with nothing behind it is refused by name, every time, and is fetched once something exists there."""
     for _ in range(2):
         with refused(remote.url("bucket/v2")):
             subject.download(remote.url("bucket/v2"), str(tmp_path))

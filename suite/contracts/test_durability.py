@@ -1,4 +1,4 @@
-"""What was saved is what is loaded, whatever happens to the process, the disk and the files in between."""
+"""Saved checkpoints load as they were saved, whatever happens to the process, the disk and the files in between."""
 
 import shutil
 import time
@@ -22,7 +22,7 @@ from suite.writing.asserts import assert_same_bits, refused
 from suite.writing.cases import LEAN, from_checkpoint, training_options
 
 WEIGHT = "action_in_proj/kernel"
-# Saving 45 MB takes long enough to be killed in the middle.
+# 45 MB, so that the save lasts long enough to be killed halfway.
 LARGE: ModelSpec = {**tiny(), "vocab_size": 200_000}
 DAMAGES = [silent_damage.silent_zeros, silent_damage.last_bit, silent_damage.reversed_values]
 
@@ -30,7 +30,7 @@ silently = pytest.mark.parametrize("damage", DAMAGES, ids=[damage.__name__ for d
 
 
 def wait_for(happened: Callable[[], bool]) -> None:
-    """Looks thousands of times a second, a minute at most."""
+    """Poll every 0.2 ms until something has happened, for at most a minute."""
     deadline = time.monotonic() + 60
     while not happened():
         assert time.monotonic() < deadline, "nothing was written for a minute"
@@ -40,8 +40,8 @@ def wait_for(happened: Callable[[], bool]) -> None:
 @contract(source="docs/bugs.md#e4; openpi #566", needs=("save", "restore"))
 @pytest.mark.parametrize("moment", ["first_file", "target"])
 def test_killed_save_leaves_whole_checkpoints(subject: Subject, tmp_path: Path, moment: str) -> None:
-    """A save that is killed (when its first file, or its target, appears) leaves no half checkpoint at its target, and
-    earlier checkpoints as they were; saving there again works, whatever it left beside."""
+    """A save that is killed (when its first file, or its target, appears) leaves no partial checkpoint at its target
+    and does not change earlier ones; saving there again works, whatever it left next to the target."""
     params = content.params(LARGE)
     earlier, target = tmp_path / "earlier", tmp_path / "target"
     subject.save(LARGE, params, str(earlier))
@@ -59,8 +59,8 @@ def test_killed_save_leaves_whole_checkpoints(subject: Subject, tmp_path: Path, 
 def test_full_disk_loses_nothing(
     subject: Subject, eight_devices: Elsewhere, base_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    """A save for which there is no room raises, leaves nothing behind and other checkpoints as they were; once there
-    is room it works."""
+    """A save that runs out of disk space raises, leaves nothing behind and does not change other checkpoints; once
+    there is space, it works."""
     spec, _, params = base_checkpoint.spec, base_checkpoint.path, base_checkpoint.params
     subject.save(spec, params, str(tmp_path / "earlier"))
     with full_disk(eight_devices.pid), refused():
@@ -73,10 +73,10 @@ def test_full_disk_loses_nothing(
 
 @contract(source="many processes read a checkpoint on a shared disk at once", needs=("restore",))
 def test_two_readers_agree(subject: Subject, eight_devices: Elsewhere, base_checkpoint: Checkpoint) -> None:
-    """Two processes that read a checkpoint at the same time both get it, every time."""
+    """Two processes that read a checkpoint at the same time both succeed, every time."""
     for _ in range(3):
         eight_devices.start("restore", base_checkpoint.path, None)
-        # Several, as the other process begins when it likes.
+        # Several reads, since the other process may start late.
         for _ in range(8):
             assert_same_bits(subject.restore(base_checkpoint.path, None), base_checkpoint.params)
         assert_same_bits(eight_devices.result(), base_checkpoint.params)
@@ -87,8 +87,8 @@ def test_two_readers_agree(subject: Subject, eight_devices: Elsewhere, base_chec
 def test_damaged_file_is_refused_or_harmless(
     subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, accident: str
 ) -> None:
-    """Whichever file of a saved checkpoint is damaged, the checkpoint is refused or loads every bit as it was saved;
-    one of the files matters."""
+    """Whichever file of a saved checkpoint is damaged, the checkpoint is refused or loads bit for bit as it was saved;
+    at least one damage leads to a refusal."""
     saved, refusals = tmp_path / "saved", 0
     subject.save(base_checkpoint.spec, base_checkpoint.params, str(saved))
     files = sorted(file for file in saved.rglob("*") if file.is_file())
@@ -100,7 +100,7 @@ def test_damaged_file_is_refused_or_harmless(
             restored = subject.restore(str(damaged), None)
         except Unsupported:
             raise
-        except Exception:  # noqa: BLE001 - any error is a refusal
+        except Exception:  # noqa: BLE001 - any error counts as a refusal
             refusals += 1
         else:
             assert_same_bits(restored, base_checkpoint.params)
@@ -113,8 +113,8 @@ def test_damaged_file_is_refused_or_harmless(
 def test_other_numbers_are_refused_by_name(
     subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, damage: Callable, dtype: str | None
 ) -> None:
-    """A saved parameter whose numbers are others than were saved is refused by its name, though every file decodes;
-    also where the cast that was asked for rounds the difference away."""
+    """A saved parameter whose numbers have changed is refused by its name, even if every file decodes and even if the
+    requested cast rounds the difference away."""
     subject.save(base_checkpoint.spec, base_checkpoint.params, str(tmp_path / "params"))
     damage(tmp_path / "params", WEIGHT)
     with refused(WEIGHT, str(tmp_path / "params")):
@@ -126,7 +126,7 @@ def test_other_numbers_are_refused_by_name(
 def test_other_numbers_are_not_loaded(
     subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, damage: Callable
 ) -> None:
-    """A saved checkpoint with other numbers than were saved gets into no model, for training and for serving."""
+    """A saved checkpoint whose numbers have changed does not load into a model, for training or for serving."""
     subject.save(base_checkpoint.spec, base_checkpoint.params, str(tmp_path / "params"))
     damage(tmp_path / "params", WEIGHT)
     with refused(WEIGHT):
@@ -139,8 +139,8 @@ def test_other_numbers_are_not_loaded(
 def test_other_numbers_are_not_trained_on(
     subject: Subject, lora_checkpoint: Checkpoint, batch: Params, tmp_path: Path
 ) -> None:
-    """A step of a training in which a parameter has other numbers than were saved is neither restored nor resumed; the
-    error has the parameter's name."""
+    """A step of a training run in which a parameter's numbers have changed is neither restored nor resumed; the error
+    names the parameter."""
     spec, options = lora_checkpoint.spec, training_options(**LEAN)
     subject.train(spec, lora_checkpoint.params, [batch], options, folder=str(tmp_path))
     (served,) = tmp_path.glob("*/params")
@@ -153,7 +153,7 @@ def test_other_numbers_are_not_trained_on(
 
 @contract(source="docs/bugs.md#p12; google-deepmind/gemma #161", needs=("save", "restore"))
 def test_lost_parameter_is_refused_by_name(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """A saved checkpoint whose list of arrays lost one is refused by the name of that parameter."""
+    """A saved checkpoint whose list of arrays lacks one is refused by the name of that parameter."""
     subject.save(base_checkpoint.spec, base_checkpoint.params, str(tmp_path / "params"))
     silent_damage.unlisted(tmp_path / "params", WEIGHT)
     with refused(WEIGHT, str(tmp_path / "params")):
@@ -162,7 +162,7 @@ def test_lost_parameter_is_refused_by_name(subject: Subject, base_checkpoint: Ch
 
 @contract(source="docs/bugs.md#c18", needs=("save", "restore"))
 def test_saved_checkpoint_casts_as_asked(subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """A saved checkpoint restores in another dtype as one that openpi saved: what guards its bits is no obstacle."""
+    """A saved checkpoint restores in another dtype, as one by openpi does: its checksums do not prevent the cast."""
     subject.save(lora_checkpoint.spec, lora_checkpoint.params, str(tmp_path / "params"))
     expected = {path: array.astype(ml_dtypes.bfloat16) for path, array in lora_checkpoint.params.items()}
     assert_same_bits(subject.restore(str(tmp_path / "params"), "bfloat16"), expected)
@@ -170,8 +170,8 @@ def test_saved_checkpoint_casts_as_asked(subject: Subject, lora_checkpoint: Chec
 
 @contract(source="openpi stores no checksums; docs/bugs.md#c18", needs=("load", "openpi_orbax", "save", "load_report"))
 def test_unguarded_checkpoint_is_said_to_be(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """A load from a checkpoint that carries nothing to check its bits with, as openpi's, says that integrity was not
-    checked; a load from a saved one does not."""
+    """A load from a checkpoint without checksums, such as openpi's, says that integrity was not checked; a load from
+    a checkpoint that the subject saved does not."""
     subject.save(base_checkpoint.spec, base_checkpoint.params, str(tmp_path / "params"))
     foreign, own = (
         subject.load(base_checkpoint.spec, from_checkpoint(path), seed=0)["notes"]

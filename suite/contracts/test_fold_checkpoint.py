@@ -1,4 +1,4 @@
-"""LoRA checkpoints made into base checkpoints: what is not folded keeps its bits, what is folded is rounded once."""
+"""Folding LoRA checkpoints into base checkpoints: unadapted weights keep their bits, folded ones are rounded once."""
 
 from pathlib import Path
 
@@ -18,14 +18,14 @@ from suite.writing.cases import digests, from_checkpoint, is_adapter
 
 NEEDS = ("fold_checkpoint", "openpi_orbax", "lora")
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
-# A thousandth of the adapters of the fixtures: on weights in bfloat16 the most of it rounds away.
+# Scales the fixtures' adapters down so far that bfloat16 weights lose most of the delta to rounding.
 SMALL = 1e-3
 LOSS_RTOL = 1e-2
 
 
 @contract(source="openpi weight_loaders.py:90; docs/bugs.md#c1, #g1", needs=(*NEEDS, "load"))
 def test_loads_without_lora(subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """A folded checkpoint loads whole into the config without LoRA; what had no adapter has its bits."""
+    """A folded checkpoint fills a model without LoRA; weights that had no adapter keep their bits."""
     checkpoint, base = lora_checkpoint, without_lora(lora_checkpoint.spec)
     subject.fold_checkpoint(checkpoint.spec, checkpoint.path, str(tmp_path / "out"), None)
     loaded = subject.load(base, from_checkpoint(tmp_path / "out" / "params"), seed=0)["params"]
@@ -37,7 +37,7 @@ def test_loads_without_lora(subject: Subject, lora_checkpoint: Checkpoint, tmp_p
 
 @contract(source="openpi PR #960; docs/bugs.md#g15", needs=NEEDS)
 def test_is_rounded_once(subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """Asked for in bfloat16, a fold of float32 is the float32 fold, rounded at the end, in every parameter."""
+    """Folding float32 to bfloat16 gives the float32 fold, rounded once at the end, for every parameter."""
     for name, dtype in (("wide", None), ("narrow", "bfloat16")):
         subject.fold_checkpoint(lora_checkpoint.spec, lora_checkpoint.path, str(tmp_path / name), dtype)
     wide, narrow = (read_params(tmp_path / name / "params") for name in ("wide", "narrow"))
@@ -46,7 +46,7 @@ def test_is_rounded_once(subject: Subject, lora_checkpoint: Checkpoint, tmp_path
 
 @contract(source="openpi PR #960; docs/bugs.md#g15", needs=NEEDS)
 def test_of_bfloat16_is_formed_in_float32(subject: Subject, lora_spec: ModelSpec, tmp_path: Path) -> None:
-    """A checkpoint in bfloat16 is folded as its float32 values are; asked for in float32, it keeps all of the delta."""
+    """A bfloat16 checkpoint is folded like its values in float32; with float32 output it keeps all of the delta."""
     params = build(lora_spec, tmp_path / "narrow", dtype="bfloat16")
     write({path: x.astype(np.float32) for path, x in params.items()}, tmp_path / "wide")
     for name, dtype in (("narrow", None), ("wide", "bfloat16"), ("narrow", "float32"), ("wide", None)):
@@ -57,21 +57,23 @@ def test_of_bfloat16_is_formed_in_float32(subject: Subject, lora_spec: ModelSpec
 
 @contract(source="openpi PR #960; docs/bugs.md#g15", needs=NEEDS)
 def test_tells_what_rounding_took(subject: Subject, lora_spec: ModelSpec, tmp_path: Path) -> None:
-    """For every site it tells which share of a small delta bfloat16 could not hold, and that float32 holds it."""
+    """For every site, folding reports the share of a small delta that is lost in bfloat16, and no loss in float32."""
     params = content.params(lora_spec)
     params |= {path: SMALL * params[path] for path in lora_b_paths(params)}
     write({path: x if is_adapter(path) else x.astype(BFLOAT16) for path, x in params.items()}, tmp_path / "params")
     before = {path: x.astype(np.float32) for path, x in read_params(tmp_path / "params").items()}
-    told = {
+    losses = {
         dtype: subject.fold_checkpoint(lora_spec, str(tmp_path / "params"), str(tmp_path / dtype), dtype)
         for dtype in ("bfloat16", "float32")
     }
-    found, exact = (read_params(tmp_path / dtype / "params") for dtype in ("bfloat16", "float32"))
+    folded, exact = (read_params(tmp_path / dtype / "params") for dtype in ("bfloat16", "float32"))
     for path in map(weight_of, lora_b_paths(params)):
-        lost = np.linalg.norm(found[path].astype(np.float32) - exact[path]) / np.linalg.norm(exact[path] - before[path])
+        lost = np.linalg.norm(folded[path].astype(np.float32) - exact[path]) / np.linalg.norm(
+            exact[path] - before[path]
+        )
         assert lost > 0.5, path
-        assert_close(told["bfloat16"][path], lost, rtol=LOSS_RTOL, name=path)
-        assert told["float32"][path] < 1e-3, path
+        assert_close(losses["bfloat16"][path], lost, rtol=LOSS_RTOL, name=path)
+        assert losses["float32"][path] < 1e-3, path
 
 
 @contract(source="docs/bugs.md#e9, #c4, #p8", needs=NEEDS)
@@ -79,7 +81,8 @@ def test_tells_what_rounding_took(subject: Subject, lora_spec: ModelSpec, tmp_pa
 def test_what_cannot_be_folded_leaves_nothing(
     subject: Subject, lora_spec: ModelSpec, tmp_path: Path, fault: str
 ) -> None:
-    """Half an adapter, or one of another rank than the config has, is refused by name, and nothing is written."""
+    """An adapter with one matrix missing, or with another rank than the config's, is refused by name, and nothing is
+    written."""
     params = content.params(lora_spec)
     path = next(filter(is_adapter, sorted(params)))
     if fault == "half":

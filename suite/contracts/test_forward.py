@@ -1,4 +1,4 @@
-"""What the forward pass does and does not depend on, and that its two ways, loss and sampling, are one model."""
+"""The forward pass: what it depends on and what it does not, and that loss and sampling use the same model."""
 
 import dataclasses
 
@@ -16,17 +16,17 @@ from suite.subjects.protocol import Subject
 from suite.writing.asserts import assert_close, assert_different, assert_same_bits
 from suite.writing.cases import training_options
 
-# The same sums in another order: 30 times what float32 rounding (1.2e-7) moves a loss of the tiny models.
+# For sums in another order: 30 times the change that float32 rounding (1.2e-7) causes in the losses of the tiny models.
 ORDER_RTOL = 3e-5
-# Four velocities read off losses, each as exact as nine losses of order one are.
+# For four velocities recovered from losses, each as precise as nine losses of order one.
 EULER_ATOL = 1e-4
 EULER_STEPS = 4
-# bfloat16 has eight bits, so a number is off by up to 0.4 %. The mean difference of the losses over their mean was
-# recorded on the reference (0.38 % and 0.36 %); half as much to spare.
+# bfloat16 has eight significant bits, so a number is off by up to 0.4 %. The reference's mean difference of losses over
+# their mean was 0.38 % and 0.36 % when recorded; the bound adds half of that.
 BFLOAT16_RTOL = 0.006
-# A real prompt's length, with three real images: angles that are formed in bfloat16 are off by a radian there.
+# As long as a real prompt with three real images: at such positions, angles computed in bfloat16 are off by a radian.
 LONG_PROMPT = 400
-# The same for one module's parameters in bfloat16 under a float32 model, each recorded, with half as much to spare.
+# The same for the parameters of one module in bfloat16 in a float32 model: recorded values plus half.
 BFLOAT16_MODULES = {
     "/img/": 6.1e-4,
     "/embedder/": 2.5e-4,
@@ -35,7 +35,7 @@ BFLOAT16_MODULES = {
     "norm": 3.2e-4,
     "action_": 1.4e-3,
 }
-# A tenth of the smallest effect that a parameter times 1.5 has, a thousand times what rounding does.
+# A tenth of the smallest effect of multiplying a parameter by 1.5, and a thousand times the effect of rounding.
 MATTERS_RTOL = 1e-3
 LAYERS = "PaliGemma/llm/layers/"
 UNREAD_IN_THE_LAST_LAYER = (
@@ -50,8 +50,8 @@ DROPOUT = 0.1
 
 @contract(source="openpi pi0.py:19, make_attn_mask", needs=("loss", "sample_actions"))
 def test_what_is_masked_does_not_matter(subject: Subject, base_checkpoint: Checkpoint, batch: Params) -> None:
-    """Other content of an absent camera or of a prompt's padding changes no bit of a loss or of a sampled action; other
-    content of a camera that is there, or of the prompt's tokens, does."""
+    """Changing an absent camera's image or a prompt's padding changes no bit of a loss or a sampled action; changing a
+    present camera's image or the prompt's tokens does."""
     rng = np.random.default_rng(1)
     camera = f"image/{CAMERAS[-1]}"
     hidden = {name: batch[name].copy() for name in (camera, "tokenized_prompt")}
@@ -62,15 +62,15 @@ def test_what_is_masked_does_not_matter(subject: Subject, base_checkpoint: Check
     expected = outputs(subject, base_checkpoint, batch)
     assert_same_bits(outputs(subject, base_checkpoint, batch | hidden), expected)
     for change in seen:
-        for name, found in outputs(subject, base_checkpoint, batch | change).items():
-            assert_different(found, expected[name])
+        for name, actual in outputs(subject, base_checkpoint, batch | change).items():
+            assert_different(actual, expected[name])
 
 
 @contract(source="openpi pi0.py:108, positions by cumulative sum", needs=("loss", "sample_actions", "float32"))
 def test_padding_may_lie_anywhere(subject: Subject, base_checkpoint: Checkpoint, batch: Params) -> None:
-    """Only real tokens are counted: a prompt with its padding in front or in between is the same prompt."""
+    """Only real tokens count: a prompt with its padding at the front or in the middle is the same prompt."""
     expected = outputs(subject, base_checkpoint, batch)
-    # The second prompt has five tokens and ends in two of padding.
+    # The second prompt has five tokens, followed by two of padding.
     for order in ([5, 6, 0, 1, 2, 3, 4], [0, 5, 1, 6, 2, 3, 4]):
         moved = {name: batch[name].copy() for name in ("tokenized_prompt", "tokenized_prompt_mask")}
         for array in moved.values():
@@ -80,8 +80,8 @@ def test_padding_may_lie_anywhere(subject: Subject, base_checkpoint: Checkpoint,
 
 @contract(source="openpi model.py, max_token_len; docs/bugs.md#c10", needs=("loss", "float32"))
 def test_longer_prompt_with_padding_is_the_same(subject: Subject, base_checkpoint: Checkpoint, batch: Params) -> None:
-    """A model that takes more tokens computes the same from the same prompts, whatever fills them up: from one token
-    to as many as it had."""
+    """A model with a longer maximum prompt computes the same from the same prompts, whatever the padding: for prompts
+    from one token up to the shorter maximum."""
     params = base_checkpoint.params
     spec: ModelSpec = {**base_checkpoint.spec, "max_token_len": 12}
     for lengths in ((7, 5), (1, 7)):
@@ -98,14 +98,14 @@ def test_longer_prompt_with_padding_is_the_same(subject: Subject, base_checkpoin
 
 @contract(source="openpi pi0.py:189", needs=("loss", "sample_actions", "float32"))
 def test_order_of_the_batch_does_not_matter(subject: Subject, base_checkpoint: Checkpoint, batch: Params) -> None:
-    """Samples in another order have their losses and actions in that order."""
+    """Reordering the samples of a batch reorders their losses and actions."""
     swapped = outputs(subject, base_checkpoint, {name: array[::-1] for name, array in batch.items()})
     assert_near({name: array[::-1] for name, array in swapped.items()}, outputs(subject, base_checkpoint, batch))
 
 
 @contract(source="openpi pi0.py:189", needs=("loss", "float32"))
 def test_sample_is_computed_alone(subject: Subject, base_checkpoint: Checkpoint, batch: Params) -> None:
-    """A sample has the same loss alone as beside others, and no sample sees another."""
+    """A sample has the same loss alone as in a batch: no sample sees another."""
     spec, params = base_checkpoint.spec, base_checkpoint.params
     together = loss(subject, spec, params, batch)
     for n in range(len(together)):
@@ -117,8 +117,8 @@ def test_sample_is_computed_alone(subject: Subject, base_checkpoint: Checkpoint,
 def test_sampling_follows_the_velocity_of_the_loss(
     subject: Subject, lora_checkpoint: Checkpoint, batch: Params
 ) -> None:
-    """Sampling takes equal Euler steps from noise at time 1 to actions at time 0 along the velocity that the loss is
-    measured against: what is computed through a cached prefix equals the pass over all tokens."""
+    """Sampling takes equal Euler steps from noise at time 1 to actions at time 0 along the velocity that the loss
+    uses: computing with a cached prefix equals the pass over all tokens."""
     spec, params = lora_checkpoint.spec, lora_checkpoint.params
     x = batch["noise"].astype(np.float64)
     for step in range(EULER_STEPS):
@@ -129,8 +129,8 @@ def test_sampling_follows_the_velocity_of_the_loss(
 
 @contract(source="docs/bugs.md#a3, #a8, #a17, #rule-1", needs=("loss", "lora", "float32"))
 def test_every_parameter_matters(subject: Subject, lora_checkpoint: Checkpoint, batch: Params) -> None:
-    """Every parameter, in every layer, changes the loss, but for those that nothing reads: behind PaliGemma's last keys
-    and values comes no action, and a softmax cancels SigLIP's key biases."""
+    """Every parameter in every layer affects the loss, except those that nothing reads: no action depends on PaliGemma
+    beyond its last keys and values, and a softmax cancels SigLIP's key biases."""
     spec, params = lora_checkpoint.spec, lora_checkpoint.params
     expected, last = loss(subject, spec, params, batch), spec["paligemma"]["depth"] - 1
     without_effect = set()
@@ -139,8 +139,8 @@ def test_every_parameter_matters(subject: Subject, lora_checkpoint: Checkpoint, 
         for layer in range(len(array)) if stacked else [...]:
             changed = array.copy()
             changed[layer] *= 1.5
-            found = loss(subject, spec, params | {path: changed}, batch)
-            if np.abs(found / expected - 1).max() < MATTERS_RTOL:
+            actual = loss(subject, spec, params | {path: changed}, batch)
+            if np.abs(actual / expected - 1).max() < MATTERS_RTOL:
                 without_effect.add((path, layer))
     unread = {(path, last) for path in params if path.startswith(UNREAD_IN_THE_LAST_LAYER)}
     unread |= {(f"{SIGLIP_KEY}/bias", layer) for layer in range(len(params[f"{SIGLIP_KEY}/bias"]))}
@@ -149,35 +149,35 @@ def test_every_parameter_matters(subject: Subject, lora_checkpoint: Checkpoint, 
 
 @contract(source="openpi policy_config.py:57; docs/bugs.md#b7", needs=("loss", "float32"))
 def test_bfloat16_is_near_float32(subject: Subject, base_checkpoint: Checkpoint) -> None:
-    """A model that computes in bfloat16, from float32 parameters or from ones in bfloat16, has the losses of float32
-    within a recorded bound, for a long prompt too."""
+    """A model that computes in bfloat16, from float32 or bfloat16 parameters, has float32's losses within a recorded
+    bound, even for a long prompt."""
     spec: ModelSpec = {**base_checkpoint.spec, "max_token_len": LONG_PROMPT}
     narrow: ModelSpec = {**spec, "dtype": "bfloat16"}
     params, batch = base_checkpoint.params, observations.batch(spec)
     expected = loss(subject, spec, params, batch)
     stored = {path: array.astype(ml_dtypes.bfloat16) for path, array in params.items()}
     for weights in (params, stored):
-        found = loss(subject, narrow, weights, batch)
-        assert_different(found, expected)
-        assert_close(np.abs(found - expected).mean() / expected.mean(), 0.0, atol=BFLOAT16_RTOL)
+        actual = loss(subject, narrow, weights, batch)
+        assert_different(actual, expected)
+        assert_close(np.abs(actual - expected).mean() / expected.mean(), 0.0, atol=BFLOAT16_RTOL)
 
 
 @contract(source="openpi policy_config.py:57; docs/bugs.md#b7", needs=("restore", "loss", "float32"))
 def test_bfloat16_parameters_are_near_float32(subject: Subject, base_checkpoint: Checkpoint, batch: Params) -> None:
-    """The parameters of one module restored in bfloat16, norm scales and action projections too, change the losses
-    within a bound that is recorded for the module."""
+    """Restoring the parameters of one module in bfloat16, including norm scales and action projections, changes the
+    losses by no more than a bound recorded for the module."""
     spec, params = base_checkpoint.spec, base_checkpoint.params
     expected, narrow = loss(subject, spec, params, batch), subject.restore(base_checkpoint.path, "bfloat16")
     for module, bound in BFLOAT16_MODULES.items():
         rounded = {path: x.astype(np.float32) for path, x in narrow.items() if module in path}
-        found = loss(subject, spec, params | rounded, batch)
-        assert_different(found, expected)
-        assert_close(np.abs(found - expected).mean() / expected.mean(), 0.0, atol=bound, name=module)
+        actual = loss(subject, spec, params | rounded, batch)
+        assert_different(actual, expected)
+        assert_close(np.abs(actual - expected).mean() / expected.mean(), 0.0, atol=bound, name=module)
 
 
 @contract(source="openpi gemma.py:359; docs/bugs.md#a16", needs=("train", "loss", "lora", "dropout"))
 def test_dropout_trains(subject: Subject, lora_checkpoint: Checkpoint, batch: Params) -> None:
-    """A LoRA model trains with dropout: its losses are finite, follow the seed, and differ from those without it."""
+    """A LoRA model trains with dropout: its losses are finite, depend on the seed, and differ from those without it."""
     spec, params = with_dropout(lora_checkpoint.spec), lora_checkpoint.params
     draws = {"noise": batch["noise"][None], "time": batch["time"][None]}
     runs = [subject.train(spec, params, [batch], training_options(seed=seed, **draws)) for seed in (0, 0, 1)]
@@ -191,31 +191,31 @@ def test_dropout_trains(subject: Subject, lora_checkpoint: Checkpoint, batch: Pa
 
 @contract(source="openpi gemma.py:289, deterministic", needs=("loss", "sample_actions", "dropout"))
 def test_dropout_is_for_training_only(subject: Subject, base_checkpoint: Checkpoint, batch: Params) -> None:
-    """Without a training step nothing is dropped: losses and sampled actions are those of a model without dropout."""
+    """Outside of training nothing is dropped: losses and sampled actions equal those of a model without dropout."""
     expected = outputs(subject, base_checkpoint, batch)
     dropping = dataclasses.replace(base_checkpoint, spec=with_dropout(base_checkpoint.spec))
     assert_same_bits(outputs(subject, dropping, batch), expected)
 
 
 def with_dropout(spec: ModelSpec) -> ModelSpec:
-    """The same model, dropping a tenth of what its layers add while it trains."""
+    """Return the same model with dropout of a tenth during training."""
     return {**spec, "dropout": DROPOUT}
 
 
 def loss(subject: Subject, spec: ModelSpec, params: Params, batch: Params) -> np.ndarray:
-    """The loss at the batch's own noise and time."""
+    """Return the loss at the batch's own noise and time."""
     return np.asarray(subject.loss(spec, params, batch, batch["noise"], batch["time"], seed=0))
 
 
 def outputs(subject: Subject, checkpoint: Checkpoint, batch: Params) -> dict[str, np.ndarray]:
-    """Losses and sampled actions of a batch."""
+    """Return the losses and sampled actions of a batch."""
     spec, params = checkpoint.spec, checkpoint.params
     actions = subject.sample_actions(spec, params, batch, batch["noise"], num_steps=EULER_STEPS)
     return {"loss": loss(subject, spec, params, batch), "actions": np.asarray(actions)}
 
 
-def assert_near(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
-    """The same numbers but for the order of sums."""
+def assert_near(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    """Assert that outputs agree up to the order of sums."""
     __tracebackhide__ = True
     for name, array in expected.items():
-        assert_close(found[name], array, rtol=ORDER_RTOL, atol=ORDER_RTOL, name=name)
+        assert_close(actual[name], array, rtol=ORDER_RTOL, atol=ORDER_RTOL, name=name)

@@ -1,4 +1,4 @@
-"""Google's official Gemma for flax: layers side by side in the file, stacked in the model's language model."""
+"""Google's official Gemma for flax: separate layers in the file become stacked layers in the model's language model."""
 
 import dataclasses
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from suite.writing.cases import digests
 
 NEEDS = ("load", "gemma_flax")
 TABLE = "PaliGemma/llm/embedder/input_embedding"
-# The first two are the session's LoRA model: its program for what Gemma lacks is compiled once for all contracts here.
+# The first two are the session's LoRA model, so initializing what Gemma lacks is compiled once for all contracts here.
 LANDINGS: dict[str, tuple[gemma_flax.Form, ModelSpec]] = {
     "flat": ("flat", tiny(lora="both")),
     "nested": ("nested", tiny(lora="both")),
@@ -28,14 +28,14 @@ LANDINGS: dict[str, tuple[gemma_flax.Form, ModelSpec]] = {
 
 
 def from_gemma(path: Path) -> dict[str, str]:
-    """A load from an official Gemma."""
+    """Return a load source for an official Gemma."""
     return {"kind": "gemma_flax", "path": str(path)}
 
 
 @contract(source="google-deepmind/gemma gm/ckpts/_checkpoint.py, _compat.py", needs=(*NEEDS, "lora"))
 @pytest.mark.parametrize("case", LANDINGS)
 def test_lands_leaf_by_leaf(subject: Subject, tmp_path: Path, case: str) -> None:
-    """Every array of an official Gemma lands in expert 0, its layers in the order of their numbers, in both forms."""
+    """Every array of an official Gemma, in either form, lands in expert 0, with the layers in numerical order."""
     form, spec = LANDINGS[case]
     written = gemma_flax.build(spec, tmp_path / "gemma", form=form)
     params = subject.load(spec, from_gemma(tmp_path / "gemma"), seed=0)["params"]
@@ -54,7 +54,7 @@ def test_is_cast_exactly(subject: Subject, lora_spec: ModelSpec, tmp_path: Path,
 
 @contract(source="docs/bugs.md#rule-5, #p3", needs=(*NEEDS, "init", "lora", "load_report"))
 def test_what_gemma_lacks_is_freshly_initialised(subject: Subject, lora_spec: ModelSpec, tmp_path: Path) -> None:
-    """Vision encoder, action expert, projections and adapters start as a fresh model's do, and the report says so."""
+    """Vision encoder, action expert, projections and adapters start as in a fresh model, and the report says so."""
     written = gemma_flax.build(lora_spec, tmp_path / "gemma")
     loaded = subject.load(lora_spec, from_gemma(tmp_path / "gemma"), seed=3)
     fresh = {path: array for path, array in subject.init(lora_spec, 3).items() if path not in written}
@@ -66,7 +66,7 @@ def test_what_gemma_lacks_is_freshly_initialised(subject: Subject, lora_spec: Mo
 
 @dataclasses.dataclass(frozen=True)
 class Misfit:
-    """What is wrong with a Gemma, and what the error has to name."""
+    """A change that makes a Gemma unusable, and what the error has to name."""
 
     change: Callable[[Params], Params]
     names: tuple[str, ...]
@@ -125,7 +125,7 @@ OTHER_SIZES: dict[str, tuple[ModelSpec, tuple[str, ...]]] = {
 @contract(source="docs/bugs.md#c10, #c11; Gemma has 256128 tokens, PaliGemma 257152", needs=NEEDS)
 @pytest.mark.parametrize("case", OTHER_SIZES)
 def test_other_sizes_are_named(subject: Subject, tmp_path: Path, case: str) -> None:
-    """A Gemma of other sizes is refused, and the error names each size, expected and found."""
+    """A Gemma of other sizes is refused, and the error has each expected and actual size."""
     spec, names = OTHER_SIZES[case]
     gemma_flax.build(spec, tmp_path / "gemma")
     with refused(str(tmp_path / "gemma"), *names):
@@ -137,7 +137,7 @@ def test_other_sizes_are_named(subject: Subject, tmp_path: Path, case: str) -> N
     needs=(*NEEDS, "init", "load_report", "lora"),
 )
 def test_missing_tokens_are_fresh_when_asked(subject: Subject, lora_spec: ModelSpec, tmp_path: Path) -> None:
-    """Asked to extend the vocabulary, a load takes Gemma's rows and fresh ones after them, and the report says so."""
+    """On request, a load extends Gemma's vocabulary with fresh rows after its own, and the report says so."""
     smaller: ModelSpec = {**lora_spec, "vocab_size": 480}
     written = gemma_flax.build(smaller, tmp_path / "gemma")[TABLE]
     source = {**from_gemma(tmp_path / "gemma"), "extend_vocabulary": True}
@@ -152,7 +152,7 @@ def test_missing_tokens_are_fresh_when_asked(subject: Subject, lora_spec: ModelS
 
 @contract(source="docs/bugs.md#rule-5", needs=(*NEEDS, "load_report", "lora"))
 def test_what_the_model_lacks_is_reported(subject: Subject, lora_spec: ModelSpec, tmp_path: Path) -> None:
-    """An array that the model has no place for is left out, and the report says so under the array's own name."""
+    """An array that the model does not use is left out and reported as dropped, under its own name."""
     arrays = gemma_flax.arrays(gemma_flax.contents(lora_spec))
     gemma_flax.write(arrays | {"embedder/position_table": np.ones((2, 3), np.float32)}, tmp_path / "gemma")
     report = subject.load(lora_spec, from_gemma(tmp_path / "gemma"), seed=0)["report"]
@@ -161,6 +161,6 @@ def test_what_the_model_lacks_is_reported(subject: Subject, lora_spec: ModelSpec
 
 @contract(source="docs/bugs.md#c3, #p4", needs=NEEDS)
 def test_another_layout_is_refused(subject: Subject, base_checkpoint: Checkpoint) -> None:
-    """A pi0 checkpoint is no Gemma and is refused, not taken for one of which nothing matches."""
+    """A pi0 checkpoint is not a Gemma and is refused, not loaded as one in which nothing matches."""
     with refused(base_checkpoint.path):
         subject.load(base_checkpoint.spec, {"kind": "gemma_flax", "path": base_checkpoint.path}, seed=0)

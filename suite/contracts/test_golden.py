@@ -1,4 +1,4 @@
-"""openpi's own numbers, from checkpoints that openpi wrote."""
+"""Agreement with numbers that openpi computed, from checkpoints that openpi wrote."""
 
 from pathlib import Path
 
@@ -12,19 +12,20 @@ from suite.subjects.protocol import Subject
 from suite.writing.asserts import assert_close, assert_same_bits, assert_same_paths
 from suite.writing.cases import from_checkpoint, training_options
 
-# The reference is within 1e-6. openpi's own PyTorch, and lerobot after it, have the time embedding in float64: 1.3e-5.
+# The reference is within 1e-6. openpi's PyTorch model, and lerobot's, embed the time in float64: 1.3e-5.
 LOSS_RTOL = 2e-5
-# openpi adds up its times in float32 and is off by 1e-7 after a few steps. The fastest sinusoid of the time turns by
-# 1571 rad (2 pi / 0.004), so that is 1.5e-4 rad: transformers, which multiplies, is within 1.7e-4, the reference 3e-6.
+# openpi accumulates its times in float32 and is off by 1e-7 after a few steps. The fastest sinusoid of the time has
+# 1571 rad (2 pi / 0.004) per unit, so the error is 1.5e-4 rad. transformers, which multiplies, is within 1.7e-4, the
+# reference within 3e-6.
 ACTIONS_ATOL = 3e-4
-# The reference's tokens are within 2e-6; another LayerNorm epsilon (1e-5) moves them by 8e-5.
+# The reference's tokens are within 2e-6; another LayerNorm epsilon (1e-5) changes them by 8e-5.
 TOKENS_ATOL = 2e-5
 TRAIN_LOSS_RTOL = 1e-4
 
 
 @contract(source="openpi pi0.py:189", needs=("loss", "float32"))
 def test_loss(subject: Subject, golden_case: GoldenCase) -> None:
-    """From openpi's checkpoint, batch, noise and time the loss is openpi's."""
+    """With openpi's checkpoint, batch, noise and time, the loss is openpi's."""
     case, params = golden_case, read_params(golden_case.checkpoint)
     loss = subject.loss(case.spec, params, case.batch, case.loss_noise, case.loss_time, seed=0)
     assert_close(loss, case.loss, rtol=LOSS_RTOL)
@@ -32,7 +33,7 @@ def test_loss(subject: Subject, golden_case: GoldenCase) -> None:
 
 @contract(source="openpi pi0.py:192", needs=("loss", "openpi_keys", "float32"))
 def test_loss_from_the_same_key(subject: Subject, golden_case: GoldenCase) -> None:
-    """From the same jax key noise and time, and so the loss, are openpi's."""
+    """With the same jax key, the noise, the time and therefore the loss are openpi's."""
     case, params = golden_case, read_params(golden_case.checkpoint)
     loss = subject.loss(case.spec, params, case.batch, None, None, seed=case.seed)
     assert_close(loss, case.loss, rtol=LOSS_RTOL)
@@ -40,7 +41,7 @@ def test_loss_from_the_same_key(subject: Subject, golden_case: GoldenCase) -> No
 
 @contract(source="openpi pi0.py:217", needs=("sample_actions", "float32"))
 def test_sampled_actions(subject: Subject, golden_case: GoldenCase) -> None:
-    """From the same noise the sampled actions are openpi's."""
+    """With the same noise, the sampled actions are openpi's."""
     case, params = golden_case, read_params(golden_case.checkpoint)
     actions = subject.sample_actions(case.spec, params, case.batch, case.batch["noise"], num_steps=case.num_steps)
     assert_close(actions, case.sampled_actions, atol=ACTIONS_ATOL)
@@ -55,7 +56,7 @@ def test_prefix_tokens(subject: Subject, golden_case: GoldenCase) -> None:
 
 @contract(source="openpi weight_loaders.py:33", needs=("restore", "load", "openpi_orbax", "load_for_inference"))
 def test_checkpoint_loads_whole(subject: Subject, golden_case: GoldenCase) -> None:
-    """openpi's checkpoint is restored, and loads whole for training and for serving, bit for bit."""
+    """openpi's checkpoint restores, and loads completely for training and for serving, bit for bit."""
     case, path = golden_case, str(golden_case.checkpoint)
     expected = read_params(case.checkpoint)
     assert_same_bits(subject.restore(path, None), expected)
@@ -65,7 +66,7 @@ def test_checkpoint_loads_whole(subject: Subject, golden_case: GoldenCase) -> No
 
 @contract(source="openpi train.py:137; docs/decisions/0001", needs=("train", "lora", "float32"))
 def test_training_steps(subject: Subject, golden_case: GoldenCase, golden_training: GoldenTraining) -> None:
-    """AdamW steps have openpi's losses, change exactly what openpi's change, and end on openpi's values."""
+    """AdamW steps have openpi's losses, change exactly the parameters that openpi changes, and end on its values."""
     case, expected = golden_case, golden_training
     params = read_params(case.checkpoint)
     options = training_options(optimizer=expected.optimizer, noise=expected.noise, time=expected.time)
@@ -90,7 +91,7 @@ def test_converted_checkpoint_has_the_loss(subject: Subject) -> None:
 
 @contract(source="docs/bugs.md#a5, #e9; openpi #985", needs=("load", "loss", "peft_adapter", "lora", "float32"))
 def test_converted_adapter_has_the_loss(subject: Subject) -> None:
-    """openpi's adapters, with alpha that is not rank and rslora, have openpi's loss as a PEFT adapter on their base."""
+    """openpi's adapters, with alpha != rank and rslora, have openpi's loss as a PEFT adapter on their base."""
     case = CONVERTED
     source = {"kind": "peft", "path": str(converted.BASE), "adapter": str(converted.ADAPTER)}
     loaded = subject.load(case.spec, source, seed=0)
@@ -103,7 +104,7 @@ def test_converted_adapter_has_the_loss(subject: Subject) -> None:
     needs=("fold_checkpoint", "restore", "loss", "openpi_orbax", "lora", "float32"),
 )
 def test_folded_checkpoint_has_the_loss(subject: Subject, tmp_path: Path) -> None:
-    """openpi's LoRA checkpoint, folded into one for the config without LoRA, has openpi's loss."""
+    """openpi's LoRA checkpoint, folded into a base checkpoint, has openpi's loss."""
     case, model = CONVERTED, without_lora(CONVERTED.spec)
     subject.fold_checkpoint(case.spec, str(case.checkpoint), str(tmp_path / "out"), None)
     params = subject.restore(str(tmp_path / "out" / "params"), None)

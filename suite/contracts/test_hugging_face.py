@@ -1,4 +1,4 @@
-"""Hugging Face's PaliGemma: PyTorch tensors, one a layer, under three sets of names, land in openpi's stacked tree."""
+"""Hugging Face's PaliGemma: one PyTorch tensor per layer, under three sets of names, lands in openpi's stacked tree."""
 
 import copy
 from pathlib import Path
@@ -23,7 +23,7 @@ VISION, LANGUAGE = "model.vision_tower.vision_model.", "model.language_model."
 EMBED_TOKENS, LM_HEAD = f"{LANGUAGE}embed_tokens.weight", "lm_head.weight"
 IMG, LLM, SELF_ATTENTION = "PaliGemma/img/", "PaliGemma/llm/layers/", "MultiHeadDotProductAttention_0"
 
-# Where each kind of tensor is in openpi's tree, by hand: the layer, then the half of what is fused.
+# The place of each kind of tensor in openpi's tree, written by hand: path, then layer, then half of a fused parameter.
 PLACES: dict[str, tuple[str, Any]] = {
     f"{LANGUAGE}layers.2.input_layernorm.weight": (f"{LLM}pre_attention_norm/scale", 2),
     f"{LANGUAGE}layers.2.post_attention_layernorm.weight": (f"{LLM}pre_ffw_norm/scale", 2),
@@ -55,7 +55,7 @@ PLACES: dict[str, tuple[str, Any]] = {
 
 
 def deep() -> ModelSpec:
-    """More than ten layers in both towers, two key/value heads, heads that together are no width."""
+    """Return a spec with more than ten layers in both towers, two key/value heads, and heads x head_dim != width."""
     spec = tiny(num_kv_heads=2, depth=11)
     spec["siglip"]["depth"] = 12
     return spec
@@ -67,7 +67,7 @@ def load(subject: Subject, spec: ModelSpec, path: Path, seed: int = 0) -> Params
 
 
 def refuse_tensors(subject: Subject, spec: ModelSpec, named: Params, path: Path, *mentions: str) -> None:
-    """A file with these tensors is refused, and the error names the file and all of ``mentions``."""
+    """Assert that a file with these tensors is refused with an error that names the file and all ``mentions``."""
     hugging_face.write_tensors(named, path)
     assert_refused(subject, spec, from_hugging_face(path), *mentions)
 
@@ -80,7 +80,7 @@ def refuse_tensors(subject: Subject, spec: ModelSpec, named: Params, path: Path,
 def test_lands_leaf_by_leaf(
     subject: Subject, base_spec: ModelSpec, tmp_path: Path, generation: Generation, shards: int
 ) -> None:
-    """Under the names of every generation of transformers, whole or in shards, every array lands at its place."""
+    """Under the names of every generation of transformers, in one file or in shards, every array lands in its place."""
     path = tmp_path / "release"
     written = hugging_face.build(base_spec, path, generation=generation, shards=shards)
     assert_landed(load(subject, base_spec, path), written)
@@ -91,7 +91,7 @@ def test_lands_leaf_by_leaf(
 )
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_casts_are_exact(subject: Subject, base_spec: ModelSpec, tmp_path: Path, dtype: str) -> None:
-    """Tensors in half precision land as exactly these numbers in float32."""
+    """Tensors in half precision land as exactly the same numbers in float32."""
     written = hugging_face.build(base_spec, tmp_path / "model.safetensors", dtype=dtype)
     assert_landed(load(subject, base_spec, tmp_path / "model.safetensors"), written)
 
@@ -117,28 +117,28 @@ def test_mixed_dtypes_land(subject: Subject, base_spec: ModelSpec, tmp_path: Pat
 )
 @pytest.mark.parametrize("spec", [deep(), tiny(num_kv_heads=6, depth=5)], ids=["eleven_layers", "all_kv_heads"])
 def test_every_layer_and_head_lands(subject: Subject, tmp_path: Path, spec: ModelSpec) -> None:
-    """Layer ten comes after layer nine, every key/value head is kept, and heads need not add up to the width."""
+    """Layer ten comes after layer nine, every key/value head is kept, and heads x head_dim can be any size."""
     written = hugging_face.build(spec, tmp_path / "release", shards=2)
     assert_landed(load(subject, spec, tmp_path / "release"), written)
 
 
 @contract(source="transformers modeling_gemma.py, modeling_siglip.py", needs=NEEDS)
 def test_each_tensor_has_its_place(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """A tensor filled with one number gives one layer of one parameter that number, or one half of a fused one."""
+    """A tensor filled with one number sets exactly one layer of one parameter, or one half of a fused one."""
     named = hugging_face.tensors(paligemma_npz.contents(base_spec))
     numbers = {name: 2.0 + n for n, name in enumerate(PLACES)}
     filled = {name: np.full_like(named[name], number) for name, number in numbers.items()}
     hugging_face.write_tensors(named | filled, tmp_path / "release")
     params = load(subject, base_spec, tmp_path / "release")
-    found = {name: params[path][index] for name, (path, index) in PLACES.items()}
-    assert {name: (array.min(), array.max()) for name, array in found.items()} == {
+    placed = {name: params[path][index] for name, (path, index) in PLACES.items()}
+    assert {name: (array.min(), array.max()) for name, array in placed.items()} == {
         name: (number, number) for name, number in numbers.items()
     }
 
 
 @contract(source="transformers modeling_gemma.py: view(..., heads, head_dim)", needs=NEEDS)
 def test_heads_keep_their_order(subject: Subject, tmp_path: Path) -> None:
-    """Heads lie one after the other in a projection, and head n of the file is head n of the model."""
+    """Heads are contiguous in a projection, and head n of the file is head n of the model."""
     spec = deep()
     named = hugging_face.tensors(paligemma_npz.contents(spec))
     heads, kv_heads, head_dim = 6, 2, spec["paligemma"]["head_dim"]
@@ -157,7 +157,7 @@ def test_heads_keep_their_order(subject: Subject, tmp_path: Path) -> None:
 def test_one_tied_name_is_enough(
     subject: Subject, base_spec: ModelSpec, tmp_path: Path, names: tuple[str, ...]
 ) -> None:
-    """The embedding comes from embed_tokens, from lm_head, or from both where they are equal."""
+    """The embedding comes from embed_tokens, from lm_head, or from both if they are equal."""
     written = paligemma_npz.contents(base_spec)
     named = hugging_face.tensors(written)
     embedding = named.pop(EMBED_TOKENS)
@@ -167,16 +167,16 @@ def test_one_tied_name_is_enough(
 
 @contract(source="transformers 5.23 keeps embed_tokens and says nothing; docs/bugs.md#g7", needs=NEEDS)
 def test_conflicting_tied_pair_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """Tied tables, embed_tokens and lm_head, that differ in one number are refused, and both are named."""
+    """If the tied tables embed_tokens and lm_head differ in one number, the file is refused and both are named."""
     named = hugging_face.tensors(paligemma_npz.contents(base_spec))
     other = named[EMBED_TOKENS].copy()
-    other[-4, 0] += 1  # the last token; what follows are the rows that transformers adds
+    other[-4, 0] += 1  # the last token; the rows after it are added by transformers
     refuse_tensors(subject, base_spec, named | {LM_HEAD: other}, tmp_path / "release", EMBED_TOKENS, LM_HEAD)
 
 
 @contract(source="transformers convert_paligemma_weights_to_hf.py: 257216 rows for 257152 tokens", needs=NEEDS)
 def test_added_tokens_are_not_loaded(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """The rows of noise that transformers adds to the vocabulary are left out, and a file without them loads alike."""
+    """The rows of noise that transformers adds to the vocabulary are left out; a file without them loads the same."""
     written = paligemma_npz.contents(base_spec)
     for padded in (True, False):
         named = hugging_face.tensors(written, padded=padded)
@@ -187,7 +187,7 @@ def test_added_tokens_are_not_loaded(subject: Subject, base_spec: ModelSpec, tmp
 
 @contract(source="docs/bugs.md#rule-5", needs=(*NEEDS, "load_report", "param_spec"))
 def test_reports_every_leaf(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """The report has every parameter as loaded or initialised, and what is not used by its own name, as dropped."""
+    """The report lists every parameter as loaded or initialized, and unused tensors by their own names as dropped."""
     written = paligemma_npz.contents(base_spec)
     named = hugging_face.tensors(written, padded=False)
     unused = {LM_HEAD: named[EMBED_TOKENS], f"{VISION}embeddings.position_ids": np.arange(4)}
@@ -200,7 +200,7 @@ def test_reports_every_leaf(subject: Subject, base_spec: ModelSpec, tmp_path: Pa
 
 @contract(source="arXiv:2410.24164 section IV; docs/bugs.md#c3, #p3", needs=(*NEEDS, "init", "param_spec"))
 def test_what_it_lacks_is_freshly_initialised(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """The action expert and the projections start as a fresh model's do, from the seed; nothing else depends on it."""
+    """The action expert and the projections start as in a fresh model with that seed; nothing else depends on it."""
     written = hugging_face.build(base_spec, tmp_path / "release")
     loaded, other = (load(subject, base_spec, tmp_path / "release", seed=seed) for seed in (3, 4))
     fresh = {path: array for path, array in subject.init(base_spec, 3).items() if path not in written}
@@ -239,7 +239,7 @@ def test_missing_tensor_is_refused(subject: Subject, base_spec: ModelSpec, tmp_p
 def test_other_layers_are_refused(
     subject: Subject, base_spec: ModelSpec, tmp_path: Path, part: str, prefix: str, kept: tuple[int, ...]
 ) -> None:
-    """A file with a gap between its layers, or with more layers than the model, is refused: layers are counted."""
+    """A file with a missing layer, or with more layers than the model, is refused."""
     model, of_file = copy.deepcopy(base_spec), copy.deepcopy(base_spec)
     model["siglip"]["depth"] = of_file["siglip"]["depth"] = 3
     of_file[part]["depth"] = 4  # type: ignore[literal-required]
@@ -252,7 +252,7 @@ def test_other_layers_are_refused(
 @contract(source="openpi weight_loaders.py:73, lucidrains/pi-zero-pytorch #1; docs/bugs.md#c3, #p4", needs=NEEDS)
 @pytest.mark.parametrize("prefix", ["policy.", "paligemma_with_expert.paligemma."])
 def test_nothing_matched_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path, prefix: str) -> None:
-    """A file in which every name has another prefix is refused, and the error has one of the names."""
+    """A file in which every name has an extra prefix is refused, and the error shows one of the names."""
     named = hugging_face.tensors(paligemma_npz.contents(base_spec))
     renamed = {prefix + name: array for name, array in named.items()}
     refuse_tensors(subject, base_spec, renamed, tmp_path / "release", prefix)
@@ -260,7 +260,7 @@ def test_nothing_matched_is_refused(subject: Subject, base_spec: ModelSpec, tmp_
 
 @contract(source="docs/bugs.md#c1, #g1; PEFT's names", needs=NEEDS)
 def test_adapters_are_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """Adapters of PEFT beside the weights are refused by name: their fine-tuning would be lost."""
+    """PEFT adapters next to the weights are refused by name, since their fine-tuning would be lost."""
     named = hugging_face.tensors(paligemma_npz.contents(base_spec))
     name = f"{LANGUAGE}layers.0.self_attn.q_proj.lora_A.weight"
     refuse_tensors(subject, base_spec, named | {name: np.ones((2, 56), np.float32)}, tmp_path / "release", name)
@@ -291,7 +291,7 @@ def test_codes_are_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Pat
 def test_later_version_is_named(
     subject: Subject, base_spec: ModelSpec, tmp_path: Path, version: str, names: tuple[str, ...]
 ) -> None:
-    """A later Gemma, as PaliGemma 2 has it, is refused by its name even where every shape fits."""
+    """A later version of Gemma, as used by PaliGemma 2, is refused by its name even if every shape fits."""
     named = hugging_face.tensors(paligemma_npz.contents(base_spec))
     width, depth = base_spec["paligemma"]["width"], base_spec["paligemma"]["depth"]
     norms = {f"{LANGUAGE}layers.{n}.{name}.weight": np.ones(width, np.float32) for n in range(depth) for name in names}
@@ -319,7 +319,7 @@ def test_other_sizes_are_named(
 
 @contract(source="docs/bugs.md#c11; huggingface/safetensors#format", needs=NEEDS)
 def test_unequal_layers_are_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """Layers of different widths, or a tensor that lies the other way round, are refused by the tensor's path."""
+    """Layers of different widths, or a transposed tensor, are refused by the parameter's path."""
     named = hugging_face.tensors(paligemma_npz.contents(base_spec))
     name = f"{LANGUAGE}layers.1.mlp.down_proj.weight"
     refuse_tensors(subject, base_spec, named | {name: named[name][:, :-1]}, tmp_path / "narrow", "mlp/linear")

@@ -1,4 +1,4 @@
-"""Adapters of a language model alone, for those that have no more of a pi0 than that."""
+"""Adapters of a language model alone, for implementations that cover no more of a pi0."""
 
 from fixtures import content
 from fixtures.params import Params
@@ -8,20 +8,20 @@ from suite.subjects.protocol import Subject
 from suite.writing.asserts import assert_same_bits, refused
 from suite.writing.cases import is_adapter
 
-# Of expert 0 alone: the names of the other one's modules end in _1.
+# LoRA on expert 0 only; the names of the other expert's modules end in _1.
 SPEC: ModelSpec = with_lora(tiny(), action_expert=None)
 NEEDS = ("merge", "lora", "partial")
 
 
 def language_model() -> Params:
-    """Its token table, its layers and their adapters."""
+    """Return the language model's token table, layers and adapters."""
     params = content.params(SPEC)
     return {path: x for path, x in params.items() if path.startswith("PaliGemma/llm/") and "_1/" not in path}
 
 
 @contract(source="users' request: openpi #985; google-deepmind/gemma peft/_tree_utils.py", needs=(*NEEDS, "extract"))
 def test_merge_undoes_extract(subject: Subject) -> None:
-    """Base and adapters of a language model, parted and merged again, are the language model, bit for bit."""
+    """Splitting a language model into base and adapters and merging them gives the language model, bit for bit."""
     params = language_model()
     parts = subject.extract(SPEC, params)
     assert_same_bits(parts["base"], {path: x for path, x in params.items() if not is_adapter(path)})
@@ -31,7 +31,7 @@ def test_merge_undoes_extract(subject: Subject) -> None:
 
 @contract(source="openpi weight_loaders.py:90; docs/bugs.md#c4", needs=NEEDS)
 def test_half_an_adapter_is_not_merged(subject: Subject) -> None:
-    """An adapter without one of its matrices is not merged with a language model, and the error names it."""
+    """An adapter with one matrix missing is not merged into a language model, and the error names the missing one."""
     params = language_model()
     base = {path: x for path, x in params.items() if not is_adapter(path)}
     lora = {path: x for path, x in params.items() if is_adapter(path)}

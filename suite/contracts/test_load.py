@@ -1,4 +1,4 @@
-"""Giving a model its parameters: every leaf of model and checkpoint is accounted for, what does not fit is refused."""
+"""Loading parameters into a model: every leaf of model and checkpoint is accounted for, and a misfit is refused."""
 
 import copy
 from collections import Counter
@@ -33,7 +33,7 @@ def test_base_fills_base(subject: Subject, base_checkpoint: Checkpoint) -> None:
     needs=("load", "openpi_orbax", "lora", "param_spec"),
 )
 def test_base_into_lora_adds_only_adapters(subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec) -> None:
-    """A base checkpoint fills a LoRA model; only adapters are fresh, and they are there."""
+    """A base checkpoint fills a LoRA model; only the adapters are fresh, and all of them exist."""
     params = subject.load(lora_spec, from_checkpoint(base_checkpoint.path), seed=0)["params"]
     assert_same_bits({path: x for path, x in params.items() if not is_adapter(path)}, base_checkpoint.params)
     assert_same_paths(params, subject.param_spec(lora_spec))
@@ -53,8 +53,8 @@ def test_saved_lora_loads_into_lora(subject: Subject, lora_checkpoint: Checkpoin
 def test_reports_every_leaf(
     subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec, tmp_path: Path
 ) -> None:
-    """The report counts each leaf of model and checkpoint once: loaded, cast, initialised or dropped."""
-    # An unused parameter with "lora" in its name, which is no adapter for that.
+    """The report counts each leaf of model and checkpoint once: loaded, cast, initialized or dropped."""
+    # An unused parameter that is not an adapter, although its name contains "lora".
     stored = base_checkpoint.params | {"explorations/kernel": np.ones(2, np.float32)}
     stored[BASE_WEIGHT] = stored[BASE_WEIGHT].astype(np.float16)
     openpi_orbax.write(stored, tmp_path / "params")
@@ -71,7 +71,7 @@ def test_reports_every_leaf(
 
 @contract(source="lerobot #4577; docs/bugs.md#p1, #rule-4", needs=("load", "openpi_orbax", "load_report", "lora"))
 def test_what_claims_to_be_loaded_is(subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec) -> None:
-    """Two loads with other seeds agree on every leaf that is reported as loaded, and differ in fresh lora_a."""
+    """Two loads with different seeds agree on every leaf that is reported as loaded, and differ in fresh lora_a."""
     first, second = (subject.load(lora_spec, from_checkpoint(base_checkpoint.path), seed) for seed in (0, 1))
     loaded = [path for path, status in first["report"].items() if status == "loaded"]
     assert_same_bits({p: first["params"][p] for p in loaded}, {p: second["params"][p] for p in loaded})
@@ -83,7 +83,7 @@ def test_what_claims_to_be_loaded_is(subject: Subject, base_checkpoint: Checkpoi
 def test_base_for_lora_is_refused_with_the_way_out(
     subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec
 ) -> None:
-    """Serving a base checkpoint with a LoRA config is refused, names a missing adapter and what to call."""
+    """Serving a base checkpoint with a LoRA config is refused; the error names a missing adapter and what to call."""
     with refused("PaliGemma/llm/layers/attn/q_einsum/lora_a", "initialize_lora_parameters"):
         subject.load_for_inference(lora_spec, base_checkpoint.path)
 
@@ -93,7 +93,7 @@ def test_base_for_lora_is_refused_with_the_way_out(
     needs=("load", "openpi_orbax", "load_for_inference", "lora"),
 )
 def test_unused_adapters_are_refused(subject: Subject, lora_checkpoint: Checkpoint, base_spec: ModelSpec) -> None:
-    """A LoRA checkpoint for a base model is refused, for training and for serving: its fine-tuning would be lost."""
+    """A base model refuses a LoRA checkpoint, for training and for serving: its fine-tuning would be lost."""
     with refused("PaliGemma/llm/layers/attn/q_einsum/lora_a"):
         subject.load(base_spec, from_checkpoint(lora_checkpoint.path), seed=0)
     with refused("PaliGemma/llm/layers/attn/q_einsum/lora_a"):
@@ -105,7 +105,7 @@ def test_unused_adapters_are_refused(subject: Subject, lora_checkpoint: Checkpoi
 )
 @pytest.mark.parametrize(("stored", "model"), [("pi0", "pi05"), ("pi05", "pi0")], ids=["pi0_for_pi05", "pi05_for_pi0"])
 def test_other_family_is_named(subject: Subject, tmp_path: Path, stored: Family, model: Family) -> None:
-    """A checkpoint of another family is refused, and the error says which family is which."""
+    """A checkpoint of the other family is refused, and the error says which family is which."""
     checkpoint = write_checkpoint(tiny(stored), tmp_path / "params")
     with refused(*BOTH_FAMILIES):
         subject.load(tiny(model), from_checkpoint(checkpoint.path), seed=0)
@@ -115,7 +115,7 @@ def test_other_family_is_named(subject: Subject, tmp_path: Path, stored: Family,
 
 @contract(source="docs/bugs.md#c10; openpi #268, #672", needs=("load", "openpi_orbax"))
 def test_pi0_fast_is_named(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """A checkpoint that is all PaliGemma, as pi0-FAST's are, is refused for a pi0, and the error says what it is."""
+    """A checkpoint of PaliGemma only, like pi0-FAST's, is refused for a pi0, and the error says what it is."""
     openpi_orbax.write(paligemma_npz.contents(base_spec), tmp_path / "params")
     with refused("FAST", "PaliGemma", "pi0"):
         subject.load(base_spec, from_checkpoint(tmp_path / "params"), seed=0)
@@ -123,7 +123,7 @@ def test_pi0_fast_is_named(subject: Subject, base_spec: ModelSpec, tmp_path: Pat
 
 @contract(source="docs/bugs.md#c3, #p4; lucidrains/pi-zero-pytorch #1", needs=("load", "openpi_orbax", "lora"))
 def test_nothing_matched_is_refused(subject: Subject, lora_spec: ModelSpec, tmp_path: Path) -> None:
-    """A checkpoint of which no parameter is the model's is refused, and the error shows names that it found."""
+    """A checkpoint that shares no parameter with the model is refused, and the error shows some of its names."""
     openpi_orbax.write({f"net/block{n}/w": np.ones(3, np.float32) for n in range(3)}, tmp_path / "params")
     with refused(str(tmp_path / "params"), "net/block0/w"):
         subject.load(lora_spec, from_checkpoint(tmp_path / "params"), seed=0)
@@ -131,7 +131,7 @@ def test_nothing_matched_is_refused(subject: Subject, lora_spec: ModelSpec, tmp_
 
 @contract(source="docs/bugs.md#c3, #p4", needs=("load", "paligemma_npz"))
 def test_nothing_matched_in_npz_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """A release whose names all have another prefix is refused, though a model may start from random weights."""
+    """A release whose names all have an extra prefix is refused, even though a model can start from random weights."""
     contents = {f"target/{path}": array for path, array in paligemma_npz.contents(base_spec).items()}
     paligemma_npz.write(contents, tmp_path / "pt_224.npz")
     with refused(str(tmp_path / "pt_224.npz"), "target/"):
@@ -140,7 +140,7 @@ def test_nothing_matched_in_npz_is_refused(subject: Subject, base_spec: ModelSpe
 
 @contract(source="docs/bugs.md#c12, #h2; openpi PR #815", needs=("load", "openpi_orbax", "load_report", "param_spec"))
 def test_training_from_nothing_is_announced(subject: Subject, base_spec: ModelSpec) -> None:
-    """A load from nothing warns that every parameter is fresh, and its report says so of each."""
+    """A load without a checkpoint warns that every parameter is fresh, and its report says so for each."""
     loaded = subject.load(base_spec, {"kind": "nothing"}, seed=0)
     assert [text for text in loaded["warnings"] if "fresh" in text or "random" in text or "initiali" in text]
     assert loaded["report"] == dict.fromkeys(subject.param_spec(base_spec), "initialised")
@@ -148,7 +148,7 @@ def test_training_from_nothing_is_announced(subject: Subject, base_spec: ModelSp
 
 @contract(source="docs/bugs.md#p7, #a15; lerobot PR #2996", needs=("load", "openpi_orbax", "lora"))
 def test_same_seed_loads_the_same(subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec) -> None:
-    """Two loads with one seed agree on every bit, fresh parameters too: none is left as memory happened to be."""
+    """Two loads with the same seed agree on every bit, even of fresh parameters: none is uninitialized memory."""
     first, second = (subject.load(lora_spec, from_checkpoint(base_checkpoint.path), 3)["params"] for _ in range(2))
     assert_same_bits(first, second)
     assert [path for path, array in first.items() if not np.isfinite(array).all()] == []
@@ -167,7 +167,7 @@ def test_loads_are_independent(subject: Subject, base_checkpoint: Checkpoint) ->
 @contract(source="IEEE 754: widening is exact; docs/bugs.md#c6", needs=("load", "openpi_orbax", "load_report"))
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_widening_is_exact(subject: Subject, base_spec: ModelSpec, tmp_path: Path, dtype: str) -> None:
-    """A checkpoint in half precision loads with every value as it was stored, and every leaf is reported as cast."""
+    """A checkpoint in half precision loads with every stored value, and every leaf is reported as cast."""
     written = openpi_orbax.build(base_spec, tmp_path / "params", dtype=dtype)
     loaded = subject.load(base_spec, from_checkpoint(tmp_path / "params"), seed=0)
     assert_same_bits(loaded["params"], {path: array.astype(np.float32) for path, array in written.items()})
@@ -179,7 +179,7 @@ def test_widening_is_exact(subject: Subject, base_spec: ModelSpec, tmp_path: Pat
 def test_what_is_not_finite_is_reported(
     subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, dtype: str
 ) -> None:
-    """NaN and infinity load as they are, and the report has their number for each parameter that has any."""
+    """NaN and infinity load unchanged, and the report counts them for each parameter that contains any."""
     stored = {path: array.astype(content.DTYPES[dtype]) for path, array in base_checkpoint.params.items()}
     stored[BASE_WEIGHT].flat[[0, 7, 400]] = (np.nan, np.inf, -np.inf)
     stored["action_out_proj/bias"].flat[-1] = np.nan
@@ -196,7 +196,7 @@ def test_what_is_not_finite_is_reported(
 def test_other_scale_than_saved_is_refused(
     subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path, key: str, value: Any
 ) -> None:
-    """Adapters saved with one alpha, or rslora, are refused by a config with another: each would act scaled."""
+    """A config with another alpha or rslora than the saved adapters' refuses them: their effect would be scaled."""
     path, spec = str(tmp_path / "params"), cast("dict[str, Any]", copy.deepcopy(lora_checkpoint.spec))
     subject.save(spec, lora_checkpoint.params, path)
     spec["paligemma"]["lora"]["attn"][key] = value
@@ -207,7 +207,7 @@ def test_other_scale_than_saved_is_refused(
 
 
 def spec_of(name: str) -> ModelSpec:
-    """A spec by a short name: its family, its LoRA, its depth."""
+    """Return the spec for a short name, which stands for its family, LoRA or depth."""
     if name in ("pi0", "pi05"):
         return tiny("pi05" if name == "pi05" else "pi0")
     if name == "deeper":
@@ -236,7 +236,7 @@ def spec_of(name: str) -> ModelSpec:
     ],
 )
 def test_training_and_serving_agree(subject: Subject, tmp_path: Path, stored: str, model: str, verdict: str) -> None:
-    """What a checkpoint fits for training it fits for serving, with the same values; what one refuses both refuse."""
+    """A checkpoint that loads for training loads for serving, with the same values; what one refuses, both refuse."""
     checkpoint = write_checkpoint(spec_of(stored), tmp_path / "params")
     with nullcontext() if verdict == "loads" else refused(checkpoint.path):
         loaded = subject.load(spec_of(model), from_checkpoint(checkpoint.path), seed=0)["params"]
@@ -249,7 +249,7 @@ def test_training_and_serving_agree(subject: Subject, tmp_path: Path, stored: st
 def test_only_adapters_may_be_missing(
     subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec, tmp_path: Path
 ) -> None:
-    """A LoRA model takes a checkpoint without adapters, and none that lacks anything else: the error names it."""
+    """A LoRA model accepts a checkpoint without adapters, but not one that lacks anything else: the error names it."""
     stored = {path: array for path, array in base_checkpoint.params.items() if path != BASE_WEIGHT}
     openpi_orbax.write(stored, tmp_path / "params")
     with refused(BASE_WEIGHT):
@@ -258,7 +258,7 @@ def test_only_adapters_may_be_missing(
 
 @contract(source="docs/bugs.md#c11", needs=("load", "openpi_orbax"))
 def test_wrong_shapes_are_listed_at_once(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """Parameters of other shapes are refused, and the error lists all of them with both shapes."""
+    """Parameters with wrong shapes are refused, and the error lists all of them with both shapes."""
     shorter = {path: base_checkpoint.params[path][:-1] for path in ("action_in_proj/kernel", "action_out_proj/bias")}
     openpi_orbax.write(base_checkpoint.params | shorter, tmp_path / "params")
     with refused(*shorter, "[9, 36]", "[8, 36]"):

@@ -1,4 +1,4 @@
-"""Adapters as parameters: folded into the weights, taken out again, parted from the base and merged with it."""
+"""Adapters as parameters: fold them into the weights and unfold them, split them from the base and merge them."""
 
 import ml_dtypes
 import numpy as np
@@ -19,31 +19,31 @@ SPECS = {
 }
 every_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
-# Of a matrix product in float32: its other singular values are roundings (1e-7) of its largest.
+# For matrix products in float32, whose remaining singular values are rounding errors (1e-7 of the largest).
 RANK_RTOL = 1e-4
-# A thousandth of the adapters of the fixtures: on weights in bfloat16 the most of it rounds away.
+# Scales the fixtures' adapters down so far that bfloat16 weights lose most of the delta to rounding.
 SMALL = 1e-3
-# The share is itself computed in float32, from differences of numbers a hundred times as large as they are.
+# The share is itself computed in float32, from small differences of numbers a hundred times larger.
 LOSS_RTOL = 1e-2
 
 
 @contract(source="arXiv:2106.09685 section 4.1; docs/bugs.md#a6, #a17", needs=("fold", "lora"))
 @every_spec
 def test_delta_has_the_rank_of_its_adapter(subject: Subject, spec: ModelSpec) -> None:
-    """What an adapter adds has its rank in each layer and head: no more, and at random values no less."""
+    """An adapter's delta has the adapter's rank in each layer and head: no more, and for random values no less."""
     params = content.params(spec)
     zeros = {weight_of(path): np.zeros_like(params[weight_of(path)]) for path in lora_b_paths(params)}
     folded = subject.fold(spec, params | zeros)
     for path in lora_b_paths(params):
         matrices = folded[weight_of(path)].astype(np.float64)
-        found = set(np.linalg.matrix_rank(matrices, rtol=RANK_RTOL).flat)
-        assert found == {params[path].shape[-2]}, path
+        ranks = set(np.linalg.matrix_rank(matrices, rtol=RANK_RTOL).flat)
+        assert ranks == {params[path].shape[-2]}, path
 
 
 @contract(source="openpi #396, PR #960; docs/bugs.md#g15", needs=("fold", "lora"))
 @every_spec
 def test_of_bfloat16_is_formed_in_float32(subject: Subject, spec: ModelSpec) -> None:
-    """A bfloat16 weight is folded as its float32 values are, and rounded once, to bfloat16, at the end."""
+    """A bfloat16 weight is folded like its values in float32 and rounded to bfloat16 once, at the end."""
     params = content.params(spec)
     stored = {path: x if is_adapter(path) else x.astype(BFLOAT16) for path, x in params.items()}
     wide = subject.fold(spec, {path: x.astype(np.float32) for path, x in stored.items()})
@@ -53,26 +53,28 @@ def test_of_bfloat16_is_formed_in_float32(subject: Subject, spec: ModelSpec) -> 
 @contract(source="openpi PR #960; docs/bugs.md#g15", needs=("fold", "fold_losses", "lora"))
 @every_spec
 def test_tells_what_rounding_took(subject: Subject, spec: ModelSpec) -> None:
-    """A fold tells for every site which share of what the adapter adds is lost: most of a small one in bfloat16, none
-    in float32."""
+    """A fold reports for every site the share of the adapter's delta that is lost: most of a small one in bfloat16,
+    none in float32."""
     params = content.params(spec)
     params |= {path: SMALL * params[path] for path in lora_b_paths(params)}
     stored = {path: x if is_adapter(path) else x.astype(BFLOAT16) for path, x in params.items()}
     wide = {path: x.astype(np.float32) for path, x in stored.items()}
-    before, exact, found = wide, subject.fold(spec, wide), subject.fold(spec, stored)
-    told, in_float32 = (subject.fold_losses(spec, p) for p in (stored, wide))
+    before, exact, folded = wide, subject.fold(spec, wide), subject.fold(spec, stored)
+    losses, float32_losses = (subject.fold_losses(spec, p) for p in (stored, wide))
     for path in map(weight_of, lora_b_paths(params)):
-        lost = np.linalg.norm(found[path].astype(np.float32) - exact[path]) / np.linalg.norm(exact[path] - before[path])
+        lost = np.linalg.norm(folded[path].astype(np.float32) - exact[path]) / np.linalg.norm(
+            exact[path] - before[path]
+        )
         assert lost > 0.5, path
-        assert_close(told[path], lost, rtol=LOSS_RTOL, name=path)
-        assert in_float32[path] < 1e-3, path
+        assert_close(losses[path], lost, rtol=LOSS_RTOL, name=path)
+        assert float32_losses[path] < 1e-3, path
 
 
 @contract(source="users' request: openpi #396, #958; peft's unmerge", needs=("fold", "unfold", "lora"))
 @every_spec
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_unfold_gives_the_base_back(subject: Subject, spec: ModelSpec, dtype: str) -> None:
-    """Folding and unfolding gives base and adapters back bit for bit, also where a subtraction cannot."""
+    """Folding and unfolding gives back base and adapters bit for bit, even where subtracting the delta cannot."""
     params = content.params(spec, dtype=dtype)
     before = {path: x.copy() for path, x in params.items()}
     assert_same_bits(subject.unfold(spec, params), before)
@@ -82,7 +84,7 @@ def test_unfold_gives_the_base_back(subject: Subject, spec: ModelSpec, dtype: st
 @contract(source="users' request: openpi #985", needs=("extract", "merge", "lora"))
 @every_spec
 def test_merge_undoes_extract(subject: Subject, spec: ModelSpec) -> None:
-    """Base and adapters of a LoRA model, parted and merged again, are the model, bit for bit."""
+    """Splitting a LoRA model into base and adapters and merging them gives the model, bit for bit."""
     params = content.params(spec)
     parts = subject.extract(spec, params)
     assert_same_bits(parts["base"], {path: x for path, x in params.items() if not is_adapter(path)})
@@ -93,7 +95,7 @@ def test_merge_undoes_extract(subject: Subject, spec: ModelSpec) -> None:
 @contract(source="openpi weight_loaders.py:90; docs/bugs.md#c4", needs=("fold", "merge", "lora"))
 @every_spec
 def test_half_an_adapter_is_refused(subject: Subject, spec: ModelSpec) -> None:
-    """An adapter without one of its matrices is neither folded nor merged, and the error names the one it lacks."""
+    """An adapter with one matrix missing is neither folded nor merged, and the error names the missing one."""
     params = content.params(spec)
     for path in filter(is_adapter, params):
         halved = {p: x for p, x in params.items() if p != path}
@@ -106,8 +108,8 @@ def test_half_an_adapter_is_refused(subject: Subject, spec: ModelSpec) -> None:
 
 @contract(source="openpi stores neither rank nor alpha; docs/bugs.md#e9", needs=("fold", "lora"))
 def test_another_rank_is_refused(subject: Subject, lora_spec: ModelSpec, base_spec: ModelSpec) -> None:
-    """Adapters are folded with the config they were trained with: one of another rank, or without adapters, has no
-    alpha for them and is refused by the adapter's name."""
+    """Adapters are folded with the config they were trained with: a config with another rank, or without adapters, has
+    no alpha for them and is refused by the adapter's name."""
     params = content.params(lora_spec)
     for spec in (base_spec, at_every_site(lora_spec, lambda lora: {**lora, "rank": lora["rank"] + 1})):
         with refused("lora_"):
@@ -117,7 +119,7 @@ def test_another_rank_is_refused(subject: Subject, lora_spec: ModelSpec, base_sp
 @contract(source="a public fork that reshapes and truncates; docs/bugs.md#p8", needs=("fold", "lora"))
 @every_spec
 def test_adapters_of_another_layout_are_refused(subject: Subject, spec: ModelSpec) -> None:
-    """An adapter whose matrices do not fit the weight is refused by name, never cut or reshaped until it fits."""
+    """An adapter whose matrices do not fit the weight is refused by name, never truncated or reshaped to fit."""
     params = content.params(spec)
     for path in filter(is_adapter, params):
         matrix = params[path]
@@ -128,7 +130,7 @@ def test_adapters_of_another_layout_are_refused(subject: Subject, spec: ModelSpe
 
 @contract(source="pi0_compat/lora/fold.py; docs/bugs.md#g15", needs=("fold", "lora"))
 def test_changes_nothing_but_adapted_weights(subject: Subject, lora_spec: ModelSpec) -> None:
-    """Folding changes every weight that has an adapter, in its own dtype, no other parameter and none of its inputs."""
+    """Folding changes every weight that has an adapter, in its own dtype, but no other parameter and no input."""
     params = content.params(lora_spec, dtype="bfloat16")
     before: Params = {path: x.copy() for path, x in params.items()}
     folded = subject.fold(lora_spec, params)

@@ -16,7 +16,7 @@ from suite.writing.asserts import assert_different, assert_same_bits, refused
 from suite.writing.cases import LEAN, from_checkpoint, is_adapter, training_options
 
 LORA_A_STDDEV = 0.01
-# The paper's name for it, which PEFT keeps, is a letter.
+# The paper and PEFT call it r.
 RANK = re.compile(r"\br(ank)?\b")
 
 
@@ -27,7 +27,7 @@ RANK = re.compile(r"\br(ank)?\b")
 def test_starts_as_the_base_model(
     subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec, batch: Params
 ) -> None:
-    """Right after initialisation the LoRA model computes what the base model computes, bit for bit."""
+    """Right after initialization, the LoRA model computes what the base model computes, bit for bit."""
     adapted = subject.load(lora_spec, from_checkpoint(base_checkpoint.path), seed=0)["params"]
     models = [(base_checkpoint.spec, base_checkpoint.params), (lora_spec, adapted)]
     noise, time = batch["noise"], batch["time"]
@@ -52,7 +52,7 @@ def test_lora_b_is_zero_and_lora_a_is_not(subject: Subject, lora_spec: ModelSpec
 
 @contract(source="docs/bugs.md#a13", needs=("init", "lora"))
 def test_depends_on_the_seed_alone(subject: Subject, base_spec: ModelSpec, lora_spec: ModelSpec) -> None:
-    """The same seed gives the same model and another seed another; base parameters do not depend on LoRA being on."""
+    """Equal seeds give equal models and different seeds different ones; base parameters do not depend on LoRA."""
     first, again, other = (subject.init(lora_spec, seed) for seed in (0, 0, 1))
     assert_same_bits(again, first)
     for path in (path for path in first if path.endswith("lora_a")):
@@ -65,7 +65,7 @@ def test_depends_on_the_seed_alone(subject: Subject, base_spec: ModelSpec, lora_
 def test_load_adds_the_same_adapters_for_the_same_seed(
     subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec
 ) -> None:
-    """Adapters that a load adds depend on its seed alone: lora_b is zero, and the same seed draws the same lora_a."""
+    """Adapters that a load adds depend only on its seed: lora_b is zero, and the same seed draws the same lora_a."""
     source = from_checkpoint(base_checkpoint.path)
     first, again, other = (subject.load(lora_spec, source, seed)["params"] for seed in (0, 0, 1))
     assert_same_bits(again, first)
@@ -81,9 +81,9 @@ def test_load_adds_the_same_adapters_for_the_same_seed(
     needs=("load", "openpi_orbax", "train", "fold", "lora"),
 )
 def test_can_learn(subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec, batch: Params) -> None:
-    """The first optimizer step already changes every lora_b, and what every adapter adds is no longer zero."""
+    """The first optimizer step already changes every lora_b, so that no adapter's delta is zero any longer."""
     params = subject.load(lora_spec, from_checkpoint(base_checkpoint.path), seed=0)["params"]
-    # The only thing that moves a zero without weight decay is its gradient.
+    # Weight decay does not change a zero, so the change comes from the gradient.
     trained = subject.train(lora_spec, params, [batch], training_options(**LEAN))["params"]
     sites = lora_b_paths(trained)
     assert [path for path in sites if not trained[path].any()] == []
@@ -96,8 +96,8 @@ def test_can_learn(subject: Subject, base_checkpoint: Checkpoint, lora_spec: Mod
 @pytest.mark.parametrize("rank", [0, -1, 2.5, 57, 1000])
 @pytest.mark.parametrize("group", ["attn", "ffn"])
 def test_impossible_rank_is_refused(subject: Subject, lora_spec: ModelSpec, group: str, rank: float) -> None:
-    """A rank that is no positive whole number, or above the smaller dimension of a projection (here the width, 56), is
-    refused with the rank, and the largest possible one is not."""
+    """A rank that is not a positive integer, or exceeds the smaller dimension of a projection (here the width, 56), is
+    refused by its value; the largest possible rank is accepted."""
     spec, largest = copy.deepcopy(lora_spec), copy.deepcopy(lora_spec)
     spec["paligemma"]["lora"][group]["rank"] = rank  # type: ignore[index,literal-required]
     largest["paligemma"]["lora"][group]["rank"] = 56  # type: ignore[index,literal-required]

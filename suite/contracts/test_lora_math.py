@@ -1,4 +1,4 @@
-"""What adapters compute, by the subject's own forward pass: the oracle is never a formula typed again."""
+"""What adapters compute. The oracle is the subject's own forward pass, never a second copy of a formula."""
 
 import math
 
@@ -21,8 +21,8 @@ SPECS = {
     "as_many_kv_heads_as_query_heads": tiny("pi0", lora="both", num_kv_heads=6),
 }
 every_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
-# The folded and the adapted model round differently: float32 eps (1.2e-7) over three layers of sums of about 100 terms.
-# Any one site changes a loss by 1 % or more.
+# The folded and the adapted model round differently: float32 eps (1.2e-7) over three layers with sums of about 100
+# terms. Each site alone changes a loss by at least 1 %.
 FOLD_RTOL = 1e-4
 
 
@@ -32,7 +32,7 @@ FOLD_RTOL = 1e-4
 )
 @every_spec
 def test_fold_equals_forward(subject: Subject, spec: ModelSpec) -> None:
-    """Folding adapters into the weights leaves no adapter and changes no loss, with alpha != rank and random A, B."""
+    """Folding adapters into the weights leaves no adapter and changes no loss, for alpha != rank and random A, B."""
     params, batch = content.params(spec), observations.batch(spec)
     folded = subject.fold(spec, params)
     assert_same_paths(folded, {path for path in params if not is_adapter(path)})
@@ -47,7 +47,7 @@ def test_fold_equals_forward(subject: Subject, spec: ModelSpec) -> None:
 )
 @every_spec
 def test_fold_equals_forward_at_each_site(subject: Subject, spec: ModelSpec) -> None:
-    """Each site on its own, all others being zero, computes through all layers what it computes when it is folded."""
+    """Each site alone, with all others zero, computes the same through all layers as when it is folded."""
     params, batch = content.params(spec), observations.batch(spec)
     base = without_lora(spec)
     unadapted = loss(subject, base, {path: x for path, x in params.items() if not is_adapter(path)}, batch)
@@ -62,10 +62,10 @@ def test_fold_equals_forward_at_each_site(subject: Subject, spec: ModelSpec) -> 
     needs=("loss", "lora", "float32"),
 )
 def test_scale_is_alpha_over_rank_at_each_site(subject: Subject, lora_spec: ModelSpec, batch: Params) -> None:
-    """Twice the rank, filled with zeros, and six times the alpha triple what an adapter does, at each site."""
+    """At each site, doubling the rank with zeros and multiplying alpha by six triples the adapter's effect."""
 
     def sixfold(lora: LoraSpec) -> LoraSpec:
-        # With rslora the rank counts by its root.
+        # With rslora the scale has the square root of the rank.
         alpha = lora["alpha"] * 3 * (math.sqrt(2) if lora["rslora"] else 2)
         return {**lora, "rank": 2 * lora["rank"], "alpha": alpha}
 
@@ -79,7 +79,7 @@ def test_scale_is_alpha_over_rank_at_each_site(subject: Subject, lora_spec: Mode
 
 @contract(source="arXiv:2312.03732; openpi lora.py:27; docs/bugs.md#a4", needs=("loss", "lora", "float32"))
 def test_rslora_divides_by_the_root_of_the_rank(subject: Subject, lora_spec: ModelSpec, batch: Params) -> None:
-    """At each site, rslora is alpha times the square root of the rank without it."""
+    """At each site, rslora has the effect of multiplying alpha by the square root of the rank."""
 
     def toggle(lora: LoraSpec) -> LoraSpec:
         root = math.sqrt(lora["rank"])
@@ -94,7 +94,7 @@ def test_rslora_divides_by_the_root_of_the_rank(subject: Subject, lora_spec: Mod
 
 @contract(source="arXiv:2106.09685 section 4.1; docs/bugs.md#a1", needs=("loss", "lora"))
 def test_zero_lora_b_is_the_base_model(subject: Subject, lora_checkpoint: Checkpoint, batch: Params) -> None:
-    """With lora_b zero a LoRA model computes what its base computes, bit for bit, whatever lora_a is."""
+    """With lora_b zero, a LoRA model computes what its base computes, bit for bit, for any lora_a."""
     spec, params = lora_checkpoint.spec, lora_checkpoint.params
     base = {path: x for path, x in params.items() if not is_adapter(path)}
     zeros = {path: np.zeros_like(params[path]) for path in lora_b_paths(params)}
@@ -107,7 +107,7 @@ def test_zero_lora_b_is_the_base_model(subject: Subject, lora_checkpoint: Checkp
 @contract(source="openpi lora.py:86; docs/bugs.md#a5, #p8", needs=("loss", "lora", "float32"))
 @every_spec
 def test_attn_vec_sees_the_sum_of_lora_b_over_heads(subject: Subject, spec: ModelSpec) -> None:
-    """Of attn_vec_einsum's lora_b only the sum over heads counts: in one head it does what it does in all of them."""
+    """Only the sum of attn_vec_einsum's lora_b over heads matters: moving the sum to one head changes no loss."""
     params, batch = content.params(spec), observations.batch(spec)
     paths = [path for path in lora_b_paths(params) if "attn_vec_einsum" in path]
     gathered = {path: np.zeros_like(params[path]) for path in paths}
@@ -120,5 +120,5 @@ def test_attn_vec_sees_the_sum_of_lora_b_over_heads(subject: Subject, spec: Mode
 
 
 def loss(subject: Subject, spec: ModelSpec, params: Params, batch: Params) -> np.ndarray:
-    """The loss at the batch's own noise and time."""
+    """Return the loss at the batch's own noise and time."""
     return np.asarray(subject.loss(spec, params, batch, batch["noise"], batch["time"], seed=0))

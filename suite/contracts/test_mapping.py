@@ -1,4 +1,4 @@
-"""The official PaliGemma npz: each array lands at its place in openpi's tree, and another PaliGemma is named."""
+"""The official PaliGemma npz: each array lands in its place in openpi's tree, and other PaliGemmas are named."""
 
 import copy
 from pathlib import Path
@@ -21,14 +21,17 @@ RESAMPLED = {"resample_positions": True}
 
 
 def of_size(spec: ModelSpec, name: str, size: int) -> ModelSpec:
-    """The same model with another vocabulary or image size."""
+    """Return a copy of the spec with another value of ``name``, such as ``vocab_size`` or ``image_size``."""
     other = copy.deepcopy(spec)
     other[name] = size  # type: ignore[literal-required]
     return other
 
 
 def ramp(spec: ModelSpec) -> np.ndarray:
-    """Position embeddings that rise evenly from the first row of patches to the last, and otherwise by column."""
+    """Return position embeddings that increase linearly over the rows of patches, and by another slope over columns.
+
+    The result is float32[1, patches, width].
+    """
     side, width = spec["image_size"] // spec["siglip"]["patch_size"], spec["siglip"]["width"]
     rise, rise_by_column = np.random.default_rng(0).normal(size=(2, width))
     rows, columns = np.meshgrid(np.linspace(0, 1, side), np.linspace(0, 1, side), indexing="ij")
@@ -39,7 +42,7 @@ def ramp(spec: ModelSpec) -> np.ndarray:
 @contract(source="big_vision utils.py:827, openpi weight_loaders.py:56; docs/bugs.md#c7", needs=NEEDS)
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_paligemma_lands_leaf_by_leaf(subject: Subject, base_spec: ModelSpec, tmp_path: Path, dtype: str) -> None:
-    """Every array of the official PaliGemma npz lands at its place, its values cast exactly to float32."""
+    """Every array of the official PaliGemma npz lands in its place, its values cast exactly to float32."""
     written = paligemma_npz.build(base_spec, tmp_path / "pt_224.npz", dtype=dtype)
     assert_landed(subject.load(base_spec, from_paligemma(tmp_path / "pt_224.npz"), seed=0)["params"], written)
 
@@ -47,7 +50,7 @@ def test_paligemma_lands_leaf_by_leaf(subject: Subject, base_spec: ModelSpec, tm
 @contract(source="arXiv:2410.24164 section IV; docs/bugs.md#c3", needs=(*NEEDS, "init"))
 @pytest.mark.parametrize("spec", [tiny("pi0"), tiny("pi05")], ids=["pi0", "pi05"])
 def test_what_paligemma_lacks_is_freshly_initialised(subject: Subject, tmp_path: Path, spec: ModelSpec) -> None:
-    """The action expert and the projections are not in PaliGemma and start as a fresh model's do, from the seed."""
+    """The action expert and the projections, which PaliGemma lacks, start as in a fresh model with that seed."""
     written = paligemma_npz.build(spec, tmp_path / "pt_224.npz")
     loaded = subject.load(spec, from_paligemma(tmp_path / "pt_224.npz"), seed=3)["params"]
     fresh = {path: array for path, array in subject.init(spec, 3).items() if path not in written}
@@ -57,7 +60,7 @@ def test_what_paligemma_lacks_is_freshly_initialised(subject: Subject, tmp_path:
 
 @contract(source="lerobot #1107: pretrained weights never loaded; docs/bugs.md#p3, #p1", needs=NEEDS)
 def test_paligemma_does_not_depend_on_the_seed(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """With another seed the loaded part is the same, bit for bit, and only the fresh part differs."""
+    """With another seed, the loaded part is the same bit for bit, and only the fresh part differs."""
     written = paligemma_npz.build(base_spec, tmp_path / "pt_224.npz")
     first, second = (
         subject.load(base_spec, from_paligemma(tmp_path / "pt_224.npz"), seed)["params"] for seed in (0, 1)
@@ -71,7 +74,7 @@ def test_paligemma_does_not_depend_on_the_seed(subject: Subject, base_spec: Mode
     needs=(*NEEDS, "lora", "param_spec"),
 )
 def test_lora_model_starts_from_paligemma(subject: Subject, lora_spec: ModelSpec, tmp_path: Path) -> None:
-    """A LoRA model takes PaliGemma's weights as a base model does, and its adapters are fresh: every lora_b is zero."""
+    """A LoRA model takes PaliGemma's weights like a base model, and its adapters are fresh: every lora_b is zero."""
     written = paligemma_npz.build(lora_spec, tmp_path / "pt_224.npz")
     params = subject.load(lora_spec, from_paligemma(tmp_path / "pt_224.npz"), seed=0)["params"]
     assert_landed(params, written)
@@ -86,7 +89,7 @@ def test_lora_model_starts_from_paligemma(subject: Subject, lora_spec: ModelSpec
 )
 @pytest.mark.parametrize("prefix", ["", "opt/target/"])
 def test_nothing_matched_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path, prefix: str) -> None:
-    """An npz in which no array is where PaliGemma has it is refused, and the error has one of the names."""
+    """An npz in which no array has the name it has in PaliGemma is refused, and the error shows one of the names."""
     path = tmp_path / "pt_224.npz"
     members = {paligemma_npz.member(p): array for p, array in paligemma_npz.contents(base_spec).items()}
     renamed = {prefix + name.removeprefix("params/"): array for name, array in members.items()}
@@ -106,7 +109,7 @@ def test_nothing_matched_is_refused(subject: Subject, base_spec: ModelSpec, tmp_
 def test_later_version_is_named(
     subject: Subject, base_spec: ModelSpec, tmp_path: Path, version: str, names: tuple[str, ...]
 ) -> None:
-    """A later Gemma, as PaliGemma 2 has it, is refused by its name even where every shape fits."""
+    """A later version of Gemma, as used by PaliGemma 2, is refused by its name even if every shape fits."""
     params = paligemma_npz.contents(base_spec)
     norms = {f"PaliGemma/llm/layers/{name}": params["PaliGemma/llm/layers/pre_ffw_norm/scale"] for name in names}
     paligemma_npz.write(params | norms, tmp_path / "pt_224.npz")
@@ -139,7 +142,7 @@ def test_other_sizes_are_named(
 def test_positions_are_resampled_when_asked(
     subject: Subject, base_spec: ModelSpec, tmp_path: Path, of_file: int, of_model: int
 ) -> None:
-    """On request, position embeddings that rise evenly over the image do so over as many patches as the model has."""
+    """On request, position embeddings are resampled to the model's patches; a linear ramp stays a linear ramp."""
     path, model = tmp_path / "pt_448.npz", of_size(base_spec, "image_size", of_model)
     release = of_size(base_spec, "image_size", of_file)
     written = paligemma_npz.contents(release) | {POSITIONS: ramp(release)}
@@ -151,19 +154,19 @@ def test_positions_are_resampled_when_asked(
 
 @contract(source="big_vision models/vit.py resample_posemb: bilinear, corners kept", needs=(*NEEDS, "resampling"))
 def test_new_positions_lie_between_old_ones(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """From two by two to three by three patches the corners stay as they are, and what is new is the mean of them."""
+    """From 2 x 2 to 3 x 3 patches, the corners stay the same and the new positions are means of their neighbors."""
     model = of_size(base_spec, "image_size", 42)
     corners = paligemma_npz.build(base_spec, tmp_path / "pt_224.npz")[POSITIONS].reshape(2, 2, -1)
     params = subject.load(model, from_paligemma(tmp_path / "pt_224.npz") | RESAMPLED, seed=0)["params"]
     grid = params[POSITIONS].reshape(3, 3, -1)
     assert_same_bits({"corners": grid[::2, ::2]}, {"corners": corners})
-    for found, between in ((grid[1, 1], corners), (grid[0, 1], corners[0]), (grid[1, 0], corners[:, 0])):
-        assert_close(found, between.reshape(-1, found.size).mean(axis=0), atol=1e-6)
+    for new, neighbors in ((grid[1, 1], corners), (grid[0, 1], corners[0]), (grid[1, 0], corners[:, 0])):
+        assert_close(new, neighbors.reshape(-1, new.size).mean(axis=0), atol=1e-6)
 
 
 @contract(source="docs/bugs.md#rule-5", needs=(*NEEDS, "resampling", "load_report"))
 def test_resampling_is_reported(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """The report tells resampled position embeddings as such; with none to resample, the request changes nothing."""
+    """The report lists resampled position embeddings as resampled; if the size fits, the request changes nothing."""
     path = tmp_path / "pt_224.npz"
     for image_size, status in ((56, "resampled"), (28, "loaded")):
         written = paligemma_npz.build(of_size(base_spec, "image_size", image_size), path)
@@ -174,7 +177,7 @@ def test_resampling_is_reported(subject: Subject, base_spec: ModelSpec, tmp_path
 
 @contract(source="docs/bugs.md#c11", needs=(*NEEDS, "resampling"))
 def test_positions_that_are_no_grid_are_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """Position embeddings whose number is no square are refused, asked or not: nobody knows where they belong."""
+    """Position embeddings whose number is not a square are refused even on request: their positions are unknown."""
     params = paligemma_npz.contents(base_spec)
     paligemma_npz.write(params | {POSITIONS: params[POSITIONS][:, :3].copy()}, tmp_path / "pt_224.npz")
     source = from_paligemma(tmp_path / "pt_224.npz")
@@ -184,7 +187,7 @@ def test_positions_that_are_no_grid_are_refused(subject: Subject, base_spec: Mod
 
 @contract(source="the same release, in two formats", needs=(*NEEDS, "hugging_face", "resampling"))
 def test_formats_agree(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """Google's npz and Hugging Face's safetensors of one release give one model, resampled position embeddings too."""
+    """Google's npz and Hugging Face's safetensors of one release give the same model, even with resampled positions."""
     release = of_size(base_spec, "image_size", 56)
     paligemma_npz.build(release, tmp_path / "pt_448.npz", dtype="bfloat16")
     hugging_face.build(release, tmp_path / "release", dtype="bfloat16")

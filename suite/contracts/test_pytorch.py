@@ -1,4 +1,4 @@
-"""openpi's PyTorch layout, both ways: what is converted has the checkpoint's bits, what is read back too."""
+"""openpi's PyTorch layout, in both directions: converted files have the checkpoint's bits, and so does a read back."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,8 @@ LAYOUT = "openpi_pytorch"
 
 
 def heads_as_wide_as_the_model() -> ModelSpec:
-    """Heads x head_dim is the width, as at real size: a converter that takes that for granted shows all else here."""
+    """Return a spec with heads x head_dim == width, as at real size. In the other specs they differ, to catch
+    converters that rely on it."""
     spec = tiny()
     spec["paligemma"]["width"] = TINY_QUERY_HEADS * spec["paligemma"]["head_dim"]
     return spec
@@ -32,7 +33,7 @@ FAMILIES = {"pi0": tiny("pi0"), "pi05": tiny("pi05")}
 
 
 def from_pytorch(path: Path) -> dict[str, str]:
-    """A load from openpi's PyTorch layout."""
+    """Return a load source for openpi's PyTorch layout."""
     return {"kind": "openpi_pytorch", "path": str(path)}
 
 
@@ -46,11 +47,12 @@ def tensors_in(folder: Path) -> Params:
 )
 @pytest.mark.parametrize("case", EVERY_SIZE)
 def test_every_tensor_has_the_bits_of_the_checkpoint(subject: Subject, tmp_path: Path, case: str) -> None:
-    """Each converted tensor holds its part of the checkpoint bit for bit, for any heads, key/value heads and layers."""
+    """Each converted tensor holds its part of the checkpoint bit for bit, for any number of heads, key/value heads and
+    layers."""
     checkpoint = write_checkpoint(EVERY_SIZE[case], tmp_path / "params")
     subject.convert(checkpoint.spec, checkpoint.path, LAYOUT, str(tmp_path / "out"))
-    expected, found = openpi_pytorch.tensors(checkpoint.params), tensors_in(tmp_path / "out")
-    assert_same_bits({name: found[name] for name in expected if name in found}, expected)
+    expected, written = openpi_pytorch.tensors(checkpoint.params), tensors_in(tmp_path / "out")
+    assert_same_bits({name: written[name] for name in expected if name in written}, expected)
 
 
 @contract(
@@ -58,29 +60,29 @@ def test_every_tensor_has_the_bits_of_the_checkpoint(subject: Subject, tmp_path:
 )
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_strict_reader_finds_exactly_its_names(subject: Subject, tmp_path: Path, family: str) -> None:
-    """The file has every name that openpi's model asks for and no other; of the tied table, ``embed_tokens`` alone."""
+    """The file has exactly the names that openpi's model expects; of the tied table, only ``embed_tokens``."""
     checkpoint = write_checkpoint(FAMILIES[family], tmp_path / "params")
     subject.convert(checkpoint.spec, checkpoint.path, LAYOUT, str(tmp_path / "out"))
     expected = openpi_pytorch.tensors(checkpoint.params).keys() | {openpi_pytorch.EXPERT_HEAD}
-    found = tensors_in(tmp_path / "out")
-    assert_same_paths(found, expected)
+    written = tensors_in(tmp_path / "out")
+    assert_same_paths(written, expected)
     head = (checkpoint.spec["vocab_size"], checkpoint.spec["action_expert"]["width"])
-    assert found[openpi_pytorch.EXPERT_HEAD].shape == head
+    assert written[openpi_pytorch.EXPERT_HEAD].shape == head
 
 
 @contract(source="openpi convert_jax_model_to_pytorch.py:514-527; docs/bugs.md#g5, #g6", needs=CONVERT)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_stored_dtype_is_kept(subject: Subject, base_spec: ModelSpec, tmp_path: Path, dtype: str) -> None:
-    """A checkpoint in half precision is converted as it is stored, bit for bit."""
+    """A checkpoint in half precision is converted in its stored dtype, bit for bit."""
     params = openpi_orbax.build(base_spec, tmp_path / "params", dtype=dtype)
     subject.convert(base_spec, str(tmp_path / "params"), LAYOUT, str(tmp_path / "out"))
-    expected, found = openpi_pytorch.tensors(params), tensors_in(tmp_path / "out")
-    assert_same_bits({name: found[name] for name in expected}, expected)
+    expected, written = openpi_pytorch.tensors(params), tensors_in(tmp_path / "out")
+    assert_same_bits({name: written[name] for name in expected}, expected)
 
 
 @contract(source="openpi convert_jax_model_to_pytorch.py:384; docs/bugs.md#g8", needs=CONVERT)
 def test_conversion_repeats_byte_for_byte(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """Two conversions of one checkpoint write the same bytes, and the checkpoint's own files stay as they are."""
+    """Two conversions of one checkpoint write the same bytes and do not change the checkpoint's own files."""
     before = digests(base_checkpoint.path)
     for name in ("first", "second"):
         subject.convert(base_checkpoint.spec, base_checkpoint.path, LAYOUT, str(tmp_path / name))
@@ -94,7 +96,7 @@ def test_conversion_repeats_byte_for_byte(subject: Subject, base_checkpoint: Che
     "case", ["two_kv_heads", "as_many_kv_heads_as_query_heads", "heads_as_wide_as_the_model", "eleven_layers", "pi05"]
 )
 def test_round_trip_is_exact(subject: Subject, tmp_path: Path, case: str) -> None:
-    """What is converted and read back is the checkpoint, bit for bit."""
+    """Converting a checkpoint and reading it back gives the checkpoint, bit for bit."""
     checkpoint = write_checkpoint(EVERY_SIZE[case], tmp_path / "params")
     subject.convert(checkpoint.spec, checkpoint.path, LAYOUT, str(tmp_path / "out"))
     assert_same_bits(subject.load(checkpoint.spec, from_pytorch(tmp_path / "out"), seed=0)["params"], checkpoint.params)
@@ -105,7 +107,8 @@ def test_round_trip_is_exact(subject: Subject, tmp_path: Path, case: str) -> Non
 def test_either_name_of_the_tied_table_loads(
     subject: Subject, base_spec: ModelSpec, tmp_path: Path, token_table: openpi_pytorch.TokenTable
 ) -> None:
-    """A file with the token table as ``lm_head`` (as openpi writes it), as ``embed_tokens`` or as both equal loads."""
+    """A file with the token table as ``lm_head`` (as openpi writes it), as ``embed_tokens``, or as both if equal,
+    loads."""
     written = openpi_pytorch.build(base_spec, tmp_path / "torch", token_table=token_table)
     assert_same_bits(subject.load(base_spec, from_pytorch(tmp_path / "torch"), seed=0)["params"], written)
 
@@ -125,14 +128,14 @@ def test_conflicting_tied_tables_are_refused(subject: Subject, base_spec: ModelS
 @contract(source="torch.compile, DistributedDataParallel, lerobot modeling_pi0.py:845", needs=LOAD)
 @pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "model.", "model._orig_mod."])
 def test_wrappers_prefixes_are_recognised(subject: Subject, base_spec: ModelSpec, tmp_path: Path, prefix: str) -> None:
-    """Names that a wrapper has put a prefix before load like plain ones."""
+    """Names with a prefix added by a wrapper load like plain ones."""
     written = openpi_pytorch.build(base_spec, tmp_path / "torch", prefix=prefix)
     assert_same_bits(subject.load(base_spec, from_pytorch(tmp_path / "torch"), seed=0)["params"], written)
 
 
 @contract(source="openpi gemma_pytorch.py:62-85: norms and embeddings stay float32 beside bfloat16", needs=LOAD)
 def test_mixed_precision_loads_exactly(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """In a file of bfloat16 tensors one that is float32 keeps its values, among layers of one parameter too."""
+    """A float32 tensor in a file of bfloat16 tensors keeps its exact values, even if it is one layer of a parameter."""
     params = openpi_pytorch.build(base_spec, tmp_path / "torch", dtype="bfloat16")
     expected = {path: array.astype(np.float32) for path, array in params.items()}
     expected["PaliGemma/llm/layers/pre_attention_norm/scale"][1] += np.float32(2**-20)
@@ -144,7 +147,7 @@ def test_mixed_precision_loads_exactly(subject: Subject, base_spec: ModelSpec, t
 
 @contract(source="openpi #958, #840; docs/bugs.md#g1", needs=(*CONVERT, "lora"))
 def test_adapters_are_refused_with_the_way_out(subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """A LoRA checkpoint is refused, for its adapters have no place: the error says to fold, and nothing is written."""
+    """A LoRA checkpoint is refused, since the layout has no adapters: the error says to fold; nothing is written."""
     with refused("PaliGemma/llm/layers/attn/", "lora_a", "fold"):
         subject.convert(lora_checkpoint.spec, lora_checkpoint.path, LAYOUT, str(tmp_path / "out"))
     assert not list(tmp_path.iterdir())
@@ -154,7 +157,7 @@ def test_adapters_are_refused_with_the_way_out(subject: Subject, lora_checkpoint
 def test_folded_checkpoint_converts(
     subject: Subject, lora_checkpoint: Checkpoint, base_spec: ModelSpec, tmp_path: Path
 ) -> None:
-    """A LoRA checkpoint that was folded and saved converts, and reads back as what was folded."""
+    """A LoRA checkpoint that was folded and saved can be converted, and reads back as the folded parameters."""
     folded = subject.fold(lora_checkpoint.spec, lora_checkpoint.params)
     subject.save(base_spec, folded, str(tmp_path / "params"))
     subject.convert(lora_checkpoint.spec, str(tmp_path / "params"), LAYOUT, str(tmp_path / "out"))
@@ -165,7 +168,7 @@ def test_folded_checkpoint_converts(
 @contract(source="docs/bugs.md#c4, #g1; PEFT names", needs=LOAD)
 @pytest.mark.parametrize("name", ["self_attn.q_proj.lora_A.weight", "self_attn.q_proj.lora_B.default.weight"])
 def test_unmerged_adapters_are_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path, name: str) -> None:
-    """A file with adapters beside the weights is refused, naming one: without them it is another model."""
+    """A file with adapters next to the weights is refused, naming one: without them it is a different model."""
     tensors = openpi_pytorch.tensors(openpi_pytorch.build(base_spec, tmp_path / "torch"))
     adapter = f"paligemma_with_expert.gemma_expert.model.layers.0.{name}"
     openpi_pytorch.write(tensors | {adapter: np.ones((4, 36), np.float32)}, tmp_path / "torch")
@@ -176,7 +179,7 @@ def test_unmerged_adapters_are_refused(subject: Subject, base_spec: ModelSpec, t
 @contract(source="openpi convert_jax_model_to_pytorch.py:293; docs/bugs.md#g3", needs=CONVERT)
 @pytest.mark.parametrize(("family", "folder"), [("pi0", "pi05_droid"), ("pi05", "pi0_base")])
 def test_family_is_not_read_from_the_path(subject: Subject, tmp_path: Path, family: str, folder: str) -> None:
-    """A checkpoint in a folder with the other family's name is converted as what it is."""
+    """A checkpoint in a folder named after the other family is converted as its own family."""
     checkpoint = write_checkpoint(FAMILIES[family], tmp_path / folder / "params")
     subject.convert(checkpoint.spec, checkpoint.path, LAYOUT, str(tmp_path / "out"))
     expected = openpi_pytorch.tensors(checkpoint.params).keys() | {openpi_pytorch.EXPERT_HEAD}
@@ -185,7 +188,8 @@ def test_family_is_not_read_from_the_path(subject: Subject, tmp_path: Path, fami
 
 @contract(source="docs/bugs.md#c10, #g3, #g14", needs=(*CONVERT, "pi05"))
 def test_other_family_is_not_converted(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """A pi0 checkpoint is not converted for a pi05 model: the error says which family is which, nothing is written."""
+    """A pi0 checkpoint is not converted for a pi05 model: the error says which family is which, and nothing is
+    written."""
     with refused(*BOTH_FAMILIES):
         subject.convert(FAMILIES["pi05"], base_checkpoint.path, LAYOUT, str(tmp_path / "out"))
     assert not list(tmp_path.iterdir())
@@ -193,7 +197,7 @@ def test_other_family_is_not_converted(subject: Subject, base_checkpoint: Checkp
 
 @contract(source="docs/bugs.md#c10, #p2", needs=(*LOAD, "pi05"))
 def test_other_family_is_named(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """A file of a pi0 is not read for a pi05 model, and the error says which family is which."""
+    """A pi0 file does not load into a pi05 model, and the error says which family is which."""
     openpi_pytorch.build(base_spec, tmp_path / "torch")
     with refused(*BOTH_FAMILIES):
         subject.load(FAMILIES["pi05"], from_pytorch(tmp_path / "torch"), seed=0)
@@ -215,7 +219,7 @@ def test_base_into_lora_adds_only_adapters(subject: Subject, lora_spec: ModelSpe
 Change: TypeAlias = Callable[[Params], Params]
 KEY = "paligemma_with_expert.gemma_expert.model.layers.1.self_attn.k_proj.weight"
 LAST = "paligemma_with_expert.paligemma.model.language_model.layers.2.mlp.up_proj.weight"
-# What a file lacks or has besides, and the names that the error has to list, all at once.
+# A change that makes a file unfit, and all the names that the error has to list.
 MISFITS: dict[str, tuple[Change, tuple[str, ...]]] = {
     "two_missing": (lambda t: {n: x for n, x in t.items() if n not in (KEY, LAST)}, (KEY, LAST)),
     "two_of_other_shapes": (lambda t: t | {KEY: t[KEY][:-1], LAST: t[LAST].T}, (KEY, LAST, "[9, 36]", "[56, 88]")),
@@ -229,7 +233,7 @@ MISFITS: dict[str, tuple[Change, tuple[str, ...]]] = {
 @contract(source="docs/bugs.md#c3, #c5, #c6, #c11, #g13, #p4", needs=LOAD)
 @pytest.mark.parametrize("case", MISFITS)
 def test_what_does_not_fit_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path, case: str) -> None:
-    """A file that lacks tensors, has other shapes, layers or names is refused, and the error lists every tensor."""
+    """A file with missing tensors or other shapes, layers or names is refused, and the error lists every tensor."""
     change, names = MISFITS[case]
     tensors = openpi_pytorch.tensors(openpi_pytorch.build(base_spec, tmp_path / "torch"))
     openpi_pytorch.write(change(tensors), tmp_path / "torch")
@@ -241,7 +245,7 @@ def test_what_does_not_fit_is_refused(subject: Subject, base_spec: ModelSpec, tm
 
 @contract(source="docs/bugs.md#rule-5, #p10; ZibinDong/openpi_pytorch #2", needs=(*LOAD, "load_report"))
 def test_what_the_model_lacks_is_reported(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """A tensor that no module of the model reads is left out, and the report says so under its own name."""
+    """A tensor that no module of the model reads is left out and reported as dropped, under its own name."""
     unused = "paligemma_with_expert.gemma_expert.model.embed_tokens.weight"
     tensors = openpi_pytorch.tensors(openpi_pytorch.build(base_spec, tmp_path / "torch"))
     openpi_pytorch.write(tensors | {unused: np.ones((3, 2), np.float32)}, tmp_path / "torch")

@@ -1,4 +1,4 @@
-"""What a load takes: memory for its result and a bounded window, never for everything twice."""
+"""Memory use of a load: its result plus a bounded window, never everything twice."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from suite.writing.cases import from_checkpoint, training_options
 
 
 def growth(process: Elsewhere, *call: Any) -> int:
-    """By how many bytes a process grows while it makes a call for the second time: the first one compiles."""
+    """Return how many bytes a process grows by during its second run of a call; the first run compiles."""
     process.memory_of(*call)
     return int(process.memory_of(*call))
 
@@ -24,15 +24,15 @@ def growth(process: Elsewhere, *call: Any) -> int:
 def test_restores_within_its_budget(
     subject: Subject, wide_checkpoint: Checkpoint, one_device: Elsewhere, dtype: str | None, share: float
 ) -> None:
-    """Restoring takes the memory of its result and a bounded window: nothing is copied that has the right dtype, and
-    nothing is kept in the stored one while it is cast."""
+    """Restoring takes the memory of its result plus a bounded window: arrays of the right dtype are not copied, and
+    cast ones are not kept in their stored dtype."""
     grown = growth(one_device, "restore", wide_checkpoint.path, dtype)
     assert grown <= share * wide_checkpoint.num_bytes + WINDOW
 
 
 @contract(source="openpi 0fffc72, weight_loaders.py:58; docs/bugs.md#c13, #p6", needs=("load", "openpi_orbax", "lora"))
 def test_loads_within_its_budget(subject: Subject, wide_checkpoint: Checkpoint, one_device: Elsewhere) -> None:
-    """Loading a base checkpoint into a LoRA model takes the memory of the model's parameters and a bounded window."""
+    """Loading a base checkpoint into a LoRA model takes the memory of the model's parameters plus a bounded window."""
     spec, source = with_lora(wide_checkpoint.spec), from_checkpoint(wide_checkpoint.path)
     grown = growth(one_device, "load", spec, source, 0)
     assert grown <= wide_checkpoint.num_bytes + WINDOW
@@ -40,9 +40,9 @@ def test_loads_within_its_budget(subject: Subject, wide_checkpoint: Checkpoint, 
 
 @contract(source="openpi train.py:106, train.py:122; docs/bugs.md#c14", needs=("begin", "lora"))
 def test_begins_within_its_budget(subject: Subject, wide_checkpoint: Checkpoint, one_device: Elsewhere) -> None:
-    """The first state of a LoRA training whose frozen parameters are bfloat16 takes their memory and a bounded window,
-    though the checkpoint is float32."""
+    """The first state of a LoRA training run with bfloat16 frozen parameters takes their memory plus a bounded window,
+    even from a float32 checkpoint."""
     spec, source = with_lora(wide_checkpoint.spec), from_checkpoint(wide_checkpoint.path)
     grown = growth(one_device, "begin", spec, source, training_options(frozen_dtype="bfloat16"))
-    # Nearly all parameters are frozen.
+    # Almost all parameters are frozen.
     assert grown <= 0.5 * wide_checkpoint.num_bytes + WINDOW

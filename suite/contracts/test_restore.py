@@ -1,4 +1,4 @@
-"""Reading a checkpoint: every bit as it was stored, under openpi's names, and nothing on disk changes."""
+"""Reading a checkpoint: every bit as stored, under openpi's names, without changing anything on disk."""
 
 import shutil
 import tempfile
@@ -25,14 +25,14 @@ from suite.writing.strategies import nested_names
 
 
 def filled_with(leaves: Iterator[Array], tree: Any) -> Any:
-    """The tree with an array in place of every None."""
+    """Replace every None in the tree with the next array."""
     if isinstance(tree, dict):
         return {name: filled_with(leaves, child) for name, child in tree.items()}
     return next(leaves)
 
 
 def below_value(tree: Any) -> Any:
-    """The tree with nnx's suffix at every leaf."""
+    """Add nnx's `value` suffix to every leaf of the tree."""
     if isinstance(tree, dict):
         return {name: below_value(child) for name, child in tree.items()}
     return {"value": tree}
@@ -41,7 +41,7 @@ def below_value(tree: Any) -> Any:
 @contract(source="openpi model.py:281", needs=("restore",))
 @pytest.mark.parametrize("value_suffix", [True, False], ids=["with_value_suffix", "without_value_suffix"])
 def test_keeps_every_bit(subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path, value_suffix: bool) -> None:
-    """Restoring gives the parameters that were stored, bit for bit, whether or not nnx's `value` ends their names."""
+    """Restoring gives the stored parameters bit for bit, whether or not their names end in nnx's `value`."""
     openpi_orbax.write(lora_checkpoint.params, tmp_path / "params", value_suffix=value_suffix)
     assert_same_bits(subject.restore(str(tmp_path / "params"), None), lora_checkpoint.params)
 
@@ -49,9 +49,9 @@ def test_keeps_every_bit(subject: Subject, lora_checkpoint: Checkpoint, tmp_path
 @contract(source="IEEE 754; docs/bugs.md#c6", needs=("restore",))
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16], ids=["float32", "float16", "bfloat16"])
 def test_keeps_odd_floats(subject: Subject, tmp_path: Path, dtype: type) -> None:
-    """NaN payloads, signed zeros, subnormals and infinities survive restoring as the bits they are."""
+    """NaN payloads, signed zeros, subnormals and infinities survive restoring bit for bit."""
     bits = np.dtype(f"u{np.dtype(dtype).itemsize}")
-    # Every bit pattern of 16-bit floats, and as many of float32, spread over all exponents.
+    # Every bit pattern of 16-bit floats, and equally many of float32, spread over all exponents.
     patterns = np.arange(2**16, dtype=np.uint32) * (1 if bits.itemsize == 2 else 2**16 + 1)
     params: Params = {"head/kernel": patterns.astype(bits).view(dtype)}
     openpi_orbax.write(params, tmp_path / "params")
@@ -60,7 +60,7 @@ def test_keeps_odd_floats(subject: Subject, tmp_path: Path, dtype: type) -> None
 
 @contract(source="openpi model.py:328; docs/bugs.md#c17", needs=("restore",))
 def test_keeps_a_parameter_called_value(subject: Subject, tmp_path: Path) -> None:
-    """A parameter that is really called `value` keeps its name: it is no suffix."""
+    """A parameter that is really called `value` keeps its name: it is not a suffix."""
     params = {name: np.full(3, n, np.float32) for n, name in enumerate(("critic/bias", "critic/value", "head/w"))}
     openpi_orbax.write(params, tmp_path / "bare", value_suffix=False)
     openpi_orbax.write(params, tmp_path / "suffixed", value_suffix=True)
@@ -70,7 +70,7 @@ def test_keeps_a_parameter_called_value(subject: Subject, tmp_path: Path) -> Non
 
 @contract(source="openpi model.py:328; docs/bugs.md#c17", needs=("restore",))
 def test_strips_the_suffix_in_mixed_trees(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """Where some leaves carry nnx's `value` and others do not, all come back under openpi's names."""
+    """If some leaves have nnx's `value` suffix and others do not, all are restored under openpi's names."""
     openpi_orbax.write(
         base_checkpoint.params,
         tmp_path / "params",
@@ -90,7 +90,7 @@ def test_casts_as_asked(subject: Subject, base_checkpoint: Checkpoint) -> None:
 @settings(max_examples=settings().max_examples // 3)
 @given(tree=nested_names(), suffixed=st.booleans())
 def test_keeps_any_names(subject: Subject, tree: dict[str, Any], suffixed: bool) -> None:
-    """Names of any characters, digits, dots and slashes too, come back in any nesting, each leaf under its own path."""
+    """Names of any characters, even digits, dots and slashes, in any nesting, restore each leaf under its own path."""
     leaves = [np.full(2, n, np.float32) for n in range(len(flat(tree)))]
     filled = filled_with(iter(leaves), tree)
     with tempfile.TemporaryDirectory() as folder:
@@ -102,7 +102,7 @@ def test_keeps_any_names(subject: Subject, tree: dict[str, Any], suffixed: bool)
 
 @contract(source="docs/bugs.md#c8, #f3", needs=("restore",))
 def test_keeps_numbers_as_names(subject: Subject, tmp_path: Path) -> None:
-    """Keys that are integers come back as their digits, in the place that they had."""
+    """Integer keys are restored as their digits, in their original place."""
     leaves = [np.full(2, n, np.float32) for n in range(3)]
     openpi_orbax.write_tree({"blocks": {0: leaves[0], 10: leaves[1]}, "head": {"2": leaves[2]}}, tmp_path / "params")
     expected = dict(zip(("blocks/0", "blocks/10", "head/2"), leaves, strict=True))
@@ -112,7 +112,7 @@ def test_keeps_numbers_as_names(subject: Subject, tmp_path: Path) -> None:
 @contract(source="docs/bugs.md#f1; orbax 0.4.8 and 0.5.20", needs=("restore",))
 @pytest.mark.parametrize("name", old_checkpoints.CHECKPOINTS)
 def test_reads_what_old_orbax_wrote(subject: Subject, name: str) -> None:
-    """Checkpoints of old orbax versions, in one file for all arrays or in one folder each, restore bit for bit."""
+    """Checkpoints by old orbax versions, with one file for all arrays or a folder for each, restore bit for bit."""
     assert_same_bits(subject.restore(str(old_checkpoints.FOLDER / name), None), old_checkpoints.params())
 
 
@@ -134,7 +134,7 @@ def test_order_is_the_same_in_every_process(subject: Subject, base_checkpoint: C
 
 @contract(source="numpy.ndarray.flags; docs/bugs.md#p9", needs=("restore",))
 def test_results_are_their_own(subject: Subject, base_checkpoint: Checkpoint) -> None:
-    """Two restores share no memory: what is done to one result does not show in the next."""
+    """Two restores share no memory: changing one result does not change the other."""
     first, second = (subject.restore(base_checkpoint.path, None) for _ in range(2))
     assert not [path for path in first if np.shares_memory(first[path], second[path])]
 
@@ -144,7 +144,7 @@ def test_results_are_their_own(subject: Subject, base_checkpoint: Checkpoint) ->
 def test_other_spellings_of_a_path_work(
     subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, spelling: str
 ) -> None:
-    """A path may end in a slash, go up and down, and lead through a symbolic link."""
+    """A path may end in a slash, contain `..`, or lead through a symbolic link."""
     path, link = Path(base_checkpoint.path), tmp_path / "link"
     link.symlink_to(path, target_is_directory=True)
     spelled = spelling.format(path=path, name=path.name, link=link)
@@ -160,7 +160,8 @@ def test_paths_are_text_or_objects(
     monkeypatch: pytest.MonkeyPatch,
     spelling: Callable[[str], Any],
 ) -> None:
-    """Absolute, relative to the working directory or to `~`, as str or as Path: all name the same checkpoint."""
+    """Paths that are absolute, relative to the working directory or relative to `~`, as str or Path, name the same
+    checkpoint."""
     path = Path(base_checkpoint.path)
     monkeypatch.chdir(path.parent)
     monkeypatch.setenv("HOME", str(path.parent))
@@ -170,7 +171,7 @@ def test_paths_are_text_or_objects(
 
 @contract(source="docs/bugs.md#c16", needs=("restore",))
 def test_step_folder_is_refused_by_name(subject: Subject, base_checkpoint: Checkpoint) -> None:
-    """Given the step's folder instead of its `params`, the error names the folder to pass."""
+    """If given a step's folder instead of its `params`, restoring is refused with the folder to pass."""
     with refused(base_checkpoint.path):
         subject.restore(str(Path(base_checkpoint.path).parent), None)
 
@@ -179,7 +180,7 @@ def test_step_folder_is_refused_by_name(subject: Subject, base_checkpoint: Check
 def test_run_folder_is_refused_by_the_newest_step(
     subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    """Given the folder of a run, the error names the parameters of its newest step: 1000 is newer than 999."""
+    """If given a run's folder, restoring is refused with the parameters of its newest step: 1000 is newer than 999."""
     for step in ("2", "999", "1000", "1001.orbax-checkpoint-tmp-0"):
         shutil.copytree(base_checkpoint.path, tmp_path / step / "params")
     with refused(str(tmp_path / "1000" / "params")):
@@ -191,7 +192,7 @@ def test_run_folder_is_refused_by_the_newest_step(
 def test_folders_beside_are_refused_by_name(
     subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, name: str
 ) -> None:
-    """Given what lies beside `params` in a step, the error names the folder to pass."""
+    """If given a folder next to `params` in a step, restoring is refused with the folder to pass."""
     shutil.copytree(base_checkpoint.path, tmp_path / "params")
     (tmp_path / name).mkdir()
     (tmp_path / name / "norm_stats.json").write_text("{}")
@@ -201,7 +202,7 @@ def test_folders_beside_are_refused_by_name(
 
 @contract(source="docs/bugs.md#h5; openpi policy_config.py:48", needs=("restore",))
 def test_two_models_in_a_step_are_refused(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """A step with both `params` and a PyTorch file is refused by both names; asked for by name, `params` restores."""
+    """A step with both `params` and a PyTorch file is refused by both names; given by name, `params` restores."""
     shutil.copytree(base_checkpoint.path, tmp_path / "params")
     (tmp_path / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
     with refused("model.safetensors", str(tmp_path / "params")):
@@ -211,7 +212,7 @@ def test_two_models_in_a_step_are_refused(subject: Subject, base_checkpoint: Che
 
 @contract(source="docs/bugs.md#e4; orbax atomicity", needs=("restore",))
 def test_unfinished_save_is_refused(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """A folder under orbax's temporary name is an unfinished save: it is refused by name, whatever it holds."""
+    """A folder with orbax's temporary name is an unfinished save and is refused by name, whatever it contains."""
     path = tmp_path / "params.orbax-checkpoint-tmp-0"
     shutil.copytree(base_checkpoint.path, path)
     with refused(str(path)):
@@ -221,7 +222,7 @@ def test_unfinished_save_is_refused(subject: Subject, base_checkpoint: Checkpoin
 @contract(source="docs/bugs.md#c16, #h5", needs=("restore",))
 @pytest.mark.parametrize("name", ["model.safetensors", "pt_224.npz", "torch/"])
 def test_other_formats_are_called_by_their_name(subject: Subject, tmp_path: Path, name: str) -> None:
-    """Given a PyTorch checkpoint or an npz, the error says what it is, and that it has another loader."""
+    """If given a PyTorch checkpoint or an npz, the error says what it is, and that another loader reads it."""
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
     (tmp_path / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
@@ -233,7 +234,7 @@ def test_other_formats_are_called_by_their_name(subject: Subject, tmp_path: Path
 @contract(source="docs/bugs.md#c16", needs=("restore",))
 @pytest.mark.parametrize("name", ["nowhere", "empty", "a_file"])
 def test_wrong_path_is_refused_by_name(subject: Subject, tmp_path: Path, name: str) -> None:
-    """A path without a checkpoint is refused by its name, and nothing appears on disk."""
+    """A path without a checkpoint is refused by name, and nothing appears on disk."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "a_file").write_text("not a checkpoint")
     before = sorted(tmp_path.rglob("*"))
@@ -246,7 +247,7 @@ def test_wrong_path_is_refused_by_name(subject: Subject, tmp_path: Path, name: s
 def test_url_without_driver_is_refused_by_name(
     subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A URL of a scheme that nobody can read is refused by its name, not taken for a local path."""
+    """A URL with an unknown scheme is refused by name, not treated as a local path."""
     monkeypatch.chdir(tmp_path)
     with refused("nosuchscheme://bucket/checkpoint/params"):
         subject.restore("nosuchscheme://bucket/checkpoint/params", None)

@@ -1,4 +1,4 @@
-"""Safetensors files and the index of their shards: names count, order does not, and what is damaged is refused."""
+"""Safetensors files and shard indexes: names matter, order does not, and damaged files are refused."""
 
 import tempfile
 from pathlib import Path
@@ -25,7 +25,7 @@ NEEDS = ("load", "hugging_face")
 def test_packing_means_nothing(
     subject: Subject, base_spec: ModelSpec, seed: int, shards: int, generation: Generation
 ) -> None:
-    """In whatever order and in however many shards the tensors lie, the same parameters come out."""
+    """The loaded parameters do not depend on the order of the tensors or on the number of shards."""
     params = paligemma_npz.contents(base_spec)
     named = hugging_face.tensors(params, generation)
     shuffled = {name: named[name] for name in np.random.default_rng(seed).permutation(sorted(named))}
@@ -36,7 +36,7 @@ def test_packing_means_nothing(
 
 @contract(source="Hugging Face's cache: snapshots are links to blobs", needs=NEEDS)
 def test_files_of_the_cache_are_read(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """A folder of links to files elsewhere, as Hugging Face's cache keeps a release, loads."""
+    """A folder of symbolic links to files elsewhere, as in Hugging Face's cache, loads."""
     written = hugging_face.build(base_spec, tmp_path / "blobs", shards=2)
     snapshot = tmp_path / "snapshot"
     snapshot.mkdir()
@@ -48,7 +48,7 @@ def test_files_of_the_cache_are_read(subject: Subject, base_spec: ModelSpec, tmp
 @contract(source="the damage's own line in fixtures/damage/operations/safetensors.py", needs=NEEDS)
 @pytest.mark.parametrize("damage", [*FILE_DAMAGES, *FOLDER_DAMAGES])
 def test_damaged_file_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path, damage: str) -> None:
-    """A file that is truncated, overlapping, too large to be true or no safetensors is refused and left as it is."""
+    """A file that is truncated, overlapping, impossibly large or not safetensors is refused and left unchanged."""
     path = tmp_path / "release"
     hugging_face.build(base_spec, path)
     (FILE_DAMAGES | FOLDER_DAMAGES)[damage](path)
@@ -60,7 +60,7 @@ def test_damaged_file_is_refused(subject: Subject, base_spec: ModelSpec, tmp_pat
 @contract(source="the damage's own line in fixtures/damage/operations/safetensors.py", needs=NEEDS)
 @pytest.mark.parametrize("damage", INDEX_DAMAGES)
 def test_damaged_index_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path, damage: str) -> None:
-    """An index that leads out of its folder, or does not agree with its shards, is refused; no file changes."""
+    """An index that points outside its folder or contradicts its shards is refused, and no file changes."""
     path = tmp_path / "release"
     hugging_face.build(base_spec, path, shards=3)
     INDEX_DAMAGES[damage](path)

@@ -1,4 +1,4 @@
-"""A checkpoint that a stranger made: nothing in it runs, reaches out of its folder, or takes memory without end."""
+"""Untrusted checkpoints: nothing in them runs, reaches outside their folder, or takes unbounded memory."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ WEIGHT = "action_in_proj/kernel"
 @contract(source="python docs, pickle: it runs what a file says", needs=("restore",))
 @pytest.mark.parametrize("name", ["params.pkl", "params.pt", "params"])
 def test_pickle_is_not_run(subject: Subject, tmp_path: Path, name: str) -> None:
-    """A pickle, or an archive of torch that holds one, given as a checkpoint is refused by name and never unpickled."""
+    """A pickle given as a checkpoint, or a torch archive that contains one, is refused by name and never unpickled."""
     path, mark = tmp_path / name, tmp_path / "mark"
     path.write_bytes(hostile.pickled(mark))
     if name == "params.pt":
@@ -38,7 +38,7 @@ def test_pickle_is_not_run(subject: Subject, tmp_path: Path, name: str) -> None:
 
 @contract(source="python docs, pickle; numpy.load's allow_pickle", needs=("load", "paligemma_npz"))
 def test_pickle_in_an_npz_is_not_run(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """An npz with a member of pickled objects is refused by name, and the pickle never runs."""
+    """An npz with pickled objects is refused by name, and the pickle never runs."""
     path, mark = tmp_path / "pt_224.npz", tmp_path / "mark"
     hostile.npz_with_a_pickle(base_checkpoint.spec, path, mark)
     with refused(str(path)):
@@ -49,7 +49,7 @@ def test_pickle_in_an_npz_is_not_run(subject: Subject, base_checkpoint: Checkpoi
 @contract(source="CWE-22, zip slip", needs=("load", "paligemma_npz"))
 @pytest.mark.parametrize("kind", ["relative", "absolute"])
 def test_member_outside_is_refused(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, kind: str) -> None:
-    """An archive with a member that unpacks to a place outside is refused by that member's name; nothing is written."""
+    """An archive with a member whose path leads outside is refused by that member's name, and nothing is written."""
     name = {"relative": "../../outside.npy", "absolute": f"{tmp_path}/outside.npy"}[kind]
     path = tmp_path / "a" / "b" / "pt_224.npz"
     path.parent.mkdir(parents=True)
@@ -63,7 +63,7 @@ def test_member_outside_is_refused(subject: Subject, base_checkpoint: Checkpoint
 @contract(source="CWE-22, path traversal", needs=("download", "in_process"))
 @pytest.mark.parametrize("name", ["../outside", "d/../../../outside"])
 def test_listing_outside_is_refused(subject: Subject, tmp_path: Path, name: str) -> None:
-    """A server that lists a file outside of the folder that was asked for is refused; nothing of it is written."""
+    """A server listing that includes a file outside the requested folder is refused; that file is not written."""
     remote = serve({"bucket/params/d/0": b"good"})
     remote.listed = {f"bucket/params/{name}": b"evil"}
     cache = tmp_path / "a" / "b" / "c" / "cache"
@@ -75,7 +75,7 @@ def test_listing_outside_is_refused(subject: Subject, tmp_path: Path, name: str)
 @contract(source="CWE-59, link following", needs=("restore", "load", "openpi_orbax"))
 @pytest.mark.parametrize("name", ["manifest.ocdbt", "d", "ocdbt.process_0"])
 def test_link_out_is_refused(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, name: str) -> None:
-    """A checkpoint whose file or folder is a symbolic link to a place outside of it is refused by the link's name."""
+    """A checkpoint with a file or folder that is a symbolic link to the outside is refused by the link's name."""
     inside, outside = tmp_path / "params", tmp_path / "outside"
     shutil.copytree(base_checkpoint.path, inside)
     (inside / name).rename(outside)
@@ -88,7 +88,7 @@ def test_link_out_is_refused(subject: Subject, base_checkpoint: Checkpoint, tmp_
 
 @contract(source="a folder of datasets is often a link", needs=("restore",))
 def test_links_that_stay_are_followed(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """A link to the whole checkpoint is as good as its folder, and so is a link from one of its files to another."""
+    """A symbolic link to a whole checkpoint, and links between its own files, are followed."""
     shutil.copytree(base_checkpoint.path, tmp_path / "stored")
     (tmp_path / "stored" / "manifest.ocdbt").rename(tmp_path / "stored" / "manifest")
     (tmp_path / "stored" / "manifest.ocdbt").symlink_to("manifest")
@@ -98,7 +98,7 @@ def test_links_that_stay_are_followed(subject: Subject, base_checkpoint: Checkpo
 
 @contextmanager
 def bounded_process(subject: Subject, checkpoint: Checkpoint) -> Iterator[Elsewhere]:
-    """The subject in a process that has read a checkpoint, gets 4 GiB more and a minute."""
+    """Start the subject in a process, let it read a checkpoint, then limit it to 4 GiB more and a minute per call."""
     with elsewhere(subject, timeout=60) as process:
         process.restore(checkpoint.path, None)
         limit_memory(process.pid, 4 * 2**30)
@@ -113,7 +113,7 @@ def bounded(subject: Subject, base_checkpoint: Checkpoint) -> Iterator[Elsewhere
 
 @pytest.fixture(scope="module")
 def bounded_for_npz(subject: Subject, base_checkpoint: Checkpoint) -> Iterator[Elsewhere]:
-    """Another one: a checkpoint may have ended the first."""
+    """A second such process, since a checkpoint may have ended the first."""
     with bounded_process(subject, base_checkpoint) as process:
         yield process
 
@@ -123,8 +123,8 @@ def bounded_for_npz(subject: Subject, base_checkpoint: Checkpoint) -> Iterator[E
 def test_absurd_shape_is_refused_at_once(
     bounded: Elsewhere, subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, rows: int
 ) -> None:
-    """A checkpoint that claims an array far larger than its files is refused by that array's name, and takes no memory
-    for it."""
+    """A checkpoint that claims an array far larger than its files is refused by that array's name, without allocating
+    it."""
     shutil.copytree(base_checkpoint.path, tmp_path / "params")
     silent_damage.absurd_shape(tmp_path / "params", WEIGHT, rows)
     with refused(str(tmp_path / "params"), WEIGHT):
@@ -133,7 +133,7 @@ def test_absurd_shape_is_refused_at_once(
 
 @contract(source="openpi lora.py: a fresh lora_b may be all zeros", needs=("restore",))
 def test_compressed_zeros_are_plausible(subject: Subject, tmp_path: Path) -> None:
-    """An array of zeros, which takes ten thousand times less room on disk than in memory, is no absurd claim."""
+    """An array of zeros that takes ten thousand times less space on disk than in memory is not refused as absurd."""
     params = {"head/kernel": np.zeros((2048, 4096), np.float32)}
     openpi_orbax.write(params, tmp_path / "params")
     assert_same_bits(subject.restore(str(tmp_path / "params"), None), params)
@@ -144,7 +144,7 @@ def test_compressed_zeros_are_plausible(subject: Subject, tmp_path: Path) -> Non
 def test_absurd_npz_header_is_refused_at_once(
     bounded_for_npz: Elsewhere, subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, length: int
 ) -> None:
-    """An npz with a member that claims more numbers than it has is refused by its name, and takes no memory for it."""
+    """An npz with a member that claims more numbers than it has is refused by its name, without allocating them."""
     path = tmp_path / "pt_224.npz"
     hostile.npz_with_an_absurd_header(base_checkpoint.spec, path, length)
     with refused(str(path), "img/embedding/bias"):
@@ -156,7 +156,7 @@ def test_absurd_npz_header_is_refused_at_once(
 def test_bottomless_metadata_is_refused(
     subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, text: str
 ) -> None:
-    """Metadata that is nested without end is refused as damaged, by the checkpoint's name."""
+    """Metadata with extremely deep nesting is refused as damaged, by the checkpoint's name."""
     shutil.copytree(base_checkpoint.path, tmp_path / "params")
     (tmp_path / "params" / "_METADATA").write_text(text)
     with refused(str(tmp_path / "params")):

@@ -24,7 +24,7 @@ ODD_FLOATS = ("float32", "float16", "bfloat16")
 
 @contract(source="openpi checkpoints.py:75", needs=("save", "restore"))
 def test_and_restore_keep_every_bit(subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """What is saved is restored bit for bit, adapters included."""
+    """Saved parameters restore bit for bit, adapters included."""
     subject.save(lora_checkpoint.spec, lora_checkpoint.params, str(tmp_path / "params"))
     assert_same_bits(subject.restore(str(tmp_path / "params"), None), lora_checkpoint.params)
 
@@ -32,10 +32,10 @@ def test_and_restore_keep_every_bit(subject: Subject, lora_checkpoint: Checkpoin
 @contract(source="IEEE 754; docs/bugs.md#c6, #c18", needs=("save", "restore"))
 @pytest.mark.parametrize("dtype", ODD_FLOATS)
 def test_keeps_odd_floats(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, dtype: str) -> None:
-    """NaN payloads, signed zeros, subnormals and infinities survive saving and restoring as the bits they are."""
+    """NaN payloads, signed zeros, subnormals and infinities survive saving and restoring bit for bit."""
     bits = np.dtype(f"u{content.DTYPES[dtype].itemsize}")
     patterns = np.arange(2**16, dtype=np.uint32) * (1 if bits.itemsize == 2 else 2**16 + 1)
-    # By sign, and in each the smaller half (zero, subnormals) and the larger one (which ends in infinity and NaN).
+    # Split by sign, and each sign into the smaller half (zero, subnormals) and the larger one (up to infinity and NaN).
     small, large = patterns.astype(bits).view(content.DTYPES[dtype]).reshape(2, 2, -1).swapaxes(0, 1)
     odd = {EMBEDDING: np.resize(small, (509, 56)), GATING: np.resize(large[:, ::-1], (3, 2, 56, 88))}
     params = base_checkpoint.params | odd
@@ -45,14 +45,14 @@ def test_keeps_odd_floats(subject: Subject, base_checkpoint: Checkpoint, tmp_pat
 
 @contract(source="openpi checkpoints.py:75, model.py:281", needs=("save",))
 def test_openpi_finds_its_own_names(subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """What is saved is the tree that openpi's training saves: all of it below `params`, nnx's `value` at every leaf."""
+    """A save has the tree of openpi's training: everything below `params`, with nnx's `value` at every leaf."""
     subject.save(lora_checkpoint.spec, lora_checkpoint.params, str(tmp_path / "params"))
     expected = {f"params/{path}/value": array for path, array in lora_checkpoint.params.items()}
     assert_same_bits(openpi_orbax.read(tmp_path / "params"), expected)
 
 
 def in_other_orders(params: Params) -> Params:
-    """The same values as views that begin elsewhere, run backwards, lie in Fortran order or may not be written."""
+    """Return the same values as strided, reversed, Fortran-ordered and read-only arrays."""
     params = {path: np.asfortranarray(array) for path, array in params.items()}
     params["state_proj/bias"] = np.repeat(params["state_proj/bias"], 2)[::2]
     params["action_in_proj/bias"] = np.flip(np.flip(params["action_in_proj/bias"]).copy())
@@ -63,15 +63,15 @@ def in_other_orders(params: Params) -> Params:
 
 @contract(source="numpy's memory layouts", needs=("save", "restore"))
 def test_takes_any_memory_layout(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """Views with strides, arrays in Fortran order and read-only ones are saved as the values they show."""
+    """Strided views, arrays in Fortran order and read-only arrays are saved with their values."""
     subject.save(base_checkpoint.spec, in_other_orders(base_checkpoint.params), str(tmp_path / "params"))
     assert_same_bits(subject.restore(str(tmp_path / "params"), None), base_checkpoint.params)
 
 
 @contract(source="a training step donates and overwrites the arrays that were saved", needs=("save", "restore"))
 def test_later_changes_are_not_saved(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """When saving returns, the checkpoint is written: what happens to the arrays afterwards does not reach it, and
-    saving itself does not change them."""
+    """When a save returns, the checkpoint is complete: later changes to the arrays do not affect it, and saving does
+    not change them."""
     params = {path: array.copy() for path, array in base_checkpoint.params.items()}
     subject.save(base_checkpoint.spec, params, str(tmp_path / "params"))
     assert_same_bits(params, base_checkpoint.params)
@@ -83,7 +83,7 @@ def test_later_changes_are_not_saved(subject: Subject, base_checkpoint: Checkpoi
 @contract(source="docs/bugs.md#e4", needs=("save",))
 @pytest.mark.parametrize("content", ["checkpoint", "file", "empty_folder"])
 def test_never_overwrites(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, content: str) -> None:
-    """Saving where something lies, be it an empty folder, is refused by name and leaves it as it was."""
+    """Saving to a path where something exists, even an empty folder, is refused by name and changes nothing there."""
     path = tmp_path / "params"
     {
         "checkpoint": lambda: subject.save(base_checkpoint.spec, base_checkpoint.params, str(path)),
@@ -98,7 +98,7 @@ def test_never_overwrites(subject: Subject, base_checkpoint: Checkpoint, tmp_pat
 
 @contract(source="docs/bugs.md#e4", needs=("save",))
 def test_what_cannot_be_saved_leaves_nothing(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """If one of the arrays cannot be stored, saving raises and leaves nothing, at the path or beside it."""
+    """If one of the arrays cannot be stored, saving raises and leaves nothing at the path or next to it."""
     params = base_checkpoint.params | {WEIGHT: np.full((9, 36), None, object)}
     with refused():
         subject.save(base_checkpoint.spec, params, str(tmp_path / "params"))
@@ -109,7 +109,7 @@ def test_what_cannot_be_saved_leaves_nothing(subject: Subject, base_checkpoint: 
 def test_of_two_at_once_is_whole(
     subject: Subject, eight_devices: Elsewhere, base_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    """Of two processes that save to one place at once, one is refused, and what lies there is all of the other's."""
+    """If two processes save to the same path at once, one is refused, and the other's checkpoint is complete."""
     spec, path = base_checkpoint.spec, str(tmp_path / "params")
     saved = {seed: content.params(spec, seed) for seed in (1, 2)}
     refusals = []
@@ -117,7 +117,7 @@ def test_of_two_at_once_is_whole(
     for seed, finish in ((2, lambda: subject.save(spec, saved[2], path)), (1, eight_devices.result)):
         try:
             finish()
-        except Exception:  # noqa: BLE001 - any error is a refusal
+        except Exception:  # noqa: BLE001 - any error counts as a refusal
             refusals.append(seed)
     [lost] = refusals
     assert_same_bits(subject.restore(path, None), saved[3 - lost])
@@ -125,7 +125,7 @@ def test_of_two_at_once_is_whole(
 
 @contract(source="docs/bugs.md#c18; frozen weights are bfloat16, trained ones float32", needs=("save", "restore"))
 def test_mixed_dtypes_are_kept(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """Every parameter keeps the dtype it was saved in, one beside the other: frozen ones are often narrower."""
+    """Every parameter keeps the dtype it was saved in, even if dtypes are mixed, as with narrower frozen parameters."""
     params = base_checkpoint.params | {WEIGHT: base_checkpoint.params[WEIGHT].astype(ml_dtypes.bfloat16)}
     subject.save(base_checkpoint.spec, params, str(tmp_path / "params"))
     assert_same_bits(subject.restore(str(tmp_path / "params"), None), params)

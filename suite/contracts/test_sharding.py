@@ -1,4 +1,4 @@
-"""More than one device: everything is where it was asked for, nothing is everywhere first, and the numbers stay."""
+"""Multiple devices: parameters go directly to their shards, no device holds everything, and the numbers agree."""
 
 from pathlib import Path
 
@@ -13,15 +13,15 @@ from suite.writing.asserts import assert_close, assert_same_bits
 from suite.writing.cases import LEAN, from_checkpoint, training_options
 
 EVERYTHING = {"shard_above": 0}
-# What a device may hold beyond its part: vectors, and arrays that no axis allows to be cut, are on every device.
+# How much more than its part a device may hold: vectors, and arrays with no axis to split, are on every device.
 UNEVEN = 1.1
-# Of one rounding in another order, after three steps.
+# For sums rounded in another order, after three steps.
 ROUNDING = 1e-4
 
 
 @contract(source="openpi model.py:281, sharding.py:48; docs/bugs.md#c15", needs=("restore_sharded",))
 def test_restores_in_parts(subject: Subject, wide_checkpoint: Checkpoint, eight_devices: Elsewhere) -> None:
-    """Restored onto eight devices, every bit is as it was stored and each device holds an eighth of it."""
+    """Restoring onto eight devices keeps every bit, and each device holds an eighth of the checkpoint."""
     restored = eight_devices.restore_sharded(wide_checkpoint.path, 0)
     assert_same_bits(restored["params"], wide_checkpoint.params)
     part = wide_checkpoint.num_bytes / 8
@@ -33,27 +33,27 @@ def test_restores_in_parts(subject: Subject, wide_checkpoint: Checkpoint, eight_
 def test_restoring_gives_no_device_everything(
     subject: Subject, wide_checkpoint: Checkpoint, eight_devices: Elsewhere
 ) -> None:
-    """While a checkpoint is read onto eight devices, no more than about its own size is held: never a copy a device."""
+    """Reading a checkpoint onto eight devices takes memory for about its own size, not for one copy per device."""
     grown = eight_devices.memory_of("restore_sharded", wide_checkpoint.path, 0)
-    # What is handed out on the host is as large again.
+    # The result is also returned on the host, which takes the same amount again.
     assert grown <= 2 * wide_checkpoint.num_bytes + WINDOW
 
 
 @contract(source="openpi train.py:123; docs/bugs.md#c15", needs=("begin", "sharding"))
 def test_begins_in_parts(subject: Subject, wide_checkpoint: Checkpoint, eight_devices: Elsewhere) -> None:
-    """The first state of a training on eight devices is spread over them from the start, its optimizer's state too."""
+    """On eight devices, the first state of a training run is sharded from the start, including the optimizer state."""
     source, options = from_checkpoint(wide_checkpoint.path), training_options(**EVERYTHING)
     held = eight_devices.begin(wide_checkpoint.spec, source, options)["device_bytes"]
-    # Parameters and two moments.
+    # Parameters and two moments each.
     part = 3 * wide_checkpoint.num_bytes / 8
-    assert all(part <= held_here <= UNEVEN * part for held_here in held)
+    assert all(part <= device_bytes <= UNEVEN * part for device_bytes in held)
 
 
 @contract(source="openpi train.py:137, sharding.py:48", needs=("train", "sharding", "float32", "lora"))
 def test_steps_equal_those_of_one_device(
     subject: Subject, lora_checkpoint: Checkpoint, batch: Params, eight_devices: Elsewhere
 ) -> None:
-    """Steps on eight devices have the losses and gradients of steps on one, but for rounding."""
+    """Steps on eight devices have the same losses and gradients as steps on one, up to rounding."""
     spec, params, batches = lora_checkpoint.spec, lora_checkpoint.params, [batch] * 3
     alone = subject.train(spec, params, batches, training_options(**LEAN))
     spread = eight_devices.train(spec, params, batches, training_options(**LEAN, **EVERYTHING))
@@ -65,7 +65,7 @@ def test_steps_equal_those_of_one_device(
 def test_resumes_on_more_devices(
     subject: Subject, lora_checkpoint: Checkpoint, batch: Params, eight_devices: Elsewhere, tmp_path: Path
 ) -> None:
-    """A run that was saved on one device resumes on eight, bit for bit, spread over them as asked."""
+    """A run saved on one device resumes on eight, bit for bit, sharded as requested."""
     spec, options = lora_checkpoint.spec, training_options(**LEAN)
     saved = subject.train(spec, lora_checkpoint.params, [batch], options, folder=str(tmp_path))
     spread = eight_devices.resume(spec, [batch], options | EVERYTHING, folder=str(tmp_path))
@@ -78,7 +78,7 @@ def test_resumes_on_more_devices(
 def test_resumes_on_fewer_devices(
     subject: Subject, lora_checkpoint: Checkpoint, batch: Params, eight_devices: Elsewhere, tmp_path: Path
 ) -> None:
-    """A run that was saved on eight devices resumes on one, and goes on there as if it had begun there."""
+    """A run saved on eight devices resumes on one and continues as if it had started there."""
     spec, params, options = lora_checkpoint.spec, lora_checkpoint.params, training_options(**LEAN)
     eight_devices.train(spec, params, [], options | EVERYTHING, folder=str(tmp_path))
     resumed = subject.resume(spec, [batch] * 3, options, folder=str(tmp_path))
@@ -95,8 +95,8 @@ def test_resumes_on_fewer_devices(
 def test_two_processes_train_together(
     subject: Subject, lora_checkpoint: Checkpoint, batch: Params, eight_devices: Elsewhere, tmp_path: Path
 ) -> None:
-    """Two processes restore a checkpoint, each its part; resume on their two devices what eight have saved; and make a
-    step, on a sample each, with the loss and gradient of one device."""
+    """Two processes restore a checkpoint, each its part, resume on two devices a run saved on eight, and take a step
+    with one sample each that has the loss and gradient of a single device."""
     spec, params, options = lora_checkpoint.spec, lora_checkpoint.params, training_options(**LEAN)
     eight_devices.train(spec, params, [], options | EVERYTHING, folder=str(tmp_path))
     alone = subject.train(spec, params, [batch], options)

@@ -1,4 +1,4 @@
-"""The parameter tree that a model has: names, shapes and dtypes are the format of its checkpoints."""
+"""A model's parameter tree: its names, shapes and dtypes are the format of its checkpoints."""
 
 import math
 
@@ -16,7 +16,7 @@ from suite.writing.cases import is_adapter
 LOW: LoraSpec = {"rank": 2, "alpha": 3.0, "rslora": False}
 HIGH: LoraSpec = {"rank": 11, "alpha": 3.0, "rslora": True}
 MIDDLE: LoraSpec = {"rank": 5, "alpha": 3.0, "rslora": False}
-# What has adapters, and of which rank: paligemma, then action expert.
+# The adapters of PaliGemma, then those of the action expert.
 ADAPTERS: dict[str, tuple[GemmaLora | None, GemmaLora | None]] = {
     "attention_above_feed_forward": ({"attn": HIGH, "ffn": LOW}, {"attn": MIDDLE, "ffn": LOW}),
     "feed_forward_above_attention": ({"attn": LOW, "ffn": HIGH}, {"attn": LOW, "ffn": MIDDLE}),
@@ -25,9 +25,9 @@ ADAPTERS: dict[str, tuple[GemmaLora | None, GemmaLora | None]] = {
     "paligemma_only": ({"attn": LOW, "ffn": HIGH}, None),
     "action_expert_only": (None, {"attn": LOW, "ffn": HIGH}),
 }
-# Where a weight's inputs are not just its last axis but one: SigLIP's heads, its patches, and attention's outputs.
+# Input axes of weights where they are not just the second-to-last: SigLIP's attention, and attention's output.
 FAN_IN_AXES = {"query": (-3,), "key": (-3,), "value": (-3,), "out": (-3, -2), "attn_vec_einsum": (-3, -2)}
-# SigLIP's encoder is drawn by fan-in and fan-out together (Xavier); embeddings are no projections.
+# SigLIP's encoder is drawn by fan-in and fan-out together (Xavier); embeddings are not projections.
 NOT_BY_FAN_IN = ("/Transformer/", "embedd", "head/", "Dense_0/", "lora_")
 
 FULL_SIZE = full_size()
@@ -37,10 +37,10 @@ real_sizes = pytest.mark.parametrize("model", FULL_SIZE.values(), ids=[name.repl
 @contract(source="openpi declares them: fixtures/golden/full_size.json; docs/bugs.md#a8", needs=("param_spec",))
 @real_sizes
 def test_equals_openpi_at_real_size(subject: Subject, model: FullSizeModel) -> None:
-    """A real-size model has openpi's parameters: path, shape and dtype of every one."""
-    found = {path: (tuple(shape), dtype) for path, (shape, dtype) in subject.param_spec(model.spec).items()}
-    assert found == model.parameters
-    assert sum(math.prod(shape) for shape, _ in found.values()) == model.total
+    """A real-size model has openpi's parameters: every path, shape and dtype."""
+    params = {path: (tuple(shape), dtype) for path, (shape, dtype) in subject.param_spec(model.spec).items()}
+    assert params == model.parameters
+    assert sum(math.prod(shape) for shape, _ in params.values()) == model.total
 
 
 @contract(
@@ -49,7 +49,7 @@ def test_equals_openpi_at_real_size(subject: Subject, model: FullSizeModel) -> N
 )
 @real_sizes
 def test_trainable_set_equals_openpi_at_real_size(subject: Subject, model: FullSizeModel) -> None:
-    """Fine-tuning a real-size model changes exactly the parameters that it changes in openpi."""
+    """Fine-tuning a real-size model trains exactly the parameters that openpi trains."""
     trainable = set(subject.trainable(model.spec))
     assert_same_paths(trainable, set(model.trainable))
     spec = subject.param_spec(model.spec)
@@ -58,7 +58,7 @@ def test_trainable_set_equals_openpi_at_real_size(subject: Subject, model: FullS
 
 @contract(source="arXiv:2106.09685; docs/bugs.md#a8", needs=("param_spec", "lora"))
 def test_lora_adds_adapters_and_changes_nothing(subject: Subject, base_spec: ModelSpec, lora_spec: ModelSpec) -> None:
-    """LoRA adds lora_a and lora_b at ten sites an expert pair and leaves every other parameter as it is."""
+    """LoRA adds lora_a and lora_b at ten sites across both experts and leaves every other parameter unchanged."""
     base, adapted = subject.param_spec(base_spec), subject.param_spec(lora_spec)
     assert {path: leaf for path, leaf in adapted.items() if not is_adapter(path)} == base
     assert len(adapted) == len(base) + 20
@@ -70,25 +70,25 @@ def test_lora_adds_adapters_and_changes_nothing(subject: Subject, base_spec: Mod
 def test_has_the_configured_rank_at_every_site(
     subject: Subject, adapters: tuple[GemmaLora | None, GemmaLora | None], num_kv_heads: int
 ) -> None:
-    """Adapters sit exactly where the config says, each with the rank of its own expert and group."""
+    """Adapters are exactly where the config says, each with the rank of its own expert and group."""
     paligemma, action_expert = adapters
     spec = with_lora(tiny("pi05", num_kv_heads=num_kv_heads), paligemma=paligemma, action_expert=action_expert)
-    found = {path: tuple(shape) for path, (shape, _) in subject.param_spec(spec).items()}
-    assert found == openpi_layout.shapes(spec)
+    shapes = {path: tuple(shape) for path, (shape, _) in subject.param_spec(spec).items()}
+    assert shapes == openpi_layout.shapes(spec)
 
 
 @contract(source="openpi pi0_config.py; docs/bugs.md#b7", needs=("param_spec",))
 def test_compute_dtype_changes_no_parameter(subject: Subject) -> None:
-    """The dtype that a model computes in changes neither the shape nor the dtype of any parameter: all are float32."""
-    found = subject.param_spec(tiny(dtype="bfloat16"))
-    assert found == subject.param_spec(tiny())
-    assert {dtype for _, dtype in found.values()} == {"float32"}
+    """A model's compute dtype changes neither the shape nor the dtype of any parameter: all are float32."""
+    params = subject.param_spec(tiny(dtype="bfloat16"))
+    assert params == subject.param_spec(tiny())
+    assert {dtype for _, dtype in params.values()} == {"float32"}
 
 
 @contract(source="arXiv:1502.01852; openpi gemma.py:242 against gemma_fast.py:161; docs/bugs.md#a14", needs=("init",))
 def test_fresh_weights_spread_by_their_fan_in(subject: Subject, base_spec: ModelSpec) -> None:
-    """A fresh projection has mean zero and the standard deviation of one over the root of how many inputs are summed,
-    so for attention's outputs of heads x head dim."""
+    """A fresh projection has mean zero and standard deviation one over the square root of its number of inputs, which
+    for attention's output is heads x head_dim."""
     params = subject.init(base_spec, 0)
     kernels = [path for path in params if not any(part in path for part in NOT_BY_FAN_IN)]
     kernels = [path for path in kernels if path.endswith(("kernel", "/w", "gating_einsum", "linear"))]
@@ -96,6 +96,6 @@ def test_fresh_weights_spread_by_their_fan_in(subject: Subject, base_spec: Model
     for path in kernels:
         array, owner = params[path], path.split("/")[-2].removesuffix("_1")
         expected = math.prod(array.shape[axis] for axis in FAN_IN_AXES.get(owner, (-2,))) ** -0.5
-        # Five standard errors; a truncated normal's standard deviation scatters no more than a normal's.
+        # Five standard errors; a truncated normal's sample standard deviation varies no more than a normal's.
         assert abs(array.std() - expected) <= 5 * expected / np.sqrt(2 * array.size), path
         assert abs(array.mean()) <= 5 * expected / np.sqrt(array.size), path

@@ -1,4 +1,4 @@
-"""What a subject says of itself, and how it treats what it is given."""
+"""How a subject describes itself, and that it does not change its arguments."""
 
 import copy
 import json
@@ -15,31 +15,31 @@ from suite.writing.asserts import assert_same_bits
 
 @contract(source="suite/subjects/protocol.py; pandas tests/extension/base: an absent feature fails loudly", needs=())
 def test_absence_is_loud(subject: Subject) -> None:
-    """An operation that a subject does not offer raises Unsupported when it is called, and no other one does."""
+    """Calling an operation raises Unsupported if, and only if, the subject does not declare it."""
     for operation in OPERATIONS.keys() - subject.capabilities:
         with pytest.raises(Unsupported):
             getattr(subject, operation)()
     for operation in OPERATIONS.keys() & subject.capabilities:
-        # Called without its arguments, what is there fails as any function does.
+        # Called without arguments, an existing operation fails like any function.
         with pytest.raises(Exception, match=r".") as failed:
             getattr(subject, operation)()
-        assert not isinstance(failed.value, Unsupported), f"{operation} is declared, and not there"
+        assert not isinstance(failed.value, Unsupported), f"{operation} is declared but missing"
 
 
 @contract(source="suite/subjects/protocol.py; a result without versions cannot be repeated", needs=())
 def test_describes_itself(subject: Subject) -> None:
-    """A subject tells its name, the versions of its packages and its device, in plain data."""
-    described = subject.describe()
-    assert json.loads(json.dumps(described)) == described
-    assert described["name"] == subject.name
-    assert described["device"]
-    assert all(isinstance(version, str) and version for version in described["packages"].values())
-    assert described["packages"]
+    """A subject reports its name, the versions of its packages and its device as plain data."""
+    description = subject.describe()
+    assert json.loads(json.dumps(description)) == description
+    assert description["name"] == subject.name
+    assert description["device"]
+    assert all(isinstance(version, str) and version for version in description["packages"].values())
+    assert description["packages"]
 
 
 @contract(source="docs/bugs.md#h6; openpi train_pytorch.py:405", needs=("save", "lora"))
 def test_arguments_are_left_alone(subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """Saving changes neither the model's spec nor the parameters that it is given."""
+    """Saving changes neither the model's spec nor the given parameters."""
     spec = copy.deepcopy(lora_checkpoint.spec)
     params = {path: array.copy() for path, array in lora_checkpoint.params.items()}
     subject.save(spec, params, str(tmp_path / "params"))

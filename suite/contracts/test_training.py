@@ -1,4 +1,4 @@
-"""Fine-tuning: what changes, what does not, and that an interruption does not matter."""
+"""Fine-tuning: what changes, what stays frozen, and that interruptions make no difference."""
 
 import copy
 from collections.abc import Callable
@@ -22,24 +22,24 @@ from suite.writing.cases import LEAN, OPTIMIZER, digests, from_checkpoint, is_ad
 
 PLACEMENTS = {f"lora_on_{placement}": tiny(lora=placement) for placement in ("none", "both", "paligemma")}
 LLM = "PaliGemma/llm/"
-# Far above rounding, far below what another time makes of a loss.
+# Far above rounding, far below the effect of another time on a loss.
 DRAWS_RTOL = 1e-3
 
 
 def damage(step: Path, *, params: bool) -> None:
-    """Empty the largest file of a step's `params`, or of what else it has."""
+    """Truncate the largest file of a step's `params`, or of its other items, to zero bytes."""
     items = [item for item in step.iterdir() if item.is_dir() and (item.name == "params") == params]
     files = [file for item in items for file in item.rglob("*") if file.is_file()]
     max(files, key=lambda file: file.stat().st_size).write_bytes(b"")
 
 
 def unless_refused(call: Callable[[], dict[str, Any]], mention: str) -> dict[str, Any] | None:
-    """What a call gives, or None if it is refused with an error that has ``mention`` in its text."""
+    """Return the result of a call, or None if it raises an error whose text contains ``mention``."""
     try:
         return call()
     except Unsupported:
         raise
-    except Exception as error:  # noqa: BLE001 - any error is a refusal; what it says is checked below
+    except Exception as error:  # noqa: BLE001 - any error counts as a refusal; its text is checked below
         text = str(error)
     assert mention in text
     return None
@@ -52,8 +52,8 @@ def unless_refused(call: Callable[[], dict[str, Any]], mention: str) -> dict[str
 def test_changes_only_trainables(
     subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec, batch: Params
 ) -> None:
-    """Steps of a LoRA model change all adapters and nothing but trainable parameters; frozen ones are rounded once, to
-    the bfloat16 that is asked for, and never touched again."""
+    """Steps of a LoRA model change all adapters and only trainable parameters; frozen ones are rounded once, to the
+    requested bfloat16, and never touched again."""
     params = subject.load(lora_spec, from_checkpoint(base_checkpoint.path), seed=0)["params"]
     trained = subject.train(lora_spec, params, [batch] * 3, training_options(**LEAN))["params"]
     trainable = set(subject.trainable(lora_spec))
@@ -68,8 +68,8 @@ def test_changes_only_trainables(
 )
 @pytest.mark.parametrize("family", ["pi0", "pi05"])
 def test_adapters_freeze_their_own_expert(subject: Subject, family: str) -> None:
-    """Adapters on an expert freeze that expert's own weights, in pi05 its adaRMS too, and nothing else; without
-    adapters nothing is frozen."""
+    """Adapters on an expert freeze that expert's own weights, including adaRMS in pi05, and nothing else; without
+    adapters, nothing is frozen."""
     frozen: dict[str, set[str]] = {}
     for placement in ("none", "both", "paligemma", "action_expert"):
         spec = tiny(family, lora=placement)  # type: ignore[arg-type]
@@ -90,13 +90,13 @@ def test_optimizer_keeps_nothing_of_frozen_parameters(subject: Subject, spec: Mo
     params = content.params(spec)
     kept = subject.train(spec, params, [], training_options(**LEAN))["optimizer_bytes"]
     moments = 2 * sum(params[path].size * 4 for path in subject.trainable(spec))
-    # Beside the moments there are counters.
+    # In addition to the moments there are counters.
     assert moments <= kept <= moments + 64
 
 
 @contract(source="openpi train.py:169; docs/bugs.md#b4", needs=("train", "trainable", "moving_average", "lora"))
 def test_moving_average_leaves_frozen_alone(subject: Subject, lora_checkpoint: Checkpoint, batch: Params) -> None:
-    """A moving average of the parameters has frozen ones bit for bit, even in bfloat16, and follows trained ones."""
+    """A moving average keeps frozen parameters bit for bit, even in bfloat16, and follows trained ones."""
     options = training_options(**LEAN)
     result = subject.train(lora_checkpoint.spec, lora_checkpoint.params, [batch] * 3, options)
     trained, averaged, trainable = (
@@ -114,8 +114,8 @@ def test_moving_average_leaves_frozen_alone(subject: Subject, lora_checkpoint: C
 def test_moving_average_weighs_the_past_by_its_decay(
     subject: Subject, lora_checkpoint: Checkpoint, batch: Params
 ) -> None:
-    """Before the first step the average is the parameters, bit for bit; after it, what the step changed weighs one
-    minus the decay."""
+    """Before the first step, the average equals the parameters bit for bit; after it, the step's change has the weight
+    one minus decay."""
     spec, options = lora_checkpoint.spec, training_options(**LEAN)
     start, step = (subject.train(spec, lora_checkpoint.params, batches, options) for batches in ([], [batch]))
     assert_same_bits(start["averaged"], start["params"])
@@ -127,7 +127,7 @@ def test_moving_average_weighs_the_past_by_its_decay(
 
 @contract(source="jax: a new shape, dtype or placement is a new program", needs=("train", "counts_compilations"))
 def test_later_steps_compile_nothing(subject: Subject, lora_checkpoint: Checkpoint, batch: Params) -> None:
-    """A training compiles its step at most once: what a step returns is what the next one takes."""
+    """A training run compiles its step at most once: each step returns exactly what the next one accepts."""
     options = training_options(**LEAN)
     compiled = subject.train(lora_checkpoint.spec, lora_checkpoint.params, [batch] * 3, options)["compiled"]
     assert compiled[0] <= 1
@@ -136,18 +136,18 @@ def test_later_steps_compile_nothing(subject: Subject, lora_checkpoint: Checkpoi
 
 @contract(source="arXiv:2410.24164, flow matching", needs=("load", "openpi_orbax", "train", "lora"))
 def test_learns_one_batch(subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec, batch: Params) -> None:
-    """Fine-tuning a LoRA model on one batch again and again brings its loss down by more than a third."""
+    """Fine-tuning a LoRA model repeatedly on one batch reduces its loss by more than a third."""
     params = subject.load(lora_spec, from_checkpoint(base_checkpoint.path), seed=0)["params"]
     losses = subject.train(lora_spec, params, [batch] * 80, training_options(**LEAN))["losses"]
-    # Noise and time are drawn anew in every step, so single losses scatter.
+    # Noise and time are drawn anew in every step, so single losses vary.
     assert np.mean(losses[-10:]) < 2 / 3 * np.mean(losses[:3])
 
 
 @contract(source="openpi train.py:155, rng folded with the step", needs=("train", "lora"))
 def test_each_step_draws_anew(subject: Subject, lora_checkpoint: Checkpoint, batch: Params) -> None:
-    """Steps that change nothing, at a learning rate of zero, have different losses: each draws its noise and times."""
-    standing = OPTIMIZER | {"schedule": OPTIMIZER["schedule"] | {"peak_lr": 0.0, "decay_lr": 0.0}}
-    options = training_options(**LEAN, optimizer=standing)
+    """Steps at a learning rate of zero, which change nothing, have different losses: each draws its noise and times."""
+    idle = OPTIMIZER | {"schedule": OPTIMIZER["schedule"] | {"peak_lr": 0.0, "decay_lr": 0.0}}
+    options = training_options(**LEAN, optimizer=idle)
     trained = subject.train(lora_checkpoint.spec, lora_checkpoint.params, [batch] * 3, options)
     first, *others = trained["losses"]
     assert len(set(trained["losses"])) == 3
@@ -161,21 +161,21 @@ def test_each_step_draws_anew(subject: Subject, lora_checkpoint: Checkpoint, bat
 def test_resumed_equals_uninterrupted(
     subject: Subject, lora_checkpoint: Checkpoint, batch: Params, tmp_path: Path
 ) -> None:
-    """Steps that are saved and resumed in between end on the same bits as uninterrupted ones."""
+    """Steps with a save and a resume in between end on the same bits as uninterrupted ones."""
     spec, params, options = lora_checkpoint.spec, lora_checkpoint.params, training_options(**LEAN)
-    through = subject.train(spec, params, [batch] * 3, options)
+    uninterrupted = subject.train(spec, params, [batch] * 3, options)
     before = subject.train(spec, params, [batch], options, folder=str(tmp_path))
     after = subject.resume(spec, [batch] * 3, options, folder=str(tmp_path))
-    assert before["losses"] + after["losses"] == through["losses"]
+    assert before["losses"] + after["losses"] == uninterrupted["losses"]
     for which in ("params", "averaged"):
-        assert_same_bits(after[which], through[which])
+        assert_same_bits(after[which], uninterrupted[which])
 
 
 @contract(
     source="openpi checkpoints.py:142", needs=("train", "restore", "load_for_inference", "moving_average", "lora")
 )
 def test_saves_what_is_served(subject: Subject, lora_checkpoint: Checkpoint, batch: Params, tmp_path: Path) -> None:
-    """A run's `<step>/params` is a checkpoint of the averaged parameters, and serving reads it as it is."""
+    """A run's `<step>/params` is a checkpoint of the averaged parameters that can be served directly."""
     spec, options = lora_checkpoint.spec, training_options(**LEAN)
     trained = subject.train(spec, lora_checkpoint.params, [batch], options, folder=str(tmp_path))
     (served,) = tmp_path.glob("*/params")
@@ -187,7 +187,7 @@ def test_saves_what_is_served(subject: Subject, lora_checkpoint: Checkpoint, bat
 def test_resuming_a_finished_run_changes_nothing(
     subject: Subject, lora_checkpoint: Checkpoint, batch: Params, tmp_path: Path
 ) -> None:
-    """A run that has made all its steps is resumed to the same parameters, and nothing in its folder changes."""
+    """Resuming a run that has completed all its steps gives the same parameters and changes nothing in its folder."""
     spec, options = lora_checkpoint.spec, training_options(**LEAN)
     trained = subject.train(spec, lora_checkpoint.params, [batch], options, folder=str(tmp_path))
     before = digests(tmp_path)
@@ -213,13 +213,13 @@ def test_switching_the_average_keeps_what_was_trained(
     after: float | None,
     steps: int,
 ) -> None:
-    """Resuming without the moving average that a run had, or with one that it had not, is refused by the folder's name
-    and changes nothing there, or goes on from the trained parameters: averaged ones never take their place."""
+    """Resuming with the moving average switched on or off is refused by the folder's name, or continues from the
+    trained parameters, which are never replaced by averaged ones. Either way, nothing in the folder changes."""
     spec = lora_checkpoint.spec
-    had, has = (training_options(**LEAN | {"ema_decay": decay}) for decay in (before, after))
-    trained = subject.train(spec, lora_checkpoint.params, [batch] * steps, had, folder=str(tmp_path))
+    first, second = (training_options(**LEAN | {"ema_decay": decay}) for decay in (before, after))
+    trained = subject.train(spec, lora_checkpoint.params, [batch] * steps, first, folder=str(tmp_path))
     files = digests(tmp_path)
-    resumed = unless_refused(lambda: subject.resume(spec, [batch] * steps, has, folder=str(tmp_path)), str(tmp_path))
+    resumed = unless_refused(lambda: subject.resume(spec, [batch] * steps, second, folder=str(tmp_path)), str(tmp_path))
     assert_same_bits((resumed or trained)["params"], trained["params"])
     assert digests(tmp_path) == files
 
@@ -236,7 +236,8 @@ CHANGES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
 def test_resuming_with_another_adapter_is_refused(
     subject: Subject, lora_checkpoint: Checkpoint, batch: Params, tmp_path: Path, change: str
 ) -> None:
-    """A run is not resumed with another rank, alpha or scaling than it was trained with; the error tells both."""
+    """Resuming a run with another rank, alpha or scaling than it was trained with is refused, and the error names the
+    difference."""
     options = training_options(**LEAN)
     subject.train(lora_checkpoint.spec, lora_checkpoint.params, [batch], options, folder=str(tmp_path))
     values, mentions = CHANGES[change]
@@ -250,8 +251,8 @@ def test_resuming_with_another_adapter_is_refused(
 def test_a_save_that_fails_is_an_error(
     subject: Subject, lora_checkpoint: Checkpoint, eight_devices: Elsewhere, tmp_path: Path
 ) -> None:
-    """A save that cannot be finished is an error of the training that asked for it, also if it fails in the background,
-    and leaves no step behind."""
+    """A save that fails, even in the background, is an error of the training run that started it and leaves no step
+    behind."""
     spec, params, options = lora_checkpoint.spec, lora_checkpoint.params, training_options(**LEAN)
     with full_disk(eight_devices.pid), refused():
         eight_devices.train(spec, params, [], options, folder=str(tmp_path))
@@ -263,8 +264,8 @@ def test_a_save_that_fails_is_an_error(
 def test_a_damaged_step_is_named_and_an_older_one_resumes(
     subject: Subject, lora_checkpoint: Checkpoint, batch: Params, tmp_path: Path, params: bool
 ) -> None:
-    """Where the latest step of a run is damaged, resuming is refused by the step's name, and an earlier step can be
-    resumed bit for bit."""
+    """If the latest step of a run is damaged, resuming is refused by the step's name, and an earlier step resumes bit
+    for bit."""
     spec, options = lora_checkpoint.spec, training_options(**LEAN)
     first = subject.train(spec, lora_checkpoint.params, [batch], options, folder=str(tmp_path))
     subject.resume(spec, [batch] * 2, options, folder=str(tmp_path))

@@ -326,7 +326,7 @@ def test_contracts_can_be_listed() -> None:
     assert result.returncode == 0, result.stdout + result.stderr
     lines = result.stdout.splitlines()
     assert "suite/contracts/test_golden.py::test_loss[reference-pi0_base]" in lines
-    assert "golden.loss: From openpi's checkpoint, batch, noise and time the loss is openpi's." in lines
+    assert "golden.loss: With openpi's checkpoint, batch, noise and time, the loss is openpi's." in lines
 
 
 def test_plugin_is_light() -> None:
