@@ -1,4 +1,4 @@
-"""Every assertion fails on what it is for, and its message is enough to find the difference."""
+"""Every assertion fails where it should, and its message is enough to find the difference."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ def test_every_bit_counts(found: np.ndarray, expected: np.ndarray, message: str)
 
 
 def test_same_bits_are_the_same() -> None:
-    """Equal bits pass, NaNs, non-contiguous arrays and another order of paths included."""
+    """Equal bits pass, including NaNs, non-contiguous arrays and another order of paths."""
     matrix = np.arange(6, dtype=np.float32).reshape(2, 3)
     assert_same_bits({"a": NANS, "b": matrix.T}, {"b": matrix.T.copy(), "a": NANS.copy()})
 
@@ -48,7 +48,7 @@ def test_every_path_counts(check: Any) -> None:
 
 
 def test_long_lists_end_in_a_count() -> None:
-    """Of many differences twenty are listed and the others counted."""
+    """Of many differences the first twenty are listed and the others counted."""
     with pytest.raises(AssertionError) as caught:
         assert_same_paths(set(), {f"layers/{n:02}" for n in range(22)})
     assert str(caught.value).splitlines()[1:] == [
@@ -71,13 +71,13 @@ FAR: dict[str, tuple[Any, Any, str]] = {
 
 @pytest.mark.parametrize(("found", "expected", "message"), FAR.values(), ids=FAR)
 def test_far_is_not_close(found: Any, expected: Any, message: str) -> None:
-    """Values beyond the tolerance, other shapes and what is not finite fail, by what was expected and found."""
+    """Values beyond the tolerance, other shapes and values that are not finite fail, with expected and found."""
     with pytest.raises(AssertionError, match=message):
         assert_close(found, expected, atol=0.25)
 
 
 def test_tolerances_are_kept() -> None:
-    """The tolerance is atol plus rtol times what was expected, its end included; none means equality."""
+    """The tolerance is atol plus rtol times the expected value, inclusive; without one, values must be equal."""
     assert_close([8.0, 2.0], [8.0, 2.0])
     assert_close([10.0], [8.0], atol=1.0, rtol=0.125)
     with pytest.raises(AssertionError, match=r"head/w\[0\]: .*atol=1, rtol=0\.125"):
@@ -87,8 +87,8 @@ def test_tolerances_are_kept() -> None:
 
 
 @pytest.mark.parametrize("same", [ONES, NANS, NANS.astype(ml_dtypes.bfloat16)])
-def test_a_thing_does_not_differ_from_itself(same: np.ndarray) -> None:
-    """Equal arrays are not different, also where they hold NaN, which does not equal itself."""
+def test_an_array_does_not_differ_from_itself(same: np.ndarray) -> None:
+    """Equal arrays are not different, even with NaN, which does not equal itself."""
     with pytest.raises(AssertionError, match="found equal ones"):
         assert_different(same, same.copy())
 
@@ -98,8 +98,8 @@ def test_different_values_are_different() -> None:
     assert_different(ONES, np.array([1, 1, 2], np.float32))
 
 
-def test_refusal_with_every_mention_is_accepted() -> None:
-    """Any error whose type or text has all mentions is a refusal."""
+def test_a_refusal_with_every_mention_passes() -> None:
+    """Any error whose type or text has all mentions counts as a refusal."""
     with refused("a/w", "(3,)", "KeyError"):
         raise KeyError("a/w: expected (3,)")
 
@@ -113,19 +113,19 @@ def test_refusal_without_a_mention_fails() -> None:
         raise ValueError("a/w is missing")
 
 
-def test_acceptance_is_no_refusal() -> None:
+def test_no_error_is_no_refusal() -> None:
     """A body without an error fails."""
     with pytest.raises(AssertionError, match="accepted, expected an error"), refused():
         pass
 
 
 def test_unsupported_is_no_refusal() -> None:
-    """An operation that is not offered did not refuse anything: its error goes through."""
+    """An operation that is not offered refused nothing, so its error passes through."""
     with pytest.raises(Unsupported, match="toy does not offer load"), refused("load"):
         raise Unsupported("toy does not offer load")
 
 
 def test_interruption_is_no_refusal() -> None:
-    """A user's interruption goes through."""
+    """A user's interruption passes through."""
     with pytest.raises(KeyboardInterrupt), refused():
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Every contract keeps the rules that CONTRIBUTING has for contracts. Their text is read, not run."""
+"""Every contract follows the rules for contracts in CONTRIBUTING. Their source is read, not run."""
 
 import ast
 import importlib
@@ -11,25 +11,25 @@ from suite.subjects.capabilities import CAPABILITIES, OPERATIONS
 
 FOLDER = Path(__file__).parents[2] / "suite" / "contracts"
 MAX_LINES = 25
-# A law is a fact; these words make it a wish, a plan or a description of its test.
+# A law is a fact; these words turn it into a wish, a plan or a description of its test.
 NOT_A_FACT = re.compile(r"\b(should|shall|must|will|test that|tests that|check that)\b", re.IGNORECASE)
 UNEQUAL = {"subject", "platform"}
 
 
 def modules() -> dict[str, ast.Module]:
-    """The syntax tree of every file of contracts."""
+    """Return the syntax tree of every file of contracts."""
     return {file.stem: ast.parse(file.read_text()) for file in sorted(FOLDER.glob("test_*.py"))}
 
 
 def contracts() -> list[Contract]:
-    """Every contract that the files define."""
-    found = (importlib.import_module(f"suite.contracts.{name}") for name in modules())
-    functions = [function for module in found for function in vars(module).values()]
+    """Return every contract that the files define."""
+    imported = (importlib.import_module(f"suite.contracts.{name}") for name in modules())
+    functions = [function for module in imported for function in vars(module).values()]
     return [c for function in functions if callable(function) and (c := contract_of(function))]
 
 
 def violations(tree: ast.Module) -> Iterator[str]:
-    """What a file of contracts does that contracts do not do."""
+    """Yield what a file of contracts does that contracts must not do."""
     for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
         if not function.name.startswith("test_"):
             continue
@@ -39,11 +39,11 @@ def violations(tree: ast.Module) -> Iterator[str]:
             yield f"{function.name} is no contract"
         if (length := (function.end_lineno or 0) - function.lineno + 1) > MAX_LINES:
             yield f"{function.name} has {length} lines"
-        yield from (f"{function.name} {what}" for what in _evasions(function))
+        yield from (f"{function.name} {evasion}" for evasion in _evasions(function))
 
 
 def _evasions(function: ast.FunctionDef) -> Iterator[str]:
-    """Ways for a contract to ask one subject something else than another."""
+    """Yield the ways in which a contract could treat one subject differently from another."""
     for node in ast.walk(function):
         if any("skip" in name or "xfail" in name for name in _names(node, deep=False)):
             yield "skips"
@@ -76,7 +76,7 @@ def test_every_contract_has_a_source() -> None:
 
 
 def operations(tree: ast.Module, function: ast.FunctionDef) -> set[str]:
-    """The operations that a contract calls, itself or by a function of its file."""
+    """Return the operations that a contract calls, itself or by a function of its file."""
     called = _names_in(function)
     others = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in called]
     return OPERATIONS.keys() & set().union(*(_attributes(node) for node in (function, *others)))
@@ -87,7 +87,7 @@ def _names_in(function: ast.FunctionDef) -> set[str]:
 
 
 def _attributes(function: ast.FunctionDef) -> set[str]:
-    """Names behind a dot after what is a subject, here or in another process."""
+    """Return the names after the dot of a subject, here or in another process."""
     nodes = [node for node in ast.walk(function) if isinstance(node, ast.Attribute)]
     return {
         node.attr for node in nodes if ast.unparse(node.value) in ("subject", "process", "one_device", "eight_devices")
@@ -95,7 +95,7 @@ def _attributes(function: ast.FunctionDef) -> set[str]:
 
 
 def test_every_operation_is_needed() -> None:
-    """A contract needs every operation that it calls: a subject without one of them is not asked."""
+    """A contract needs every operation that it calls, so that a subject without one of them does not run it."""
     needs = {contract.id: contract.needs for contract in contracts()}
     lacking = {
         _id(name, function): missing
@@ -112,7 +112,7 @@ def _id(module: str, function: ast.FunctionDef) -> str:
 
 
 def test_every_need_is_known() -> None:
-    """What contracts need are capabilities, each named once."""
+    """Contracts need capabilities only, each named once."""
     for contract in contracts():
         assert set(contract.needs) <= set(CAPABILITIES), contract.id
         assert len(set(contract.needs)) == len(contract.needs), contract.id
@@ -127,10 +127,10 @@ def test_every_law_is_a_fact() -> None:
         assert not NOT_A_FACT.search(contract.law), contract.id
 
 
-def test_contracts_ask_every_subject_the_same() -> None:
+def test_contracts_treat_every_subject_the_same() -> None:
     """Contracts are short functions of their module that skip nothing and branch on no subject or platform."""
-    found = [f"{name}: {what}" for name, tree in modules().items() for what in violations(tree)]
-    assert found == []
+    broken = [f"{name}: {violation}" for name, tree in modules().items() for violation in violations(tree)]
+    assert broken == []
 
 
 def test_violations_are_found() -> None:

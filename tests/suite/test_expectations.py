@@ -44,13 +44,13 @@ REST = {"kind": "theirs", "reason": "It flies.", "link": "https://example.org/1"
 
 
 def toml(*entries: dict[str, str]) -> str:
-    """Entries as the text of a file."""
+    """Return entries as the text of a file."""
     tables = ["\n".join(f"{key} = {json.dumps(value)}" for key, value in (REST | entry).items()) for entry in entries]
     return "".join(f"[[expect]]\n{table}\n" for table in tables)
 
 
 def ask(pytester: pytest.Pytester, *entries: dict[str, str], options: tuple[str, ...] = ()) -> pytest.RunResult:
-    """Ask a toy subject toy contracts, expecting failures."""
+    """Run toy contracts on a toy subject with expected failures."""
     pytester.makepyfile(test_sky=CONTRACTS, toy=HARNESS)
     (pytester.path / "toy.toml").write_text(toml(*entries))
     arguments = ("--subject", "./toy.py", "--expectations", "toy.toml", "--results", "rows.jsonl", *options)
@@ -58,7 +58,7 @@ def ask(pytester: pytest.Pytester, *entries: dict[str, str], options: tuple[str,
 
 
 def outcomes(pytester: pytest.Pytester) -> dict[tuple[str, str], str]:
-    """The outcome of each case, its row validated."""
+    """Return the outcome of each case, with every line validated."""
     lines = [json.loads(line) for line in (pytester.path / "rows.jsonl").read_text().splitlines()]
     for line in lines:
         jsonschema.Draft202012Validator(SCHEMA).validate(line)
@@ -66,7 +66,7 @@ def outcomes(pytester: pytest.Pytester) -> dict[tuple[str, str], str]:
 
 
 def test_a_known_failure_is_known(pytester: pytest.Pytester) -> None:
-    """Failures that an entry each explains are known, with its reason, and the run is green."""
+    """A failure with an entry is known and has the entry's reason, and the run succeeds."""
     result = ask(pytester, APPLES, PEARS)
     assert result.ret == pytest.ExitCode.OK
     assert outcomes(pytester) == {
@@ -79,14 +79,14 @@ def test_a_known_failure_is_known(pytester: pytest.Pytester) -> None:
 
 
 def test_message_shows_the_original_exception(pytester: pytest.Pytester) -> None:
-    """A row's message has the type and text of the original exception, without the class that carried it here."""
+    """A row's message has the type and text of the original exception, without the class that transported it."""
     ask(pytester, options=("-k", "pears"))
     lines = [json.loads(line) for line in (pytester.path / "rows.jsonl").read_text().splitlines()]
     assert [line["message"] for line in lines if line["kind"] == "row"] == ["KeyError: 'w'"]
 
 
 def test_a_failure_that_is_fixed_breaks_the_run(pytester: pytest.Pytester) -> None:
-    """A case that passes although it is expected to fail is fixed, and the run says to remove the entry."""
+    """A case that passes although a failure is expected is fixed, and the run says to remove the entry."""
     result = ask(pytester, APPLES | {"case": "*"}, PEARS)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert outcomes(pytester)["sky.apples_fall", "low"] == "fixed"
@@ -112,7 +112,7 @@ def test_another_failure_breaks_the_run(pytester: pytest.Pytester, other: dict[s
 def test_an_entry_that_explains_nothing_breaks_the_run(
     pytester: pytest.Pytester, entry: dict[str, str], problem: str
 ) -> None:
-    """An entry without a case, for a case that is not run, or beside another one, fails the run."""
+    """An entry without a case, for a case that did not run, or in addition to another one fails the run."""
     result = ask(pytester, APPLES, PEARS, APPLES | entry)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines([f"error: toy.toml: {problem}"])
@@ -120,7 +120,7 @@ def test_an_entry_that_explains_nothing_breaks_the_run(
 
 @pytest.mark.parametrize(("part", "outcome"), [("pears", "known"), ("low", "pass")])
 def test_part_of_the_cases_needs_part_of_the_entries(pytester: pytest.Pytester, part: str, outcome: str) -> None:
-    """A run of some contracts, or of some cases of one, complains of no entry of the others."""
+    """A run of some contracts, or of some cases of one, ignores the entries of the others."""
     assert ask(pytester, APPLES, PEARS, options=("-k", part)).ret == pytest.ExitCode.OK
     assert set(outcomes(pytester).values()) == {outcome}
 
@@ -140,15 +140,15 @@ def test_another_version_has_its_own_failures(pytester: pytest.Pytester) -> None
         ({"cases": "high"}, "sky.apples_fall: got an unexpected keyword argument 'cases'"),
     ],
 )
-def test_a_wrong_entry_is_refused(pytester: pytest.Pytester, entry: dict[str, str], message: str) -> None:
-    """An entry that cannot be stops the run; the error names file, contract, and what was expected."""
+def test_a_wrong_entry_is_rejected(pytester: pytest.Pytester, entry: dict[str, str], message: str) -> None:
+    """An invalid entry stops the run; the error names file, contract, and the expected value."""
     result = ask(pytester, APPLES | entry)
     assert result.ret != pytest.ExitCode.OK
     assert f"toy.toml: {message}" in result.stdout.str() + result.stderr.str()
 
 
 def test_a_missing_file_is_a_usage_error(pytester: pytest.Pytester) -> None:
-    """A file of expectations that is not there is named."""
+    """A missing file of expectations is named."""
     result = pytester.runpytest_inprocess("-p", "suite.session.plugin", "--expectations", "toy.toml")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: --expectations *toy.toml: no such file"])
@@ -170,8 +170,8 @@ def test_versions(versions: str, version: str, holds: bool) -> None:
     assert holds_for(versions, version) is holds
 
 
-def test_brackets_in_a_case_are_letters() -> None:
-    """A case id with brackets is no pattern."""
+def test_brackets_in_a_case_are_literal() -> None:
+    """A case id with brackets is not a pattern."""
     entry = Expectation(**(REST | {"contract": "sky.apples_fall", "case": "[low]-*", "raises": "KeyError"}))
     assert entry.covers("sky.apples_fall", "[low]-1")
     assert not entry.covers("sky.apples_fall", "l-1")
@@ -179,12 +179,12 @@ def test_brackets_in_a_case_are_letters() -> None:
 
 @pytest.mark.parametrize("file", [*FOLDER.glob("*.toml")], ids=lambda file: file.stem)
 def test_own_expectations_are_readable(file: Path) -> None:
-    """Each file of the suite is of a harness, has entries, and is read whole."""
+    """Each file of the suite belongs to a harness, has entries, and is read completely."""
     assert file.stem in foreign_names()
     assert file.read_text().count("[[expect]]") >= len(read(file, "no version")) >= 0
     assert not find_problems(read(file, "*"), [], set())
 
 
 def test_the_reference_has_none() -> None:
-    """The reference keeps every contract."""
+    """The reference keeps every contract and has no expectations."""
     assert not (expectations.FOLDER / "reference.toml").exists()

@@ -1,4 +1,4 @@
-"""The fuzzer: the same case is the same damage, and it finds what is wrong with a subject that lets things through."""
+"""The fuzzer: the same case is the same damage, and it detects a subject that accepts damage."""
 
 import random
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ ARRAYS = {"net/w": np.ones((2, 3), np.float32), "net/b": np.ones(3, np.float32)}
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzer]:
-    """A fuzzer of the reference, with one process for all tests."""
+    """Return a fuzzer of the reference, with one process for all tests."""
     fuzzer = Fuzzer(find_subject("reference"), tmp_path_factory.mktemp("fuzz"))
     yield fuzzer
     fuzzer.close()
@@ -26,26 +26,26 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzer]:
 
 @pytest.fixture
 def fuzzer(tmp_path: Path) -> Fuzzer:
-    """A fuzzer that has no process yet."""
+    """Return a fuzzer without a process."""
     return Fuzzer(find_subject("reference"), tmp_path)
 
 
 class Stub:
-    """A process in which a load does as it is told."""
+    """A process whose loads return or raise `answer`."""
 
-    def __init__(self, told: object) -> None:
-        self._told = told
+    def __init__(self, answer: object) -> None:
+        self._answer = answer
 
     def load(self, *_: object) -> object:
-        if isinstance(self._told, Exception):
-            raise self._told
-        return self._told
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        return self._answer
 
     def peak_memory(self) -> int:
-        return 3 << 30 if self._told == "large" else 0
+        return 3 << 30 if self._answer == "large" else 0
 
 
-def test_a_seed_is_one_damage(tmp_path: Path) -> None:
+def test_a_seed_gives_one_damage(tmp_path: Path) -> None:
     """The same seed damages the same file in the same way; most seeds change something."""
     results = []
     for _ in range(2):
@@ -60,7 +60,7 @@ def test_a_seed_is_one_damage(tmp_path: Path) -> None:
 
 
 def test_arrays_are_damaged_and_left_alone() -> None:
-    """An edit gives other arrays and changes none of those that it was given."""
+    """An edit returns other arrays and changes none of its input."""
     before = {name: array.copy() for name, array in ARRAYS.items()}
     edits = [damage_arrays(random.Random(seed), ARRAYS) for seed in range(60)]
     assert all(np.array_equal(ARRAYS[name], before[name]) for name in before)
@@ -69,19 +69,19 @@ def test_arrays_are_damaged_and_left_alone() -> None:
 
 
 def test_every_layout_is_fuzzed(fuzzer: Fuzzer) -> None:
-    """A subject that reads every layout is given every layout."""
+    """All layouts are fuzzed, since the reference reads every one."""
     assert fuzzer.layouts() == list(WRITERS)
 
 
 @pytest.mark.parametrize("layout", WRITERS)
-def test_the_reference_takes_a_damaged_checkpoint_well(running: Fuzzer, layout: str) -> None:
-    """One case of each layout, refused or loaded; its files are gone afterwards."""
+def test_the_reference_handles_a_damaged_checkpoint(running: Fuzzer, layout: str) -> None:
+    """One case of each layout is rejected or loaded, and its files are removed afterwards."""
     assert running.run(Case(layout, 2)) is None  # type: ignore[arg-type]
     assert not (running.folder / f"{layout}_2").exists()
 
 
 @pytest.mark.parametrize(
-    ("told", "wrong"),
+    ("answer", "wrong"),
     [
         (SubjectError("KeyError", "'w'"), "refused without naming the path"),
         (SubjectError("MemoryError", "cannot take 2 TB for PATH"), "memory"),
@@ -92,15 +92,15 @@ def test_the_reference_takes_a_damaged_checkpoint_well(running: Fuzzer, layout: 
     ],
     ids=["unclear", "no_memory", "died", "grown", "silent", "fresh"],
 )
-def test_what_is_wrong_is_told(fuzzer: Fuzzer, told: object, wrong: str) -> None:
-    """A refusal without the path, a lack of memory, a death, another value, a fresh parameter: each is a failure."""
-    fuzzer._process = Stub(told)  # type: ignore[assignment]
+def test_every_wrong_answer_is_detected(fuzzer: Fuzzer, answer: object, wrong: str) -> None:
+    """A rejection without the path, too much memory, a crash, another value or a fresh parameter is a failure."""
+    fuzzer._process = Stub(answer)  # type: ignore[assignment]
     damage = Damage("one bit", {"w": np.ones(2)}, noticeable=True)
     assert (fuzzer._failure("openpi_orbax", Path("PATH"), damage) or "").startswith(wrong)
 
 
-def test_what_is_right_is_no_failure() -> None:
-    """A refusal that names the path, equal values, and a fresh adapter that may be missing are right."""
+def test_a_right_answer_is_no_failure() -> None:
+    """A rejection that names the path, equal values, and a fresh adapter that may be missing are right."""
     assert _unclear("CheckpointError: PATH: is damaged", Path("PATH")) is None
     right = {"params": {"w": np.ones(2)}, "report": {"w": "loaded"}}
     assert _silent(right, Damage("nothing", {"w": np.ones(2)}, noticeable=True)) is None
@@ -110,7 +110,7 @@ def test_what_is_right_is_no_failure() -> None:
     assert _silent(other, Damage("a bit of a file without checksums", {"w": np.ones(2)})) is None
 
 
-def test_sense_is_asked_for(fuzzer: Fuzzer) -> None:
-    """What no loader can make sense of is a failure when it is accepted."""
+def test_accepting_senseless_arrays_is_a_failure(fuzzer: Fuzzer) -> None:
+    """Accepting arrays that no loader can make sense of is a failure."""
     fuzzer._process = Stub({"params": {}, "report": {}})  # type: ignore[assignment]
     assert fuzzer._failure("hugging_face", Path("PATH"), Damage("cast to int8", {}, senseless=True)) == "accepted"

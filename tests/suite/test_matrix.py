@@ -1,4 +1,4 @@
-"""The matrix of faults and contracts: what counts as caught, and what is complained of."""
+"""The matrix of faults and contracts: what counts as caught, and which problems it reports."""
 
 import json
 from pathlib import Path
@@ -35,22 +35,22 @@ def test_only_a_failure_catches(outcome: str) -> None:
     assert matrix.problems([fault("f")], []) == ["nothing catches f: story of f"]
 
 
-def test_nothing_to_complain_of() -> None:
+def test_a_caught_fault_is_no_problem() -> None:
     assert not Matrix.of([row("f", "a.x", "fail")]).problems([fault("f", "a.x")], ["a.x"])
 
 
-def test_a_named_contract_that_misses_is_complained_of() -> None:
+def test_a_named_contract_that_misses_its_fault_is_reported() -> None:
     matrix = Matrix.of([row("f", "a.x", "fail"), row("f", "a.y", "pass")])
     problems = matrix.problems([fault("f", "a.x", "a.y")], [])
     assert problems == ["a.y does not catch f: story of f"]
 
 
-def test_a_contract_that_catches_nothing_is_complained_of() -> None:
+def test_a_contract_that_catches_nothing_is_reported() -> None:
     matrix = Matrix.of([row("f", "a.x", "fail"), row("f", "a.y", "pass")])
     assert matrix.problems([fault("f")], ["a.x", "a.y"]) == ["a.y catches no fault"]
 
 
-def test_the_file_has_a_line_a_fault_between_header_and_footer(tmp_path: Path) -> None:
+def test_the_file_has_a_line_for_each_fault_between_header_and_footer(tmp_path: Path) -> None:
     matrix = Matrix.of([row("f", "a.x", "fail", "2"), row("f", "a.y", "pass"), row("g", "a.x", "pass")])
     matrix.write(tmp_path / "matrix.jsonl", [fault("f", "a.x"), fault("g")])
     header, first, second, footer = [json.loads(line) for line in (tmp_path / "matrix.jsonl").read_text().splitlines()]
@@ -62,7 +62,7 @@ def test_the_file_has_a_line_a_fault_between_header_and_footer(tmp_path: Path) -
     assert (footer["rows"], footer["caught"]) == (2, 1)
 
 
-def test_the_committed_matrix_is_whole_and_as_the_schema_says() -> None:
+def test_the_committed_matrix_is_whole_and_follows_the_schema() -> None:
     lines = [json.loads(line) for line in MATRIX.read_text(encoding="utf-8").splitlines()]
     for line in lines:
         jsonschema.Draft202012Validator(SCHEMA).validate(line)

@@ -1,6 +1,6 @@
-"""The museum is in order: every fault can be shown, names contracts that exist, and every contract is named.
+"""The museum is in order: every fault can be shown and names existing contracts, and every contract is named.
 
-That each fault is caught by the contracts that it names takes minutes and is the second half of ``nox -s tests``:
+Running each fault against the contracts that it names takes minutes and is the second half of ``nox -s tests``:
 ``python -m suite.mutation --named``.
 """
 
@@ -31,7 +31,7 @@ def test_its_patches_fit_the_reference_and_are_python(fault: Fault) -> None:
 
 
 @FAULTS
-def test_it_says_what_and_where(fault: Fault) -> None:
+def test_it_has_a_story_and_evidence(fault: Fault) -> None:
     assert re.fullmatch(r"[a-z0-9_]+", fault.id)
     assert fault.story.endswith(".")
     assert "\n" not in fault.story

@@ -1,4 +1,4 @@
-"""Patched copies of the reference: changed where the patch says; what the patch cannot change is shared."""
+"""Patched copies of the reference: changed where the patch applies, and shared where it has no influence."""
 
 import ast
 import importlib
@@ -26,7 +26,7 @@ def modules() -> dict[str, object]:
     return {name: module for name, module in sys.modules.items() if name.startswith(("pi0_compat", "suite.subj"))}
 
 
-def test_the_patch_is_in_the_copy_only() -> None:
+def test_only_the_copy_is_patched() -> None:
     harness: Any = patched_harness("copy", [SCALE])
     model = tiny(lora="both")
     scales = [a.Pi0Config.from_json(model).paligemma.lora_attn.scale for a in (harness, reference)]
@@ -35,7 +35,7 @@ def test_the_patch_is_in_the_copy_only() -> None:
     assert reference.NAME == "reference"
 
 
-def test_the_imported_modules_are_what_they_were() -> None:
+def test_the_imported_modules_are_unchanged() -> None:
     before = modules()
     patched_harness("copy", [SCALE])
     assert modules() == before
@@ -44,7 +44,7 @@ def test_the_imported_modules_are_what_they_were() -> None:
         assert not package or getattr(sys.modules[package], attribute) is module
 
 
-def test_only_what_depends_on_the_patch_is_imported_again() -> None:
+def test_only_modules_that_depend_on_the_patch_are_imported_again() -> None:
     harness: Any = patched_harness("copy", [Patch("training/step.py", "def trainable_paths(", "def trainable_paths(")])
     assert harness.training is not reference.training
     assert harness.Pi0Config is reference.Pi0Config
@@ -57,13 +57,13 @@ def test_a_fresh_harness_shares_nothing() -> None:
     assert harness.checkpoints is not reference.checkpoints
 
 
-def test_whoever_imports_a_patched_module_depends_on_it() -> None:
-    found = dependents([REFERENCE / "params.py"])
-    assert {"pi0_compat.params", "pi0_compat.model.config", "suite.subjects.reference"} <= found
-    assert "pi0_compat.model.specs" not in found
+def test_importers_of_a_patched_module_depend_on_it() -> None:
+    importers = dependents([REFERENCE / "params.py"])
+    assert {"pi0_compat.params", "pi0_compat.model.config", "suite.subjects.reference"} <= importers
+    assert "pi0_compat.model.specs" not in importers
 
 
-# The command and the package's public names are imported when they are used, and never by the reference's harness.
+# The command and the package's public names are imported on first use, and never by the reference's harness.
 LATE = {REFERENCE / "__init__.py", REFERENCE / "cli" / "main.py"}
 
 
@@ -71,7 +71,7 @@ LATE = {REFERENCE / "__init__.py", REFERENCE / "cli" / "main.py"}
     "file", sorted({*REFERENCE.rglob("*.py")} - LATE), ids=lambda file: str(file.relative_to(REFERENCE))
 )
 def test_the_reference_imports_itself_at_the_top_and_by_from(file: Path) -> None:
-    """``dependents`` reads imports from the text, and a late import would find the unpatched module."""
+    """``dependents`` reads imports from the source, and a late import would find the unpatched module."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     late = [node for node in imports(tree) if node not in tree.body and "pi0_compat" in ast.unparse(node)]
     assert not late
@@ -89,7 +89,7 @@ def test_traits_can_be_taken_away() -> None:
 @pytest.mark.parametrize(
     ("old", "count"), [("no such line anywhere", "0"), ("return", r"\d+")], ids=["not_there", "more_than_once"]
 )
-def test_a_patch_that_does_not_fit_is_refused(old: str, count: str) -> None:
+def test_a_patch_that_does_not_fit_is_rejected(old: str, count: str) -> None:
     with pytest.raises(ValueError, match=rf"specs\.py: .* there {count} times"):
         patched_sources([Patch("model/specs.py", old, "pass")])
 

@@ -1,4 +1,4 @@
-"""The pytest plugin, from the outside: toy contracts are asked of toy harnesses, in runs of their own. No jax."""
+"""The pytest plugin from the outside: toy contracts run on toy harnesses, in runs of their own, without jax."""
 
 import gc
 import json
@@ -100,7 +100,7 @@ def test_that_is_no_contract():
 
 @pytest.fixture
 def toys(pytester: pytest.Pytester) -> pytest.Pytester:
-    """A folder with toy contracts and the harnesses of two subjects."""
+    """Return a folder with toy contracts and the harnesses of two subjects."""
     pytester.makepyfile(test_sky=CONTRACTS, toy=HARNESS, other_toy=HARNESS)
     shutil.copy(pytester.path / "toy.py", pytester.path / "my-toy.py")
     return pytester
@@ -112,7 +112,7 @@ def ask(toys: pytest.Pytester, *args: str) -> pytest.RunResult:
 
 
 def records(toys: pytest.Pytester) -> list[dict[str, Any]]:
-    """Every line of the results file, each validated."""
+    """Return every line of the results file, each validated."""
     lines = [json.loads(line) for line in (toys.path / "results.jsonl").read_text().splitlines()]
     for line in lines:
         jsonschema.Draft202012Validator(SCHEMA).validate(line)
@@ -120,22 +120,22 @@ def records(toys: pytest.Pytester) -> list[dict[str, Any]]:
 
 
 def rows(toys: pytest.Pytester) -> list[dict[str, Any]]:
-    """The rows of the results file."""
+    """Return the rows of the results file."""
     return [record for record in records(toys) if record["kind"] == "row"]
 
 
 def imported_by(statement: str) -> set[str]:
-    """The modules that a fresh interpreter has after a statement."""
+    """Return the modules that a fresh interpreter has imported after a statement."""
     code = f"{statement}; import sys; print(*sys.modules)"
     command = [sys.executable, "-c", code]
     return set(subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout.split())
 
 
 def test_every_outcome_is_a_row(toys: pytest.Pytester) -> None:
-    """Every contract that was asked, on every case, is a row with its outcome and, if it did not pass, the reason."""
+    """Every contract and case has a row with its outcome and, if it did not pass, the reason."""
     result = ask(toys, "--subject", "./toy.py", "-k", "fall or fly or no_contract")
-    found = {(row["contract"], row["case"]): (row["outcome"], row["message"]) for row in rows(toys)}
-    assert found == {
+    outcomes = {(row["contract"], row["case"]): (row["outcome"], row["message"]) for row in rows(toys)}
+    assert outcomes == {
         ("sky.apples_fall", "low"): ("pass", ""),
         ("sky.apples_fall", "high"): ("pass", ""),
         ("sky.pears_fall", ""): ("fail", "AssertionError: expected nothing found a/w"),
@@ -147,8 +147,8 @@ def test_every_outcome_is_a_row(toys: pytest.Pytester) -> None:
     assert result.ret == pytest.ExitCode.TESTS_FAILED
 
 
-def test_rows_say_what_was_asked_of_whom(toys: pytest.Pytester) -> None:
-    """A results file has the subjects in its header, law and source in each row, and a footer that counts the rows."""
+def test_rows_name_contract_and_subject(toys: pytest.Pytester) -> None:
+    """The header has the subjects, each row has law and source, and a footer counts the rows."""
     ask(toys, "--subject", "./toy.py", "-k", "apples")
     header, row, *_, footer = records(toys)
     assert header["subjects"] == [{"name": "toy", "capabilities": ["init", "lora", "pi0"], "version": "1.2"}]
@@ -156,8 +156,8 @@ def test_rows_say_what_was_asked_of_whom(toys: pytest.Pytester) -> None:
     assert footer == {"kind": "footer", "rows": 2, "outcomes": {"pass": 2}}
 
 
-def test_summary_says_what_was_not_asked(toys: pytest.Pytester) -> None:
-    """The terminal summary has a table, the reason of every absence and every broken law."""
+def test_summary_explains_absent_cases(toys: pytest.Pytester) -> None:
+    """The terminal summary has a table, the reason for every absence and every broken law."""
     result = ask(toys, "--subject", "./toy.py", "-k", "fall or fly")
     result.stdout.fnmatch_lines([
         "subject toy",
@@ -169,7 +169,7 @@ def test_summary_says_what_was_not_asked(toys: pytest.Pytester) -> None:
 
 
 def test_stopped_run_is_truncated(toys: pytest.Pytester) -> None:
-    """A run that is stopped before its end leaves a results file without a footer."""
+    """A run that is stopped early leaves a results file without a footer."""
     ask(toys, "--subject", "./toy.py", "-k", "apples or stops or golden")
     assert records(toys)[-1]["kind"] == "row"
 
@@ -179,7 +179,7 @@ def test_subjects_see_the_same_examples(toys: pytest.Pytester, monkeypatch: pyte
     monkeypatch.setenv("HYPOTHESIS_PROFILE", "ci")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     subjects = ["--subject", "./toy.py", "--subject", "./other_toy.py"]
-    # In a process of its own: the profile is a setting of the whole process.
+    # A subprocess, since the profile is a setting of the whole process.
     result = toys.runpytest_subprocess("-p", "suite.session.plugin", *subjects, "-k", "all_fruit")
     result.assert_outcomes(passed=2)
     seeds, others = ((toys.path / f"{name}.seeds").read_text().split() for name in ("toy", "other_toy"))
@@ -187,21 +187,21 @@ def test_subjects_see_the_same_examples(toys: pytest.Pytester, monkeypatch: pyte
     assert seeds == others
 
 
-def test_every_subject_is_asked_everything(toys: pytest.Pytester) -> None:
-    """Two subjects of one run get the same cases, in rows of their own."""
+def test_every_subject_gets_every_case(toys: pytest.Pytester) -> None:
+    """Two subjects of one run get the same cases, in separate rows."""
     ask(toys, "--subject", "./toy.py", "--subject", "./other_toy.py", "-k", "apples")
     cases = sorted((row["subject"], row["case"]) for row in rows(toys))
     assert cases == [(name, case) for name in ("other_toy", "toy") for case in ("high", "low")]
 
 
-def test_case_lacks_the_subject_whatever_its_name(toys: pytest.Pytester) -> None:
-    """A case has the same id for every subject, also for one with a dash in its name."""
+def test_a_case_id_has_no_subject_name(toys: pytest.Pytester) -> None:
+    """A case has the same id for every subject, even one with a dash in its name."""
     ask(toys, "--subject", "./my-toy.py", "-k", "apples")
     assert [row["case"] for row in rows(toys)] == ["low", "high"]
 
 
 def test_plain_tests_need_no_subject(toys: pytest.Pytester) -> None:
-    """A run without contracts makes no subject, writes no results and has no summary."""
+    """A run without contracts creates no subject, writes no results and has no summary."""
     result = ask(toys, "--subject", "nobody", "-k", "no_contract")
     result.assert_outcomes(passed=1)
     assert not (toys.path / "results.jsonl").exists()
@@ -217,7 +217,7 @@ def test_plain_tests_need_no_subject(toys: pytest.Pytester) -> None:
     ],
 )
 def test_unknown_subject_is_a_usage_error(toys: pytest.Pytester, name: str, message: str) -> None:
-    """A subject that is not there stops the run before its first test, with one line and no traceback."""
+    """A missing subject stops the run before its first test, with one line and no traceback."""
     result = ask(toys, "--subject", name)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: --subject {name}: *{message}*"])
@@ -237,16 +237,16 @@ def test_wrong_harness_is_a_usage_error(toys: pytest.Pytester, wrong: str) -> No
     result.stderr.fnmatch_lines(["ERROR: --subject ./toy.py: *"])
 
 
-def test_faults_are_made_one_after_the_other(toys: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault is made when its first test begins; by the time the next but one is made, it is gone."""
-    made: list[weakref.ref[Subject]] = []
+def test_faults_are_created_one_after_another(toys: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault is created when its first test begins, and released before the next but one is created."""
+    created: list[weakref.ref[Subject]] = []
     alive: list[int] = []
 
     def find(name: str, timeout: float) -> Subject:
         gc.collect()
-        alive.append(sum(subject() is not None for subject in made))
+        alive.append(sum(subject() is not None for subject in created))
         subject = Subject(SimpleNamespace(NAME=name, TRAITS=("lora",), describe=dict, init=lambda *_: {"a/w": 1}))
-        made.append(weakref.ref(subject))
+        created.append(weakref.ref(subject))
         return subject
 
     monkeypatch.setattr("suite.session.roster.find_subject", find)
@@ -258,10 +258,10 @@ def test_faults_are_made_one_after_the_other(toys: pytest.Pytester, monkeypatch:
     assert [subject["name"] for subject in records(toys)[0]["subjects"]] == names
 
 
-def test_a_fault_that_cannot_be_made_is_an_error_of_its_tests(
+def test_a_fault_that_cannot_be_created_is_an_error_of_its_tests(
     toys: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A fault that fails when it is imported is a row like any other; the run goes on."""
+    """A fault whose import fails gives rows with an error, and the run continues."""
     toy = Subject(SimpleNamespace(NAME="reference", TRAITS=("lora",), describe=dict, init=lambda *_: {"a/w": 1}))
 
     def find(name: str, timeout: float) -> Subject:
@@ -274,27 +274,27 @@ def test_a_fault_that_cannot_be_made_is_an_error_of_its_tests(
     assert {row["outcome"] for row in rows(toys)} == {"error"}
 
 
-def test_golden_cases_are_asked(toys: pytest.Pytester) -> None:
-    """Contracts on golden cases get all of them, contracts on trainings those with a training."""
+def test_golden_cases_are_run(toys: pytest.Pytester) -> None:
+    """Contracts on golden cases get all of them, and contracts on trainings those with a training."""
     ask(toys, "--subject", "./toy.py", "-k", "golden")
     cases = [case.name for case in find_cases()]
     trained = [case.name for case in find_cases() if (case / "after_3_steps.npz").is_file()]
-    found = [(row["contract"], row["case"]) for row in rows(toys)]
-    assert [case for contract, case in found if contract == "sky.golden"] == cases
-    assert [case for contract, case in found if contract == "sky.golden_training"] == trained
+    pairs = [(row["contract"], row["case"]) for row in rows(toys)]
+    assert [case for contract, case in pairs if contract == "sky.golden"] == cases
+    assert [case for contract, case in pairs if contract == "sky.golden_training"] == trained
     assert 0 < len(trained) < len(cases)
 
 
 def test_golden_case_needs_its_family(toys: pytest.Pytester) -> None:
-    """A subject without pi05 is asked the golden cases of pi0 and not those of pi05."""
+    """A subject without pi05 runs the golden cases of pi0 and not those of pi05."""
     ask(toys, "--subject", "./toy.py", "-k", "golden and not training")
-    found = {row["case"]: (row["outcome"], row["message"]) for row in rows(toys)}
+    outcomes = {row["case"]: (row["outcome"], row["message"]) for row in rows(toys)}
     absent, passed = ("absent", "does not declare pi05"), ("pass", "")
-    assert found == {case.name: absent if "pi05" in case.name else passed for case in find_cases()}
+    assert outcomes == {case.name: absent if "pi05" in case.name else passed for case in find_cases()}
 
 
-def test_further_golden_folder_adds_its_cases(toys: pytest.Pytester) -> None:
-    """The cases of a further folder, relative to where pytest was started, come after the suite's own."""
+def test_another_golden_folder_adds_its_cases(toys: pytest.Pytester) -> None:
+    """The cases of another folder, relative to where pytest was started, come after the suite's own."""
     shutil.copytree(GOLDEN / "pi0_base", toys.path / "more" / "mine")
     file = toys.path / "more" / "mine" / "case.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"case": "mine"}))
@@ -303,7 +303,7 @@ def test_further_golden_folder_adds_its_cases(toys: pytest.Pytester) -> None:
 
 
 def test_golden_folder_without_cases_is_a_usage_error(toys: pytest.Pytester) -> None:
-    """A further folder without cases stops the run; the error names the folder."""
+    """Another folder without cases stops the run; the error names the folder."""
     (toys.path / "empty").mkdir()
     result = ask(toys, "--subject", "./toy.py", "--golden", "empty", "-k", "golden")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -311,7 +311,7 @@ def test_golden_folder_without_cases_is_a_usage_error(toys: pytest.Pytester) -> 
 
 
 def test_contracts_can_be_listed() -> None:
-    """`pytest suite/contracts --collect-only -q` lists contracts with subject and case, then the laws."""
+    """`pytest suite/contracts --collect-only -q` lists contracts with subject and case, followed by the laws."""
     command = [
         sys.executable,
         "-m",
@@ -334,6 +334,6 @@ def test_plugin_is_light() -> None:
     assert {"jax", "pi0_compat"}.isdisjoint(imported_by("import suite.session.plugin"))
 
 
-def test_heavy_imports_are_seen() -> None:
-    """The test above can fail: an import of the reference's harness brings both."""
+def test_heavy_imports_are_detected() -> None:
+    """The test above can fail: importing the reference's harness brings both."""
     assert {"jax", "pi0_compat"} <= imported_by("import suite.subjects.reference")

@@ -1,4 +1,4 @@
-"""Which faults a contract cannot catch: what a fault changes, what a contract enters, and what follows."""
+"""Which faults a contract cannot catch: what a fault changes, what a contract enters, and the conclusion."""
 
 import json
 import runpy
@@ -84,29 +84,29 @@ def test_the_same_statements_in_another_order_may_change_everything() -> None:
         ("nobody", set()),
     ],
 )
-def test_a_name_s_value_is_used_by_the_functions_that_mention_it(name: str, functions: set[str]) -> None:
+def test_a_value_is_used_by_the_functions_that_mention_its_name(name: str, functions: set[str]) -> None:
     assert functions_mentioning({name}, {"m.py": parts(SOURCE)}) == frozenset(
         f"m.py:{function}" for function in functions
     )
 
 
-def test_a_name_without_an_end_reaches_everything() -> None:
+def test_an_untraceable_name_reaches_everything() -> None:
     assert functions_mentioning({"RATE"}, {"m.py": parts("TABLE['x'] = RATE")}) is None
     assert functions_mentioning({None}, {"m.py": parts(SOURCE)}) is None
 
 
 def test_names_are_followed_through_other_names_and_modules() -> None:
     other = parts("from m import RATE as SPEED\n\ndef run(): return SPEED\n\ndef walk(): return m.HALF")
-    found = functions_mentioning({"RATE"}, {"m.py": parts(SOURCE), "n.py": other})
-    assert found == frozenset({"m.py:half", "n.py:run", "n.py:walk"})
+    functions = functions_mentioning({"RATE"}, {"m.py": parts(SOURCE), "n.py": other})
+    assert functions == frozenset({"m.py:half", "n.py:run", "n.py:walk"})
 
 
-def test_what_the_harness_has_at_its_top_is_for_everybody() -> None:
+def test_a_change_at_the_top_of_the_harness_reaches_everything() -> None:
     assert changed_functions([Patch("../suite/subjects/reference.py", 'NAME = "reference"', 'NAME = "r"')]) is None
 
 
 def test_most_faults_change_a_known_part_of_the_reference() -> None:
-    """If this fails, faults are shown to contracts that cannot catch them: a matter of time, not of truth."""
+    """If this fails, contracts run on faults that they cannot catch, which costs time but no correctness."""
     changed = [changed_functions(fault.patches) for fault in all_faults().values()]
     assert all(functions is None or functions for functions in changed)
     assert changed.count(None) < len(changed) / 20
@@ -128,15 +128,15 @@ def test_a_note_is_the_first_thing_a_function_does(tmp_path: Path) -> None:
 
 
 def test_a_contract_enters_what_its_shared_fixtures_enter(tmp_path: Path) -> None:
-    """Each contract and each fixture has a file of lines; one that failed may have stopped before it entered all."""
+    """Each contract and each fixture has a file of lines; one that failed may not have entered everything."""
     for name, text in {"fixture:there": "f\ng", "a.x": "h\nfixture:there", "a.y": "h", "a.z": "h\nfailed"}.items():
         (tmp_path / name).write_text(f"{text}\n")
     reach = read_reach(tmp_path)
     assert reach == {"a.x": frozenset("fgh"), "a.y": frozenset("h"), "a.z": None}
 
 
-def test_what_another_process_enters_is_noted_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file that notes go to is in the environment, which a process has from the one that starts it."""
+def test_functions_of_another_process_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file for the notes is in the environment, which child processes inherit."""
     monkeypatch.setenv("PI0_COMPAT_REACH", str(tmp_path / "a.x"))
     code = f"from suite.mutation import watched; watched.param_spec({tiny()!r})"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
@@ -153,8 +153,8 @@ def test_pairs_are_contracts_that_enter_what_the_fault_changes() -> None:
     assert possible_pairs([fault], reach) == {fault.id: ["in", "everywhere"]}
 
 
-def test_a_fault_outside_of_the_reach_of_a_contract_is_not_shown_to_it(tmp_path: Path) -> None:
-    """Two faults and two contracts; one of the faults is where one of the contracts goes. The others get past."""
+def test_a_fault_out_of_reach_of_a_contract_is_not_run_with_it(tmp_path: Path) -> None:
+    """Of two faults and two contracts only one pair is possible; the other fault is not caught."""
     faults = ["--only", "describes_no_versions", "--only", "fold_is_per_head"]
     arguments = [*faults, "--write", str(tmp_path / "matrix.jsonl"), "-p", "no:cacheprovider"]
     command = [sys.executable, "-m", "suite.mutation", *arguments, "-k", "describes_itself or absence_is_loud"]

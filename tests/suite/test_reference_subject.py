@@ -1,4 +1,4 @@
-"""The reference's harness: numpy and plain data out, and what goes in stays as it is."""
+"""The reference's harness returns numpy arrays and plain data, and does not modify its arguments."""
 
 import inspect
 import pickle
@@ -21,66 +21,66 @@ from suite.writing.cases import LEAN, from_checkpoint, is_adapter, training_opti
 
 PLAIN = (str, int, float, bool, type(None), np.ndarray)
 
-# The sizes and options of contracts, whose compiled programs may lie in the cache already.
+# The sizes and options of contracts, whose compiled programs may be in the cache already.
 SPEC = tiny("pi0", lora="both")
 OPTIONS = training_options(**LEAN)
 
 
 @pytest.fixture(scope="module")
 def reference_subject() -> Subject:
-    """The reference, found as users find it."""
+    """Return the reference, found as users find it."""
     return find_subject("reference")
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A LoRA checkpoint."""
+    """Return the path of a LoRA checkpoint."""
     path = tmp_path_factory.mktemp("checkpoint") / "params"
     openpi_orbax.build(SPEC, path)
     return str(path)
 
 
 def forward(**arguments: Any) -> dict[str, Any]:
-    """The arguments of a forward pass."""
+    """Return the arguments of a forward pass."""
     batch = observations.batch(SPEC)
     return {"model": SPEC, "params": content.params(SPEC), "batch": batch, **arguments}
 
 
 def training(**arguments: Any) -> dict[str, Any]:
-    """The arguments of two optimizer steps."""
+    """Return the arguments of two optimizer steps."""
     batches = [observations.batch(SPEC)] * 2
     params = content.params(SPEC)
     return {"model": SPEC, "params": params, "batches": batches, "options": OPTIONS, **arguments}
 
 
 def resuming(folder: Path) -> dict[str, Any]:
-    """The arguments of the second step, after a first one that was saved."""
+    """Return the arguments of the second step, after a first one that was saved."""
     arguments = training()
     reference.train(**arguments | {"batches": arguments["batches"][:1]}, folder=str(folder))
     return {name: arguments[name] for name in ("model", "batches", "options")} | {"folder": str(folder)}
 
 
-def parted() -> dict[str, Any]:
-    """The arguments of a merge: base and adapters."""
+def merging() -> dict[str, Any]:
+    """Return the arguments of a merge: base and adapters."""
     params = content.params(SPEC)
     lora = {path: array for path, array in params.items() if is_adapter(path)}
     return {"model": SPEC, "base": {path: x for path, x in params.items() if path not in lora}, "lora": lora}
 
 
 def converting(folder: Path) -> dict[str, Any]:
-    """The arguments of a conversion, whose checkpoint is written."""
+    """Write a checkpoint and return the arguments of its conversion."""
     openpi_orbax.build(without_lora(SPEC), folder / "params")
     return {"model": SPEC, "path": str(folder / "params"), "layout": "openpi_pytorch", "out": str(folder / "out")}
 
 
 def folding(folder: Path) -> dict[str, Any]:
-    """The arguments of a fold, whose checkpoint is written."""
+    """Write a checkpoint and return the arguments of its fold."""
     openpi_orbax.build(SPEC, folder / "params")
     return {"model": SPEC, "path": str(folder / "params"), "out": str(folder / "out"), "dtype": "bfloat16"}
 
 
 def arguments_of(operation: str, checkpoint: str, folder: Path) -> dict[str, Any]:
-    """What to call an operation with."""
+    """Return the arguments of an operation."""
     noise, source = observations.batch(SPEC)["noise"], from_checkpoint(checkpoint)
     calls: dict[str, Callable[[], dict[str, Any]]] = {
         "param_spec": lambda: {"model": SPEC},
@@ -106,7 +106,7 @@ def arguments_of(operation: str, checkpoint: str, folder: Path) -> dict[str, Any
         "fold_losses": lambda: {"model": SPEC, "params": content.params(SPEC)},
         "unfold": lambda: {"model": SPEC, "params": content.params(SPEC)},
         "extract": lambda: {"model": SPEC, "params": content.params(SPEC)},
-        "merge": parted,
+        "merge": merging,
         "convert": lambda: converting(folder),
         "fold_checkpoint": lambda: folding(folder),
     }
@@ -114,7 +114,7 @@ def arguments_of(operation: str, checkpoint: str, folder: Path) -> dict[str, Any
 
 
 def foreign(value: Any) -> set[type]:
-    """The types in a result that are not numpy arrays or plain data."""
+    """Return the types in a result that are not numpy arrays or plain data."""
     if isinstance(value, dict | list | tuple):
         children = [*value, *value.values()] if isinstance(value, dict) else value
         return set().union(*map(foreign, children))
@@ -127,7 +127,7 @@ def test_reference_offers_everything(reference_subject: Subject) -> None:
 
 
 def test_every_function_is_an_operation() -> None:
-    """The harness has no public function beyond the protocol, and each takes the arguments that the protocol names."""
+    """The harness has no public function beyond the protocol, and each has the protocol's parameters."""
     documented = dict(re.findall(r"^    (\w+)\((.*?)\)", protocol.__doc__, re.MULTILINE))
     functions = {
         name: ", ".join(inspect.signature(function).parameters)
@@ -144,12 +144,12 @@ def test_description_is_plain(reference_subject: Subject) -> None:
     assert {"packages", "device"} <= described.keys()
 
 
-# Joining other processes is for good: it would leave no device to the tests that follow.
+# Joining other processes is permanent: it would leave no device to the tests that follow.
 @pytest.mark.parametrize("operation", [name for name in OPERATIONS if name != "join"])
 def test_operation_is_plain_and_pure(
     reference_subject: Subject, checkpoint: str, tmp_path: Path, operation: str
 ) -> None:
-    """An operation returns numpy arrays and plain data, and leaves its arguments bit for bit as they were."""
+    """An operation returns numpy arrays and plain data, and leaves its arguments unchanged bit for bit."""
     arguments = arguments_of(operation, checkpoint, tmp_path)
     before = pickle.dumps(arguments)
     result = getattr(reference_subject, operation)(**arguments)

@@ -10,7 +10,7 @@ from suite.session.registry import Contract, contract, contract_of
 
 
 def law(name: str, docstring: str = "Apples\n    fall.\n    ") -> Callable[[object], None]:
-    """A contract to be, as a module would define it."""
+    """Return a function that can become a contract, as a module would define it."""
 
     def test(subject: object) -> None:
         del subject
@@ -20,14 +20,14 @@ def law(name: str, docstring: str = "Apples\n    fall.\n    ") -> Callable[[obje
 
 
 def test_id_is_the_place() -> None:
-    """A contract's id is its file and its function, its area the file, its law the docstring on one line."""
+    """A contract's id is its file and its function, its area is the file, its law is the docstring on one line."""
     gravity = law("test_law_of_gravity")
     marked = contract(source="Newton", needs=("init",))(gravity)
     assert marked is gravity
-    found = contract_of(marked)
-    assert found == Contract(id="registry.law_of_gravity", law="Apples fall.", source="Newton", needs=("init",))
-    assert found is not None
-    assert found.area == "registry"
+    registered = contract_of(marked)
+    assert registered == Contract(id="registry.law_of_gravity", law="Apples fall.", source="Newton", needs=("init",))
+    assert registered is not None
+    assert registered.area == "registry"
 
 
 def test_contract_is_marked_for_pytest() -> None:
@@ -37,19 +37,19 @@ def test_contract_is_marked_for_pytest() -> None:
 
 
 def test_other_tests_are_no_contracts() -> None:
-    """A function without the decorator is no contract, whatever attribute it has."""
+    """A function without the decorator is no contract."""
     assert contract_of(law("test_law_of_gravity")) is None
 
 
-def test_contract_without_law_or_source_is_refused() -> None:
-    """A contract without a docstring, or without a source, is refused by its id."""
+def test_contract_without_law_or_source_is_rejected() -> None:
+    """A contract without a docstring, or without a source, is rejected by its id."""
     with pytest.raises(ValueError, match=r"registry\.silence: .*docstring"):
         contract(source="Newton", needs=())(law("test_silence", docstring=""))
     with pytest.raises(ValueError, match=r"registry\.hearsay: .*source"):
         contract(source="", needs=())(law("test_hearsay"))
 
 
-def test_contract_that_asks_nobody_is_refused() -> None:
+def test_contract_without_a_subject_is_rejected() -> None:
     """A contract is a function `test_<fact>` that takes a subject."""
     with pytest.raises(ValueError, match="takes a subject"):
         contract(source="Newton", needs=())(law("gravity"))
@@ -61,7 +61,7 @@ def test_contract_that_asks_nobody_is_refused() -> None:
         contract(source="Newton", needs=())(test_alone)
 
 
-def test_parametrized_property_is_refused() -> None:
+def test_parametrized_property_is_rejected() -> None:
     """A parametrized property test would give each subject different examples, so it is not a contract."""
     drawn = given(height=st.integers())(lambda subject, height: None)
     drawn.__name__, drawn.__doc__ = "test_all_fruit_falls", "All fruit falls."
@@ -70,7 +70,7 @@ def test_parametrized_property_is_refused() -> None:
         contract(source="Newton", needs=())(pytest.mark.parametrize("tree", ["old"])(drawn))
 
 
-def test_unknown_capability_is_refused() -> None:
-    """A contract that needs an unknown capability is refused; the error names it and the known ones."""
+def test_unknown_capability_is_rejected() -> None:
+    """A contract that needs an unknown capability is rejected; the error names it and the known ones."""
     with pytest.raises(ValueError, match=r"\['flying'\]; expected some of .*'init'"):
         contract(source="Newton", needs=("init", "flying"))(law("test_birds_fly"))

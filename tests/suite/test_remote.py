@@ -1,4 +1,4 @@
-"""A subject in another interpreter: its file is enough, and what happens to that process costs one call."""
+"""A subject in another interpreter needs only its file, and the end of that process costs one call."""
 
 import sys
 from collections.abc import Iterator
@@ -49,20 +49,20 @@ def merge(model, base, lora):
 
 
 @pytest.fixture
-def asked_as(tmp_path: Path) -> str:
+def argument(tmp_path: Path) -> str:
     (tmp_path / "my-harness.py").write_text(HARNESS)
     return f"{tmp_path / 'my-harness.py'}={sys.executable}"
 
 
 @pytest.fixture
-def small(asked_as: str) -> Iterator[Subject]:
-    subject = find_subject(asked_as, timeout=20)
+def small(argument: str) -> Iterator[Subject]:
+    subject = find_subject(argument, timeout=20)
     yield subject
     subject.rest()
 
 
-def test_the_harness_describes_itself_there(small: Subject) -> None:
-    """Name, capabilities and description are the harness's, told by the interpreter that was asked for."""
+def test_the_harness_describes_itself(small: Subject) -> None:
+    """Name, capabilities and description are the harness's, from the requested interpreter."""
     described = {
         "name": "small",
         "capabilities": ["fold", "lora", "merge", "restore"],
@@ -74,8 +74,8 @@ def test_the_harness_describes_itself_there(small: Subject) -> None:
         small.save({}, {}, "x")
 
 
-def test_nothing_of_this_project_is_there(small: Subject) -> None:
-    """The other side cannot import this project, though it was started from its folder."""
+def test_this_project_cannot_be_imported(small: Subject) -> None:
+    """The other process cannot import this project, although it was started from its folder."""
     assert not small.restore("x", None)["project"]
 
 
@@ -85,12 +85,12 @@ def test_arrays_travel_both_ways(small: Subject, dtype: str) -> None:
     import ml_dtypes
 
     given = np.arange(6).reshape(2, 3).astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
-    found = small.fold({}, {"a/w": given})["a/w"]
-    assert (found.dtype, found.tolist()) == (given.dtype, (2 * given).tolist())
+    doubled = small.fold({}, {"a/w": given})["a/w"]
+    assert (doubled.dtype, doubled.tolist()) == (given.dtype, (2 * given).tolist())
 
 
 def test_an_exception_has_its_type_text_and_place(small: Subject) -> None:
-    """What an operation raises there is raised here, with type, text and place, and the process goes on."""
+    """An exception of an operation is raised here, with type, text and place, and the process continues."""
     pid = small.restore("x", None)["pid"]
     with pytest.raises(SubjectError, match=r"KeyError: 'no such leaf' \(at .*harnesses\.harness>:23\)") as failed:
         small.restore("raise", None)
@@ -99,9 +99,9 @@ def test_an_exception_has_its_type_text_and_place(small: Subject) -> None:
 
 
 @pytest.mark.parametrize("way", ["die", "hang"])
-def test_a_process_that_dies_costs_one_call(asked_as: str, way: str) -> None:
-    """A crash or a hang raises, even where a refusal is expected, and the next call is answered by another process."""
-    small = find_subject(asked_as, timeout=20 if way == "die" else 3)
+def test_a_process_that_dies_costs_one_call(argument: str, way: str) -> None:
+    """A crash or a hang raises, even where a refusal is expected, and another process answers the next call."""
+    small = find_subject(argument, timeout=20 if way == "die" else 3)
     pid = small.restore("x", None)["pid"]
     with pytest.raises(ProcessDiedError, match=r"small, restore: (the process ended|no answer within 3 s)"), refused():
         small.restore(way, None)
@@ -109,35 +109,35 @@ def test_a_process_that_dies_costs_one_call(asked_as: str, way: str) -> None:
     small.rest()
 
 
-def test_what_cannot_travel_is_an_error(small: Subject) -> None:
+def test_a_result_that_cannot_be_sent_is_an_error(small: Subject) -> None:
     """A result that is neither plain data nor an array is an error of that call."""
     with pytest.raises(SubjectError, match="TypeError: a object cannot travel"):
         small.merge({}, {}, {})
 
 
-def test_it_can_be_had_elsewhere(small: Subject) -> None:
+def test_it_runs_elsewhere(small: Subject) -> None:
     """A contract that needs a process of its own gets one of the same interpreter and harness."""
-    with elsewhere(small) as there:
-        assert there.describe() == {"version": "1.2", "python": sys.executable}
-        assert there.restore("x", None)["pid"] == there.pid != small.restore("x", None)["pid"]
+    with elsewhere(small) as process:
+        assert process.describe() == {"version": "1.2", "python": sys.executable}
+        assert process.restore("x", None)["pid"] == process.pid != small.restore("x", None)["pid"]
 
 
 def test_a_harness_that_cannot_be_imported_is_unavailable(tmp_path: Path) -> None:
-    """The error names the interpreter, what is missing there, and how to give another."""
+    """The error names the interpreter, the missing package, and how to select another interpreter."""
     (tmp_path / "mine.py").write_text("import no_such_package\n")
     with pytest.raises(UnavailableError, match=rf"{sys.executable}.*no_such_package.*mine\.py=PYTHON"):
         find_subject(f"{tmp_path / 'mine.py'}={sys.executable}")
 
 
-def test_a_missing_interpreter_is_unavailable(asked_as: str) -> None:
-    """A path at which nothing can be run is named."""
+def test_a_missing_interpreter_is_unavailable(argument: str) -> None:
+    """A path that cannot be executed is named."""
     with pytest.raises(UnavailableError, match=r"/nowhere/python: no such interpreter"):
-        find_subject(f"{asked_as.partition('=')[0]}=/nowhere/python")
+        find_subject(f"{argument.partition('=')[0]}=/nowhere/python")
 
 
 @pytest.mark.parametrize("name", ["reference", "reference:bf16", "fault:fresh_lora_b_is_random"])
-def test_what_needs_this_project_takes_no_interpreter(name: str) -> None:
-    """The reference and what is made of it run where the suite runs."""
+def test_subjects_of_this_project_accept_no_interpreter(name: str) -> None:
+    """The reference and its variants run where the suite runs."""
     with pytest.raises(LookupError, match=name):
         find_subject(f"{name}={sys.executable}")
 

@@ -1,4 +1,4 @@
-"""The results file: header, rows, footer, each line as the schema in reports/ says."""
+"""The results file: header, rows and footer, each line according to the schema in reports/."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ ROW = {
 
 
 def lines(file: Path) -> list[dict[str, Any]]:
-    """The records of a results file, each validated."""
+    """Return the records of a results file, each validated."""
     records = [json.loads(line) for line in file.read_text().splitlines()]
     for record in records:
         VALIDATOR.validate(record)
@@ -34,14 +34,14 @@ def lines(file: Path) -> list[dict[str, Any]]:
 
 
 def test_schema_is_a_schema() -> None:
-    """The schema itself is valid, knows this version and the outcomes that the summary knows."""
+    """The schema itself is valid, and has this version and the summary's outcomes."""
     VALIDATOR.check_schema(SCHEMA)
     assert SCHEMA["$defs"]["header"]["properties"]["schema_version"]["const"] == SCHEMA_VERSION
     assert SCHEMA["$defs"]["outcome"]["enum"] == list(OUTCOMES)
 
 
 def test_stream_is_header_rows_footer(tmp_path: Path) -> None:
-    """A closed stream is a header with the subjects, the rows in their order, and a footer that counts them."""
+    """A closed stream is a header with the subjects, the rows in order, and a footer that counts them."""
     stream = ResultStream(tmp_path / "new" / "results.jsonl", [SUBJECT])
     rows = [ROW, ROW | {"case": "ä", "outcome": "fail", "message": "expected 1"}, ROW]
     for row in rows:
@@ -53,7 +53,7 @@ def test_stream_is_header_rows_footer(tmp_path: Path) -> None:
     assert footer == {"kind": "footer", "rows": 3, "outcomes": {"fail": 1, "pass": 2}}
 
 
-def test_rows_are_written_as_they_come(tmp_path: Path) -> None:
+def test_rows_are_written_immediately(tmp_path: Path) -> None:
     """Before it is closed, a stream can be read up to its last row and lacks a footer."""
     stream = ResultStream(tmp_path / "results.jsonl", [SUBJECT])
     assert [record["kind"] for record in lines(tmp_path / "results.jsonl")] == ["header"]
@@ -63,12 +63,12 @@ def test_rows_are_written_as_they_come(tmp_path: Path) -> None:
 
 
 def test_empty_run_has_a_footer(tmp_path: Path) -> None:
-    """A run without rows is whole: header and footer."""
+    """A run without rows is complete with header and footer."""
     ResultStream(tmp_path / "results.jsonl", [SUBJECT]).close()
     assert lines(tmp_path / "results.jsonl")[-1] == {"kind": "footer", "rows": 0, "outcomes": {}}
 
 
-def test_header_says_what_changes_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_header_has_the_flags_that_change_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The header has the flags that are set, and only those."""
     for name in ("CI", "XLA_FLAGS", "JAX_PLATFORMS"):
         monkeypatch.delenv(name, raising=False)
@@ -90,7 +90,7 @@ WRONG = {
 
 @pytest.mark.parametrize("record", WRONG.values(), ids=WRONG)
 def test_other_lines_are_invalid(record: dict[str, Any]) -> None:
-    """The schema refuses lines that are not what the stream writes."""
+    """The schema rejects lines that the stream does not write."""
     assert not VALIDATOR.is_valid(record)
 
 
@@ -107,5 +107,5 @@ def test_other_lines_are_invalid(record: dict[str, Any]) -> None:
     ],
 )
 def test_folders_of_a_machine_are_not_published(text: str, published: str | None) -> None:
-    """Of an absolute path the last part is left; parameters, URLs and relative paths stay as they are."""
+    """Only the last part of an absolute path remains; parameters, URLs and relative paths are unchanged."""
     assert without_folders(text) == (text if published is None else published)

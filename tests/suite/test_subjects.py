@@ -1,4 +1,4 @@
-"""How a subject is found and called, whatever its harness is."""
+"""How a subject is found and called, whatever its harness."""
 
 import re
 from pathlib import Path
@@ -21,13 +21,13 @@ def init(model, seed): return {"seed": seed}
 
 
 def toy(**changes: Any) -> Subject:
-    """A subject that offers `init` only, unless changed."""
+    """Return a subject that offers `init` only, unless changed."""
     harness = {"NAME": "toy", "TRAITS": (), "describe": dict, "init": lambda model, seed: seed}
     return Subject(SimpleNamespace(**harness | changes))
 
 
 def test_operations_reach_the_harness() -> None:
-    """An operation that the harness has is the harness's."""
+    """An operation of the subject calls the harness."""
     assert toy().init({}, seed=3) == 3
 
 
@@ -38,26 +38,26 @@ def test_lacking_operation_is_unsupported(operation: str) -> None:
         getattr(toy(), operation)(1, seed=0)
 
 
-def test_only_operations_are_there() -> None:
-    """What is no operation is no attribute, even if the harness has it: contracts see the protocol only."""
+def test_only_operations_are_attributes() -> None:
+    """Other functions of the harness are no attributes: contracts see the protocol only."""
     with pytest.raises(AttributeError, match="secret"):
         toy(secret=lambda: 1).secret()
 
 
 def test_capabilities_are_operations_and_traits() -> None:
-    """A subject's capabilities are the operations its harness has and the traits it declares."""
+    """Capabilities are the operations of the harness and the traits that it declares."""
     assert toy(TRAITS=("lora",), helper=len).capabilities == {"init", "lora"}
 
 
 @pytest.mark.parametrize("trait", ["flying", "init"])
-def test_unknown_trait_is_refused(trait: str) -> None:
-    """A trait that is not known, or is an operation, is refused; the error names subject, trait and known traits."""
+def test_unknown_trait_is_rejected(trait: str) -> None:
+    """An unknown trait, or one with the name of an operation, is rejected with subject, trait and known traits."""
     with pytest.raises(ValueError, match=rf"^toy: unknown traits \['{trait}'\].*'pi05'"):
         toy(TRAITS=("lora", trait))
 
 
 def test_description_has_name_and_capabilities() -> None:
-    """What a harness tells of itself comes with the subject's name and its sorted capabilities."""
+    """A harness's description is extended by the subject's name and its sorted capabilities."""
     described = toy(TRAITS=("lora",), describe=lambda: {"version": "1.2"}).describe()
     assert described == {"name": "toy", "capabilities": ["init", "lora"], "version": "1.2"}
 
@@ -69,7 +69,7 @@ def test_harnesses_of_the_folder_are_known() -> None:
 
 
 def test_harness_file_becomes_a_subject(tmp_path: Path) -> None:
-    """A harness is given as the path of its file, and brings its own name."""
+    """A harness is given as the path of its file, and has its own name."""
     (tmp_path / "my-harness.py").write_text(HARNESS)
     subject = find_subject(str(tmp_path / "my-harness.py"))
     assert (subject.name, set(subject.capabilities)) == ("toy", {"init", "lora"})
@@ -86,18 +86,18 @@ def test_no_layer_above_is_named() -> None:
 
 
 def test_missing_harness_file_is_named(tmp_path: Path) -> None:
-    """A path without a file is refused by its name."""
+    """A path without a file is rejected by its name."""
     with pytest.raises(LookupError, match=r"nowhere\.py: no such harness file"):
         find_subject(str(tmp_path / "nowhere.py"))
 
 
 def test_unknown_name_gets_the_closest() -> None:
-    """An unknown name that is nearly a known one is refused with the known one."""
+    """An unknown name that resembles a known one is rejected with the known one."""
     with pytest.raises(LookupError, match=r"no subject 'refrence'; did you mean reference\?"):
         find_subject("refrence")
 
 
 def test_unknown_name_gets_all_names() -> None:
-    """An unknown name that resembles none is refused with all names, and with how to give a file."""
+    """An unknown name that resembles none is rejected with all names and how to give a file."""
     with pytest.raises(LookupError, match=r"there are: .*reference.* \./my_harness\.py"):
         find_subject("zzz")

@@ -1,4 +1,4 @@
-"""The terminal summary, as users see it."""
+"""The terminal summary as users see it."""
 
 from typing import Any
 
@@ -28,14 +28,14 @@ total  1/3    1/1"""
 
 
 def row(contract: str, outcome: str, **changes: Any) -> dict[str, Any]:
-    """A row of the subject toy."""
+    """Return a row of the subject toy."""
     law = f"A {contract.replace('.', ' ').replace('_', ' ')}."
     defaults = {"case": "", "subject": "toy", "seconds": 0.0, "message": ""}
     return {"contract": contract, "law": law, "outcome": outcome, **defaults, **changes}
 
 
 def test_summary_is_readable() -> None:
-    """Each subject has a table of areas, the reasons for cases that did not run, and every law that was broken."""
+    """Each subject has a table of areas, the reasons for cases that did not run, and every broken law."""
     absence = "does not declare save"
     rows = [
         row("save.is_whole", "absent", case="a", message=absence),
@@ -49,5 +49,5 @@ def test_summary_is_readable() -> None:
 
 
 def test_nothing_to_summarize() -> None:
-    """No rows, no lines."""
+    """Without rows there are no lines."""
     assert summarize([]) == []

@@ -1,4 +1,4 @@
-"""The template harness does what its docstring promises: it drives a copy of the reference that lies elsewhere."""
+"""The template harness keeps its docstring's promise: it runs a copy of the reference in another interpreter."""
 
 import shutil
 import sys
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 def test_the_template_keeps_contracts_elsewhere(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, area: str
 ) -> None:
-    """Copied, and sent to an interpreter that finds a copy of the reference, it passes what it is asked."""
+    """Copied, and sent to an interpreter that finds a copy of the reference, it passes the contracts."""
     shutil.copytree(ROOT / "pi0_compat", pytester.path / "copy/pi0_compat")
     shutil.copy(ROOT / "suite/subjects/template.py", pytester.path / "my_harness.py")
     monkeypatch.setenv("PYTHONPATH", str(pytester.path / "copy"))

@@ -1,4 +1,4 @@
-"""What travels between processes arrives as it was."""
+"""Values sent between processes arrive unchanged."""
 
 import json
 from typing import Any
@@ -25,7 +25,7 @@ def test_a_transposed_array_arrives_in_its_own_order() -> None:
     assert_same_bits({"x": decode(encode(array))}, {"x": np.ascontiguousarray(array)})
 
 
-def test_what_arrives_can_be_written_to() -> None:
+def test_received_arrays_are_writable() -> None:
     decode(encode(np.zeros(3)))[0] = 1
 
 
@@ -40,7 +40,7 @@ def test_plain_data_stay_plain() -> None:
     assert json.dumps(encode(sent)) == json.dumps(sent)
 
 
-def test_an_array_of_objects_does_not_travel() -> None:
-    """Its bytes are addresses of the process that it came from."""
+def test_an_array_of_objects_cannot_be_sent() -> None:
+    """Its bytes are addresses of the sending process."""
     with pytest.raises(TypeError, match="array of Python objects"):
         encode({"a": np.array([object()])})
