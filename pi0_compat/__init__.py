@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         PeftWeightLoader,
     )
     from pi0_compat.loading.report import LoadReport
-    from pi0_compat.lora.fold import fold, fold_and_report, unfold
+    from pi0_compat.lora.fold import fold, unfold
     from pi0_compat.lora.params import extract, initialize_lora_parameters, merge_parameters
     from pi0_compat.model.config import Pi0Config
     from pi0_compat.model.pi0 import Observation, Pi0
@@ -53,7 +53,6 @@ _HOMES = {
     "extract": "pi0_compat.lora.params",
     "extract_checkpoint": "pi0_compat.checkpoints.lora",
     "fold": "pi0_compat.lora.fold",
-    "fold_and_report": "pi0_compat.lora.fold",
     "fold_checkpoint": "pi0_compat.checkpoints.lora",
     "get_config": "pi0_compat.training.configs",
     "init_train_state": "pi0_compat.training.step",
@@ -90,7 +89,6 @@ __all__ = [
     "extract",
     "extract_checkpoint",
     "fold",
-    "fold_and_report",
     "fold_checkpoint",
     "get_config",
     "init_train_state",

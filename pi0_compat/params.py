@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from pi0_compat.text import shorten
@@ -129,8 +128,12 @@ def differences(expected: Mapping[str, Any], found: Mapping[str, Any], *, dtypes
 
 
 def to_numpy(params: Mapping[str, Any]) -> Params:
-    """The same parameters as host arrays."""
-    return {path: np.asarray(array) for path, array in jax.device_get(dict(params)).items()}
+    """Return the same parameters as numpy arrays on the host."""
+    for array in params.values():
+        # jax copies in the background: all copies start before the first one is awaited.
+        if start := getattr(array, "copy_to_host_async", None):
+            start()
+    return {path: np.asarray(array) for path, array in params.items()}
 
 
 def _walk(node: Mapping[str, Any], keys: tuple[str, ...]) -> Iterable[tuple[tuple[str, ...], Any]]:

@@ -112,7 +112,7 @@ def merge(job: Data) -> Call:
 def fold(job: Data) -> Call:
     """Every adapter added to its weight."""
     params, config = restore_params(job["path"], restore_type=np.ndarray), _model(job)
-    return lambda: adapters.fold(params, config)
+    return lambda: adapters.fold(params, config).params
 
 
 def extract(job: Data) -> Call:

@@ -22,7 +22,7 @@ from pi0_compat.layouts.torch.safetensors_folder import recorded_beside, tensors
 from pi0_compat.layouts.torch.sizes import torch_sizes
 from pi0_compat.loading.match import expected_leaves, refuse, refuse_half_adapters, settle, to_read
 from pi0_compat.loading.report import Entry, Status
-from pi0_compat.model.config import Pi0Config
+from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.model.specs import EXPERTS
 from pi0_compat.params import Differences, differences
 from pi0_compat.paths import expert_of, in_gemma, in_paligemma, is_adapter, looks_like_an_adapter
@@ -99,7 +99,7 @@ class Fit:
         return sum(len(group.paths) for group in self.groups) + len(self.details)
 
 
-def fits(found: Detected, models: Mapping[str, Pi0Config]) -> dict[str, Fit]:
+def fits(found: Detected, models: Mapping[str, Pi0Spec]) -> dict[str, Fit]:
     """The verdicts on a checkpoint for each model; no array is read but a PyTorch checkpoint's tied table.
 
     Raises:
@@ -120,12 +120,12 @@ class _Seen(NamedTuple):
     missing: tuple[str, ...]
     stored: Stored | None
 
-    def open(self, model: Pi0Config) -> AbstractContextManager[Source]:
+    def open(self, model: Pi0Spec) -> AbstractContextManager[Source]:
         """The checkpoint under openpi's names."""
         return nullcontext(StoredParameters(self.stored)) if self.stored else open_parameters(self.found, model)
 
 
-def way_out(found: Detected, model: Pi0Config, told: Fit, known: Mapping[str, Fit]) -> list[str]:
+def way_out(found: Detected, model: Pi0Spec, told: Fit, known: Mapping[str, Fit]) -> list[str]:
     """What to do where one of the verdicts is no, in the order of how likely it helps."""
     ways = []
     if told.training.loads and told.training.fresh and not told.inference.loads:
@@ -147,7 +147,7 @@ def way_out(found: Detected, model: Pi0Config, told: Fit, known: Mapping[str, Fi
     return ways
 
 
-def _fit(seen: _Seen, model: Pi0Config) -> Fit:
+def _fit(seen: _Seen, model: Pi0Spec) -> Fit:
     try:
         with seen.open(model) as source:
             return _compare(seen, source, model)
@@ -157,7 +157,7 @@ def _fit(seen: _Seen, model: Pi0Config) -> Fit:
         return Fit(training=no, inference=no, sizes=_torch_sizes_apart(seen.found, model), details=details)
 
 
-def _compare(seen: _Seen, source: Source, model: Pi0Config) -> Fit:
+def _compare(seen: _Seen, source: Source, model: Pi0Spec) -> Fit:
     expected, in_source = expected_leaves(model), _in_source(seen.found.layout)
     trained = settle(expected, source.leaves, lambda path: not in_source(path))
     served = settle(expected, source.leaves, lambda path: False)
@@ -169,7 +169,7 @@ def _compare(seen: _Seen, source: Source, model: Pi0Config) -> Fit:
     )
 
 
-def _torch_sizes_apart(found: Detected, model: Pi0Config) -> tuple[str, ...]:
+def _torch_sizes_apart(found: Detected, model: Pi0Spec) -> tuple[str, ...]:
     """What sets PyTorch's tensors apart from the model that they could not be opened as."""
     if found.layout not in (Layout.OPENPI_PYTORCH, Layout.HUGGING_FACE):
         return ()
@@ -188,7 +188,7 @@ def _in_source(layout: Layout) -> Callable[[str], bool]:
     return lambda path: not is_adapter(path)
 
 
-def _verdict(seen: _Seen, source: Source, model: Pi0Config, entries: list[Entry]) -> Verdict:
+def _verdict(seen: _Seen, source: Source, model: Pi0Spec, entries: list[Entry]) -> Verdict:
     """What a loader would say, without reading."""
     try:
         _refuse(seen, source, model, entries)
@@ -198,7 +198,7 @@ def _verdict(seen: _Seen, source: Source, model: Pi0Config, entries: list[Entry]
     return Verdict("", len(to_read(entries)), count[Status.INITIALISED], count[Status.DROPPED])
 
 
-def _refuse(seen: _Seen, source: Source, model: Pi0Config, entries: list[Entry]) -> None:
+def _refuse(seen: _Seen, source: Source, model: Pi0Spec, entries: list[Entry]) -> None:
     name = str(source.path)
     if seen.missing:
         raise CheckpointError(f"{name}: the checkpoint is not whole: {seen.missing[0]}")

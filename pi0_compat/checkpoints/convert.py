@@ -16,9 +16,9 @@ from pi0_compat.layouts.open import open_parameters
 from pi0_compat.layouts.orbax.lora_record import as_record, experts_of
 from pi0_compat.layouts.orbax.read_stream import StoredParameters
 from pi0_compat.layouts.write import TARGETS, Job, Target
-from pi0_compat.lora.fold_stream import Folded
+from pi0_compat.lora.fold_stream import FoldedStream
 from pi0_compat.lora.sites import ExpertLoRAs, adapter_of
-from pi0_compat.model.config import Pi0Config
+from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.params import Leaf
 from pi0_compat.paths import detect_family, is_adapter, unused_in
 from pi0_compat.progress import Progress, no_progress
@@ -55,7 +55,7 @@ def convert_checkpoint(
     path: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    config: Pi0Config | None = None,
+    config: Pi0Spec | None = None,
     layout: str = "openpi-pytorch",
     dtype: Any = None,
     fold: bool = False,
@@ -121,7 +121,7 @@ def _require_suffix(target: Target, out: Path) -> None:
 
 
 def _prepared(
-    checkpoint: Checkpoint, config: Pi0Config | None, dtype: Any, *, fold: bool, progress: Progress
+    checkpoint: Checkpoint, config: Pi0Spec | None, dtype: Any, *, fold: bool, progress: Progress
 ) -> tuple[Job, dict[str, float]]:
     """The parameters as they are to be written; and what folding loses, which is known when they are."""
     experts: ExpertLoRAs = (None, None)
@@ -131,7 +131,7 @@ def _prepared(
     source: Parameters = checkpoint
     lost: dict[str, float] = {}
     if fold:
-        folded = Folded(source, experts, dtype)
+        folded = FoldedStream(source, experts, dtype)
         source, lost = folded, folded.lost
     if dtype is not None:
         source = Cast(source, dtype)

@@ -19,7 +19,7 @@ from pi0_compat.layouts.layout import ADAPTER_WEIGHTS, Detected, Layout
 from pi0_compat.layouts.open import open_parameters
 from pi0_compat.layouts.sizes import model_of, sizes_of
 from pi0_compat.layouts.torch.safetensors_folder import Tensors, open_tensors
-from pi0_compat.model.config import Pi0Config
+from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.params import Leaf
 from pi0_compat.paths import unused_in
 from pi0_compat.storage.stream import Parameters, cut, read_ahead, regrouped, rows_at_a_time, whole
@@ -60,7 +60,7 @@ class Compared(NamedTuple):
 
 @contextmanager
 def open_both(
-    left: Detected, right: Detected, model: Pi0Config | None = None
+    left: Detected, right: Detected, model: Pi0Spec | None = None
 ) -> Iterator[tuple[Parameters, Parameters]]:
     """Open two checkpoints under common names.
 
@@ -202,7 +202,7 @@ def _weights(found: Detected) -> Path:
     return found.path / ADAPTER_WEIGHTS if found.layout is Layout.PEFT else found.path
 
 
-def _model_of_either(left: Detected, right: Detected) -> Pi0Config | None:
+def _model_of_either(left: Detected, right: Detected) -> Pi0Spec | None:
     """The model that one of them tells the sizes of, if the other does not."""
     for side in (left, right):
         if side.layout in _TORCH or side.layout is Layout.TRAIN_STATE:

@@ -17,9 +17,9 @@ from pi0_compat.layouts.orbax.lora_record import as_record, experts_of
 from pi0_compat.layouts.orbax.metadata import Stored, read_metadata
 from pi0_compat.layouts.orbax.read_stream import StoredParameters
 from pi0_compat.layouts.orbax.write_stream import save_streamed
-from pi0_compat.lora.fold_stream import Folded, naming
+from pi0_compat.lora.fold_stream import FoldedStream, naming
 from pi0_compat.lora.sites import adapter_of, adapters_in, require_rank, require_whole_adapters, spec_among
-from pi0_compat.model.config import Pi0Config
+from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.params import Leaf
 from pi0_compat.paths import expert_of, is_adapter
 from pi0_compat.progress import Progress, no_progress
@@ -49,7 +49,7 @@ def fold_checkpoint(
     path: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    config: Pi0Config | None = None,
+    config: Pi0Spec | None = None,
     dtype: Any = None,
     progress: Progress = no_progress,
 ) -> Made:
@@ -69,7 +69,7 @@ def fold_checkpoint(
     """
     stored = _read(path, out)
     _require_adapters(stored, "there is nothing to fold")
-    folded = Folded(StoredParameters(stored), experts_of(stored, config), dtype)
+    folded = FoldedStream(StoredParameters(stored), experts_of(stored, config), dtype)
     source = folded if dtype is None else Cast(folded, dtype)
     made = _write(source, stored, out, {}, "folding", progress)
     return made._replace(lost=folded.lost)
@@ -79,7 +79,7 @@ def extract_checkpoint(
     path: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    config: Pi0Config | None = None,
+    config: Pi0Spec | None = None,
     base: bool = False,
     progress: Progress = no_progress,
 ) -> Made:
@@ -99,7 +99,7 @@ def attach_checkpoint(
     base: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    config: Pi0Config | None = None,
+    config: Pi0Spec | None = None,
     progress: Progress = no_progress,
 ) -> Made:
     """Adapters and a base as one checkpoint; the norm stats are those of the adapters, if they have any.

@@ -21,7 +21,7 @@ from pi0_compat.cli.locating import add_config, located, located_metadata, read_
 from pi0_compat.cli.output import Output, counted
 from pi0_compat.layouts.layout import Detected
 from pi0_compat.layouts.open import open_parameters
-from pi0_compat.model.config import Pi0Config
+from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.model.named import named_models
 from pi0_compat.params import num_bytes
 from pi0_compat.text import shorten
@@ -68,7 +68,7 @@ def _config(options: argparse.Namespace) -> str:
     return str(options.config or options.config_file)
 
 
-def _examined(found: Detected, model: Pi0Config | None, output: Output) -> list[Finding]:
+def _examined(found: Detected, model: Pi0Spec | None, output: Output) -> list[Finding]:
     with open_parameters(found, model) as source, output.progress("reading", num_bytes(source.leaves)) as advance:
         return examine(source, advance)
 

@@ -12,7 +12,7 @@ from pi0_compat.errors import CheckpointError, LoadError
 from pi0_compat.layouts.detect import detect
 from pi0_compat.layouts.layout import Detected
 from pi0_compat.layouts.remote import outline
-from pi0_compat.model.config import Pi0Config
+from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.model.named import named_model, named_models
 from pi0_compat.storage.download import is_url
 
@@ -73,7 +73,7 @@ def add_config(parser: argparse.ArgumentParser, purpose: str) -> None:
     )
 
 
-def read_config(options: argparse.Namespace) -> Pi0Config | None:
+def read_config(options: argparse.Namespace) -> Pi0Spec | None:
     """Return the model that the options name; None if they name none.
 
     Raises:
@@ -87,7 +87,7 @@ def read_config(options: argparse.Namespace) -> Pi0Config | None:
     if options.config_file is None:
         return None
     try:
-        return Pi0Config.from_json(json.loads(options.config_file.read_text()))
+        return Pi0Spec.from_json(json.loads(options.config_file.read_text()))
     except (ValueError, TypeError, AttributeError) as error:
         raise Refusal(
             f"{options.config_file}: is no config ({error}); expected the sizes of a model as JSON, "

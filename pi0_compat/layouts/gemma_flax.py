@@ -21,7 +21,7 @@ from pi0_compat.diagnosis import later_version
 from pi0_compat.errors import CheckpointError, LoadError
 from pi0_compat.layouts.orbax.metadata import Stored, item_metadata
 from pi0_compat.layouts.orbax.restore import restore_leaves
-from pi0_compat.model.config import Pi0Config
+from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.params import Leaf
 from pi0_compat.paths import TOKEN_TABLE, looks_like_an_adapter
 from pi0_compat.storage.stream import Source, cut, rows_at_a_time
@@ -114,7 +114,7 @@ def stacked(arrays: Mapping[str, Leaf]) -> dict[str, Leaf]:
     }
 
 
-def require_sizes(source: Source, model: Pi0Config) -> None:
+def require_sizes(source: Source, model: Pi0Spec) -> None:
     """Refuse a Gemma of other sizes than PaliGemma's language model, naming each size and not only shapes.
 
     Raises:
@@ -177,7 +177,7 @@ def _require_all_layers(path: Path, places: Mapping[str, Mapping[int, str]]) -> 
         raise LoadError(f"{path}: there is a layer_{depth - 1}, and not all of the layers before it are whole\n{text}")
 
 
-def _shapes(model: Pi0Config) -> dict[str, Leaf]:
+def _shapes(model: Pi0Spec) -> dict[str, Leaf]:
     return tree.leaves_of(model.param_spec())
 
 

@@ -16,12 +16,12 @@ from pi0_compat.layouts.torch.hugging_face import open_hugging_face
 from pi0_compat.layouts.torch.openpi import open_pytorch
 from pi0_compat.layouts.torch.safetensors_folder import recorded_beside, tensors_of
 from pi0_compat.layouts.torch.sizes import torch_sizes
-from pi0_compat.model.config import Pi0Config
+from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.storage.stream import Checkpoint
 
 
 @contextmanager
-def open_parameters(found: Detected, model: Pi0Config | None = None) -> Iterator[Checkpoint]:
+def open_parameters(found: Detected, model: Pi0Spec | None = None) -> Iterator[Checkpoint]:
     """Open a checkpoint under openpi's names: shapes and dtypes at once, arrays one at a time or in slabs.
 
     Args:
@@ -38,7 +38,7 @@ def open_parameters(found: Detected, model: Pi0Config | None = None) -> Iterator
         yield source
 
 
-def _opened(found: Detected, model: Pi0Config | None) -> AbstractContextManager[Checkpoint]:
+def _opened(found: Detected, model: Pi0Spec | None) -> AbstractContextManager[Checkpoint]:
     match found.layout:
         case Layout.OPENPI:
             return nullcontext(StoredParameters(read_metadata(found.path)))
@@ -60,6 +60,6 @@ _ADVICE: dict[Layout, str] = {
 }
 
 
-def _model_of_tensors(path: Path) -> Pi0Config:
+def _model_of_tensors(path: Path) -> Pi0Spec:
     tensors = tensors_of(path)
     return model_of(torch_sizes(tensors, recorded_beside(path)), {}, path)

@@ -1,6 +1,6 @@
 """What a model's sizes are, as far as the shapes of its parameters tell: openpi's names, or PyTorch's tensors.
 
-The result is a part of what ``Pi0Spec.to_json`` gives. Not in any shape: the compute dtype, the length of an action
+The result is a part of what ``Pi0Config.to_json`` gives. Not in any shape: the compute dtype, the length of an action
 chunk and of a prompt, and alpha. PyTorch merges heads into one axis, so there their number comes from a ``config.json``
 or from the named variant of the same sizes.
 """
@@ -13,7 +13,7 @@ from typing import Any
 from pi0_compat.errors import LoadError
 from pi0_compat.lora.sites import adapter_of
 from pi0_compat.model import specs
-from pi0_compat.model.config import Pi0Config
+from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.model.specs import EXPERTS, GemmaSpec, SiglipSpec
 from pi0_compat.model.variants import tiny_siglip
 from pi0_compat.params import Leaf
@@ -57,7 +57,7 @@ def ranks_of(leaves: Mapping[str, Leaf]) -> dict[str, int]:
     }
 
 
-def model_of(sizes: Sizes, leaves: Mapping[str, Leaf], path: object) -> Pi0Config:
+def model_of(sizes: Sizes, leaves: Mapping[str, Leaf], path: object) -> Pi0Spec:
     """A model of these sizes: what it takes to read a checkpoint that has no action expert, or records no alpha.
 
     Missing parts are made up: an action expert like the language model, alpha equal to rank.
@@ -75,7 +75,7 @@ def model_of(sizes: Sizes, leaves: Mapping[str, Leaf], path: object) -> Pi0Confi
         )
     siglip = sizes.get("siglip", _SOME_SIGLIP)
     experts = {"paligemma": paligemma, "action_expert": sizes.get("action_expert", paligemma)}
-    return Pi0Config.from_json(
+    return Pi0Spec.from_json(
         {"family": "pi0", "image_size": siglip["patch_size"], "action_dim": 1, **_UNKNOWN}
         | {key: value for key, value in sizes.items() if key not in experts}
         | {"siglip": siglip}
@@ -83,7 +83,7 @@ def model_of(sizes: Sizes, leaves: Mapping[str, Leaf], path: object) -> Pi0Confi
     )
 
 
-def sizes_apart(sizes: Sizes, ranks: Mapping[str, int], model: Pi0Config) -> list[str]:
+def sizes_apart(sizes: Sizes, ranks: Mapping[str, int], model: Pi0Spec) -> list[str]:
     """What sets a checkpoint apart from a model, a line for each part: sizes that are known, then ranks.
 
     Args:
@@ -113,7 +113,7 @@ def _apart(what: str, found: object, expected: object) -> str:
     return f"{what} {found} and not {expected}"
 
 
-def _rank(model: Pi0Config, expert: int, group: str) -> int | None:
+def _rank(model: Pi0Spec, expert: int, group: str) -> int | None:
     """The rank that a model has there, if it has an adapter there."""
     spec = getattr(model.experts[expert], f"lora_{group}")
     return spec.rank if spec else None

@@ -15,8 +15,8 @@ from pi0_compat.layouts.torch.hugging_face import open_hugging_face, write_huggi
 from pi0_compat.layouts.torch.peft import write_peft
 from pi0_compat.layouts.torch.write_folder import dtype_name, write_folder
 from pi0_compat.lora.sites import ExpertLoRAs
-from pi0_compat.model.config import ParamsMismatchError, Pi0Config
 from pi0_compat.model.named import named_models
+from pi0_compat.model.pi0_spec import ParamsMismatchError, Pi0Spec
 from pi0_compat.params import Leaf, differences, num_bytes
 from pi0_compat.paths import TOKEN_TABLE, UNUSED_HEAD, in_paligemma, is_adapter
 from pi0_compat.progress import Progress
@@ -39,7 +39,7 @@ class Job(NamedTuple):
     source: Parameters
     experts: ExpertLoRAs
     lora: Mapping[str, Any] | None
-    config: Pi0Config | None
+    config: Pi0Spec | None
     family: str
     progress: Progress
 
@@ -132,7 +132,7 @@ def _compared(
         )
 
 
-def _require_sizes(source: Parameters, model: Pi0Config) -> None:
+def _require_sizes(source: Parameters, model: Pi0Spec) -> None:
     """What is there has the shapes of the model; a part of it will do."""
     spec = model.param_spec()
     shared = {path: leaf for path, leaf in source.leaves.items() if path in spec}
@@ -140,7 +140,7 @@ def _require_sizes(source: Parameters, model: Pi0Config) -> None:
         raise LoadError(f"{source.path}: not of the sizes of the config\n{wrong}")
 
 
-def _paligemma(job: Job) -> Pi0Config:
+def _paligemma(job: Job) -> Pi0Spec:
     """The model whose PaliGemma this is, all of it."""
     leaves = job.source.leaves
     model = job.config or model_of(sizes_of(leaves), leaves, job.source.path)
@@ -150,9 +150,9 @@ def _paligemma(job: Job) -> Pi0Config:
     return model
 
 
-def _known_model(source: Parameters) -> Pi0Config:
+def _known_model(source: Parameters) -> Pi0Spec:
     """The named config whose parameters these are: chunk and prompt lengths are in no shape."""
-    models: dict[Pi0Config, list[str]] = {}
+    models: dict[Pi0Spec, list[str]] = {}
     for name, model in named_models().items():
         models.setdefault(model.without_lora(), []).append(name)
     fitting = {m: names for m, names in models.items() if not differences(m.param_spec(), source.leaves, dtypes=False)}

@@ -32,7 +32,7 @@ from pi0_compat.loading.match import (
 )
 from pi0_compat.loading.report import LoadReport, Status
 from pi0_compat.loading.resize import Extended, Resampled
-from pi0_compat.model.config import Pi0Config
+from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.params import Leaf, Params, leaf_of
 from pi0_compat.paths import in_gemma, in_paligemma, is_adapter
 from pi0_compat.storage.digests import notes
@@ -45,7 +45,7 @@ PALIGEMMA_URL = "gs://vertex-model-garden-paligemma-us/paligemma/pt_224.npz"
 class WeightLoader(Protocol):
     """Gives a model its parameters."""
 
-    def load(self, model: Pi0Config, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
+    def load(self, model: Pi0Spec, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
         """All parameters of the model, and what was done to each.
 
         Args:
@@ -59,7 +59,7 @@ class WeightLoader(Protocol):
 class NoOpWeightLoader:
     """Every parameter freshly initialised: training from scratch, which is hardly ever meant (openpi PR #815)."""
 
-    def load(self, model: Pi0Config, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
+    def load(self, model: Pi0Spec, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
         """Fresh parameters, with a warning."""
         warnings.warn("no weight loader: every parameter is freshly initialised", stacklevel=2)
         expected = expected_leaves(model, frozen_dtype)
@@ -79,7 +79,7 @@ class CheckpointWeightLoader:
     path: str | os.PathLike[str]
     verify: bool = True
 
-    def load(self, model: Pi0Config, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
+    def load(self, model: Pi0Spec, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
         """The checkpoint's parameters, and fresh adapters where it has none.
 
         Raises:
@@ -92,7 +92,7 @@ class CheckpointWeightLoader:
         loaded, report = _read(stored, model, expected, is_adapter, verify=self.verify)
         return complete(loaded, model, seed, expected), report
 
-    def load_for_inference(self, model: Pi0Config) -> tuple[Params, LoadReport]:
+    def load_for_inference(self, model: Pi0Spec) -> tuple[Params, LoadReport]:
         """The checkpoint's parameters in the dtypes that they are stored in; nothing is fresh, adapters neither.
 
         What fits is what fits for training: with a verdict of its own, serving loses adapters (docs/bugs.md#c2, #c9).
@@ -118,7 +118,7 @@ class PaliGemmaWeightLoader:
     path: str | os.PathLike[str] = PALIGEMMA_URL
     resample_positions: bool = False
 
-    def load(self, model: Pi0Config, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
+    def load(self, model: Pi0Spec, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
         """PaliGemma's parameters in place, everything else fresh.
 
         Raises:
@@ -143,7 +143,7 @@ class HuggingFaceWeightLoader:
     path: str | os.PathLike[str]
     resample_positions: bool = False
 
-    def load(self, model: Pi0Config, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
+    def load(self, model: Pi0Spec, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
         """PaliGemma's parameters in place, everything else fresh.
 
         Raises:
@@ -156,7 +156,7 @@ class HuggingFaceWeightLoader:
             return _load_paligemma(source, model, seed, frozen_dtype)
 
 
-def _load_paligemma(source: Source, model: Pi0Config, seed: int, frozen_dtype: Any) -> tuple[Params, LoadReport]:
+def _load_paligemma(source: Source, model: Pi0Spec, seed: int, frozen_dtype: Any) -> tuple[Params, LoadReport]:
     params, report = load_from(source, model, lambda path: not in_paligemma(path), seed=seed, frozen_dtype=frozen_dtype)
     return params, source.account(report) if isinstance(source, Resampled) else report
 
@@ -174,7 +174,7 @@ class GemmaWeightLoader:
     path: str | os.PathLike[str]
     extend_vocabulary: bool = False
 
-    def load(self, model: Pi0Config, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
+    def load(self, model: Pi0Spec, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
         """Gemma's parameters in place, vision encoder, action expert, projections and adapters fresh.
 
         Raises:
@@ -199,7 +199,7 @@ class OpenpiPyTorchWeightLoader:
 
     path: str | os.PathLike[str]
 
-    def load(self, model: Pi0Config, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
+    def load(self, model: Pi0Spec, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
         """The checkpoint's parameters, and fresh adapters.
 
         Raises:
@@ -223,7 +223,7 @@ class PeftWeightLoader:
     path: str | os.PathLike[str]
     adapter: str | os.PathLike[str]
 
-    def load(self, model: Pi0Config, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
+    def load(self, model: Pi0Spec, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
         """The base's parameters and the adapter's.
 
         Raises:
@@ -242,7 +242,7 @@ class PeftWeightLoader:
 
 def _read(
     stored: Stored,
-    model: Pi0Config,
+    model: Pi0Spec,
     expected: dict[str, Leaf],
     may_be_fresh: Callable[[str], bool],
     *,

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from pi0_compat.diagnosis import advice, later_version, other_sizes
@@ -17,22 +16,22 @@ from pi0_compat.errors import LoadError
 from pi0_compat.floats import count_nonfinite, is_float
 from pi0_compat.loading.report import Entry, LoadReport, Status
 from pi0_compat.lora.sites import adapter_of
-from pi0_compat.model.config import Pi0Config
+from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.params import Leaf, Params, differences
 from pi0_compat.paths import is_adapter, looks_like_an_adapter
 from pi0_compat.storage.stream import Source
 
 
-def expected_leaves(model: Pi0Config, frozen_dtype: Any = None) -> dict[str, Leaf]:
+def expected_leaves(model: Pi0Spec, frozen_dtype: Any = None) -> dict[str, Leaf]:
     """Path -> shape and dtype that a train state of the model holds."""
-    frozen = np.dtype(frozen_dtype or jnp.float32)
+    frozen = np.dtype(frozen_dtype or np.float32)
     spec = model.param_spec()
     return {path: Leaf(x.shape, frozen if model.is_frozen(path) else np.dtype(x.dtype)) for path, x in spec.items()}
 
 
 def load_from(
     source: Source,
-    model: Pi0Config,
+    model: Pi0Spec,
     may_be_fresh: Callable[[str], bool],
     *,
     seed: int,
@@ -92,7 +91,7 @@ def to_read(entries: list[Entry]) -> list[str]:
     return [entry.path for entry in entries if entry.status in (Status.LOADED, Status.CAST)]
 
 
-def refuse(source: str, entries: list[Entry], model: Pi0Config, found: Mapping[str, Leaf]) -> None:
+def refuse(source: str, entries: list[Entry], model: Pi0Spec, found: Mapping[str, Leaf]) -> None:
     """Raise one error that lists everything that keeps the checkpoint from being loaded.
 
     An unused parameter is dropped and reported, unless it is an adapter: with it, fine-tuning would be lost
@@ -158,7 +157,7 @@ def inspect(
     return LoadReport(source, tuple(seen))
 
 
-def complete(loaded: Params, model: Pi0Config, seed: int, expected: Mapping[str, Leaf]) -> Params:
+def complete(loaded: Params, model: Pi0Spec, seed: int, expected: Mapping[str, Leaf]) -> Params:
     """Every parameter: the loaded ones, and fresh ones for the rest."""
     fresh = model.init_params(seed, only=sorted(expected.keys() - loaded.keys()))
     cast = {path: array.astype(expected[path].dtype, copy=False) for path, array in fresh.items()}

@@ -12,7 +12,7 @@ import numpy as np
 
 from pi0_compat.errors import LoadError
 from pi0_compat.loading.report import LoadReport, Status
-from pi0_compat.model.config import Pi0Config
+from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.params import Leaf
 from pi0_compat.paths import POSITION_TABLE, TOKEN_TABLE
 from pi0_compat.storage.stream import Source
@@ -26,7 +26,7 @@ class Resampled:
       leaves: as the source's, but for the shape of the position embeddings.
     """
 
-    def __init__(self, source: Source, model: Pi0Config) -> None:
+    def __init__(self, source: Source, model: Pi0Spec) -> None:
         self.path: Path = source.path
         self._source = source
         self._stored = source.leaves.get(POSITION_TABLE)
@@ -85,7 +85,7 @@ class Extended:
       leaves: as the source's, but for the shape of the token table.
     """
 
-    def __init__(self, source: Source, model: Pi0Config, seed: int) -> None:
+    def __init__(self, source: Source, model: Pi0Spec, seed: int) -> None:
         self.path: Path = source.path
         self._source = source
         self._model, self._seed = model, seed

@@ -11,7 +11,7 @@ import numpy as np
 from pi0_compat.errors import LoadError
 from pi0_compat.lora.fold import add, missing_of
 from pi0_compat.lora.sites import Adapter, ExpertLoRAs, adapters_in, require_rank, require_whole_adapters, spec_among
-from pi0_compat.model import lora
+from pi0_compat.model.sites import delta as delta_of
 from pi0_compat.params import Leaf
 from pi0_compat.paths import is_adapter
 from pi0_compat.storage.stream import Parameters, whole
@@ -29,8 +29,8 @@ class _Norms:
         return (self.missing / self.whole) ** 0.5 if self.whole else 0.0
 
 
-class Folded:
-    """The base model that computes what base and adapters compute: ``adapters.fold``, a slab at a time.
+class FoldedStream:
+    """The base model that computes what base and adapters compute: ``fold``, a slab at a time.
 
     Attributes:
       lost: path of a weight -> the share of its delta that its dtype could not hold, once it was read.
@@ -67,7 +67,7 @@ class Folded:
         for w in self._source.slabs(path):
             # A slab is a few layers, and nothing is summed over those.
             layers = slice(first, first := first + len(w))
-            delta = np.asarray(lora.delta(adapter.site, a[layers], b[layers], spec))
+            delta = delta_of(adapter.site, a[layers], b[layers], spec)
             folded = add(w, delta, dtype)
             norms.whole += _square(delta)
             norms.missing += _square(missing_of(delta, w, folded))

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from pi0_compat.lora.sites import _require_shape, adapters_in, require_whole_adapters
-from pi0_compat.model.config import Pi0Config
+from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.params import Params, as_flat
 from pi0_compat.paths import is_adapter
 
 
-def initialize_lora_parameters(base_params: Mapping[str, Any], config: Pi0Config, seed: int) -> Params:
+def initialize_lora_parameters(base_params: Mapping[str, Any], config: Pi0Spec, seed: int) -> Params:
     """Fresh adapters for a base model: lora_a normal with standard deviation 0.01, lora_b zero, all float32 and numpy.
 
     They are what ``config.create(seed)`` starts with, whatever the base, so the same seed gives the same adapters.

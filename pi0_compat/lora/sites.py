@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from pi0_compat.model import lora
-from pi0_compat.model.config import Pi0Config
+from pi0_compat.model.pi0_spec import Pi0Spec
+from pi0_compat.model.sites import SITES, Site, adapter_shapes
 from pi0_compat.model.specs import ExpertLoRA, LoRASpec
 from pi0_compat.paths import expert_of, is_adapter
 
@@ -17,15 +17,15 @@ ExpertLoRAs: TypeAlias = tuple[ExpertLoRA | None, ...]
 class Adapter(NamedTuple):
     """The paths of an adapted weight and of its two matrices, and the einsums between them."""
 
-    site: lora.Site
+    site: Site
     weight: str
     a: str
     b: str
 
     @property
     def name(self) -> str:
-        """What its site is called in ``lora.SITES``."""
-        return next(name for name, site in lora.SITES.items() if site is self.site)
+        """What its site is called in ``SITES``."""
+        return next(name for name, site in SITES.items() if site is self.site)
 
 
 def adapter_of(path: str) -> Adapter | None:
@@ -35,10 +35,10 @@ def adapter_of(path: str) -> Adapter | None:
     """
     parent, _, name = path.rpartition("/")
     module = parent.rpartition("/")[2].removesuffix("_1")
-    site = lora.SITES.get(module)
+    site = SITES.get(module)
     if name in ("w", "lora_a", "lora_b") and site and site.group == "attn":
         return Adapter(site, f"{parent}/w", f"{parent}/lora_a", f"{parent}/lora_b")
-    site = lora.SITES.get(_FFN_SUFFIX.sub("", name))
+    site = SITES.get(_FFN_SUFFIX.sub("", name))
     if module == "mlp" and site and site.group == "ffn":
         weight = f"{parent}/{_FFN_SUFFIX.sub('', name)}"
         return Adapter(site, weight, f"{weight}_lora_a", f"{weight}_lora_b")
@@ -52,7 +52,7 @@ def require_whole_adapters(params: Mapping[str, Any]) -> None:
             if path not in params:
                 raise ValueError(f"{path} is missing, but the rest of its adapter is there ({adapter.a}, {adapter.b})")
         rank = params[adapter.a].shape[-1]
-        shape_a, shape_b = lora.adapter_shapes(params[adapter.weight].shape, rank)
+        shape_a, shape_b = adapter_shapes(params[adapter.weight].shape, rank)
         _require_shape(params, adapter.a, shape_a)
         _require_shape(params, adapter.b, shape_b)
 
@@ -72,7 +72,7 @@ def require_rank(adapter: Adapter, rank: int, spec: LoRASpec) -> None:
         raise ValueError(f"{adapter.a}: rank {rank}, but the config says {spec.rank}; alpha / rank would be wrong")
 
 
-def lora_of(config: Pi0Config) -> ExpertLoRAs:
+def lora_of(config: Pi0Spec) -> ExpertLoRAs:
     """The adapters of both experts."""
     return tuple(expert.lora for expert in config.experts)
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from pi0_compat.model.lora import Einsum, FeedForward
+from pi0_compat.model.shapes import expert_name
 from pi0_compat.model.specs import GemmaSpec, Remat
 
 # Tokens, or a conditioning vector, of each expert; None where an expert does not run.
@@ -29,11 +30,6 @@ RMS_EPSILON = 1e-6
 _KEPT = {"layers": None, "cheap": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
 # Added where attention is forbidden; the number of Gemma's own code, not -inf, so that a fully masked row stays finite.
 MASKED_LOGIT = -2.3819763e38
-
-
-def expert_name(name: str, expert: int) -> str:
-    """The module name of an expert: ``mlp`` and ``mlp_1``."""
-    return name if expert == 0 else f"{name}_{expert}"
 
 
 def stack_layers(layer: nnx.Module, depth: int) -> nnx.Module:

@@ -1,57 +1,14 @@
-"""LoRA on Gemma's einsums: where adapters sit, what they compute, and what they fold into.
+"""LoRA on Gemma's einsums as flax modules; ``pi0_compat.model.sites`` says where adapters sit and what they compute.
 
-Axes: B batch, T query length, N query heads, K key/value heads, H head dim, D width, F feed-forward dim, R rank, C what
-a weight stacks (q, k, v; gate, up).
-
-An adapter adds ``scale * up(down(x))`` to ``base(x)``, ``scale`` being alpha / rank or alpha / sqrt(rank). Two laws
-of openpi that a stored checkpoint depends on (openpi ``models/lora.py:67-86``): ``lora_b`` has the shape that its
-weight has with rank in place of the contracted axis, and ``attn_vec_einsum`` sums over heads in both products, so
-head n's delta is ``A[n] @ sum_m B[m]`` and not ``A[n] @ B[n]``. Where openpi is wrong we are not: alpha applies to
-the feed-forward too (``lora.py:144``), and a fresh ``lora_b`` is zero (``lora.py:20``), so a fresh adapter leaves the
-model as it was.
+Axes: B batch, T query length, F feed-forward dim, R rank, C what a weight stacks (q, k, v; gate, up).
 """
-
-import dataclasses
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from pi0_compat.model.sites import SITES, Site, adapter_shapes
 from pi0_compat.model.specs import LoRASpec
-
-
-@dataclasses.dataclass(frozen=True)
-class Site:
-    """A weight that may carry an adapter, as einsums: its own product, the two low-rank ones, the folded delta."""
-
-    group: Literal["attn", "ffn"]
-    base: str
-    down: str
-    up: str
-    delta: str
-
-
-SITES = {
-    "q_einsum": Site("attn", "BTD,NDH->BTNH", "BTD,NDR->BTNR", "BTNR,NRH->BTNH", "...NDR,...NRH->...NDH"),
-    "kv_einsum": Site(
-        "attn",
-        "BTD,CKDH->CBTKH",
-        "BTD,CKDR->CBTKR",
-        "CBTKR,CKRH->CBTKH",
-        "...CKDR,...CKRH->...CKDH",
-    ),
-    "qkv_einsum": Site(
-        "attn",
-        "BTD,CNDH->CBTNH",
-        "BTD,CNDR->CBTNR",
-        "CBTNR,CNRH->CBTNH",
-        "...CNDR,...CNRH->...CNDH",
-    ),
-    "attn_vec_einsum": Site("attn", "BTNH,NHD->BTD", "BTNH,NHR->BTR", "BTR,NRD->BTD", "...NHR,...MRD->...NHD"),
-    "gating_einsum": Site("ffn", "BTD,CDF->CBTF", "BTD,CDR->CBTR", "CBTR,CRF->CBTF", "...CDR,...CRF->...CDF"),
-    "linear": Site("ffn", "BTF,FD->BTD", "BTF,FR->BTR", "BTR,RD->BTD", "...FR,...RD->...FD"),
-}
 
 
 def apply(
@@ -62,7 +19,19 @@ def apply(
     b: jax.Array | None = None,
     lora: LoRASpec | None = None,
 ) -> jax.Array:
-    """``base(x)`` plus the adapter's part, in the dtype of ``x`` (the weights are cast to it)."""
+    """Return ``base(x)`` plus the adapter's part.
+
+    Args:
+      site: where the weight sits; its einsums name the axes of ``x`` and ``w``.
+      x: the input, of any float dtype.
+      w: the weight, cast to the dtype of ``x``.
+      a: ``lora_a``, or None without an adapter.
+      b: ``lora_b``, or None without an adapter.
+      lora: rank and alpha of the adapter.
+
+    Returns:
+      The output in the dtype of ``x``.
+    """
     y = _product(site.base, x, w.astype(x.dtype))
     if lora is None or a is None or b is None:
         return y
@@ -71,26 +40,14 @@ def apply(
 
 
 def _product(equation: str, x: jax.Array, w: jax.Array) -> jax.Array:
-    """``einsum(equation, x, w)``; of weights that are stacked (C), one product after the other.
+    """Return ``einsum(equation, x, w)``; stacked weights (C) are multiplied one after the other.
 
-    Taken together, XLA turns the product around and copies all of the weights transposed, in every layer and step.
+    In a single product, XLA turns the operands around and copies all weights transposed, in every layer and step.
     """
     if "C" not in equation:
         return jnp.einsum(equation, x, w)
     one = equation.replace("C", "")
     return jnp.stack([jnp.einsum(one, x, part) for part in w])
-
-
-def adapter_shapes(w_shape: tuple[int, ...], rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Shapes of lora_a and lora_b for a weight, stacked or not: rank replaces its last, or its last but one, axis."""
-    *lead, rows, columns = w_shape
-    return (*lead, rows, rank), (*lead, rank, columns)
-
-
-def delta(site: Site, a: jax.Array, b: jax.Array, lora: LoRASpec) -> jax.Array:
-    """What the adapter adds to its weight, layers stacked in front or not, computed in float32."""
-    a, b = jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32)
-    return jnp.einsum(site.delta, a, b, precision="highest") * lora.scale
 
 
 class Einsum(nnx.Module):

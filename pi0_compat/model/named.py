@@ -9,7 +9,7 @@ import difflib
 from functools import cache
 
 from pi0_compat.model import specs
-from pi0_compat.model.config import Pi0Config
+from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.model.specs import ExpertLoRA, Family
 from pi0_compat.model.variants import gemma_2b, gemma_300m, siglip_so400m, tiny_gemma_2b, tiny_gemma_300m, tiny_siglip
 
@@ -22,9 +22,9 @@ def pi0_model(
     paligemma_lora: ExpertLoRA | None = None,
     action_expert_lora: ExpertLoRA | None = None,
     action_horizon: int = 50,
-) -> Pi0Config:
+) -> Pi0Spec:
     """The real sizes: Gemma 2B, a 300M action expert, SigLIP So400m/14 at 224 pixels."""
-    return Pi0Config(
+    return Pi0Spec(
         family=family,
         vocab_size=257_152,
         image_size=224,
@@ -43,9 +43,9 @@ def tiny_model(
     paligemma_lora: ExpertLoRA | None = None,
     action_expert_lora: ExpertLoRA | None = None,
     dtype: str = "bfloat16",
-) -> Pi0Config:
+) -> Pi0Spec:
     """The same structure at sizes for tests, all dimensions distinct."""
-    return Pi0Config(
+    return Pi0Spec(
         family=family,
         dtype=dtype,
         vocab_size=509,
@@ -60,7 +60,7 @@ def tiny_model(
 
 
 @cache
-def named_models() -> dict[str, Pi0Config]:
+def named_models() -> dict[str, Pi0Spec]:
     """Return the model of every named config, and of its twin ``<name>_tiny`` with the same family and adapters."""
     pi0_lora = pi0_model(paligemma_lora=specs.lora(16), action_expert_lora=specs.lora(32))
     pi05_libero = pi0_model("pi05", action_horizon=10)
@@ -78,7 +78,7 @@ def named_models() -> dict[str, Pi0Config]:
     return dict(sorted(models.items()))
 
 
-def named_model(name: str) -> Pi0Config:
+def named_model(name: str) -> Pi0Spec:
     """Return the model of the named config ``name``.
 
     Raises:
@@ -91,7 +91,7 @@ def named_model(name: str) -> Pi0Config:
     raise ValueError(f"no config {name!r}; the closest names are {', '.join(closest)}")
 
 
-def _tiny_twin(model: Pi0Config) -> Pi0Config:
+def _tiny_twin(model: Pi0Spec) -> Pi0Spec:
     """Return the model at tiny sizes and ranks."""
     return tiny_model(
         model.family,

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from pi0_compat.model.gemma import Gemma
+from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.model.siglip import Siglip
-from pi0_compat.model.specs import Pi0Spec
 
 CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 # Periods, in units of flow-matching time, of the sine-cosine embedding of the time.

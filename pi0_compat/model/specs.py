@@ -8,7 +8,7 @@ number.
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 Family = Literal["pi0", "pi05"]
 Remat = Literal["layers", "cheap"]
@@ -136,69 +136,6 @@ class SiglipSpec(Spec):
         self._require_positive("width", "depth", "mlp_dim", "num_heads", "patch_size")
         if self.width % self.num_heads:
             raise ValueError(f"siglip width={self.width} is no multiple of num_heads={self.num_heads}")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Pi0Spec(Spec):
-    """A whole pi0 or pi05 model. ``dtype`` is what it computes in; parameters are created in float32.
-
-    ``dropout`` is the share of values that training sets to zero behind every attention and feed-forward of both
-    experts; nothing else than training drops anything. ``remat`` is what training computes a second time to save
-    memory: whole ``layers`` (as openpi does), or only what is ``cheap``, with the results of matrix products kept.
-    """
-
-    family: Family = "pi0"
-    dtype: str = "bfloat16"
-    vocab_size: int
-    image_size: int
-    siglip: SiglipSpec
-    paligemma: GemmaSpec
-    action_expert: GemmaSpec
-    action_dim: int
-    action_horizon: int
-    max_token_len: int
-    dropout: float = 0.0
-    remat: Remat = "layers"
-
-    def __post_init__(self) -> None:
-        self._parse("siglip", SiglipSpec)
-        self._parse("paligemma", GemmaSpec)
-        self._parse("action_expert", GemmaSpec)
-        self._require_positive("vocab_size", "image_size", "action_dim", "action_horizon", "max_token_len")
-        if self.family not in ("pi0", "pi05"):
-            raise ValueError(f"family={self.family!r}; expected 'pi0' or 'pi05'")
-        if self.dtype not in COMPUTE_DTYPES:
-            raise ValueError(f"dtype={self.dtype!r}; expected one of {', '.join(COMPUTE_DTYPES)}")
-        if self.remat not in get_args(Remat):
-            raise ValueError(f"remat={self.remat!r}; expected one of {', '.join(get_args(Remat))}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout={self.dropout}; expected a share of 0 or more, below 1")
-        if self.image_size % self.siglip.patch_size:
-            raise ValueError(f"image_size={self.image_size} is no multiple of patch_size={self.siglip.patch_size}")
-        for name in ("depth", "num_heads", "num_kv_heads", "head_dim"):
-            left, right = getattr(self.paligemma, name), getattr(self.action_expert, name)
-            if left != right:
-                raise ValueError(f"the experts attend together, so {name} has to be equal: {left} and {right}")
-
-    @property
-    def experts(self) -> tuple[GemmaSpec, GemmaSpec]:
-        """PaliGemma's language model (expert 0) and the action expert (expert 1)."""
-        return self.paligemma, self.action_expert
-
-    @property
-    def has_lora(self) -> bool:
-        return any(expert.has_lora for expert in self.experts)
-
-    def without_lora(self) -> Self:
-        """The same model without adapters."""
-        return dataclasses.replace(
-            self, **{name: dataclasses.replace(getattr(self, name), lora=None) for name in EXPERTS}
-        )
-
-    @property
-    def lora(self) -> dict[str, Any]:
-        """Rank, alpha and rslora of every adapted expert as plain data: what a checkpoint has to remember."""
-        return {name: e.lora.to_json() for name in EXPERTS if (e := getattr(self, name)).has_lora and e.lora}
 
 
 def lora(rank: int, *, alpha: float | None = None) -> ExpertLoRA:

@@ -62,7 +62,7 @@ class TrainConfig:
     """
 
     name: str = "unnamed"
-    model: Pi0Config = dataclasses.field(default_factory=pi0_model)
+    model: Pi0Config = dataclasses.field(default_factory=lambda: Pi0Config.of(pi0_model()))
     weight_loader: WeightLoader = NoOpWeightLoader()
     ema_decay: float | None = 0.99
     optimizer: AdamW = AdamW()
@@ -94,7 +94,7 @@ def config_names() -> list[str]:
 
 
 def _real_configs() -> list[TrainConfig]:
-    models = named_models()
+    models = {name: Pi0Config.of(spec) for name, spec in named_models().items()}
     pi0_base = CheckpointWeightLoader(f"{CHECKPOINTS}/pi0_base/params")
     pi05_base = CheckpointWeightLoader(f"{CHECKPOINTS}/pi05_base/params")
     pi05_libero = TrainConfig(
@@ -123,7 +123,7 @@ def _tiny_twin(config: TrainConfig) -> TrainConfig:
     """Return the config with tiny sizes; it has no public checkpoint, so its weights start fresh."""
     name = f"{config.name}{TINY_SUFFIX}"
     return dataclasses.replace(
-        config, name=name, model=named_models()[name], weight_loader=NoOpWeightLoader(), batch_size=2
+        config, name=name, model=Pi0Config.of(named_models()[name]), weight_loader=NoOpWeightLoader(), batch_size=2
     )
 
 

@@ -157,17 +157,16 @@ def download(url: str, cache: str) -> str:
 
 
 def fold(model: Data, params: Params) -> Params:
-    return adapters.fold_and_report(params, Pi0Config.from_json(model)).params
+    return _fold(model, params).params
 
 
 def fold_losses(model: Data, params: Params) -> dict[str, float]:
-    return adapters.fold_and_report(params, Pi0Config.from_json(model)).lost
+    return _fold(model, params).lost
 
 
 def unfold(model: Data, params: Params) -> Params:
-    config = Pi0Config.from_json(model)
-    folded = adapters.fold_and_report(params, config)
-    return adapters.unfold(folded.params, folded.replaced, config)
+    folded = _fold(model, params)
+    return adapters.unfold(folded.params, folded.replaced, Pi0Config.from_json(model))
 
 
 def extract(model: Data, params: Params) -> Data:
@@ -205,6 +204,12 @@ def fold_checkpoint(model: Data, path: str, out: str, dtype: str | None) -> dict
         warnings.simplefilter("ignore")
         made = lora_checkpoints.fold_checkpoint(path, out, config=Pi0Config.from_json(model), dtype=dtype)
     return made.lost
+
+
+def _fold(model: Data, params: Params) -> adapters.Folded:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return adapters.fold(params, Pi0Config.from_json(model))
 
 
 def _loader(kind: str, path: str = "", **options: Any) -> weight_loaders.WeightLoader:

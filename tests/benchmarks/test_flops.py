@@ -81,7 +81,7 @@ def inputs(spec: ModelSpec) -> tuple[Observation, jax.ShapeDtypeStruct]:
 def loss_and_arguments(spec: ModelSpec, trainable: frozenset[str]) -> tuple[Callable, tuple]:
     """The reference's loss of the trained and the frozen parameters and a batch of one, and what to trace it with."""
     config = Pi0Config.from_json(spec)
-    params = config.param_spec()
+    params = config.abstract_params()
     observation, actions = inputs(spec)
 
     def loss(trained: dict, frozen: dict, observation: Any, actions: Any, noise: Any, time: Any) -> jax.Array:
@@ -119,7 +119,7 @@ def test_sampling_is_what_jax_traces(spec: ModelSpec, run_layers: Any) -> None:
     def sample(params: dict, observation: Any, noise: Any) -> jax.Array:
         return config.merge(params).sample_actions(jax.random.key(0), observation, num_steps=7, noise=noise)
 
-    found = traced_flops(sample, config.param_spec(), *inputs(spec))
+    found = traced_flops(sample, config.abstract_params(), *inputs(spec))
     assert found == flops.sampling(spec, num_steps=7).model_flops + 7 * time_embedding(spec)
 
 
@@ -205,7 +205,7 @@ def test_parameters_and_tokens() -> None:
     assert counts["total"] == whole + counts["lora"] == counts["frozen"] + counts["trainable"]
     siglip_frozen = flops.parameter_counts(LORA, flops.trainable_paths(LORA, siglip=False))
     assert counts["trainable"] - siglip_frozen["trainable"] == sum(
-        array.size for path, array in Pi0Config.from_json(LORA).param_spec().items() if "/img/" in path
+        array.size for path, array in Pi0Config.from_json(LORA).abstract_params().items() if "/img/" in path
     )
     assert flops.tokens_per_sample(FULL) == 3 * 256 + 48 + 51
     assert flops.tokens_per_sample(model_spec({"pi05": True})) == 3 * 256 + 200 + 50

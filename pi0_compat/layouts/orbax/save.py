@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 
 from pi0_compat import params as tree
 from pi0_compat.layouts.orbax.metadata import SUFFIX, require_distinct_names
-from pi0_compat.model.config import Pi0Config
+from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.params import Params
 from pi0_compat.paths import is_adapter
 from pi0_compat.storage import digests as integrity
@@ -26,7 +26,7 @@ def save_params(
     params: Mapping[str, Any],
     path: str | os.PathLike[str],
     *,
-    config: Pi0Config | None = None,
+    config: Pi0Spec | None = None,
     value_suffix: bool = True,
 ) -> None:
     """Write a checkpoint that openpi and ``restore_params`` read. It appears at ``path`` whole or not at all.
@@ -55,7 +55,7 @@ def save_params(
         (scratch / path.name).rename(path)
 
 
-def params_item(params: Params, *, config: Pi0Config | None, value_suffix: bool = True) -> ocp.args.PyTreeSave:
+def params_item(params: Params, *, config: Pi0Spec | None, value_suffix: bool = True) -> ocp.args.PyTreeSave:
     """Flat parameters as an orbax item: openpi's nesting, with rank, alpha and digests in the metadata."""
     if not params:
         raise ValueError("there are no parameters to save")
@@ -82,7 +82,7 @@ def _scratch_folder(path: Path) -> Iterator[Path]:
     scratch.rmdir()
 
 
-def _require_adapters_of(config: Pi0Config, params: Params) -> None:
+def _require_adapters_of(config: Pi0Spec, params: Params) -> None:
     """What is recorded with a checkpoint is what it holds: a wrong alpha would be believed when it is loaded."""
     expected = {path: leaf for path, leaf in config.param_spec().items() if is_adapter(path)}
     found = {path: array for path, array in params.items() if is_adapter(path)}

@@ -23,7 +23,7 @@ from pi0_compat.layouts.torch.rules import Rule, gemma_rules, siglip_rules
 from pi0_compat.layouts.torch.safetensors_file import same_bits
 from pi0_compat.layouts.torch.safetensors_folder import Tensors, open_tensors
 from pi0_compat.layouts.torch.write_folder import dtype_name, write_folder
-from pi0_compat.model.config import Pi0Config
+from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.model.specs import GemmaSpec, SiglipSpec
 from pi0_compat.params import Leaf
 from pi0_compat.paths import TOKEN_TABLE, TORCH_ROOT, looks_like_an_adapter
@@ -78,7 +78,7 @@ class HuggingFacePaliGemma:
       leaves: shape and dtype of every parameter; a tensor that PaliGemma does not have keeps its own name.
     """
 
-    def __init__(self, tensors: Tensors, model: Pi0Config) -> None:
+    def __init__(self, tensors: Tensors, model: Pi0Spec) -> None:
         self.path = tensors.path
         self._tensors = tensors
         naming, self._rules = _recognize(tensors, model)
@@ -152,7 +152,7 @@ class HuggingFacePaliGemma:
 
 
 @contextmanager
-def open_hugging_face(path: Path, model: Pi0Config) -> Iterator[HuggingFacePaliGemma]:
+def open_hugging_face(path: Path, model: Pi0Spec) -> Iterator[HuggingFacePaliGemma]:
     """Open a PaliGemma of Hugging Face's.
 
     Args:
@@ -167,7 +167,7 @@ def open_hugging_face(path: Path, model: Pi0Config) -> Iterator[HuggingFacePaliG
         yield HuggingFacePaliGemma(tensors, model)
 
 
-def _recognize(tensors: Tensors, model: Pi0Config) -> tuple[Naming, dict[str, Rule]]:
+def _recognize(tensors: Tensors, model: Pi0Spec) -> tuple[Naming, dict[str, Rule]]:
     """The naming under which most tensors are found, and the rule of every parameter but the embedding."""
     found = tensors.leaves
     if adapters := sorted(filter(looks_like_an_adapter, found)):
@@ -195,7 +195,7 @@ def _likeness(names: Mapping[str, Leaf]) -> str:
     return ""
 
 
-def _rules(found: Mapping[str, Leaf], naming: Naming, model: Pi0Config) -> dict[str, Rule]:
+def _rules(found: Mapping[str, Leaf], naming: Naming, model: Pi0Spec) -> dict[str, Rule]:
     """Where every parameter is under a naming, for as many layers as there are."""
     rules = siglip_rules(model.siglip, "PaliGemma/img", naming.vision, naming.projector)
     rules = [_of_depth(rule, _depth(found, f"{naming.vision}.encoder.layers.")) for rule in rules]
@@ -235,7 +235,7 @@ def _embedding(tensors: Tensors, naming: Naming) -> tuple[str, str | None]:
     return there[0], there[1] if len(there) > 1 else None
 
 
-def _rows(embedding: Leaf, model: Pi0Config) -> int:
+def _rows(embedding: Leaf, model: Pi0Spec) -> int:
     """How many rows of the embedding are tokens, and no noise that transformers added."""
     wanted, found = model.vocab_size, embedding.shape[0] if embedding.shape else 0
     padded = -(-(wanted + _ADDED_TOKENS) // _VOCABULARY_MULTIPLE) * _VOCABULARY_MULTIPLE
@@ -250,18 +250,18 @@ def _common(dtypes: set[np.dtype]) -> np.dtype:
     return max(*dtypes, np.dtype(np.float32), key=lambda dtype: dtype.itemsize)
 
 
-def write_hugging_face(source: Parameters, folder: Path, model: Pi0Config) -> None:
+def write_hugging_face(source: Parameters, folder: Path, model: Pi0Spec) -> None:
     """Write the PaliGemma part of a model as a folder."""
     write_folder(folder, source, _written_rules(model), _config(model, dtype_name(source.leaves.values())))
 
 
-def _written_rules(model: Pi0Config) -> list[Rule]:
+def _written_rules(model: Pi0Spec) -> list[Rule]:
     rules = siglip_rules(model.siglip, "PaliGemma/img", _WRITTEN.vision, _WRITTEN.projector)
     rules.append(Rule(TOKEN_TABLE, "VD->VD", (f"{_WRITTEN.language}.embed_tokens.weight",)))
     return rules + gemma_rules(model.paligemma, "PaliGemma/llm", _WRITTEN.language)
 
 
-def _config(model: Pi0Config, dtype: str) -> dict[str, Any]:
+def _config(model: Pi0Spec, dtype: str) -> dict[str, Any]:
     """In the words of the public releases."""
     return {
         "architectures": ["PaliGemmaForConditionalGeneration"],
@@ -292,7 +292,7 @@ def _text_config(gemma: GemmaSpec, vocab_size: int) -> dict[str, Any]:
     }
 
 
-def _vision_config(siglip: SiglipSpec, model: Pi0Config) -> dict[str, Any]:
+def _vision_config(siglip: SiglipSpec, model: Pi0Spec) -> dict[str, Any]:
     return {
         "model_type": "siglip_vision_model",
         "image_size": model.image_size,

@@ -21,7 +21,7 @@ from pi0_compat.errors import CheckpointError, LoadError
 from pi0_compat.layouts.torch.rules import Rule, gemma_rules, linear, siglip_rules
 from pi0_compat.layouts.torch.safetensors_file import FLOATS, SafetensorsFile, open_safetensors, same_bits
 from pi0_compat.layouts.torch.safetensors_folder import CONFIG_FILE, WEIGHTS_FILE
-from pi0_compat.model.config import Pi0Config
+from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.params import Leaf
 from pi0_compat.paths import TOKEN_TABLE, TORCH_ROOT, looks_like_an_adapter
 from pi0_compat.storage.stream import cut
@@ -40,7 +40,7 @@ _PREFIXES = ("_orig_mod.", "module.", "model.")
 _LAYER = re.compile(r"\.layers\.(\d+)\.")
 
 
-def rules(model: Pi0Config) -> list[Rule]:
+def rules(model: Pi0Spec) -> list[Rule]:
     """Where every base parameter of the model is in the layout."""
     pi05 = model.family == "pi05"
     found = siglip_rules(model.siglip, "PaliGemma/img", _VISION, _PROJECTOR)
@@ -64,7 +64,7 @@ def family_of(names: Iterable[str]) -> str | None:
 class OpenpiPyTorch:
     """An open checkpoint under openpi's names; what no rule asks for is in ``leaves`` under its own name."""
 
-    def __init__(self, file: SafetensorsFile, model: Pi0Config) -> None:
+    def __init__(self, file: SafetensorsFile, model: Pi0Spec) -> None:
         self.path = file.path
         self._file = file
         self._names = _plain_names(file)
@@ -115,7 +115,7 @@ class OpenpiPyTorch:
                 "only one can be meant: remove the other"
             )
 
-    def _require_fit(self, model: Pi0Config) -> None:
+    def _require_fit(self, model: Pi0Spec) -> None:
         """One error for all tensors that are missing, of another shape, or of layers that the model does not have."""
         lines = [line for rule in self._rules.values() for line in self._misfits(rule)]
         depths = {_VISION: model.siglip.depth, _LANGUAGE: model.paligemma.depth, _EXPERT: model.action_expert.depth}
@@ -138,7 +138,7 @@ class OpenpiPyTorch:
                 yield f"  ~ {name} ({rule.path}): expected floats {list(expected)}, found {self._found(name)}"
 
 
-def open_pytorch(path: Path, model: Pi0Config) -> OpenpiPyTorch:
+def open_pytorch(path: Path, model: Pi0Spec) -> OpenpiPyTorch:
     """Open a checkpoint for a model, without reading a tensor other than the tied table.
 
     Args:
@@ -156,7 +156,7 @@ def open_pytorch(path: Path, model: Pi0Config) -> OpenpiPyTorch:
     return source
 
 
-def recorded_config(model: Pi0Config, dtype: str) -> dict[str, Any]:
+def recorded_config(model: Pi0Spec, dtype: str) -> dict[str, Any]:
     """What ``config.json`` says: the names that openpi reads, what it forgets (docs/bugs.md#g11), and the whole
     model."""
     return {
@@ -187,7 +187,7 @@ def _plain_names(file: SafetensorsFile) -> dict[str, str]:
     return names
 
 
-def _refuse_strangers(path: Path, names: Mapping[str, str], model: Pi0Config) -> None:
+def _refuse_strangers(path: Path, names: Mapping[str, str], model: Pi0Spec) -> None:
     """Another layout, another family, or adapters that nobody would apply (docs/bugs.md#g1)."""
     if adapters := [raw for name, raw in names.items() if looks_like_an_adapter(name)]:
         raise LoadError(
@@ -207,7 +207,7 @@ def _refuse_strangers(path: Path, names: Mapping[str, str], model: Pi0Config) ->
         )
 
 
-def _require_recorded_sizes(file: Path, model: Pi0Config) -> None:
+def _require_recorded_sizes(file: Path, model: Pi0Spec) -> None:
     """The sizes that were recorded are the model's: six heads of ten and ten of six have the same shapes."""
     if not file.is_file():
         return

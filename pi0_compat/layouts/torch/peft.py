@@ -20,8 +20,8 @@ from pi0_compat.errors import CheckpointError, LoadError
 from pi0_compat.layouts.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from pi0_compat.layouts.torch.safetensors_file import SafetensorsFile, open_safetensors, same_bits, write_safetensors
 from pi0_compat.lora.sites import Adapter, ExpertLoRAs, adapter_of, adapters_in, lora_of, spec_among
-from pi0_compat.model import lora
-from pi0_compat.model.config import Pi0Config
+from pi0_compat.model.pi0_spec import Pi0Spec
+from pi0_compat.model.sites import Site
 from pi0_compat.params import Params, leaves_of
 from pi0_compat.paths import expert_of, is_adapter
 from pi0_compat.storage.stream import Parameters, whole
@@ -151,7 +151,7 @@ class _Settings(NamedTuple):
         return next((x for key, x in found.items() if re.fullmatch(rf"(.*\.)?({key})", module)), default)
 
 
-def read_peft(folder: Path, model: Pi0Config) -> Params:
+def read_peft(folder: Path, model: Pi0Spec) -> Params:
     """The adapters of a folder, for a model that has them.
 
     Raises:
@@ -172,7 +172,7 @@ def read_peft(folder: Path, model: Pi0Config) -> Params:
 
 
 def _read(
-    file: SafetensorsFile, path: str, shape: tuple[int, ...], model: Pi0Config, settings: _Settings, read: set[str]
+    file: SafetensorsFile, path: str, shape: tuple[int, ...], model: Pi0Spec, settings: _Settings, read: set[str]
 ) -> np.ndarray:
     """One of openpi's matrices, put together from its modules' in all layers."""
     adapter = adapter_of(path)
@@ -199,7 +199,7 @@ def _read(
     return params
 
 
-def _openpi(site: lora.Site, name: str, matrix: str, tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _openpi(site: Site, name: str, matrix: str, tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """A module's matrix as openpi's of this shape."""
     if site.group == "ffn":
         return tensor.T

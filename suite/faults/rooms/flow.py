@@ -202,7 +202,7 @@ FAULTS = (
         id="expert_of_no_adapters_is_frozen",
         story="Once any expert has adapters the other one is frozen with it, although nothing adapts it.",
         evidence=f"mutation of {_OPENPI}/src/openpi/models/pi0_config.py#L79: one flag for both experts",
-        patches=(Patch("model/config.py", "self.experts[expert].has_lora and not", "self.has_lora and not"),),
+        patches=(Patch("model/pi0_spec.py", "self.experts[expert].has_lora and not", "self.has_lora and not"),),
         caught_by=("structure.trainable_set_equals_openpi_at_real_size",),
     ),
 )

@@ -11,7 +11,7 @@ FAULTS = (
         bugs=("A5", "G2"),
         story="The textbook merge, A[n] @ B[n] head by head, is used for attn_vec_einsum too: 80 % off.",
         evidence=f"{_LORA}#L67",
-        patches=(Patch("model/lora.py", '"...NHR,...MRD->...NHD"', '"...NHR,...NRD->...NHD"'),),
+        patches=(Patch("model/sites.py", '"...NHR,...MRD->...NHD"', '"...NHR,...NRD->...NHD"'),),
         caught_by=(
             "lora_math.fold_equals_forward",
             "lora_math.fold_equals_forward_at_each_site",
@@ -23,7 +23,7 @@ FAULTS = (
         bugs=("A17",),
         story="A merge written for one layer sums lora_b over the first axis: stacked, that is layers and not heads.",
         evidence=f"{_LORA}#L23",
-        patches=(Patch("model/lora.py", '"...NHR,...MRD->...NHD"', '"LNHR,MNRD->LNHD"'),),
+        patches=(Patch("model/sites.py", '"...NHR,...MRD->...NHD"', '"LNHR,MNRD->LNHD"'),),
         caught_by=("lora_math.fold_equals_forward", "lora_math.fold_equals_forward_at_each_site"),
     ),
     Fault(
@@ -45,9 +45,9 @@ FAULTS = (
         evidence="mutation: a layer axis that broadcasts",
         patches=(
             Patch(
-                "model/lora.py",
-                "jnp.asarray(a, jnp.float32), jnp.asarray(b,",
-                "jnp.asarray(a[:1], jnp.float32), jnp.asarray(b[:1],",
+                "model/sites.py",
+                "np.asarray(a, np.float32), np.asarray(b,",
+                "np.asarray(a[:1], np.float32), np.asarray(b[:1],",
             ),
         ),
         caught_by=("lora_math.fold_equals_forward_at_each_site",),
@@ -58,9 +58,9 @@ FAULTS = (
         evidence="mutation: off by one in the rank",
         patches=(
             Patch(
-                "model/lora.py",
-                "jnp.einsum(site.delta, a, b, precision",
-                "jnp.einsum(site.delta, a[..., :-1], b[..., :-1, :], precision",
+                "model/sites.py",
+                "_product(site.delta, a, b)",
+                "_product(site.delta, a[..., :-1], b[..., :-1, :])",
             ),
         ),
         caught_by=("lora_fold.delta_has_the_rank_of_its_adapter", "lora_math.fold_equals_forward"),
@@ -158,10 +158,12 @@ FAULTS = (
                 "_shape(params, adapter.a, shape_a)\n        _require_shape(params, adapter.b, shape_b)\n",
                 "_shape(params, adapter.a, params[adapter.a].shape)\n        del shape_a, shape_b\n",
             ),
+            Patch("lora/fold.py", "_delta(adapter, adapters, config)\n", "_delta(adapter, adapters, config, w)\n"),
+            Patch("lora/fold.py", "adapters: Params, config: Pi0Spec) -> np", "adapters, config, weight) -> np"),
             Patch(
                 "lora/fold.py",
                 "    require_rank(adapter, a.shape[-1], spec)\n",
-                "    shapes = lora.adapter_shapes(w.shape, spec.rank)\n"
+                "    shapes = sites.adapter_shapes(weight.shape, spec.rank)\n"
                 "    a, b = (np.resize(x, shape) for x, shape in zip((a, b), shapes, strict=True))\n",
             ),
         ),

@@ -86,14 +86,13 @@ FAULTS = (
         story="Feed-forward adapters are never multiplied by alpha / rank, and are folded the same way.",
         evidence=f"{_LORA}#L144",
         patches=(
-            Patch("model/lora.py", ".astype(x.dtype)) * lora.scale", ".astype(x.dtype)) * site_scale(site, lora)"),
-            Patch(
-                "model/lora.py", 'precision="highest") * lora.scale', 'precision="highest") * site_scale(site, lora)'
-            ),
             Patch(
                 "model/lora.py",
-                "def apply(\n",
-                'def site_scale(site, lora):\n    return lora.scale if site.group == "attn" else 1.0\n\n\ndef apply(\n',
+                ".astype(x.dtype)) * lora.scale",
+                '.astype(x.dtype)) * (lora.scale if site.group == "attn" else 1.0)',
+            ),
+            Patch(
+                "model/sites.py", "np.float32(lora.scale)", 'np.float32(lora.scale if site.group == "attn" else 1.0)'
             ),
         ),
         caught_by=("lora_math.scale_is_alpha_over_rank_at_each_site",),
@@ -104,15 +103,15 @@ FAULTS = (
         story="rslora has no effect on feed-forward adapters: they are scaled by alpha / rank all the same.",
         evidence=f"{_LORA}#L144",
         patches=(
-            Patch("model/lora.py", ".astype(x.dtype)) * lora.scale", ".astype(x.dtype)) * site_scale(site, lora)"),
-            Patch(
-                "model/lora.py", 'precision="highest") * lora.scale', 'precision="highest") * site_scale(site, lora)'
-            ),
             Patch(
                 "model/lora.py",
-                "def apply(\n",
-                "def site_scale(site, lora):\n"
-                '    return lora.scale if site.group == "attn" else lora.alpha / lora.rank\n\n\ndef apply(\n',
+                ".astype(x.dtype)) * lora.scale",
+                '.astype(x.dtype)) * (lora.scale if site.group == "attn" else lora.alpha / lora.rank)',
+            ),
+            Patch(
+                "model/sites.py",
+                "np.float32(lora.scale)",
+                'np.float32(lora.scale if site.group == "attn" else lora.alpha / lora.rank)',
             ),
         ),
         caught_by=("lora_math.rslora_divides_by_the_root_of_the_rank",),
@@ -161,7 +160,7 @@ FAULTS = (
         evidence=f"{_LORA}#L67",
         patches=(
             Patch(
-                "model/lora.py",
+                "model/sites.py",
                 '"BTNH,NHR->BTR", "BTR,NRD->BTD", "...NHR,...MRD->...NHD"',
                 '"BTNH,NHR->BTNR", "BTNR,NRD->BTD", "...NHR,...NRD->...NHD"',
             ),
@@ -174,6 +173,7 @@ FAULTS = (
         story="A refactoring gives the feed-forward a class of its own, which knows no adapters.",
         evidence=f"{_OPENPI}/commit/074cfc5",
         patches=(
+            Patch("model/shapes.py", "(spec.depth, *shape), spec.lora_ffn)", "(spec.depth, *shape), None)"),
             Patch(
                 "model/gemma.py",
                 "FeedForward(spec.width, spec.mlp_dim, lora=spec.lora_ffn",
@@ -192,6 +192,7 @@ FAULTS = (
         story="The rank of the feed-forward is not handed on; its adapters have attention's.",
         evidence=f"{_OPENPI}/pull/274",
         patches=(
+            Patch("model/shapes.py", "(spec.depth, *shape), spec.lora_ffn)", "(spec.depth, *shape), spec.lora_attn)"),
             Patch(
                 "model/gemma.py",
                 "FeedForward(spec.width, spec.mlp_dim, lora=spec.lora_ffn",
@@ -206,6 +207,17 @@ FAULTS = (
         evidence="mutation: the index of an expert",
         patches=(
             Patch(
+                "model/shapes.py",
+                "        yield from _attention(i, spec)\n",
+                "        yield from _attention(i, spec, experts[0])\n",
+            ),
+            Patch(
+                "model/shapes.py",
+                "def _attention(expert: int, spec: GemmaSpec) ->",
+                "def _attention(expert: int, spec: GemmaSpec, first: GemmaSpec) ->",
+            ),
+            Patch("model/shapes.py", "(spec.depth, *shape), spec.lora_attn)", "(spec.depth, *shape), first.lora_attn)"),
+            Patch(
                 "model/gemma.py",
                 "Einsum(name, shape, lora=spec.lora_attn",
                 "Einsum(name, shape, lora=self.experts[0].lora_attn",
@@ -218,6 +230,11 @@ FAULTS = (
         story="An adapted projection has no weight of its own left.",
         evidence="mutation: adapters in place of a weight, not beside it",
         patches=(
+            Patch(
+                "model/shapes.py",
+                "    yield weight, shape\n",
+                '    if not lora or prefix.endswith("_"):\n        yield weight, shape\n',
+            ),
             Patch(
                 "model/lora.py",
                 "        self.w = nnx.Param(jnp.zeros(shape))\n",

@@ -189,6 +189,11 @@ FAULTS = (
                 "self.action_in_proj = nnx.Linear(spec.action_dim, width, rngs=rngs)",
                 "self.action_in_proj = nnx.Linear(spec.action_dim, width, param_dtype=spec.dtype, rngs=rngs)",
             ),
+            Patch(
+                "model/pi0_spec.py",
+                "Leaf(shape, np.dtype(np.float32))",
+                'Leaf(shape, np.dtype(self.dtype if path.startswith("action_in_proj/") else np.float32))',
+            ),
         ),
         caught_by=("structure.compute_dtype_changes_no_parameter",),
     ),

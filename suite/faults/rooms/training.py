@@ -19,7 +19,7 @@ FAULTS = (
         evidence=f"{OPENPI}/issues/744",
         patches=(
             Patch(
-                "model/config.py",
+                "model/pi0_spec.py",
                 FROZEN,
                 '        if self.has_lora and path.startswith("PaliGemma/img"):\n            return True\n' + FROZEN,
             ),
@@ -31,7 +31,7 @@ FAULTS = (
         bugs=("B2",),
         story="What is frozen depends on whether there is any LoRA, not on which expert has it.",
         evidence=f"{OPENPI}/issues/451",
-        patches=(Patch("model/config.py", FROZEN, FROZEN.replace("self.experts[expert].has_lora", "self.has_lora")),),
+        patches=(Patch("model/pi0_spec.py", FROZEN, FROZEN.replace("self.experts[expert].has_lora", "self.has_lora")),),
         caught_by=TABLES,
     ),
     Fault(
@@ -39,7 +39,7 @@ FAULTS = (
         bugs=("B3",),
         story="The filter of a LoRA config is the default one, so the run trains everything.",
         evidence=f"{OPENPI}/issues/317",
-        patches=(Patch("model/config.py", FROZEN, "        return False"),),
+        patches=(Patch("model/pi0_spec.py", FROZEN, "        return False"),),
         caught_by=TABLES,
     ),
     Fault(
@@ -64,7 +64,7 @@ FAULTS = (
         bugs=("B5",),
         story="In pi05 the projections of adaRMS are left out of what adapters freeze.",
         evidence=f"{AT}/src/openpi/models/pi0_config.py#L79",
-        patches=(Patch("model/config.py", FROZEN, FROZEN + ' and "/Dense_0/" not in path'),),
+        patches=(Patch("model/pi0_spec.py", FROZEN, FROZEN + ' and "/Dense_0/" not in path'),),
         caught_by=TABLES,
     ),
     Fault(
@@ -74,7 +74,7 @@ FAULTS = (
         evidence=f"{AT}/src/openpi/models/pi0_config.py#L93",
         patches=(
             Patch(
-                "model/config.py",
+                "model/pi0_spec.py",
                 "        expert = expert_of(path)\n",
                 '        expert = 1 if "_1" in path else expert_of(path)\n',
             ),

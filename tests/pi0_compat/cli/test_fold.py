@@ -28,7 +28,7 @@ FOLD_ATOL = 1e-5
 def test_fold_writes_the_base_that_computes_the_same(tmp_path: Path, lora: Params, config: str, capsys) -> None:
     """Adapted weights have their delta, the others their bits, and the norm stats lie beside them."""
     shown = told(capsys, "fold", tmp_path / "lora", "-o", tmp_path / "out", "--config-file", config)
-    found, expected = read_params(tmp_path / "out" / "params"), adapters.fold(lora, MODEL)
+    found, expected = read_params(tmp_path / "out" / "params"), adapters.fold(lora, MODEL).params
     assert found.keys() == expected.keys()
     for path, array in expected.items():
         assert_close(found[path], array, atol=FOLD_ATOL, name=path)
@@ -46,7 +46,7 @@ def test_fold_takes_what_is_recorded(tmp_path: Path, lora: Params, capsys) -> No
     """A checkpoint that records rank and alpha needs no config."""
     save_params(lora, tmp_path / "recorded", config=MODEL)
     told(capsys, "fold", tmp_path / "recorded", "-o", tmp_path / "out")
-    expected = adapters.fold(lora, MODEL)
+    expected = adapters.fold(lora, MODEL).params
     for path, array in read_params(tmp_path / "out" / "params").items():
         assert_close(array, expected[path], atol=FOLD_ATOL, name=path)
 
@@ -58,7 +58,7 @@ def test_fold_rounds_once(tmp_path: Path, config: str, capsys, stored: str) -> N
     options = ("--config-file", config, "--dtype", "bfloat16")
     told(capsys, "fold", tmp_path / "lora", "-o", tmp_path / "out", *options)
     wide = {path: x.astype(np.float32) for path, x in params.items()}
-    expected = adapters.fold(wide, MODEL)
+    expected = adapters.fold(wide, MODEL).params
     found = read_params(tmp_path / "out" / "params")
     assert {x.dtype for x in found.values()} == {np.dtype(ml_dtypes.bfloat16)}
     for path, array in expected.items():

@@ -11,8 +11,9 @@ from flax import nnx
 
 from fixtures.golden_cases import full_size
 from fixtures.specs import LoraPlacement, tiny
-from pi0_compat.model.config import ParamsMismatchError, Pi0Config
+from pi0_compat.model.config import Pi0Config
 from pi0_compat.model.pi0 import Pi0
+from pi0_compat.model.pi0_spec import ParamsMismatchError
 from pi0_compat.params import leaves_of, unflatten
 from pi0_compat.paths import detect_family, expert_of, is_adapter
 from suite.writing.asserts import assert_same_bits

@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pi0_compat.model import lora
+from pi0_compat.model.sites import SITES, adapter_shapes
+from pi0_compat.model.sites import delta as delta_of
 from pi0_compat.model.specs import LoRASpec
 
 # All distinct, so that a swapped axis is an error and not a wrong number.
@@ -20,7 +22,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 # Sums of at most N * H = 24 products of standard normals in float32 (eps 1.2e-7), scaled by up to 5.
 ATOL = 1e-4
 
-sites = pytest.mark.parametrize("name", lora.SITES)
+sites = pytest.mark.parametrize("name", SITES)
 
 
 def normal(rng: np.random.Generator, axes: str) -> np.ndarray:
@@ -30,9 +32,9 @@ def normal(rng: np.random.Generator, axes: str) -> np.ndarray:
 def arrays(name: str, seed: int, rank: int = RANK) -> tuple[np.ndarray, ...]:
     """An input, a weight, lora_a and lora_b for a site."""
     rng = np.random.default_rng(seed)
-    x_axes, w_axes = lora.SITES[name].base.split("->")[0].split(",")
+    x_axes, w_axes = SITES[name].base.split("->")[0].split(",")
     x, w = normal(rng, x_axes), normal(rng, w_axes)
-    shape_a, shape_b = lora.adapter_shapes(w.shape, rank)
+    shape_a, shape_b = adapter_shapes(w.shape, rank)
     a, b = (rng.standard_normal(shape, dtype=np.float32) for shape in (shape_a, shape_b))
     return x, w, a, b
 
@@ -41,14 +43,14 @@ def apply(name: str, x: np.ndarray, w: np.ndarray, *adapter: np.ndarray, **spec:
     """The site's output as float32, with or without an adapter."""
     a, b = adapter or (None, None)
     options = LoRASpec(**({"rank": RANK, "alpha": 5.0} | spec)) if adapter else None
-    out = lora.apply(lora.SITES[name], jnp.asarray(x), jnp.asarray(w), a, b, options)
+    out = lora.apply(SITES[name], jnp.asarray(x), jnp.asarray(w), a, b, options)
     return np.asarray(out, np.float32)
 
 
 def delta_by_basis(name: str, w: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """What the adapter adds to the weight, found by pushing every basis vector through ``apply``."""
-    inputs, _, outputs = lora.SITES[name].base.replace("->", ",").split(",")
-    in_axes, w_axes = inputs[2:], lora.SITES[name].base.split("->")[0].split(",")[1]
+    inputs, _, outputs = SITES[name].base.replace("->", ",").split(",")
+    in_axes, w_axes = inputs[2:], SITES[name].base.split("->")[0].split(",")[1]
     sizes = [SIZES[axis] for axis in in_axes]
     basis = np.eye(math.prod(sizes), dtype=np.float32).reshape(-1, 1, *sizes)
     out = apply(name, basis, np.zeros_like(w), a, b).squeeze(outputs.index("T"))
@@ -92,14 +94,14 @@ def test_computes_in_the_dtype_of_its_input(name: str, dtype: type) -> None:
     """The output has the input's dtype, whatever the dtypes of weight and adapter."""
     x, w, a, b = arrays(name, 3)
     spec = LoRASpec(rank=RANK, alpha=1.0)
-    assert lora.apply(lora.SITES[name], jnp.asarray(x, dtype), w, a, b, spec).dtype == dtype
+    assert lora.apply(SITES[name], jnp.asarray(x, dtype), w, a, b, spec).dtype == dtype
 
 
 @sites
 def test_delta_is_what_apply_adds(name: str) -> None:
     """The delta of a site equals what its adapter does to each basis vector."""
     _, w, a, b = arrays(name, 4)
-    delta = lora.delta(lora.SITES[name], a, b, LoRASpec(rank=RANK, alpha=5.0))
+    delta = delta_of(SITES[name], a, b, LoRASpec(rank=RANK, alpha=5.0))
     np.testing.assert_allclose(delta, delta_by_basis(name, w, a, b), atol=ATOL)
 
 
@@ -110,12 +112,12 @@ def test_delta_has_the_rank_of_the_adapter(name: str) -> None:
     assert (np.linalg.matrix_rank(delta_by_basis(name, w, a, b), tol=1e-3) == RANK).all()
 
 
-@given(seed=SEEDS, name=st.sampled_from(sorted(lora.SITES)))
+@given(seed=SEEDS, name=st.sampled_from(sorted(SITES)))
 @settings(max_examples=25)
 def test_adding_the_delta_equals_applying_the_adapter(seed: int, name: str) -> None:
     """The base with the delta added to its weight computes what base and adapter compute."""
     x, w, a, b = arrays(name, seed)
-    delta = np.asarray(lora.delta(lora.SITES[name], a, b, LoRASpec(rank=RANK, alpha=5.0)))
+    delta = np.asarray(delta_of(SITES[name], a, b, LoRASpec(rank=RANK, alpha=5.0)))
     largest = np.abs(delta).max() * x[0, 0].size
     np.testing.assert_allclose(apply(name, x, w + delta), apply(name, x, w, a, b), atol=1e-5 * largest)
 
@@ -142,25 +144,25 @@ def test_attn_vec_sums_lora_b_over_heads() -> None:
 def test_delta_of_stacked_layers_is_the_stack_of_deltas(name: str) -> None:
     """Layers stacked in front do not mix."""
     layers = [arrays(name, seed)[2:] for seed in range(3)]
-    spec, site = LoRASpec(rank=RANK, alpha=5.0), lora.SITES[name]
+    spec, site = LoRASpec(rank=RANK, alpha=5.0), SITES[name]
     stacked_a, stacked_b = (np.stack(part) for part in zip(*layers, strict=True))
-    stacked = lora.delta(site, stacked_a, stacked_b, spec)
+    stacked = delta_of(site, stacked_a, stacked_b, spec)
     for n, (a, b) in enumerate(layers):
-        np.testing.assert_allclose(stacked[n], lora.delta(site, a, b, spec), atol=ATOL)
+        np.testing.assert_allclose(stacked[n], delta_of(site, a, b, spec), atol=ATOL)
 
 
 @sites
 def test_delta_of_bfloat16_adapters_is_formed_in_float32(name: str) -> None:
     """The delta of bfloat16 matrices is that of their values in float32."""
     _, _, a, b = (array.astype(ml_dtypes.bfloat16) for array in arrays(name, 8))
-    spec, site = LoRASpec(rank=RANK, alpha=5.0), lora.SITES[name]
-    wide = lora.delta(site, a.astype(np.float32), b.astype(np.float32), spec)
-    assert np.asarray(lora.delta(site, a, b, spec)).tobytes() == np.asarray(wide).tobytes()
+    spec, site = LoRASpec(rank=RANK, alpha=5.0), SITES[name]
+    wide = delta_of(site, a.astype(np.float32), b.astype(np.float32), spec)
+    assert np.asarray(delta_of(site, a, b, spec)).tobytes() == np.asarray(wide).tobytes()
 
 
 @given(st.lists(st.integers(1, 9), min_size=2, max_size=5), st.integers(1, 9))
 def test_adapter_shapes_put_the_rank_between(shape: list[int], rank: int) -> None:
     """lora_a @ lora_b over the last two axes has the shape of the weight, for any number of axes."""
-    shape_a, shape_b = lora.adapter_shapes(tuple(shape), rank)
+    shape_a, shape_b = adapter_shapes(tuple(shape), rank)
     assert (np.zeros(shape_a) @ np.zeros(shape_b)).shape == tuple(shape)
     assert (shape_a[-1], shape_b[-2]) == (rank, rank)

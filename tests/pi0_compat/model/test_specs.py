@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from fixtures.specs import Family, LoraPlacement, tiny
 from pi0_compat.model import specs
 from pi0_compat.model.config import Pi0Config
-from pi0_compat.model.specs import ExpertLoRA, GemmaSpec, LoRASpec, Pi0Spec
+from pi0_compat.model.pi0_spec import Pi0Spec
+from pi0_compat.model.specs import ExpertLoRA, GemmaSpec, LoRASpec
 
 ADAPTERS = st.builds(
     LoRASpec,

@@ -5,7 +5,7 @@ import pytest
 
 from pi0_compat.errors import LoadError
 from pi0_compat.lora import fold as adapters
-from pi0_compat.lora.fold_stream import Folded
+from pi0_compat.lora.fold_stream import FoldedStream
 from pi0_compat.lora.sites import lora_of
 from pi0_compat.storage import stream as slabs_module
 from pi0_compat.storage.stream import whole
@@ -27,8 +27,8 @@ def read(source) -> Params:
 def test_each_layer_gets_its_own_adapter(monkeypatch: pytest.MonkeyPatch, slab: int) -> None:
     """However many layers a slab has, the fold is that of the whole, and so is the share that rounding took."""
     monkeypatch.setattr(slabs_module, "_SLAB", slab)
-    folded = Folded(InMemory(WHOLE), lora_of(LORA))
-    expected = adapters.fold_and_report(WHOLE, LORA)
+    folded = FoldedStream(InMemory(WHOLE), lora_of(LORA))
+    expected = adapters.fold(WHOLE, LORA)
     found = read(folded)
     assert found.keys() == expected.params.keys()
     for path, array in expected.params.items():
@@ -40,13 +40,13 @@ def test_each_layer_gets_its_own_adapter(monkeypatch: pytest.MonkeyPatch, slab: 
 def test_half_an_adapter_is_refused_with_the_checkpoint() -> None:
     """What the functions on arrays refuse is told with the file that it is in."""
     with pytest.raises(LoadError, match=f"^memory: {LINEAR}_lora_b is missing, but the rest of its adapter is there"):
-        Folded(InMemory(without(WHOLE, f"{LINEAR}_lora_b")), lora_of(LORA))
+        FoldedStream(InMemory(without(WHOLE, f"{LINEAR}_lora_b")), lora_of(LORA))
 
 
 def test_a_zero_delta_loses_nothing() -> None:
     """Where an adapter adds nothing, nothing is lost, and that is no division by zero."""
     zeros = {path: np.zeros_like(WHOLE[path]) for path in ADAPTERS if path.endswith("lora_b")}
-    folded = Folded(InMemory(WHOLE | zeros), lora_of(LORA))
+    folded = FoldedStream(InMemory(WHOLE | zeros), lora_of(LORA))
     read(folded)
     assert set(folded.lost.values()) == {0.0}
 

@@ -15,7 +15,7 @@ from pi0_compat.errors import CheckpointError, LoadError
 from pi0_compat.layouts.torch import peft as peft_writing
 from pi0_compat.layouts.torch.peft import read_peft
 from pi0_compat.lora.sites import Adapter, adapter_of
-from pi0_compat.model import lora
+from pi0_compat.model import sites
 from pi0_compat.model.config import Pi0Config
 from pi0_compat.model.specs import LoRASpec
 from suite.writing.asserts import assert_same_bits
@@ -46,7 +46,7 @@ def test_what_is_written_reads_back(folder: Path) -> None:
     for path in summed:
         adapter = adapter_of(path)
         assert isinstance(adapter, Adapter)
-        got, expected = (lora.delta(adapter.site, PARAMS[adapter.a], b, ONE) for b in (found[path], PARAMS[path]))
+        got, expected = (sites.delta(adapter.site, PARAMS[adapter.a], b, ONE) for b in (found[path], PARAMS[path]))
         np.testing.assert_allclose(got, expected, atol=1e-5)
 
 

@@ -1,0 +1,98 @@
+"""Which weights may carry a LoRA adapter, and what an adapter computes there, as einsums; no jax is needed.
+
+Axes: B batch, T query length, N query heads, K key/value heads, H head dim, D width, F feed-forward dim, R rank, C what
+a weight stacks (q, k, v; gate, up), M query heads that are summed over.
+
+An adapter adds ``scale * up(down(x))`` to ``base(x)``, ``scale`` being alpha / rank or alpha / sqrt(rank). Two laws
+of openpi that a stored checkpoint depends on (openpi ``models/lora.py:67-86`` at 15a9616): ``lora_b`` has the shape of
+its weight with the rank in place of the contracted axis, and ``attn_vec_einsum`` sums over heads in both products, so
+head n's delta is ``A[n] @ sum_m B[m]`` and not ``A[n] @ B[n]``. Where openpi is wrong, this differs: alpha applies to
+the feed-forward too (``lora.py:144``), and a fresh ``lora_b`` is zero (``lora.py:20``), so that a fresh adapter leaves
+the model as it was.
+"""
+
+import dataclasses
+import re
+from typing import Any, Literal
+
+import numpy as np
+
+from pi0_compat.model.specs import LoRASpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """A weight that may carry an adapter.
+
+    Attributes:
+      group: attention or feed-forward; each has a rank and alpha of its own.
+      base: the einsum of the weight's own product.
+      down: the einsum with ``lora_a``.
+      up: the einsum with ``lora_b``.
+      delta: the einsum of ``lora_a`` and ``lora_b`` that folding adds to the weight, before scaling.
+    """
+
+    group: Literal["attn", "ffn"]
+    base: str
+    down: str
+    up: str
+    delta: str
+
+
+SITES = {
+    "q_einsum": Site("attn", "BTD,NDH->BTNH", "BTD,NDR->BTNR", "BTNR,NRH->BTNH", "...NDR,...NRH->...NDH"),
+    "kv_einsum": Site(
+        "attn",
+        "BTD,CKDH->CBTKH",
+        "BTD,CKDR->CBTKR",
+        "CBTKR,CKRH->CBTKH",
+        "...CKDR,...CKRH->...CKDH",
+    ),
+    "qkv_einsum": Site(
+        "attn",
+        "BTD,CNDH->CBTNH",
+        "BTD,CNDR->CBTNR",
+        "CBTNR,CNRH->CBTNH",
+        "...CNDR,...CNRH->...CNDH",
+    ),
+    "attn_vec_einsum": Site("attn", "BTNH,NHD->BTD", "BTNH,NHR->BTR", "BTR,NRD->BTD", "...NHR,...MRD->...NHD"),
+    "gating_einsum": Site("ffn", "BTD,CDF->CBTF", "BTD,CDR->CBTR", "CBTR,CRF->CBTF", "...CDR,...CRF->...CDF"),
+    "linear": Site("ffn", "BTF,FD->BTD", "BTF,FR->BTR", "BTR,RD->BTD", "...FR,...RD->...FD"),
+}
+
+
+def adapter_shapes(w_shape: tuple[int, ...], rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the shapes of ``lora_a`` and ``lora_b`` for a weight, stacked or not.
+
+    Args:
+      w_shape: the shape of the weight, [..., rows, columns].
+      rank: the rank of the adapter.
+
+    Returns:
+      [..., rows, rank] and [..., rank, columns].
+    """
+    *lead, rows, columns = w_shape
+    return (*lead, rows, rank), (*lead, rank, columns)
+
+
+def delta(site: Site, a: Any, b: Any, lora: LoRASpec) -> np.ndarray:
+    """Return what an adapter adds to its weight, computed in float32 on the host.
+
+    Args:
+      site: where the adapter sits.
+      a: ``lora_a`` [..., rows, rank], a numpy or jax array of any float dtype; layers may be stacked in front.
+      b: ``lora_b`` [..., rank, columns].
+      lora: its rank and alpha.
+
+    Returns:
+      float32 [..., rows, columns].
+    """
+    a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
+    return _product(site.delta, a, b) * np.float32(lora.scale)
+
+
+def _product(equation: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return ``np.einsum(equation, a, b)`` for a product over the last axis of ``a``, by BLAS, which einsum avoids."""
+    left, right, out = re.split(",|->", equation.replace("...", ""))
+    summed = tuple(axis - len(right) for axis, name in enumerate(right) if name not in left + out)
+    return np.matmul(a, b.sum(axis=summed, keepdims=True) if summed else b)
