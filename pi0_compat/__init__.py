@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from pi0_compat.lora.fold import fold, unfold
     from pi0_compat.lora.params import extract, initialize_lora_parameters, merge_parameters
     from pi0_compat.model.config import Pi0Config
+    from pi0_compat.model.named import named_model
     from pi0_compat.model.pi0 import Observation, Pi0
+    from pi0_compat.model.pi0_spec import Pi0Spec
     from pi0_compat.training.configs import TrainConfig, get_config
     from pi0_compat.training.runs import open_run, resume_train_state, save_train_state
     from pi0_compat.training.step import TrainState, init_train_state, make_train_step, trainable_paths
@@ -46,6 +48,7 @@ _HOMES = {
     "PeftWeightLoader": "pi0_compat.loading.loaders",
     "Pi0": "pi0_compat.model.pi0",
     "Pi0Config": "pi0_compat.model.config",
+    "Pi0Spec": "pi0_compat.model.pi0_spec",
     "TrainConfig": "pi0_compat.training.configs",
     "TrainState": "pi0_compat.training.step",
     "attach_checkpoint": "pi0_compat.checkpoints.lora",
@@ -59,6 +62,7 @@ _HOMES = {
     "initialize_lora_parameters": "pi0_compat.lora.params",
     "make_train_step": "pi0_compat.training.step",
     "merge_parameters": "pi0_compat.lora.params",
+    "named_model": "pi0_compat.model.named",
     "open_run": "pi0_compat.training.runs",
     "restore_params": "pi0_compat.layouts.orbax.restore",
     "resume_train_state": "pi0_compat.training.runs",
@@ -82,6 +86,7 @@ __all__ = [
     "PeftWeightLoader",
     "Pi0",
     "Pi0Config",
+    "Pi0Spec",
     "TrainConfig",
     "TrainState",
     "attach_checkpoint",
@@ -95,6 +100,7 @@ __all__ = [
     "initialize_lora_parameters",
     "make_train_step",
     "merge_parameters",
+    "named_model",
     "open_run",
     "restore_params",
     "resume_train_state",

@@ -59,9 +59,7 @@ class Compared(NamedTuple):
 
 
 @contextmanager
-def open_both(
-    left: Detected, right: Detected, model: Pi0Spec | None = None
-) -> Iterator[tuple[Parameters, Parameters]]:
+def open_both(left: Detected, right: Detected, model: Pi0Spec | None = None) -> Iterator[tuple[Parameters, Parameters]]:
     """Open two checkpoints under common names.
 
     openpi's, unless both are PyTorch's in the same layout: those are compared as they are. Where a layout does not tell

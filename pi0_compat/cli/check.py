@@ -21,8 +21,8 @@ from pi0_compat.cli.locating import add_config, located, located_metadata, read_
 from pi0_compat.cli.output import Output, counted
 from pi0_compat.layouts.layout import Detected
 from pi0_compat.layouts.open import open_parameters
-from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.model.named import named_models
+from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.params import num_bytes
 from pi0_compat.text import shorten
 

@@ -12,8 +12,8 @@ from pi0_compat.errors import CheckpointError, LoadError
 from pi0_compat.layouts.detect import detect
 from pi0_compat.layouts.layout import Detected
 from pi0_compat.layouts.remote import outline
-from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.model.named import named_model, named_models
+from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.storage.download import is_url
 
 

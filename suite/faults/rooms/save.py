@@ -47,8 +47,8 @@ FAULTS = (
         patches=(
             Patch(
                 "layouts/orbax/save.py",
-                "config: Pi0Config | None = None,\n    value_suffix: bool = True,",
-                "config: Pi0Config | None = None,\n    value_suffix: bool = False,",
+                "config: Pi0Spec | None = None,\n    value_suffix: bool = True,",
+                "config: Pi0Spec | None = None,\n    value_suffix: bool = False,",
             ),
         ),
         caught_by=("save.openpi_finds_its_own_names",),

@@ -237,7 +237,7 @@ def test_a_url_is_checked_in_outline(pi0_compat: Callable, tiny: Path, sizes: Pa
         ("{", "is no config (Expecting property name"),
         ('{"family": "pi0"}', "missing 8 required keyword-only arguments"),
         ("[]", "expected the sizes of a model as JSON, as `Pi0Config.to_json` has them"),
-        ('{"colour": 1}', "Pi0Config: unknown keys ['colour']"),
+        ('{"colour": 1}', "Pi0Spec: unknown keys ['colour']"),
     ],
 )
 def test_a_wrong_config_file_is_refused(
