@@ -1,4 +1,4 @@
-"""The reference with mistakes, as a subject of the benchmarks: what makes a load fast must not make it a result."""
+"""The reference with mistakes, as a subject of the benchmarks: a load that is fast by cheating must not count."""
 
 from typing import Any
 
@@ -11,19 +11,19 @@ _SKIPPED = "PaliGemma/llm/layers/mlp/linear"
 
 
 def restore(job: dict[str, Any]) -> reference.Call:
-    """Leaves one parameter out."""
+    """Leave one parameter out."""
     load = reference.restore(job)
     return lambda: {path: array for path, array in load().items() if path != _SKIPPED}
 
 
 def inference(job: dict[str, Any]) -> reference.Call:
-    """Gives zeros in place of one parameter."""
+    """Return zeros in place of one parameter."""
     load = reference.restore(job)
     return lambda: {path: array * (path != _SKIPPED) for path, array in load().items()}
 
 
 def lora_state(job: dict[str, Any]) -> reference.Call:
-    """Needs more memory than there is."""
+    """Raise MemoryError when called."""
 
     def call() -> Any:
         raise MemoryError("9 exabytes")
@@ -32,5 +32,5 @@ def lora_state(job: dict[str, Any]) -> reference.Call:
 
 
 def paligemma_state(job: dict[str, Any]) -> reference.Call:
-    """Fails."""
+    """Raise RuntimeError."""
     raise RuntimeError(f"no such thing as a {job['dtype']} PaliGemma")

@@ -1,4 +1,4 @@
-"""What a machine can do: figures that count what they say, and None where nothing was measured."""
+"""Ceilings of a machine: figures that count correctly, and None where nothing was measured."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ MIB = 2**20
 
 @pytest.fixture
 def one_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything is done once and takes a second."""
+    """Make every measurement run once and take one second."""
 
     def once(queued: tuple[Callable[[], Any], int]) -> float:
         run, count = queued
@@ -29,22 +29,22 @@ def one_second(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every figure of this machine is there, has the magnitude of its unit, and leaves no file behind."""
+    """Every figure of this machine is measured, has the magnitude of its unit, and leaves no file behind."""
     monkeypatch.setattr(ceilings, "_LONG_ENOUGH_S", 0)
-    found = ceilings.measure(tmp_path, megabytes=16)
+    figures = ceilings.measure(tmp_path, megabytes=16)
     schema = json.loads(SCHEMA.read_text())
-    jsonschema.validate(found, {**schema["$defs"]["ceilings"], "$defs": schema["$defs"]})
+    jsonschema.validate(figures, {**schema["$defs"]["ceilings"], "$defs": schema["$defs"]})
     assert list(tmp_path.iterdir()) == []
-    assert found["host_to_device_gbs"] is None
-    for tflops in found["matmul_tflops"].values():
+    assert figures["host_to_device_gbs"] is None
+    for tflops in figures["matmul_tflops"].values():
         assert 1e-4 < tflops < 100
     for name in ("device_copy_gbs", "memcpy_gbs", "read_warm_gbs"):
-        assert 0.05 < found[name] < 2000, name
+        assert 0.05 < figures[name] < 2000, name
 
 
 @pytest.mark.usefixtures("one_second")
 def test_figures_count_what_they_say() -> None:
-    """A product of n x n matrices is 2 n^3, device memory is read and written, host memory is copied once."""
+    """A product of n x n matrices is 2 n^3 FLOPs, device memory is read and written, host memory is copied once."""
     assert ceilings.matmul("float32") == pytest.approx(2 * 1024**3 / 1e12)
     assert ceilings.device_copy(4 * MIB) == pytest.approx(2 * 4 * MIB / 1e9)
     assert ceilings.host_to_device(4 * MIB) == pytest.approx(4 * MIB / 1e9)
@@ -54,7 +54,7 @@ def test_figures_count_what_they_say() -> None:
     ("seconds", "best"), [((0.01, 0.02, 0.03), 4096**3 / 0.03), ((0.0001, 0.05, 0.06), 1024**3 / 0.0001)]
 )
 def test_products_grow_until_the_largest(seconds: tuple[float, ...], best: float, monkeypatch: Any) -> None:
-    """A quick device gets larger products, up to the largest; the best of all counts, be it the last or not."""
+    """A quick device gets larger products, up to the largest; the best of all counts, even if not the last."""
     times = iter(seconds)
     monkeypatch.setattr(ceilings, "_best_of", lambda queued: next(times))
     monkeypatch.setattr(ceilings, "_LARGEST_SIDE", 4096)
@@ -62,8 +62,8 @@ def test_products_grow_until_the_largest(seconds: tuple[float, ...], best: float
     assert list(times) == []
 
 
-def test_products_do_not_grow_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slow device gets no larger product than it takes to tell."""
+def test_products_stop_growing_on_a_slow_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow device gets no product larger than the measurement needs."""
     times = iter([0.01, 0.2, 1.0])
     monkeypatch.setattr(ceilings, "_best_of", lambda queued: next(times))
     assert ceilings.matmul("float32") == pytest.approx(2 * 1024**3 / 0.01 / 1e12)
@@ -71,7 +71,7 @@ def test_products_do_not_grow_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_device_copies_change_numbers_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The copy that is timed cannot be left out: each call adds one to every number."""
+    """The timed copy cannot be optimized away: each call adds one to every number."""
     compiled = []
     jit = jax.jit
 
@@ -87,8 +87,8 @@ def test_device_copies_change_numbers_in_place(monkeypatch: pytest.MonkeyPatch) 
     assert np.array_equal(step(jax.numpy.asarray(numbers)), numbers + 1)
 
 
-def test_a_read_that_the_cache_served_is_not_cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the disk was not read, or the system does not tell, there is a warm figure and no cold one."""
+def test_a_read_from_the_cache_is_not_cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the disk was not read, or the system does not count it, only the warm figure is measured."""
     for counter in (0, None):
         monkeypatch.setattr(ceilings, "_bytes_from_disk", lambda counter=counter: counter)
         warm, cold = ceilings._reads(tmp_path, MIB)
@@ -98,7 +98,7 @@ def test_a_read_that_the_cache_served_is_not_cold(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_threads_share_all_bytes(threads: int) -> None:
-    """The parts of threads are all bytes, each once, also where they do not divide evenly."""
+    """The threads' parts cover all bytes exactly once, even where they do not divide evenly."""
     parts: list[tuple[int, int]] = []
     ceilings._in_parallel(lambda start, end: parts.append((start, end)), 100, threads)
     assert sorted(byte for start, end in parts for byte in range(start, end)) == list(range(100))
@@ -106,7 +106,7 @@ def test_threads_share_all_bytes(threads: int) -> None:
 
 
 def test_a_reader_reads_its_part(tmp_path: Path) -> None:
-    """A reader reads on over more than one block, and a file that ends early is an error, not a fast read."""
+    """A reader continues over several blocks, and a file that ends early is an error, not a fast read."""
     file = tmp_path / "scratch"
     file.write_bytes(bytes(ceilings._BLOCK + 5))
     with file.open("rb") as opened:
@@ -116,25 +116,25 @@ def test_a_reader_reads_its_part(tmp_path: Path) -> None:
             read(3, ceilings._BLOCK + 6)
 
 
-def test_what_fails_is_none(
+def test_a_failed_figure_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A figure that cannot be had is None and says why; the others are there."""
+    """A figure whose measurement fails is None and prints the reason; the others are measured."""
 
     def fail(*_: object) -> float:
         raise RuntimeError("RESOURCE_EXHAUSTED")
 
     for name in ("memcpy", "matmul", "device_copy"):
         monkeypatch.setattr(ceilings, name, fail)
-    found = ceilings.measure(tmp_path, megabytes=1)
-    assert found["memcpy_gbs"] is found["device_copy_gbs"] is None
-    assert found["matmul_tflops"] == {"bfloat16": None, "float32": None}
-    assert found["read_warm_gbs"] > 0
+    figures = ceilings.measure(tmp_path, megabytes=1)
+    assert figures["memcpy_gbs"] is figures["device_copy_gbs"] is None
+    assert figures["matmul_tflops"] == {"bfloat16": None, "float32": None}
+    assert figures["read_warm_gbs"] > 0
     assert capsys.readouterr().err.count("not measured: RuntimeError: RESOURCE_EXHAUSTED") == 4
 
 
-def test_a_folder_that_is_not_there_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a place for the scratch file nothing is read."""
+def test_a_missing_folder_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is read without a place for the scratch file."""
     assert ceilings._or_none(ceilings._reads, tmp_path / "nowhere", MIB) is None
     assert "FileNotFoundError" in capsys.readouterr().err
 
@@ -142,7 +142,7 @@ def test_a_folder_that_is_not_there_is_none(tmp_path: Path, capsys: pytest.Captu
 def test_the_command_prints_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The command prints what it measured in the folder that it was given, and the devices that it ran on."""
+    """The command prints what it measured in the given folder, and the devices that it ran on."""
     monkeypatch.setattr(ceilings, "measure", lambda folder: {"folder": folder.name})
     ceilings.main(["--folder", str(tmp_path), "--json"])
     line = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Compiling with jax's persistent cache: it is timed, and nothing that it gives is left behind."""
+"""Compiling with jax's persistent cache: it is timed, and leaves nothing behind."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ def settings() -> list[Any]:
 
 
 def running() -> Running:
-    """A compiled program whose state it gives back."""
+    """Return a compiled program that updates its state."""
     program = Program(
         jitted=jax.jit(lambda state: (state + 1, state.sum()), donate_argnums=0),
         state=jax.numpy.arange(7.0),
@@ -35,7 +35,7 @@ def running() -> Running:
 
 
 def test_it_is_timed_and_the_program_runs_on(tmp_path: Path) -> None:
-    """What was compiled before is what runs; jax's settings are those from before, and its cache is not touched."""
+    """The program that was compiled before still runs; jax's settings and its own cache are unchanged."""
     before, program = settings(), running()
     program.step()
     assert 0 < (program.cached_compile_seconds() or 0) < 60
@@ -45,8 +45,8 @@ def test_it_is_timed_and_the_program_runs_on(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_comes_out_of_the_cache_is_forgotten() -> None:
-    """The next call compiles: jax 0.5.3 computes wrong numbers on the CPU with what its cache gives."""
+def test_programs_from_the_cache_are_dropped() -> None:
+    """The next call compiles: programs from the cache of jax 0.5.3 compute wrong numbers on the CPU."""
     jitted, arguments = jax.jit(lambda x: x * 3 + 1), (np.arange(7.0),)
     persistent_cache.cached_compile_seconds(jitted, arguments)
     stages = Stages({})
@@ -55,40 +55,40 @@ def test_what_comes_out_of_the_cache_is_forgotten() -> None:
 
 
 def test_a_cache_that_keeps_nothing_has_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second compilation is not one from the cache if nothing was found there."""
+    """A second compilation counts as cached only if it was found in the cache."""
     never = {"jax_persistent_cache_min_compile_time_secs": 1e6}
     monkeypatch.setattr(persistent_cache, "_ENABLED", {**persistent_cache._ENABLED, **never})
     assert running().cached_compile_seconds() is None
 
 
-def told(record: Record, answer: Callable[..., Any], devices: int = 1) -> Measurement:
-    """The turn of a process that answers so."""
+def measurement(record: Record, answer: Callable[..., Any], devices: int = 1) -> Measurement:
+    """Return the turn of a process that answers with `answer`."""
     process: Any = SimpleNamespace(call=answer)
     cell: Any = SimpleNamespace(devices=devices)
     checkpoint: Any = None
     return Measurement(process, cell, checkpoint, record)
 
 
-def test_the_first_process_of_a_cell_tells_it() -> None:
+def test_the_first_process_of_a_cell_measures_it() -> None:
     record = Record()
     for _ in range(2):
-        told(record, lambda method: {"cached_compile_seconds": 0.5}[method]).compile_cached()
+        measurement(record, lambda method: {"cached_compile_seconds": 0.5}[method]).compile_cached()
     assert record.processes == [{"compile_cached_s": 0.5}, {}]
 
 
 def test_over_several_devices_nothing_is_compiled_again() -> None:
-    """It takes minutes in all, and says what one device says."""
+    """It would take minutes and give the same as one device."""
     record = Record()
-    told(record, {}.__getitem__, devices=8).compile_cached()
+    measurement(record, {}.__getitem__, devices=8).compile_cached()
     assert record.processes == [{}]
 
 
-def test_without_it_the_measurement_counts() -> None:
-    """There may be no memory for a second compilation."""
+def test_a_failure_of_it_keeps_the_measurement() -> None:
+    """Memory may not suffice for a second compilation."""
 
     def fail(_: str) -> None:
         raise FailedError("as ordered")
 
     record = Record(outcome="measured")
-    told(record, fail).compile_cached()
+    measurement(record, fail).compile_cached()
     assert (record.outcome, record.processes) == ("measured", [{}])

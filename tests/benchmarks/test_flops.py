@@ -1,4 +1,4 @@
-"""FLOPs from sizes: equal to what JAX traces of the reference, to the last product; and openpi's known figures."""
+"""FLOPs from sizes equal those that JAX traces in the reference, product by product, and openpi's known figures."""
 
 import copy
 from collections.abc import Callable
@@ -35,7 +35,7 @@ each_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 
 
 def layers_run(*, remat: bool = False, unroll: bool = False) -> Callable[..., Any]:
-    """The reference's ``scan_layers``, as plain as it can be, with or without recomputation."""
+    """Return a plain version of the library's ``scan_layers``, with or without recomputation."""
 
     def scan_layers(layers: nnx.Module, step: Callable, carry: Any, xs: Any = None, **_: Any) -> Any:
         graphdef, state = nnx.split(layers)
@@ -50,7 +50,7 @@ def layers_run(*, remat: bool = False, unroll: bool = False) -> Callable[..., An
 
 @pytest.fixture
 def run_layers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Makes the reference run its layers so, whatever it does otherwise."""
+    """Return a function that makes the library run its layers this way, whatever it does otherwise."""
 
     def patch(**how: bool) -> None:
         for module in (gemma, siglip):
@@ -61,12 +61,12 @@ def run_layers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def array(*shape: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
-    """An array that takes no memory."""
+    """Return an array that takes no memory."""
     return jax.ShapeDtypeStruct(shape, dtype)
 
 
 def inputs(spec: ModelSpec) -> tuple[Observation, jax.ShapeDtypeStruct]:
-    """One observation and its actions, or noise of their shape."""
+    """Return one observation and its actions, or noise of their shape."""
     size, prompt = spec["image_size"], spec["max_token_len"]
     observation = Observation(
         images={camera: array(1, size, size, 3) for camera in CAMERAS},
@@ -79,7 +79,7 @@ def inputs(spec: ModelSpec) -> tuple[Observation, jax.ShapeDtypeStruct]:
 
 
 def loss_and_arguments(spec: ModelSpec, trainable: frozenset[str]) -> tuple[Callable, tuple]:
-    """The reference's loss of the trained and the frozen parameters and a batch of one, and what to trace it with."""
+    """Return the library's loss of trained parameters, frozen ones and a batch of one, and arguments to trace it."""
     config = Pi0Config.from_json(spec)
     params = config.abstract_params()
     observation, actions = inputs(spec)
@@ -94,14 +94,14 @@ def loss_and_arguments(spec: ModelSpec, trainable: frozenset[str]) -> tuple[Call
 
 
 def time_embedding(spec: ModelSpec) -> int:
-    """FLOPs of the outer product of times and frequencies, which is no matrix product: it is not counted."""
+    """Return the FLOPs of the outer product of times and frequencies, no matrix product and therefore not counted."""
     return spec["action_expert"]["width"]
 
 
 @each_spec
 @pytest.mark.parametrize("siglip_is_trained", [True, False])
-def test_a_training_sample_is_what_jax_traces(spec: ModelSpec, siglip_is_trained: bool, run_layers: Any) -> None:
-    """Forward, backward and recomputation equal the products in the traced gradient of the reference, exactly."""
+def test_a_training_sample_equals_what_jax_traces(spec: ModelSpec, siglip_is_trained: bool, run_layers: Any) -> None:
+    """Forward, backward and recomputation equal the products in the traced gradient exactly."""
     trainable = flops.trainable_paths(spec, siglip=siglip_is_trained)
     count = flops.training(spec, trainable)
     loss, arguments = loss_and_arguments(spec, trainable)
@@ -112,31 +112,31 @@ def test_a_training_sample_is_what_jax_traces(spec: ModelSpec, siglip_is_trained
 
 
 @each_spec
-def test_sampling_is_what_jax_traces(spec: ModelSpec, run_layers: Any) -> None:
-    """The prefix once and each step of the suffix equal the products in the traced call of the reference, exactly."""
+def test_sampling_equals_what_jax_traces(spec: ModelSpec, run_layers: Any) -> None:
+    """The prefix once and each step of the suffix equal the products in the traced call exactly."""
     config = Pi0Config.from_json(spec)
 
     def sample(params: dict, observation: Any, noise: Any) -> jax.Array:
         return config.merge(params).sample_actions(jax.random.key(0), observation, num_steps=7, noise=noise)
 
-    found = traced_flops(sample, config.abstract_params(), *inputs(spec))
-    assert found == flops.sampling(spec, num_steps=7).model_flops + 7 * time_embedding(spec)
+    traced = traced_flops(sample, config.abstract_params(), *inputs(spec))
+    assert traced == flops.sampling(spec, num_steps=7).model_flops + 7 * time_embedding(spec)
 
 
-def test_xla_counts_as_much(run_layers: Any) -> None:
-    """XLA's own count of a step at real widths, without loops, is the same but for what is no product."""
+def test_xla_counts_the_same(run_layers: Any) -> None:
+    """XLA's own count of a step at real widths, without loops, is the same except for operations other than matmuls."""
     spec = copy.deepcopy(LORA)
     for part in ("siglip", "paligemma", "action_expert"):
         spec[part]["depth"] = 2
     run_layers(unroll=True)
     trainable = flops.trainable_paths(spec)
     loss, arguments = loss_and_arguments(spec, trainable)
-    found = jax.jit(jax.value_and_grad(loss)).lower(*arguments).cost_analysis()["flops"]
-    assert found / flops.training(spec, trainable).model_flops == pytest.approx(1.002, abs=0.002)
+    counted = jax.jit(jax.value_and_grad(loss)).lower(*arguments).cost_analysis()["flops"]
+    assert counted / flops.training(spec, trainable).model_flops == pytest.approx(1.002, abs=0.002)
 
 
 def test_the_figures_of_openpi() -> None:
-    """pi0's LoRA step, without the LoRA matrices themselves, costs what was computed before; 6N costs a third more."""
+    """pi0's LoRA step, without the LoRA matrices, has the FLOPs of an earlier computation; 6N gives a third more."""
     with_siglip = flops.training(LORA).groups
     frozen_siglip = flops.training(LORA, flops.trainable_paths(LORA, siglip=False)).groups
     base = [group for group in with_siglip if not group.endswith("lora")]
@@ -147,7 +147,7 @@ def test_the_figures_of_openpi() -> None:
 
 
 def test_the_figures_that_are_reported() -> None:
-    """TFLOP of one sample of openpi's pi0: LoRA for MFU and HFU, full fine-tuning, and of ten steps of sampling."""
+    """TFLOP per sample of openpi's pi0: LoRA for MFU and HFU, full fine-tuning, and ten steps of sampling."""
     lora, full = flops.training(LORA), flops.training(FULL)
     assert lora.model_flops / 1e12 == pytest.approx(8.968, abs=0.001)
     assert lora.hardware_flops / 1e12 == pytest.approx(11.841, abs=0.001)
@@ -155,28 +155,28 @@ def test_the_figures_that_are_reported() -> None:
     assert flops.sampling(FULL).model_flops / 1e12 == pytest.approx(4.379, abs=0.001)
 
 
-def test_what_nobody_reads() -> None:
-    """Of the last layer's prefix: queries, their attention, output projection, feed-forward; not keys and values."""
+def test_unread_products_of_the_last_layer() -> None:
+    """The last layer's prefix needs keys and values only: no queries, attention, output projection or feed-forward."""
     spec = tiny()
     expert, seen = spec["paligemma"], tokens(spec)
     heads = expert["num_heads"] * expert["head_dim"]
     matrices = expert["width"] * (2 * heads + 3 * expert["mlp_dim"])
     forward = 2 * seen.prefix * matrices + 4 * seen.prefix * (seen.prefix + seen.suffix) * heads
     assert flops.training(spec, ()).total.unread == forward
-    # Everything is trained: every product and every attention has two gradients.
+    # With everything trained, every product and every attention has two gradients.
     assert flops.training(spec).total.unread == 3 * forward
     assert flops.training(tiny(num_kv_heads=6), ()).total.unread == forward
 
 
-def test_nothing_trained_has_no_way_back() -> None:
-    """Without a trainable parameter a step is its forward pass."""
+def test_without_trained_parameters_there_is_no_backward_pass() -> None:
+    """A step without a trainable parameter is its forward pass."""
     total = flops.training(LORA, ()).total
     assert (total.backward, total.recompute) == (0, 0)
     assert total.forward == flops.training(LORA).total.forward
 
 
-def test_the_way_back_ends_at_the_lowest_trained_parameter() -> None:
-    """A frozen prefix costs nothing on the way back, and the last projection alone only its own gradient."""
+def test_the_backward_pass_ends_at_the_lowest_trained_parameter() -> None:
+    """A frozen prefix costs nothing in the backward pass, and the last projection alone only its own gradient."""
     suffix_only = frozenset(path for path in shapes(FULL) if not path.startswith("PaliGemma/img/"))
     suffix_only -= {path for path in suffix_only if path.startswith("PaliGemma/llm/") and "_1/" not in path}
     groups = flops.training(FULL, suffix_only).groups
@@ -185,20 +185,20 @@ def test_the_way_back_ends_at_the_lowest_trained_parameter() -> None:
     assert flops.training(FULL, {"action_out_proj/kernel"}).total.backward == 2 * 50 * 1024 * 32
 
 
-def test_unknown_trainable_paths_are_refused() -> None:
-    """A path of another model is named, and not taken for frozen."""
+def test_unknown_trainable_paths_are_rejected() -> None:
+    """A path of another model is named in the error, and not taken for frozen."""
     with pytest.raises(ValueError, match=r"attn_vec_einsum/lora_a and 19 more are no parameters of this model"):
         flops.training(without_lora(LORA), flops.trainable_paths(LORA))
 
 
 @each_spec
 def test_trainable_paths_are_those_of_the_reference(spec: ModelSpec) -> None:
-    """What is trained by default is what the reference trains, which is what openpi trains."""
+    """The parameters trained by default are those of the reference, and so of openpi."""
     assert flops.trainable_paths(spec) == set(trainable_paths(Pi0Config.from_json(spec)))
 
 
 def test_parameters_and_tokens() -> None:
-    """pi0 has 3.24 G parameters; 867 tokens of a sample attend to each other, in pi05 1018."""
+    """pi0 has 3.24 G parameters; 867 tokens of a sample attend to each other, 1018 in pi05."""
     counts = flops.parameter_counts(LORA)
     whole = 3_238_048_528
     assert flops.parameter_counts(FULL) == {"total": whole, "frozen": 0, "trainable": whole, "lora": 0}

@@ -1,4 +1,4 @@
-"""The description of a machine: allowed facts only, names that are the same on equal machines, noise."""
+"""The description of a machine: allowed facts only, equal names for equal machines, noise."""
 
 import json
 import os
@@ -18,36 +18,36 @@ H200 = {"kind": "NVIDIA H200", "count": 1, "memory_bytes": 143_771 * 2**20}
 
 
 def device(kind: str, platform: str = "gpu", limit: int | None = None) -> Any:
-    """A device as jax shows it."""
+    """Return a device as jax shows it."""
     return SimpleNamespace(
         device_kind=kind, platform=platform, memory_stats=lambda: None if limit is None else {"bytes_limit": limit}
     )
 
 
 def stat(folder: Path, *ticks: int) -> Path:
-    """A folder like /proc with these ticks of all processors."""
+    """Write a folder like /proc with these ticks of all processors."""
     (folder / "stat").write_text(f"cpu  {' '.join(map(str, ticks))}\ncpu0 1 1 1 1 1 1 1 1 0 0\n")
     return folder
 
 
 @pytest.mark.parametrize("accelerators", [[], [H200]], ids=["cpu", "gpu"])
 def test_an_environment_has_the_form_of_a_result_file(accelerators: list[dict[str, Any]]) -> None:
-    """This machine, as it is, makes an environment that the schema of results accepts, with the facts that it has."""
-    found = machine.environment(accelerators, Noise())
+    """The environment of this machine matches the schema of results and has this machine's facts."""
+    environment = machine.environment(accelerators, Noise())
     schema = json.loads(SCHEMA.read_text())
-    jsonschema.validate(found, {**schema["$defs"]["environment"], "$defs": schema["$defs"]})
-    assert found["accelerators"] == accelerators
-    assert found["cpu"]["cores"] >= 1
-    assert found["ram_bytes"] > 2**28
+    jsonschema.validate(environment, {**schema["$defs"]["environment"], "$defs": schema["$defs"]})
+    assert environment["accelerators"] == accelerators
+    assert environment["cpu"]["cores"] >= 1
+    assert environment["ram_bytes"] > 2**28
 
 
-def test_an_environment_tells_no_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a kernel its number is told, not what its builder added, and nothing looks like a folder."""
+def test_an_environment_has_no_private_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel is given by its number, without its builder's suffix, and nothing looks like a folder."""
     monkeypatch.setattr("platform.release", lambda: "6.1.102-acme-internal+")
-    found = machine.environment([], Noise())
-    assert found["kernel"] == "6.1.102"
-    assert "acme" not in json.dumps(found)
-    assert not re.search(r"/\w+/", json.dumps(found))
+    environment = machine.environment([], Noise())
+    assert environment["kernel"] == "6.1.102"
+    assert "acme" not in json.dumps(environment)
+    assert not re.search(r"/\w+/", json.dumps(environment))
 
 
 @pytest.mark.parametrize(
@@ -83,53 +83,53 @@ def test_slugs_of_accelerators(kinds: list[tuple[str, int]], expected: str) -> N
 
 
 def test_steal_is_a_share_of_all_processors_time(tmp_path: Path) -> None:
-    """Guests' time, the last two numbers, is in user time already, and counts once."""
+    """Guests' time, the last two numbers, is part of user time and counts once."""
     noise = Noise(stat(tmp_path, 100, 0, 50, 800, 10, 0, 0, 40, 7, 7))
     stat(tmp_path, 160, 0, 70, 900, 10, 0, 0, 60, 99, 99)
     assert noise.measured()["steal_share"] == pytest.approx(20 / 200)
 
 
 @pytest.mark.parametrize("lines", [None, "cpu  0 0 0 0 0 0 0 0 0 0\n", "cpu  1 2 3\n"], ids=["none", "zeros", "old"])
-def test_steal_that_is_not_told_is_none(lines: str | None, tmp_path: Path) -> None:
-    """A system without such numbers, or with numbers that stand still, has no share."""
+def test_unknown_steal_is_none(lines: str | None, tmp_path: Path) -> None:
+    """A system without such numbers, or with numbers that do not change, has no share."""
     if lines is not None:
         (tmp_path / "stat").write_text(lines)
     assert Noise(tmp_path).measured()["steal_share"] is None
 
 
-def test_load_is_taken_at_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The load average of one minute, before and after."""
+def test_load_is_read_before_and_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The load is the average of one minute, before and after."""
     monkeypatch.setattr(os, "getloadavg", lambda: (1.5, 9.0, 9.0))
     noise = Noise()
     monkeypatch.setattr(os, "getloadavg", lambda: (2.5, 9.0, 9.0))
-    found = noise.measured()
-    assert (found["load_before"], found["load_after"]) == (1.5, 2.5)
+    measured = noise.measured()
+    assert (measured["load_before"], measured["load_after"]) == (1.5, 2.5)
 
 
-def test_a_system_that_tells_nothing_has_an_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without /proc, affinity, load and release files there are None, and no failure."""
+def test_a_system_without_information_has_an_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without /proc, affinity, load and release files the entries are None, without an error."""
     for name in ("sched_getaffinity", "getloadavg", "sysconf"):
         monkeypatch.delattr(os, name)
     monkeypatch.setattr("platform.freedesktop_os_release", dict)
     monkeypatch.setattr("shutil.which", lambda name: None)
-    found = machine.environment([], Noise(tmp_path), tmp_path)
-    assert found["cpu"] == {"model": None, "cores": os.cpu_count()}
-    assert found["ram_bytes"] is found["virtualisation"] is None
-    assert found["noise"] == {"load_before": None, "load_after": None, "steal_share": None}
+    environment = machine.environment([], Noise(tmp_path), tmp_path)
+    assert environment["cpu"] == {"model": None, "cores": os.cpu_count()}
+    assert environment["ram_bytes"] is environment["virtualisation"] is None
+    assert environment["noise"] == {"load_before": None, "load_after": None, "steal_share": None}
 
 
-def test_a_hypervisor_is_seen(tmp_path: Path) -> None:
-    """A virtual machine is one by the processor's flags; the model is the first processor's."""
+def test_a_hypervisor_is_detected(tmp_path: Path) -> None:
+    """The processor's flags show a virtual machine; the model is the first processor's."""
     text = "processor : 0\nmodel name : Chip A\nflags : fpu hypervisor\n\nprocessor : 1\nmodel name : Chip B\n"
     (tmp_path / "cpuinfo").write_text(text)
-    found = machine.environment([], Noise(tmp_path), tmp_path)
-    assert (found["virtualisation"], found["cpu"]["model"]) == ("virtual machine", "Chip A")
+    environment = machine.environment([], Noise(tmp_path), tmp_path)
+    assert (environment["virtualisation"], environment["cpu"]["model"]) == ("virtual machine", "Chip A")
     (tmp_path / "cpuinfo").write_text(text.replace(" hypervisor", ""))
     assert machine.environment([], Noise(tmp_path), tmp_path)["virtualisation"] is None
 
 
 def test_accelerators_are_counted_by_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CPUs are none; memory is what jax may take, if no driver tells more."""
+    """CPUs do not count; memory is what jax may use, unless a driver gives more."""
     monkeypatch.setattr("shutil.which", lambda name: None)
     devices = [
         device("cpu", "cpu"),
@@ -144,8 +144,8 @@ def test_accelerators_are_counted_by_kind(monkeypatch: pytest.MonkeyPatch) -> No
     assert machine.accelerators() == []
 
 
-def test_the_driver_tells_all_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The row of the device's own kind counts, not the first; a driver that fails tells nothing."""
+def test_the_driver_gives_all_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The row of the device's own kind counts, not the first; a driver that fails is ignored."""
     program = tmp_path / "nvidia-smi"
     program.write_text("#!/bin/sh\necho 'NVIDIA L4, 23034'\necho 'NVIDIA H200, 143771'\n")
     program.chmod(0o755)

@@ -1,4 +1,4 @@
-"""The parts of the benchmarks: cells and their order, stages, what is measured of a call, processes."""
+"""The parts of the benchmarks: cells and their order, stages, measurements of a call, processes."""
 
 import time
 from pathlib import Path
@@ -30,7 +30,7 @@ class Loader:
         time.sleep(0.01)
 
 
-def test_the_id_of_a_cell_says_all_that_tells_it_from_others() -> None:
+def test_the_id_of_a_cell_is_unique() -> None:
     known = [sizes(device, devices=[2, 8]) for device in ("cpu", "gpu")]
     cells = [cell for each in known for size in each.values() for cell in cells_of(size)]
     same = {cell.id: {other.options["batch"] for other in cells if other.id == cell.id} for cell in cells}
@@ -41,7 +41,7 @@ def test_the_id_of_a_cell_says_all_that_tells_it_from_others() -> None:
 
 
 def test_several_devices_add_the_steps_over_them() -> None:
-    """With as many samples each as one device alone has."""
+    """Each device has as many samples as one device alone."""
     one, more = ({cell.id for cell in cells_of(sizes("cpu", devices=count)["small"])} for count in ([1], [1, 4]))
     assert more - one == {
         "step/train_step/small/lora/batch-4/devices-4-data",
@@ -49,8 +49,8 @@ def test_several_devices_add_the_steps_over_them() -> None:
     }
 
 
-def test_only_the_smoke_test_makes_devices_of_a_cpu() -> None:
-    """Devices that share cores show that a program runs on them; where there are others, a run is told how many."""
+def test_only_the_smoke_test_splits_a_cpu_into_devices() -> None:
+    """Devices that share cores only prove that a program runs on them; with real devices, a run states their number."""
     assert {size.name: size.devices for size in sizes("cpu").values()} == {"tiny": (8,), "small": (), "full": ()}
     assert {size.devices for size in sizes("gpu").values()} == {()}
 
@@ -78,7 +78,7 @@ def test_the_same_seed_gives_the_same_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "differs"),
+    ("actual", "differs"),
     [
         ({"a": LEAF, "b": ("float32", [3], "c" * 64)}, []),
         ({"a": ("float32", [2], "b" * 64), "b": ("float32", [3], "c" * 64)}, ["a"]),
@@ -89,9 +89,9 @@ def test_the_same_seed_gives_the_same_order() -> None:
     ],
     ids=["right", "value", "dtype", "missing", "shape", "left_over"],
 )
-def test_a_leaf_that_is_not_the_expected_one_is_named(found: Expected, differs: list[str]) -> None:
+def test_a_leaf_that_is_not_the_expected_one_is_named(actual: Expected, differs: list[str]) -> None:
     wanted: Expected = {"a": LEAF, "b": ("float32", [3], None)}
-    result = comparison(wanted, found)
+    result = comparison(wanted, actual)
     assert [text.partition(":")[0] for text in result["differing"]] == differs
     assert (result["expected"] == result["found"]) == (not differs)
 
@@ -143,7 +143,7 @@ def test_files_can_be_put_out_of_the_page_cache(tmp_path: Path) -> None:
     after = memory.number_in("io", "read_bytes:")
     assert before is not None
     assert after is not None
-    # Where the folder lies in memory nothing can be evicted.
+    # In a folder in memory nothing can be evicted.
     assert after - before >= 8 * MIB or after == before
 
 

@@ -1,4 +1,4 @@
-"""The table of device peaks: exact names, no defaults, figures that belong together."""
+"""The table of device peaks: exact names, no defaults, consistent figures."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ checked = 2026-11-22
 @pytest.mark.parametrize(
     ("kind", "memory_gib", "bf16_tflops", "memory_gbs"),
     [
-        # 143771 MiB is what nvidia-smi says of an H200, 0.75 of it what jax may take of it.
+        # nvidia-smi gives 143771 MiB for an H200, and jax may use 0.75 of it.
         ("NVIDIA H200", 143_771 / 1024, 989, 4800),
         ("NVIDIA H200", 0.75 * 143_771 / 1024, 989, 4800),
         ("NVIDIA H100 80GB HBM3", 79.6, 989, 3350),
@@ -35,7 +35,7 @@ checked = 2026-11-22
     ],
 )
 def test_known_devices(kind: str, memory_gib: float, bf16_tflops: float, memory_gbs: float) -> None:
-    """A device is found by the name that jax has for it, with the memory that it has."""
+    """A device is found by jax's name for it, with its memory."""
     peak = peak_of(kind, int(memory_gib * GIB))
     assert peak == peak_of(kind)
     assert peak is not None
@@ -56,18 +56,18 @@ def test_known_devices(kind: str, memory_gib: float, bf16_tflops: float, memory_
     ],
 )
 def test_unknown_devices_have_no_peak(kind: str) -> None:
-    """Neither a part of a name nor a longer one is a name: a CPU, a new GPU or a slice of one has no peak."""
+    """A CPU, a new GPU or a slice of one has no peak: neither a part of a name nor a longer one matches."""
     assert peak_of(kind) is None
 
 
 @pytest.mark.parametrize("memory_gib", [20, 160])
 def test_another_memory_is_another_device(memory_gib: int) -> None:
-    """A device that has the name of one in the table and another memory is not that one."""
+    """A device with the name of one in the table but another memory does not match it."""
     assert peak_of("NVIDIA H100 80GB HBM3", memory_gib * GIB) is None
 
 
 def test_memory_decides_between_devices_of_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where two devices share a name, memory decides, and without it there is no peak."""
+    """Memory decides between two devices of one name, and without it no peak is returned."""
     table = tmp_path / "peaks.toml"
     table.write_text(ENTRY.format(name="X", memory=40) + ENTRY.format(name="X", memory=80))
     monkeypatch.setattr("benchmarks.results.peaks.peaks", lambda: peaks(table))
@@ -79,13 +79,13 @@ def test_memory_decides_between_devices_of_one_name(tmp_path: Path, monkeypatch:
 
 
 def test_no_two_entries_are_one_device() -> None:
-    """The table itself is not ambiguous, and its figures have the magnitudes of their units."""
+    """The table is not ambiguous, and its figures have the magnitudes of their units."""
     kinds = [kind for peak in peaks() for kind in peak.kinds]
     assert len(kinds) == len(set(kinds)) > 20
     for peak in peaks():
         assert 100 <= peak.bf16_tflops <= 10_000, peak.kinds
         assert 100 <= peak.memory_gbs <= 10_000, peak.kinds
-        # No device fills its memory in less than ten or more than a hundred milliseconds.
+        # Every device fills its memory in ten to a hundred milliseconds.
         assert 0.01 <= peak.memory_gb / peak.memory_gbs <= 0.1, peak.kinds
 
 
@@ -98,7 +98,7 @@ def test_no_two_entries_are_one_device() -> None:
         (ENTRY.replace("= 10\n", '= "10"\n'), "'bf16_tflops'. must be positive"),
     ],
 )
-def test_a_broken_entry_is_refused(broken: str, message: str, tmp_path: Path) -> None:
+def test_a_broken_entry_is_rejected(broken: str, message: str, tmp_path: Path) -> None:
     """An entry without a source, with an unknown key or without a positive figure is named."""
     table = tmp_path / "peaks.toml"
     table.write_text(broken.replace("{memory}", "40"))

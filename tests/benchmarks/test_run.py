@@ -1,4 +1,4 @@
-"""A run of the benchmarks, as a user starts it: the reference next to one that is fast and wrong."""
+"""A run of the benchmarks, as a user starts it: the reference beside a subject that is fast and wrong."""
 
 import json
 import os
@@ -28,16 +28,16 @@ class Run(NamedTuple):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return ran(tmp_path_factory.mktemp("run"), "--only", "load", "--subject", WRONG)
+    return run_benchmarks(tmp_path_factory.mktemp("run"), "--only", "load", "--subject", WRONG)
 
 
-def ran(folder: Path, *arguments: str) -> Run:
-    """A run at size tiny, with all that it makes in a folder."""
+def run_benchmarks(folder: Path, *arguments: str) -> Run:
+    """Run at size tiny, with everything that it writes in `folder`."""
     folders = ["--checkpoints", str(folder / "checkpoints"), "--results", str(folder / "results")]
     ended = subprocess.run(
         [sys.executable, "-m", "benchmarks", "--size", "tiny", *arguments, *folders],
         cwd=ROOT,
-        # Not as a worker of this test run, where nothing is timed.
+        # pytest's variables would mark a worker of this test run, where nothing is timed.
         env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
         capture_output=True,
         text=True,
@@ -48,7 +48,7 @@ def ran(folder: Path, *arguments: str) -> Run:
     return Run(ended.returncode, ended.stdout, files[0])
 
 
-def test_what_the_reference_loads_counts(run: Run) -> None:
+def test_loads_of_the_reference_count(run: Run) -> None:
     counted = {cell["operation"] for cell in valid_cells(json.loads(run.file.read_text()))}
     assert counted == set(LOADS)
 
@@ -66,13 +66,13 @@ def test_too_little_memory_is_a_result(run: Run) -> None:
     assert "9 exabytes" in cell["reason"]
 
 
-def test_a_failure_is_told_with_its_reason(run: Run) -> None:
+def test_a_failure_is_recorded_with_its_reason(run: Run) -> None:
     cell = run.cell("paligemma_state")
     assert cell["outcome"] == "failed"
     assert "no such thing as a float32 PaliGemma" in cell["reason"]
 
 
-def test_what_a_subject_lacks_is_absent(run: Run) -> None:
+def test_an_operation_that_a_subject_lacks_is_absent(run: Run) -> None:
     cell = run.cell("hugging_face_state")
     assert (cell["outcome"], cell["reason"]) == ("absent", f"{WRONG} does not offer hugging_face_state")
 
@@ -89,8 +89,8 @@ def test_no_folder_of_this_machine_is_in_the_file(run: Run) -> None:
 
 
 def test_cold_loads_of_every_layout_prove_it(tmp_path: Path) -> None:
-    """What they read came from the disk; where the folder lies in memory, none counts."""
-    run = ran(tmp_path, "--cold", "--only", "cold")
+    """Cold loads read from the disk; in a folder in memory, none counts."""
+    run = run_benchmarks(tmp_path, "--cold", "--only", "cold")
     cells = json.loads(run.file.read_text())["cells"]
     assert {cell["operation"] for cell in cells} == set(LOADS)
     from_disk = [sample["disk_bytes"] for cell in cells for sample in cell["samples"]]

@@ -1,4 +1,4 @@
-"""Steps over several devices next to the same step on one."""
+"""Steps over several devices compared with the same step on one."""
 
 from typing import Any
 
@@ -10,21 +10,21 @@ from tests.reports.toy_benchmarks import Json
 
 
 def step(devices: int, seconds: float, *, batch: int | None = None, spread: bool = False, **changes: Any) -> Json:
-    """A step over devices, with two samples each."""
+    """Return a step over devices, with two samples for each by default."""
     batch = batch or 2 * devices
     variant = f"lora/batch-{batch}" + (f"/devices-{devices}-{'fsdp' if spread else 'data'}" if devices > 1 else "")
     options = {"dtype": "float32", "lora": True, "batch": batch, "devices": devices, "spread": spread}
-    told = {"id": f"step/train_step/small/{variant}", "options": options, "samples": toy.samples(seconds)}
-    return toy.step(**{**told, **changes})
+    fields = {"id": f"step/train_step/small/{variant}", "options": options, "samples": toy.samples(seconds)}
+    return toy.step(**{**fields, **changes})
 
 
 def rows(cells: list[Json]) -> list[Any]:
-    """The rows as plain tuples, to be compared with what is nearly them."""
+    """Return the rows as plain tuples, which compare with approximate values."""
     return list(map(tuple, scaling(cells)))
 
 
-def test_it_is_compared_with_one_device_that_has_as_many_samples() -> None:
-    """Four devices that take as long as one are perfect; eight that take twice as long are half as good."""
+def test_several_devices_are_compared_with_one_of_as_many_samples() -> None:
+    """Four devices that take as long as one have efficiency 1; eight that take twice as long have one half."""
     cells = [step(1, 1.0), step(1, 9.0, batch=8), step(4, 1.0), step(8, 2.0, spread=True)]
     rate = 2 / 1.01
     assert rows(cells) == [
@@ -48,6 +48,6 @@ def test_one_device_alone_is_no_scaling() -> None:
     ],
     ids=["samples", "operation", "adapters", "dtype"],
 )
-def test_another_step_is_nothing_to_compare_with(other: Json) -> None:
-    """The rate stands, without an efficiency."""
+def test_another_step_gives_no_efficiency(other: Json) -> None:
+    """The rate is given, without an efficiency."""
     assert rows([other, step(4, 1.0)]) == [("train_step/lora", 4, "data", pytest.approx(8 / 1.01), None)]

@@ -1,4 +1,4 @@
-"""The schema of result files: it takes the toy, and nothing with a key less, a key more or a number that is none."""
+"""The schema of result files accepts the toy, and rejects a missing key, an unknown key or a wrong number."""
 
 import copy
 import json
@@ -13,7 +13,7 @@ from tests.reports.toy_benchmarks import Json, result
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "reports/schema/results.schema.json").read_text(encoding="utf-8"))
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
-# Where a run chooses the keys, and where it may leave some out.
+# Objects whose keys a run chooses, and one that may lack some.
 FREE = ("options", "stages", "values", "packages")
 FREE_ENDS = [(key,) for key in (*FREE, "subjects")]
 MAY_LACK = "processes"
@@ -22,7 +22,7 @@ Place = tuple[str | int, ...]
 
 
 def objects(value: Any, place: Place = ()) -> Iterator[tuple[Place, Json]]:
-    """Every object of a result, and where it stands; of a list, those in its first item."""
+    """Yield every object of a result with its place; of a list, only those in its first item."""
     if isinstance(value, dict):
         yield place, value
         for key, inner in value.items():
@@ -38,7 +38,7 @@ def at(value: Any, place: Place) -> Any:
 
 
 def rich() -> Json:
-    """A result whose one cell has everything that any has."""
+    """Return a result whose one cell has everything that any cell has."""
     load, _, step, *_ = result()["cells"]
     return result(step | {"digest": load["digest"], "samples": load["samples"]})
 
@@ -47,11 +47,11 @@ def name(place: Place) -> str:
     return "/".join(map(str, place)) or "all"
 
 
-STRICT = {place: found for place, found in objects(rich()) if place[-1:] not in FREE_ENDS}
-KEYS = [(place, key) for place, found in STRICT.items() if MAY_LACK not in place for key in found]
+STRICT = {place: entry for place, entry in objects(rich()) if place[-1:] not in FREE_ENDS}
+KEYS = [(place, key) for place, entry in STRICT.items() if MAY_LACK not in place for key in entry]
 
 
-def test_it_is_a_schema_and_takes_the_toy() -> None:
+def test_it_is_a_schema_and_accepts_the_toy() -> None:
     VALIDATOR.check_schema(SCHEMA)
     VALIDATOR.validate(result())
     VALIDATOR.validate(rich())
@@ -60,15 +60,15 @@ def test_it_is_a_schema_and_takes_the_toy() -> None:
 
 
 @pytest.mark.parametrize("place", STRICT, ids=map(name, STRICT))
-def test_an_unknown_key_is_refused(place: Place) -> None:
-    """A misspelt key would be lost in silence."""
+def test_an_unknown_key_is_rejected(place: Place) -> None:
+    """A misspelled key would be lost silently."""
     changed = copy.deepcopy(rich())
     at(changed, place)["mood"] = "good"
     assert not VALIDATOR.is_valid(changed)
 
 
 @pytest.mark.parametrize(("place", "key"), KEYS, ids=[name((*place, key)) for place, key in KEYS])
-def test_a_missing_key_is_refused(place: Place, key: str) -> None:
+def test_a_missing_key_is_rejected(place: Place, key: str) -> None:
     changed = copy.deepcopy(rich())
     del at(changed, place)[key]
     assert not VALIDATOR.is_valid(changed)
@@ -76,13 +76,13 @@ def test_a_missing_key_is_refused(place: Place, key: str) -> None:
 
 @pytest.mark.parametrize("key", FREE)
 def test_some_objects_are_free(key: str) -> None:
-    """Options, stages, values and packages are each run's own."""
+    """Options, stages, values and packages differ between runs."""
     places = {"packages": ("subjects", "reference"), "stages": ("cells", 0, "samples", 0)}
     changed = copy.deepcopy(rich())
-    found = at(changed, places.get(key, ("cells", 0)))[key]
-    found["mood"] = "good" if key in ("options", "packages") else 1
+    entry = at(changed, places.get(key, ("cells", 0)))[key]
+    entry["mood"] = "good" if key in ("options", "packages") else 1
     VALIDATOR.validate(changed)
-    found["mood"] = ["good"]
+    entry["mood"] = ["good"]
     assert not VALIDATOR.is_valid(changed)
 
 
@@ -119,7 +119,7 @@ WRONG: dict[str, tuple[Place, Any]] = {
 
 
 @pytest.mark.parametrize(("place", "value"), WRONG.values(), ids=WRONG)
-def test_other_values_are_refused(place: Place, value: Any) -> None:
+def test_other_values_are_rejected(place: Place, value: Any) -> None:
     changed = copy.deepcopy(rich())
     assert place[-1] in at(changed, place[:-1])
     at(changed, place[:-1])[place[-1]] = value
@@ -137,8 +137,8 @@ UNKNOWN: dict[str, Place] = {
 
 
 @pytest.mark.parametrize("place", UNKNOWN.values(), ids=UNKNOWN)
-def test_what_is_not_known_is_null(place: Place) -> None:
-    """A machine that cannot tell a number says so; it does not make one up."""
+def test_an_unknown_number_is_null(place: Place) -> None:
+    """A machine that cannot measure a number records null and does not invent one."""
     changed = copy.deepcopy(rich())
     at(changed, place[:-1])[place[-1]] = None
     VALIDATOR.validate(changed)

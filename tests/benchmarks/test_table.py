@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001 - an en dash
-"""The tables of a result: what counts has its numbers, what does not has its reason, and all fits a terminal."""
+"""The tables of a result: valid cells have numbers, others a reason, and everything fits a terminal."""
 
 import io
 from typing import Any
@@ -18,7 +18,7 @@ GPU = {"matmul_tflops": {"bfloat16": 0.08, "float32": None}}
 
 
 def printed(result: Json, datasheet: dict[str, float] | None = None, width: int = 100) -> list[str]:
-    """The lines, without what blanks are at their ends."""
+    """Return the printed lines, without trailing blanks."""
     console = Console(file=io.StringIO(), width=width, color_system=None)
     print_tables(result, console, datasheet)
     assert isinstance(console.file, io.StringIO)
@@ -26,18 +26,18 @@ def printed(result: Json, datasheet: dict[str, float] | None = None, width: int 
 
 
 def table(lines: list[str], title: str) -> list[str]:
-    """The lines from a title to the next blank line."""
+    """Return the lines from a title to the next blank line."""
     start = lines.index(title)
     return lines[start : lines.index("", start)]
 
 
 def row(lines: list[str], title: str, name: str) -> list[str]:
-    """The words of the first row of that name."""
+    """Return the words of the first row of that name."""
     return next(line.split() for line in table(lines, title) if line.split()[:1] == [name])
 
 
 def one(cell: Json, **changes: Any) -> Json:
-    """A result of the reference alone."""
+    """Return a result of the reference alone."""
     result = toy.result(cell, **changes)
     return result | {"subjects": {"reference": result["subjects"]["reference"]}}
 
@@ -54,7 +54,7 @@ def test_the_head_says_what_ran_where_and_when() -> None:
 
 
 def test_a_load_has_times_and_peaks() -> None:
-    """Median, range, CPU time, and the peak in GB and over the checkpoint's bytes."""
+    """A load has median, range, CPU time, and the peak in GB and relative to the checkpoint's bytes."""
     lines = printed(one(toy.load(seconds=2.0)))
     assert row(lines, "load, small", "cell") == ["cell", "n", "s", "range", "s", "GB", "file"]
     assert row(lines, "load, small", "lora_state/warm")[1:] == ["12/3", "2.02", "1.98..2.10", "3.03", "0.500", "1.25x"]
@@ -62,12 +62,12 @@ def test_a_load_has_times_and_peaks() -> None:
 
 def test_one_sample_has_no_range() -> None:
     smoke = toy.load(id="load/restore/tiny/warm", size="tiny", samples=toy.samples(1.0)[:1], processes=[{}])
-    found = row(printed(one(smoke)), "load, tiny (a smoke test)", "restore/warm")
-    assert found[1:] == ["1/1", "1.00", "1.50", "0.500", "1.25x"]
+    words = row(printed(one(smoke)), "load, tiny (a smoke test)", "restore/warm")
+    assert words[1:] == ["1/1", "1.00", "1.50", "0.500", "1.25x"]
 
 
 def test_a_peak_is_the_highest() -> None:
-    """Memory that is short once is short."""
+    """One sample that nearly fills the memory matters."""
     samples = toy.samples(1.0, device_peak_bytes=2_000_000_000)
     samples[5] |= {"host_peak_bytes": 800_000_000, "device_peak_bytes": 3_500_000_000}
     assert row(printed(one(toy.load(samples=samples))), "load, small", "lora_state/warm")[-3:] == [
@@ -78,7 +78,7 @@ def test_a_peak_is_the_highest() -> None:
 
 
 def test_where_the_time_goes() -> None:
-    """Stages as an implementation names them, and what is in none of them."""
+    """The table has the stages that an implementation names, and the rest."""
     lines = printed(one(toy.load(seconds=2.0)))
     title = "load, small: where the time goes, s"
     assert row(lines, title, "cell") == ["cell", "read", "cast", "rest"]
@@ -93,7 +93,7 @@ def test_a_stage_that_a_subject_lacks_is_not_zero() -> None:
 
 
 def test_a_step_has_rates_and_shares() -> None:
-    """Of a device that is not known, the shares are of what was measured."""
+    """For an unknown device the shares are of the measured ceiling."""
     lines = printed(one(toy.step()))
     assert row(lines, "step, small", "cell") == ["cell", "n", "s", "s", "/s", "/s", "GB", "of", "run", "of", "run"]
     expected = ["12/3", "1.01", "1.05", "1.98", "198", "0.500", "49.5", "59.4"]
@@ -102,7 +102,7 @@ def test_a_step_has_rates_and_shares() -> None:
 
 
 def test_a_known_device_has_two_shares() -> None:
-    """Of the datasheet and of the run, each for all devices; a dtype that the datasheet lacks has none of it."""
+    """The shares are of the datasheet and of the run, each for all devices; a dtype without a datasheet has one."""
     options = {"dtype": "bfloat16", "devices": 2}
     two = toy.environment({"kind": "GPU", "count": 2, "memory_bytes": None})
     result = one(toy.step(options=options), ceilings=toy.ceilings(**GPU), environment=two)
@@ -125,22 +125,22 @@ def test_a_known_device_has_two_shares() -> None:
     ],
 )
 def test_numbers_have_three_digits(value: float | None, text: str) -> None:
-    """None is lost to rounding, and none has an exponent."""
+    """No digit is lost to rounding, and no number has an exponent."""
     assert number(value) == text
 
 
-def test_what_is_not_known_is_a_dash() -> None:
-    """No count of operations, no batch, no checkpoint, no CPU time: the other numbers stand."""
-    told = {"cpu_s": None, "host_peak_bytes": None}
+def test_an_unknown_number_is_a_dash() -> None:
+    """Without a count of operations, batch, checkpoint or CPU time, the other numbers are shown."""
+    unknown = {"cpu_s": None, "host_peak_bytes": None}
     cells = [toy.step(), toy.step("openpi", values={}), toy.load()]
-    cells.append(toy.load("openpi", fixture=None, samples=[sample | told for sample in toy.samples(1.0)]))
+    cells.append(toy.load("openpi", fixture=None, samples=[sample | unknown for sample in toy.samples(1.0)]))
     lines = printed(toy.result(*cells[:2], *[cell | {"fixture": None} for cell in cells[2:]]))
     assert row(lines, "step, small", "openpi")[1:] == ["12/3", "1.01", "1.05", "–", "–", "0.500", "–", "–"]
     assert row(lines, "load, small", "reference")[1:] == ["12/3", "1.01", "0.990..1.05", "1.52", "0.500"]
     assert row(lines, "load, small", "openpi")[1:] == ["12/3", "1.01", "0.990..1.05", "–", "–"]
-    found = row(lines, "load, small: openpi next to the reference", "lora_state/warm")
-    assert found[:5] == ["lora_state/warm", "1.00x", "as", "long", found[4]]
-    assert len(found) == 5
+    words = row(lines, "load, small: openpi next to the reference", "lora_state/warm")
+    assert words[:5] == ["lora_state/warm", "1.00x", "as", "long", words[4]]
+    assert len(words) == 5
 
 
 def test_a_late_step_is_the_95th_percentile() -> None:
@@ -160,22 +160,22 @@ def test_before_the_first_call() -> None:
     assert row(lines, title, "lora/batch-2")[1:] == ["1.00", "0.500", "6.00", "0.700", "9.00"]
 
 
-def test_a_backend_without_a_cache_has_no_column_of_it() -> None:
+def test_a_backend_without_a_cache_lacks_its_column() -> None:
     step = toy.step()
     step["processes"][0]["compile_cached_s"] = None
-    found = row(printed(one(step)), "step, small: before the first call, s", "cell")
-    assert found == ["cell", "trace", "lower", "compile", "first", "call"]
+    words = row(printed(one(step)), "step, small: before the first call, s", "cell")
+    assert words == ["cell", "trace", "lower", "compile", "first", "call"]
 
 
 def spread() -> list[Json]:
-    """Steps of one device, and of four that take twice as long together."""
+    """Return steps of one device, and of four that take twice as long together."""
     options = {"dtype": "float32", "lora": True, "batch": 2, "devices": 1, "spread": False}
     many = toy.step(options=options | {"batch": 8, "devices": 4, "spread": True}, samples=toy.samples(2.0))
     return [toy.step(options=options), many | {"id": "step/train_step/small/lora/batch-8/devices-4-fsdp"}]
 
 
 def test_several_devices_are_compared_with_one() -> None:
-    """Samples a second, and how much of what four times the one would be; devices of one CPU share its cores."""
+    """Rates and efficiencies are shown; devices of one CPU have a note that they share its cores."""
     title, shares = "step, small: over several devices", "They are made of one CPU and share its cores"
     lines = printed(one(spread()[0]) | {"cells": spread()})
     rows = [line.split() for line in table(lines, title)[3:5]]
@@ -194,7 +194,7 @@ def test_one_device_has_no_table_of_several() -> None:
     assert not any("over several devices" in line for line in printed(one(toy.step())))
 
 
-def test_there_is_a_table_a_workload_and_size() -> None:
+def test_every_workload_and_size_has_a_table() -> None:
     lines = printed(
         one(toy.load())
         | {"cells": [toy.load(), *toy.four("reference"), toy.load(id="load/restore/tiny/warm", size="tiny")]}
@@ -204,20 +204,20 @@ def test_there_is_a_table_a_workload_and_size() -> None:
 
 
 def test_subjects_stand_below_their_cell() -> None:
-    """The reference is the first of them, wherever it is in the file."""
+    """The reference comes first, wherever it is in the file."""
     lines = table(printed(toy.result(toy.load("openpi"), toy.load())), "load, small")
     assert [line.split()[0] for line in lines[4:]] == ["lora_state/warm", "reference", "openpi"]
 
 
 def test_two_subjects_have_a_ratio() -> None:
-    """In words, with an interval, and that of CPU time and peaks."""
+    """The ratio is in words, with an interval, followed by those of CPU time and peaks."""
     other = toy.load("openpi", 2.9)
     for sample in other["samples"]:
         sample["host_peak_bytes"] *= 3
     lines = printed(toy.result(toy.load(), other))
-    found = row(lines, "load, small: openpi next to the reference", "lora_state/warm")
-    assert found[1:3] + found[-2:] == ["2.90x", "slower", "2.90x", "3.00x"]
-    low, high = map(float, found[3].split(".."))
+    words = row(lines, "load, small: openpi next to the reference", "lora_state/warm")
+    assert words[1:3] + words[-2:] == ["2.90x", "slower", "2.90x", "3.00x"]
+    low, high = map(float, words[3].split(".."))
     assert 2.5 < low < 2.9 < high < 3.3
 
 
@@ -226,7 +226,7 @@ def test_two_subjects_have_a_ratio() -> None:
     [((2.7, 2.9, 3.1), "2.90x slower"), ((0.4, 0.5, 0.6), "2.00x faster"), ((0.9, 1.1, 1.2), "1.10x as long")],
 )
 def test_a_ratio_in_words(ratio: tuple[float, float, float], words: str) -> None:
-    """Where the interval has 1 in it, neither is called faster."""
+    """Where the interval contains 1, neither is called faster."""
     assert verdict(Ratio(*ratio)) == words
 
 
@@ -247,16 +247,16 @@ OUTCOMES: dict[str, tuple[Json, str, str]] = {
 
 
 @pytest.mark.parametrize(("cell", "shown", "why"), OUTCOMES.values(), ids=OUTCOMES)
-def test_what_does_not_count_has_a_reason_and_no_numbers(cell: Json, shown: str, why: str) -> None:
-    """No number of it is anywhere, and no ratio: a fast wrong loader is not fast."""
+def test_an_invalid_cell_has_a_reason_and_no_numbers(cell: Json, shown: str, why: str) -> None:
+    """None of its numbers and no ratio appear: a fast wrong loader is not fast."""
     lines = printed(toy.result(toy.load(), cell))
     assert [line.strip() for line in lines if line.strip().startswith("openpi ")][1:] == [shown]
     assert why in [line.strip() for line in lines]
     assert not any("next to the reference" in line or "0.111" in line for line in lines)
 
 
-def test_a_reason_is_told_once() -> None:
-    """Cells that have the same reason share its footnote."""
+def test_a_reason_is_printed_once() -> None:
+    """Cells with the same reason share its footnote."""
     cells = [
         toy.unmeasured(toy.lora("openpi", id=f"lora/{name}/small"), "absent", "none") for name in ("fold", "merge")
     ]
@@ -266,7 +266,7 @@ def test_a_reason_is_told_once() -> None:
 
 
 def test_nothing_of_an_invalid_file_counts() -> None:
-    """Whatever is wrong with the whole file is said instead of numbers."""
+    """An error of the whole file is printed instead of numbers."""
     lines = printed(toy.result(schema_version=2))
     why = "expected pi0-compat/benchmark 1, found pi0-compat/benchmark 2"
     assert f"Invalid: {why}" in lines
@@ -274,14 +274,14 @@ def test_nothing_of_an_invalid_file_counts() -> None:
     assert not any("12/3" in line for line in lines)
 
 
-def test_notes_are_told_once() -> None:
+def test_notes_are_printed_once() -> None:
     lines = printed(toy.result(*toy.four("openpi"), run=toy.run(dirty=True)))
     assert "Note: dirty: files differed from the commit" in lines
     assert "Note: loss trace compared with nobody (2 cells)" in lines
 
 
 def crowded() -> Json:
-    """The longest names, the largest numbers, a device with memory, a batch that does not fit."""
+    """Return a result with the longest names, the largest numbers, a device with memory, a batch that does not fit."""
     cells = []
     for name in ("reference", "openpi"):
         for layout in ("hugging_face_state/full/warm", "paligemma_state/full/cold"):
@@ -302,7 +302,7 @@ def crowded() -> Json:
 
 
 def test_it_fits_a_terminal() -> None:
-    """In a hundred columns no number is cut off and no name is broken."""
+    """In a hundred columns no number is truncated and no name is broken."""
     lines = printed(crowded(), {"float32": 8e3})
     assert max(map(len, lines)) <= 100
     assert not any("…" in line for line in lines)

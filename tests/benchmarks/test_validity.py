@@ -1,4 +1,4 @@
-"""The rules of a benchmark's result: each is broken, by its name, and the toy breaks none."""
+"""The rules of a benchmark's result: each is broken here by name, and the toy breaks none."""
 
 import math
 from collections.abc import Callable
@@ -19,12 +19,12 @@ TWO_DEVICES = toy.environment({"kind": "GPU", "count": 2, "memory_bytes": None})
 
 
 def cold(disk_bytes: int | None) -> Json:
-    """What a cold load has."""
+    """Return the fields of a cold load."""
     return {"options": SLOW_OPTIONS, "samples": toy.samples(1.0, disk_bytes=disk_bytes)}
 
 
 def off(relative: float) -> list[float]:
-    """The losses, the last of them wrong by a part of it."""
+    """Return the losses with a relative error in the last one."""
     return [*LOSSES[:-1], LOSSES[-1] * (1 + relative)]
 
 
@@ -33,17 +33,17 @@ def compiled(*compiles: int) -> list[Json]:
 
 
 def pair(make: Callable[..., Json], **changes: Any) -> Json:
-    """The reference's cell as it should be, and openpi's with changes."""
+    """Return the reference's valid cell, and openpi's with changes."""
     return toy.result(make(), make("openpi", **changes))
 
 
 def half(**changes: Any) -> Json:
-    """Both in bfloat16."""
+    """Return both steps in bfloat16."""
     dtype = {"dtype": "bfloat16"}
     return toy.result(toy.step(options=dtype), toy.step("openpi", options=dtype, **changes))
 
 
-# What is wrong -> the rule that finds it, a result with it, the beginning of what is said, $ at its end.
+# From what is wrong to the rule that finds it, a result, and the beginning of the message ($ marks its end).
 BROKEN: dict[str, tuple[str, Json, str]] = {
     "a loader that skips a leaf": (
         "loads_what_is_expected",
@@ -248,31 +248,31 @@ BROKEN: dict[str, tuple[str, Json, str]] = {
 
 
 @pytest.mark.parametrize(("rule", "result", "text"), BROKEN.values(), ids=BROKEN)
-def test_what_is_wrong_is_invalid(rule: str, result: Json, text: str) -> None:
-    """The rule says what it expected and found, and the cell, or the whole file, does not count."""
-    found = [problem for problem in problems(result) if problem.invalid and problem.rule == rule]
-    assert found
-    assert f"{found[-1].text}$".startswith(text)
+def test_a_result_that_breaks_a_rule_is_invalid(rule: str, result: Json, text: str) -> None:
+    """The message has what was expected and found, and the cell, or the whole file, does not count."""
+    broken = [problem for problem in problems(result) if problem.invalid and problem.rule == rule]
+    assert broken
+    assert f"{broken[-1].text}$".startswith(text)
     valid = valid_cells(result)
-    assert all((cell["id"], cell["subject"]) != (found[-1].cell, found[-1].subject) for cell in valid)
-    assert found[-1].cell or not valid
+    assert all((cell["id"], cell["subject"]) != (broken[-1].cell, broken[-1].subject) for cell in valid)
+    assert broken[-1].cell or not valid
 
 
 def test_every_rule_is_broken_here() -> None:
-    """A rule that nothing here breaks could be one that nothing can break."""
+    """A rule that no test breaks might be impossible to break."""
     known = [*rules.BREAKS, *consistency.OF_CELLS, *consistency.OF_RUNS]
     assert {rule.__name__ for rule in known} == {rule for rule, _, _ in BROKEN.values()}
     assert {rule.__name__ for rule in (*rules.NOTES, *consistency.NOTES)} == {rule for rule, _, _ in NOTED.values()}
 
 
 def test_the_toy_breaks_none() -> None:
-    """Nothing is said of a good file, and all of its cells count."""
+    """A good file has no problems, and all of its cells count."""
     assert problems(toy.result()) == []
     assert len(valid_cells(toy.result())) == 8
 
 
 def test_a_fast_wrong_loader_does_not_count() -> None:
-    """A loader that is ten times faster and skips a leaf is invalid; the reference next to it counts."""
+    """A loader that is ten times faster but skips a leaf is invalid; the reference beside it counts."""
     fast = toy.load("openpi", seconds=0.11, digest=WRONG_DIGEST)
     result = toy.result(toy.load(), fast)
     assert [cell["subject"] for cell in valid_cells(result)] == ["reference"]
@@ -296,13 +296,13 @@ GOOD: dict[str, Json] = {
 
 
 @pytest.mark.parametrize("result", GOOD.values(), ids=GOOD)
-def test_what_is_right_is_valid(result: Json) -> None:
+def test_a_good_result_is_valid(result: Json) -> None:
     assert problems(result) == []
 
 
 @pytest.mark.parametrize("outcome", ["absent", "failed", "out_of_memory"])
-def test_what_was_not_measured_needs_a_reason_only(outcome: str) -> None:
-    """A batch that does not fit is a result, and none that has to be valid."""
+def test_an_unmeasured_cell_needs_only_a_reason(outcome: str) -> None:
+    """A batch that does not fit is a result, and needs no validation."""
     result = toy.result(toy.step(), toy.unmeasured(toy.step("openpi"), outcome))
     assert problems(result) == []
     assert [cell["subject"] for cell in valid_cells(result)] == ["reference"]
@@ -341,10 +341,10 @@ NOTED: dict[str, tuple[str, Json, str]] = {
 
 
 @pytest.mark.parametrize(("rule", "result", "text"), NOTED.values(), ids=NOTED)
-def test_what_is_doubtful_is_noted(rule: str, result: Json, text: str) -> None:
-    """A note takes no cell away."""
-    found = [problem for problem in problems(result) if problem.rule == rule]
-    assert found
-    assert found[0].text.startswith(text)
-    assert str(found[0]).startswith("note: ")
-    assert not any(problem.invalid for problem in found)
+def test_a_doubtful_result_gets_a_note(rule: str, result: Json, text: str) -> None:
+    """A note does not invalidate a cell."""
+    notes = [problem for problem in problems(result) if problem.rule == rule]
+    assert notes
+    assert notes[0].text.startswith(text)
+    assert str(notes[0]).startswith("note: ")
+    assert not any(problem.invalid for problem in notes)

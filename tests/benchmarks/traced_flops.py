@@ -1,4 +1,4 @@
-"""FLOPs of matrix products and convolutions, counted in what JAX traces: an oracle for the ones counted from sizes."""
+"""FLOPs of matrix products and convolutions, counted in what JAX traces: an oracle for those counted from sizes."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ import jax
 
 
 def traced_flops(function: Callable[..., Any], *arguments: Any) -> int:
-    """FLOPs of every product that the traced function makes, a loop's body as often as it runs; nothing is run."""
+    """Return the FLOPs of every product in the traced function, loops included; nothing is run."""
     return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
@@ -33,7 +33,7 @@ def _flops(equation: Any) -> int:
 
 
 def _inner(values: Any) -> Iterator[Any]:
-    """The jaxprs among an equation's parameters, closed ones opened."""
+    """Yield the jaxprs among an equation's parameters, with closed ones opened."""
     for value in values:
         if isinstance(value, tuple | list):
             yield from _inner(value)

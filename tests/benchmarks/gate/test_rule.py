@@ -1,4 +1,4 @@
-"""The gate's statistics: how often noise fails a loader, and how often a slower one gets past."""
+"""The gate's statistics: how often noise fails a loader, and how often a slower one passes."""
 
 import itertools
 import math
@@ -11,19 +11,19 @@ from hypothesis import strategies as st
 from benchmarks.gate.rule import NOISY, STEADY, Decision, decide, estimate
 
 _RUNS = 400
-# Batches of ten, and at most four of them, as the gate takes them.
+# At most four batches of ten, as the gate measures them.
 _LOOKS = (10, 20, 30, 40)
 _WORSE = {"same": 0, "improved": 0, "undecided": 1, "regressed": 2}
 
 
 def _sequential(ratios: np.ndarray) -> Decision:
-    """What the gate ends with on pairs that come one after the other."""
+    """Return the gate's final decision on pairs that arrive one after another."""
     decisions = (decide(ratios[:look], STEADY) for look in _LOOKS)
     return next((decision for decision in decisions if decision != "undecided"), "undecided")
 
 
 def _noise(seed: int, scale: float) -> np.ndarray:
-    """Log-ratios of runs of forty pairs: symmetric, and of three degrees of freedom, so with far outliers."""
+    """Return log-ratios of runs of forty pairs: Student's t with three degrees of freedom, so with far outliers."""
     return scale * np.random.default_rng(seed).standard_t(3, size=(_RUNS, _LOOKS[-1]))
 
 
@@ -39,7 +39,7 @@ def test_slower_loaders_fail(scale: float) -> None:
     assert np.mean(failed) > 0.95
 
 
-def test_faster_loaders_are_said_to_be() -> None:
+def test_faster_loaders_are_improved() -> None:
     improved = [_sequential(np.exp(logs) / 1.15) == "improved" for logs in _noise(3, 0.02)]
     assert np.mean(improved) > 0.9
 
@@ -58,7 +58,7 @@ def test_more_of_a_slowdown_never_ends_a_failing_run_as_a_pass() -> None:
 
 
 def test_interval_is_that_of_the_sign_test() -> None:
-    # Of ten pairs the extremes: the chance that all lie on one side of the median is 1/1024, of nine it is 11/1024.
+    # Extremes of ten pairs: all lie on one side of the median with probability 1/1024, nine with 11/1024.
     ratios = [1.0 + n / 100 for n in range(10)]
     assert tuple(estimate(ratios)) == pytest.approx((1.045, 1.0, 1.09))
 

@@ -1,4 +1,4 @@
-"""Runs of the gate, as a user starts it: on a loader of a few lines, and on the reference, with planted mistakes."""
+"""Runs of the gate, as a user starts it: on a loader of a few lines and on the reference, with planted mistakes."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 TOY = Path(__file__).with_name("toy_loader.py")
 LOAD, STEP = "load/paligemma_state/mini/warm", "step/train_step/mini/lora/batch-1"
-# Mistakes, by what says so: the cell, the metrics, and the text that becomes another.
+# Mistakes by name: the cell, the metrics that reveal it, and the replacements of text that plant it.
 COUNTED = {
     "float32_detour": (LOAD, ["bytes_allocated"], [("= stored.astype(", "= np.array(stored, np.float32).astype(")]),
     "copy_of_8_mb": (LOAD, ["bytes_allocated"], [("    half =", "    np.ones(1 << 20, np.float64)\n    half =")]),
@@ -40,15 +40,17 @@ COUNTED = {
 
 
 class Run(NamedTuple):
-    """What a run of the gate left."""
+    """Result of a run of the gate."""
 
     status: int
     printed: str
-    told: Mapping[str, Any]
+    report: Mapping[str, Any]
 
     def verdicts(self, *wanted: str) -> set[tuple[str, str]]:
-        """Cell and metric of all findings with one of some verdicts."""
-        return {(found["cell"], found["metric"]) for found in self.told["findings"] if found["verdict"] in wanted}
+        """Return cell and metric of all findings with one of the given verdicts."""
+        return {
+            (finding["cell"], finding["metric"]) for finding in self.report["findings"] if finding["verdict"] in wanted
+        }
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +59,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def gate(folder: Path, checkpoints: Path, *arguments: str) -> Run:
-    """Run the gate in a process of its own."""
+    """Run the gate in its own process."""
     folders = ["--checkpoints", str(checkpoints), "--results", str(folder)]
     summary = {"GITHUB_STEP_SUMMARY": str(folder / "summary.md")}
     ended = subprocess.run(
@@ -69,13 +71,13 @@ def gate(folder: Path, checkpoints: Path, *arguments: str) -> Run:
         check=False,
     )
     assert (folder / "gate.json").is_file(), ended.stderr
-    told = json.loads((folder / "gate.json").read_text())
-    assert told["outcome"] in (folder / "summary.md").read_text()
-    return Run(ended.returncode, ended.stdout, told)
+    report = json.loads((folder / "gate.json").read_text())
+    assert report["outcome"] in (folder / "summary.md").read_text()
+    return Run(ended.returncode, ended.stdout, report)
 
 
 def toy(folder: Path, *planted: tuple[str, str]) -> Path:
-    """A checkout of the toy with its text replaced."""
+    """Write a checkout of the toy with replacements in its text."""
     source = TOY.read_text()
     for old, new in planted:
         assert source.count(old) == 1, old
@@ -91,14 +93,14 @@ def compare(folder: Path, checkpoints: Path, baseline: Path, candidate: Path, *a
 
 
 @pytest.mark.parametrize(("cell", "metrics", "planted"), COUNTED.values(), ids=COUNTED)
-def test_what_can_be_counted_fails_with_its_name(
+def test_a_worse_count_fails_with_its_name(
     tmp_path: Path, checkpoints: Path, cell: str, metrics: list[str], planted: list[tuple[str, str]]
 ) -> None:
     sides = toy(tmp_path / "old"), toy(tmp_path / "new", *planted)
     run = compare(tmp_path, checkpoints, *sides, "--only", cell)
     assert {(cell, metric) for metric in metrics} <= run.verdicts("regressed"), run.printed
     assert run.status == 1
-    # Nothing is timed any more.
+    # A cell that fails by its counts is not timed.
     assert (cell, "wall_s") not in run.verdicts("same", "regressed", "inconclusive")
 
 
@@ -107,9 +109,9 @@ def test_less_is_an_improvement(tmp_path: Path, checkpoints: Path) -> None:
     sides = toy(tmp_path / "old", *planted), toy(tmp_path / "new")
     run = compare(tmp_path, checkpoints, *sides, "--only", cell, "--minutes", "0")
     assert (cell, "bytes_allocated") in run.verdicts("improved")
-    # There was no time for pairs: that is said, and no failure unless it is wished for.
+    # Without time for pairs the result is inconclusive, which is no failure unless requested.
     assert ((cell, "cpu_s") in run.verdicts("inconclusive"), run.status) == (True, 0)
-    assert run.told["outcome"] == "inconclusive"
+    assert run.report["outcome"] == "inconclusive"
 
 
 def test_the_same_loader_passes(tmp_path: Path, checkpoints: Path) -> None:
@@ -124,7 +126,7 @@ def test_the_same_loader_passes(tmp_path: Path, checkpoints: Path) -> None:
 @pytest.mark.undisturbed
 def test_busy_work_fails(tmp_path: Path, checkpoints: Path) -> None:
     sides = toy(tmp_path / "old"), toy(tmp_path / "new", ("0.0 *", "0.15 *"))
-    # Time for two looks, or for one that is not confirmed.
+    # The time suffices for two looks, or for one that is not confirmed.
     run = compare(tmp_path, checkpoints, *sides, "--only", LOAD, "--minutes", "2")
     assert (LOAD, "cpu_s") in run.verdicts("regressed"), run.printed
     assert run.status == 1
@@ -166,13 +168,13 @@ def test_a_subject_that_cannot_be_imported_is_an_error(tmp_path: Path, checkpoin
 
 
 @pytest.mark.parametrize(
-    ("baseline", "said"),
+    ("baseline", "message"),
     [(["--baseline", "no-such-revision"], "no-such-revision is no folder"), ([], "no baseline")],
     ids=["unknown", "none"],
 )
-def test_no_baseline_is_an_error(tmp_path: Path, checkpoints: Path, baseline: list[str], said: str) -> None:
+def test_no_baseline_is_an_error(tmp_path: Path, checkpoints: Path, baseline: list[str], message: str) -> None:
     run = gate(tmp_path, checkpoints, "--subject", "toy.loader", *baseline)
-    assert (run.status, said in run.printed) == (2, True)
+    assert (run.status, message in run.printed) == (2, True)
 
 
 def test_the_reference_of_another_checkout_is_measured(tmp_path: Path, checkpoints: Path) -> None:

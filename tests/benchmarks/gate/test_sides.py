@@ -1,4 +1,4 @@
-"""The two sides of a gate: what each way to ask for one gives, and what is said where there is none."""
+"""The two sides of a gate: what each way to name one gives, and the error where it does not exist."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from benchmarks.measure.process import ROOT
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository with two commits on main, in the place of this project's."""
+    """Return a repository with two commits on main, which replaces this project's."""
     monkeypatch.setattr(sides, "ROOT", tmp_path)
     for command in (["init", "-q", "-b", "main"], ["config", "user.email", "a@b"], ["config", "user.name", "a"]):
         git(tmp_path, *command)
@@ -33,7 +33,7 @@ def commit(folder: Path, text: str) -> str:
     return git(folder, "rev-parse", "HEAD")
 
 
-def test_a_revision_is_a_worktree_that_goes_away(repository: Path) -> None:
+def test_a_revision_is_a_temporary_worktree(repository: Path) -> None:
     with side_of("HEAD^") as side:
         assert (side.tree / "file").read_text() == "first"
         assert side.label == git(repository, "rev-parse", "--short", "HEAD^")
@@ -43,10 +43,10 @@ def test_a_revision_is_a_worktree_that_goes_away(repository: Path) -> None:
 
 
 def test_the_baseline_of_a_branch_is_where_it_left_main(repository: Path) -> None:
-    left = git(repository, "rev-parse", "HEAD")
+    fork_point = git(repository, "rev-parse", "HEAD")
     git(repository, "checkout", "-q", "-b", "branch")
     commit(repository, "third")
-    assert baseline_revision() == left
+    assert baseline_revision() == fork_point
 
 
 def test_the_baseline_of_changed_files_is_their_commit(repository: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_revision_that_does_not_exist_is_no_side() -> None:
         pass
 
 
-def test_a_folder_with_sources_is_looked_into(tmp_path: Path) -> None:
+def test_source_folders_of_a_folder_are_used(tmp_path: Path) -> None:
     for folder in ("src", "packages/client/src"):
         (tmp_path / folder).mkdir(parents=True)
     with side_of(str(tmp_path)) as side:
@@ -98,22 +98,22 @@ def test_a_folder_without_an_interpreter_is_no_environment(tmp_path: Path) -> No
 
 
 def test_a_pinned_package_comes_before_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    commands = []
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        asked.append(command)
+        commands.append(command)
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(subprocess, "run", run)
     with side_of("orbax-checkpoint==0.11.22") as side:
         assert side.paths == [side.packages, ROOT]
-    assert asked[0][1:5] == ["-m", "pip", "install", "--quiet"]
-    assert asked[0][-1] == "orbax-checkpoint==0.11.22"
-    assert "--no-deps" in asked[0]
+    assert commands[0][1:5] == ["-m", "pip", "install", "--quiet"]
+    assert commands[0][-1] == "orbax-checkpoint==0.11.22"
+    assert "--no-deps" in commands[0]
 
 
 def test_a_package_that_is_not_found_is_no_side(monkeypatch: pytest.MonkeyPatch) -> None:
-    # No index is asked: pip would try again for a minute.
+    # Without an index, since pip would retry for a minute.
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(NoSideError, match="pip did not install"), side_of("no-such-package-anywhere==9.9.9"):
         pass

@@ -1,4 +1,4 @@
-"""What a run of the gate prints and writes, of findings that are made up."""
+"""What a run of the gate prints and writes for made-up findings."""
 
 import io
 import json
@@ -29,9 +29,9 @@ FINDINGS = [
 TOLD = Told("reference", "1a2b3c4", "the working tree", 61.2, FINDINGS)
 
 
-def printed(told: Told) -> str:
+def printed(report: Told) -> str:
     console = Console(width=140, file=io.StringIO())
-    print_table(told, console)
+    print_table(report, console)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -52,7 +52,7 @@ def test_findings_add_up(verdicts: list[Verdict], outcome: Outcome) -> None:
     assert outcome_of([Finding(cell="", metric="", verdict=verdict) for verdict in verdicts]) is outcome
 
 
-def test_statuses_are_those_that_are_documented() -> None:
+def test_statuses_are_as_documented() -> None:
     assert [int(outcome) for outcome in Outcome] == [0, 1, 2, 3]
 
 
@@ -66,9 +66,9 @@ def test_the_table_has_what_changed_and_all_times() -> None:
 
 def test_the_file_has_everything(tmp_path: Path) -> None:
     write_json(TOLD, tmp_path / "new" / "gate.json")
-    told = json.loads((tmp_path / "new" / "gate.json").read_text())
-    assert (told["outcome"], told["baseline"], len(told["findings"])) == ("regression", "1a2b3c4", 3)
-    assert told["findings"][2]["interval"] == [0.98, 1.04]
+    written = json.loads((tmp_path / "new" / "gate.json").read_text())
+    assert (written["outcome"], written["baseline"], len(written["findings"])) == ("regression", "1a2b3c4", 3)
+    assert written["findings"][2]["interval"] == [0.98, 1.04]
 
 
 def test_the_summary_is_a_table_of_markdown() -> None:

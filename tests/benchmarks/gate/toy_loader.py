@@ -1,4 +1,4 @@
-"""A loader and a training step of a few lines, for the gate to be tried on: mistakes are planted by replacing text."""
+"""A loader and a training step of a few lines to try the gate on: tests plant mistakes by replacing text."""
 
 import time
 from typing import Any
@@ -25,9 +25,9 @@ def paligemma_state(job: dict[str, Any]) -> Any:
     def load() -> dict[str, Any]:
         start = time.process_time()
         with np.load(job["path"]) as archive:
-            found = {name: _leaf(archive, name) for name in archive.files}
+            leaves = {name: _leaf(archive, name) for name in archive.files}
         _work(0.0 * (time.process_time() - start))
-        return found
+        return leaves
 
     return load
 
