@@ -1,4 +1,4 @@
-"""Faults in what lies beside converted weights and in what a conversion leaves behind."""
+"""Faults in converting: the files next to the weights, and what a conversion leaves behind."""
 
 from suite.faults.fault import Fault, Patch
 
@@ -18,7 +18,7 @@ FAULTS = (
     Fault(
         id="config_forgets_sizes",
         bugs=("G11",),
-        story="config.json does not have the sizes, and a file is read with other heads than it was written with.",
+        story="config.json lacks the sizes, so a file can be read with other heads than it was written with.",
         evidence=f"{_SCRIPT}#L544-L550",
         patches=(Patch(_LAYOUT, '        "model": model.to_json(),\n', ""),),
         caught_by=("convert.config_tells_what_the_model_is", "convert.recorded_sizes_count"),
@@ -26,14 +26,14 @@ FAULTS = (
     Fault(
         id="config_has_action_dim_32",
         bugs=("G12",),
-        story="The number of action dimensions is 32, whatever the model's.",
+        story="config.json says 32 action dimensions for every model.",
         evidence=f"{_OPENPI}/issues/714",
         patches=(Patch(_LAYOUT, '"action_dim": model.action_dim', '"action_dim": 32'),),
         caught_by=("convert.config_tells_what_the_model_is",),
     ),
     Fault(
         id="recorded_sizes_not_compared",
-        story="The sizes beside the weights are not looked at, and six heads of ten are read as ten of six.",
+        story="The sizes recorded next to the weights are ignored, so six heads of ten load as ten of six.",
         evidence="mutation: reads tensors by their shapes alone",
         patches=(Patch(_LAYOUT, 'if name != "lora" and got != want:', "if False:"),),
         caught_by=("convert.recorded_sizes_count",),
@@ -41,7 +41,7 @@ FAULTS = (
     Fault(
         id="assets_looked_up_one_folder_too_high",
         bugs=("G4",),
-        story="Norm stats are looked for beside the step's folder and not in it, and are not found.",
+        story="Norm stats are searched next to the step's folder instead of inside it, and are not found.",
         evidence=f"{_SCRIPT}#L536",
         patches=(
             Patch("checkpoints/norm_stats.py", "return params.parent / ASSETS", "return params.parent.parent / ASSETS"),
@@ -50,7 +50,7 @@ FAULTS = (
     ),
     Fault(
         id="conversion_overwrites",
-        story="What is at the output's place is removed.",
+        story="Whatever exists at the output path is deleted.",
         evidence=f"{_SCRIPT}#L538-L541",
         patches=(
             Patch("storage/atomic.py", "if out.exists() or out.is_symlink():", "if out.is_file():"),
@@ -64,7 +64,7 @@ FAULTS = (
     ),
     Fault(
         id="conversion_written_in_place",
-        story="The output is written where it will lie, and half of it stays when the conversion fails.",
+        story="The output is written directly to its final path, so a failed conversion leaves half of it.",
         evidence=f"{_SCRIPT}#L530",
         patches=(
             Patch("storage/atomic.py", "yield scratch / _WHOLE", "yield out"),
@@ -77,7 +77,7 @@ FAULTS = (
     Fault(
         id="conversion_does_not_compare_sizes",
         bugs=("G10",),
-        story="Sizes are taken from the config without a look at the checkpoint, and an index runs over in the middle.",
+        story="Sizes come from the config without checking the checkpoint, and an index overflows halfway.",
         evidence=f"{_SCRIPT}#L476-L503",
         patches=(Patch("layouts/write.py", "model.require_fit(dict(leaves))", "pass"),),
         caught_by=("convert.other_sizes_are_refused", "pytorch.other_family_is_not_converted"),
@@ -85,7 +85,7 @@ FAULTS = (
     Fault(
         id="conversion_ignores_layout",
         bugs=("G6",),
-        story="What was asked for is looked at last, after minutes of reading.",
+        story="The requested layout is validated last, after minutes of reading.",
         evidence=f"{_SCRIPT}#L525-L527",
         patches=(
             Patch(
@@ -99,7 +99,7 @@ FAULTS = (
     Fault(
         id="paligemma_loses_its_adapters",
         bugs=("G1",),
-        story="A PaliGemma part is written without its adapters, and acts like the base.",
+        story="A PaliGemma part is written without its adapters and behaves like the base.",
         evidence=f"{_OPENPI}/issues/958",
         patches=(
             Patch(
@@ -113,7 +113,7 @@ FAULTS = (
     Fault(
         id="npz_has_bfloat16_as_integers",
         bugs=("C7",),
-        story="bfloat16 is written as whole numbers of two bytes, which readers take for weights of up to 65535.",
+        story="bfloat16 is written as two-byte integers, which readers take for weights of up to 65535.",
         evidence="big_vision/utils.py:827 knows bfloat16 by its type, two raw bytes",
         patches=(Patch("layouts/paligemma_npz.py", 'return "<V2" if', 'return "<u2" if'),),
         caught_by=("convert.paligemma_part_lands",),
@@ -121,7 +121,7 @@ FAULTS = (
     Fault(
         id="paligemma_under_names_of_one_version",
         bugs=("F6",),
-        story="The file has the names of the newest transformers, which older ones do not find.",
+        story="The file uses the newest transformers names, which older versions do not find.",
         evidence="https://github.com/huggingface/lerobot/issues/1406",
         patches=(
             Patch(

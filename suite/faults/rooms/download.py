@@ -14,7 +14,7 @@ FAULTS = (
     Fault(
         id="a_dead_transfer_counts_as_done",
         bugs=("D1", "D9"),
-        story="Nobody asks whether the transfer worked: half a checkpoint is moved into the cache for ever.",
+        story="Failed transfers go unnoticed: half a checkpoint stays in the cache forever.",
         evidence=f"{_DOWNLOAD}#L132",
         patches=(
             Patch("storage/download.py", _GET, f"try: {_GET}\n            except Exception: pass"),
@@ -25,7 +25,7 @@ FAULTS = (
     Fault(
         id="sizes_are_not_compared",
         bugs=("D1",),
-        story="A file that ends early without an error is kept as whole.",
+        story="A file that ends early without an error is kept as complete.",
         evidence=f"{_OPENPI}/issues/598",
         patches=(_SHORT,),
         caught_by=("download.failed_transfer_is_no_download",),
@@ -33,7 +33,7 @@ FAULTS = (
     Fault(
         id="scratch_is_used_again",
         bugs=("D2",),
-        story="What a dead transfer left in its scratch folder becomes part of the next one.",
+        story="Files that a failed transfer left in its scratch folder become part of the next download.",
         evidence=f"{_DOWNLOAD}#L87",
         patches=(
             _IMPORT,
@@ -44,7 +44,7 @@ FAULTS = (
     Fault(
         id="scratch_is_named_without_the_suffix",
         bugs=("D3",),
-        story="with_suffix takes v1.0 and v1.1 to the same scratch folder, v1.partial.",
+        story="with_suffix maps v1.0 and v1.1 to the same scratch folder, v1.partial.",
         evidence=f"{_DOWNLOAD}#L87",
         patches=(
             _IMPORT,
@@ -54,15 +54,15 @@ FAULTS = (
     ),
     Fault(
         id="places_are_named_by_the_last_component",
-        story="A URL's place in the cache is its last component: other folders of that name are taken for it.",
-        evidence="mutation: the name without what it is the name of",
+        story="The cache path is the URL's last component, so folders with the same name collide.",
+        evidence="mutation: a name without its parents",
         patches=(Patch("storage/download.py", _TARGET, "cache / name / name"),),
         caught_by=("download.neighbours_share_nothing",),
     ),
     Fault(
         id="a_trailing_slash_is_a_name",
         bugs=("D4",),
-        story="A slash at the end of a URL makes another URL of it, one without a name.",
+        story="A trailing slash makes a different URL, one with an empty name.",
         evidence=f"{_DOWNLOAD}#L118",
         patches=(Patch("storage/download.py", 'os.fspath(path).rstrip("/")', "os.fspath(path)"),),
         caught_by=("download.folder_arrives_whole",),
@@ -70,7 +70,7 @@ FAULTS = (
     Fault(
         id="a_file_is_fetched_as_a_folder",
         bugs=("D4",),
-        story="The target is made as a folder and filled with what is below the URL, also for a single file.",
+        story="The target is always created as a folder, even for the URL of a single file.",
         evidence=f"{_DOWNLOAD}#L116",
         patches=(
             Patch(
@@ -83,8 +83,8 @@ FAULTS = (
     ),
     Fault(
         id="folders_are_flattened",
-        story="Every file lands beside the others, under its last component.",
-        evidence="mutation: the name in the place of the relative path",
+        story="All files land in one folder, named by their last component.",
+        evidence="mutation: the name in place of the relative path",
         patches=(
             Patch(
                 "storage/download.py",
@@ -97,7 +97,7 @@ FAULTS = (
     Fault(
         id="presence_is_checked_before_the_lock_only",
         bugs=("D5",),
-        story="Who waited for the lock downloads again what the one before has just brought.",
+        story="After waiting for the lock, a caller downloads again what another one has just fetched.",
         evidence=f"{_OPENPI}/issues/845",
         patches=(Patch("storage/download.py", "            if not target.exists():\n", "            if True:\n"),),
         caught_by=("download.many_callers_share_one_transfer",),
@@ -105,7 +105,7 @@ FAULTS = (
     Fault(
         id="there_is_no_lock",
         bugs=("D5",),
-        story="Callers that come at once transfer the same files side by side.",
+        story="Concurrent callers all transfer the same files.",
         evidence=f"{_OPENPI}/pull/846",
         patches=(_IMPORT, Patch("storage/download.py", 'FileLock(f"{target.parent}.lock")', "nullcontext()")),
         caught_by=("download.many_callers_share_one_transfer",),
@@ -113,7 +113,7 @@ FAULTS = (
     Fault(
         id="credentials_are_looked_for",
         bugs=("D6",),
-        story="A public bucket is asked with the credentials that a machine may not have.",
+        story="A public bucket is accessed with credentials, which the machine may not have.",
         evidence=f"{_OPENPI}/issues/900",
         patches=(Patch("storage/download.py", ", **_STORAGE_OPTIONS.get(scheme, {})", ""),),
         caught_by=("download.public_bucket_needs_no_account",),
@@ -136,7 +136,7 @@ FAULTS = (
     Fault(
         id="a_download_empties_the_cache",
         bugs=("D7",),
-        story="Whatever else lies in the cache is removed before a download.",
+        story="Everything else in the cache is deleted before a download.",
         evidence=f"{_OPENPI}/issues/268",
         patches=(
             Patch(
@@ -150,14 +150,14 @@ FAULTS = (
     ),
     Fault(
         id="everything_is_fetched_every_time",
-        story="The cache is written and never read.",
-        evidence="mutation: no look into the cache",
+        story="The cache is written but never read.",
+        evidence="mutation: the cache is not consulted",
         patches=(Patch("storage/download.py", "    if target.exists():\n        return target\n", ""),),
         caught_by=("download.is_made_once",),
     ),
     Fault(
         id="parts_lie_where_the_whole_goes",
-        story="A file lies in the cache where its folder goes: the folder counts as there, with that one file.",
+        story="A file is cached where its folder belongs: the folder then counts as cached, with one file.",
         evidence=f"{_DOWNLOAD}#L60",
         patches=(
             Patch("storage/download.py", f"return {_TARGET}", "return cache.joinpath(*parents, name).absolute()"),
@@ -167,7 +167,7 @@ FAULTS = (
     Fault(
         id="file_urls_are_taken_for_paths",
         bugs=("C16",),
-        story="A URL of a scheme that is not on a list is taken for a local path, below the current folder.",
+        story="A URL whose scheme is not on a list is treated as a relative local path.",
         evidence=f"{_OPENPI}/commit/61c2755",
         patches=(Patch("storage/download.py", 'r"[a-zA-Z]', 'r"(?!file:)[a-zA-Z]'),),
         caught_by=("download.plain_file_system_is_read",),
@@ -175,7 +175,7 @@ FAULTS = (
     Fault(
         id="nothing_is_cached_as_a_folder",
         bugs=("D1",),
-        story="A URL where nothing is gives an empty folder, which is in the cache from then on.",
+        story="A URL with nothing behind it gives an empty folder, which stays in the cache.",
         evidence=f"{_DOWNLOAD}#L116",
         patches=(
             Patch("storage/download.py", "    if not sizes:\n", "    if sizes is None:\n"),

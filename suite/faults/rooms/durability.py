@@ -1,4 +1,4 @@
-"""Faults in what becomes of a checkpoint when something dies, is damaged, or is read by two."""
+"""Faults in durability: killed saves, damaged files, concurrent readers."""
 
 from suite.faults.fault import Fault, Patch
 
@@ -8,8 +8,8 @@ _RESTORE = f"{_OPENPI}/blob/15a9616/src/openpi/models/model.py#L281"
 FAULTS = (
     Fault(
         id="save_appears_piece_by_piece",
-        story="Files are copied to the target one after the other: a save that is killed leaves half a checkpoint.",
-        evidence="mutation: a copy where a rename is meant",
+        story="Files are copied to the target one by one, so a killed save leaves half a checkpoint.",
+        evidence="mutation: a copy in place of a rename",
         patches=(
             Patch(
                 "layouts/orbax/save.py",
@@ -22,7 +22,7 @@ FAULTS = (
     Fault(
         id="leftover_scratch_blocks_the_next_save",
         bugs=("E4",),
-        story="The scratch folder has a fixed name: what a killed save left there makes the next one fail.",
+        story="The scratch folder has a fixed name, so leftovers of a killed save make the next one fail.",
         evidence=f"{_OPENPI}/issues/566",
         patches=(
             Patch(
@@ -36,7 +36,7 @@ FAULTS = (
     Fault(
         id="failed_save_is_silent",
         bugs=("E4",),
-        story="An error while saving is logged at best; the caller goes on and has no checkpoint.",
+        story="A failed save is logged at best; the caller continues without a checkpoint.",
         evidence=f"{_OPENPI}/issues/728",
         patches=(
             Patch(
@@ -49,15 +49,15 @@ FAULTS = (
     ),
     Fault(
         id="failed_save_keeps_its_scratch",
-        story="A save that fails leaves what it wrote: a disk that is full stays full.",
-        evidence="mutation: no cleaning up after an error",
+        story="A failed save leaves its partial files, so a full disk stays full.",
+        evidence="mutation: no cleanup after an error",
         patches=(Patch("layouts/orbax/save.py", "shutil.rmtree(scratch, ignore_errors=True)", "scratch.exists()"),),
         caught_by=("durability.full_disk_loses_nothing",),
     ),
     Fault(
         id="digests_are_not_compared",
         bugs=("C18",),
-        story="What decodes is taken for what was saved: zeros in the middle of a file become weights.",
+        story="Whatever decodes counts as what was saved: zeros in the middle of a file become weights.",
         evidence=_RESTORE,
         patches=(Patch("layouts/orbax/restore.py", "integrity.verify(stored.path, found, digests)", "pass"),),
         caught_by=(
@@ -68,7 +68,7 @@ FAULTS = (
     ),
     Fault(
         id="digests_are_compared_after_the_cast",
-        story="Digests of stored values are compared with cast ones: whoever asks for a dtype is refused.",
+        story="Digests of stored values are compared with cast values, so every cast is refused.",
         evidence="mutation: verification after the cast instead of before it",
         patches=(
             Patch(
@@ -81,8 +81,8 @@ FAULTS = (
     ),
     Fault(
         id="a_cast_switches_verification_off",
-        story="Digests are compared only where nothing is cast: a bfloat16 load takes damaged numbers.",
-        evidence="mutation: the easy way out of comparing after the cast",
+        story="Digests are compared only without a cast, so a bfloat16 load accepts damaged numbers.",
+        evidence="mutation: the easy way to avoid comparing after the cast",
         patches=(
             Patch(
                 "layouts/orbax/restore.py",
@@ -94,8 +94,8 @@ FAULTS = (
     ),
     Fault(
         id="digest_is_a_sum",
-        story="The digest is the sum of the numbers: the same numbers in another order pass.",
-        evidence="mutation: statistics in the place of a hash",
+        story="The digest is a sum, so the same numbers in another order pass.",
+        evidence="mutation: a statistic in place of a hash",
         patches=(
             Patch(
                 "storage/digests.py",
@@ -108,7 +108,7 @@ FAULTS = (
     Fault(
         id="training_records_no_digests",
         bugs=("C18",),
-        story="Digests are made of numpy arrays only: what a training saves, jax arrays, has none.",
+        story="Digests are computed for numpy arrays only, so jax arrays saved by training have none.",
         evidence=_RESTORE,
         patches=(
             Patch(
@@ -122,7 +122,7 @@ FAULTS = (
     Fault(
         id="resuming_does_not_verify",
         bugs=("C18",),
-        story="Serving compares digests, resuming does not: a training goes on from damaged numbers.",
+        story="Serving compares digests but resuming does not, so training continues from damaged numbers.",
         evidence=_RESTORE,
         patches=(
             Patch(
@@ -136,7 +136,7 @@ FAULTS = (
     Fault(
         id="lost_parameters_are_not_missed",
         bugs=("P12",),
-        story="A checkpoint that lost a parameter from its list restores as if it had never had it.",
+        story="A checkpoint whose list of arrays lacks a parameter restores as if it never existed.",
         evidence="https://github.com/google-deepmind/gemma/issues/161",
         patches=(
             Patch("storage/digests.py", "sorted(digests.keys() - leaves.keys()):", "[]:"),
@@ -149,21 +149,21 @@ FAULTS = (
     Fault(
         id="unchecked_integrity_is_not_said",
         bugs=("C18",),
-        story="A load from a checkpoint without digests looks like one whose every bit was compared.",
+        story="A load from a checkpoint without digests looks like one that verified every bit.",
         evidence=_RESTORE,
         patches=(Patch("storage/digests.py", "return (NOT_RECORDED,)", "return ()"),),
         caught_by=("durability.unguarded_checkpoint_is_said_to_be",),
     ),
     Fault(
         id="everything_is_called_unchecked",
-        story="A load says that integrity was not checked although it was: a note that is always there tells nothing.",
-        evidence="mutation: a constant in the place of the condition",
+        story="A load always says that integrity was not checked, so the note means nothing.",
+        evidence="mutation: a constant in place of the condition",
         patches=(Patch("storage/digests.py", "    if not digests:\n", "    if True:\n"),),
         caught_by=("durability.unguarded_checkpoint_is_said_to_be",),
     ),
     Fault(
         id="one_reader_at_a_time",
-        story="A reader marks the checkpoint as taken while it reads: a second one fails.",
+        story="A reader locks the checkpoint while it reads, so a second reader fails.",
         evidence="mutation: an exclusive lock for reading",
         patches=(
             Patch(

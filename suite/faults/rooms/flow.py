@@ -1,4 +1,4 @@
-"""Faults in what goes into the model and what is made of it: tokens, masks, positions, time, noise, dropout."""
+"""Faults in the model's inputs and outputs: tokens, masks, positions, time, noise, dropout."""
 
 from suite.faults.fault import Fault, Patch
 
@@ -7,7 +7,7 @@ _OPENPI = "https://github.com/Physical-Intelligence/openpi/blob/15a9616"
 FAULTS = (
     Fault(
         id="cameras_swapped",
-        story="The left and the right wrist camera change places.",
+        story="The left and right wrist cameras are swapped.",
         evidence="mutation: the order of a list",
         patches=(
             Patch(
@@ -18,8 +18,8 @@ FAULTS = (
     ),
     Fault(
         id="prompt_mask_ignored",
-        story="The padding of a prompt is attended to like its tokens.",
-        evidence="mutation: a mask that is made and not used",
+        story="A prompt's padding is attended to like its tokens.",
+        evidence="mutation: a mask that is built but not used",
         patches=(
             Patch(
                 "model/pi0.py",
@@ -31,8 +31,8 @@ FAULTS = (
     ),
     Fault(
         id="absent_cameras_are_seen",
-        story="An absent camera's image is attended to like one that is there.",
-        evidence="mutation: a mask that is made and not used",
+        story="An absent camera's image is attended to like a present one.",
+        evidence="mutation: a mask that is built but not used",
         patches=(
             Patch(
                 "model/pi0.py", "jnp.repeat(present, image_tokens", "jnp.repeat(jnp.ones_like(present), image_tokens"
@@ -42,8 +42,8 @@ FAULTS = (
     ),
     Fault(
         id="positions_count_padding",
-        story="Positions count every token, padding and absent cameras too.",
-        evidence="mutation: arange where openpi's pi0.py takes the cumulative sum of the mask",
+        story="Positions count every token, including padding and absent cameras.",
+        evidence="mutation: arange where openpi's pi0.py uses the cumulative sum of the mask",
         patches=(
             Patch(
                 "model/pi0.py",
@@ -55,8 +55,8 @@ FAULTS = (
     ),
     Fault(
         id="prefix_is_causal",
-        story="Images and prompt attend only backwards, as text does in a language model.",
-        evidence="mutation: the causal mask for PaliGemma's prefix mask (arXiv:2407.07726)",
+        story="Images and prompt use a causal mask, like text in a language model.",
+        evidence="mutation: a causal mask in place of PaliGemma's prefix mask (arXiv:2407.07726)",
         patches=(
             Patch(
                 "model/pi0.py",
@@ -68,7 +68,7 @@ FAULTS = (
     ),
     Fault(
         id="mask_of_the_first_sample",
-        story="Every sample is masked as the first of its batch.",
+        story="Every sample uses the mask of the first one in its batch.",
         evidence="mutation: a batch axis that broadcasts",
         patches=(
             Patch("model/gemma.py", "jnp.where(mask[:, None, None, :, :]", "jnp.where(mask[:1, None, None, :, :]"),
@@ -77,8 +77,8 @@ FAULTS = (
     ),
     Fault(
         id="suffix_one_position_on",
-        story="While sampling, the first action token lies one position further on than while training.",
-        evidence="mutation: off by one behind a cache",
+        story="When sampling, the first action token is one position further than in training.",
+        evidence="mutation: off by one after a cache",
         patches=(
             Patch(
                 "model/pi0.py", "[:, None] + jnp.cumsum(real, axis=1) - 1\n", "[:, None] + jnp.cumsum(real, axis=1)\n"
@@ -95,28 +95,28 @@ FAULTS = (
     ),
     Fault(
         id="velocity_points_to_the_noise",
-        story="The loss takes actions - noise for the velocity, and sampling goes on against it.",
+        story="The loss uses actions - noise as the velocity, and sampling moves against it.",
         evidence="mutation: the sign of the target",
         patches=(Patch("model/pi0.py", "velocity - (noise - actions)", "velocity - (actions - noise)"),),
         caught_by=("forward.sampling_follows_the_velocity_of_the_loss", "golden.loss"),
     ),
     Fault(
         id="time_as_cosine_and_sine",
-        story="The embedding of the time has its cosines before its sines.",
+        story="The time embedding has its cosines before its sines.",
         evidence="mutation: the order of a concatenation",
         patches=(Patch("model/pi0.py", "[jnp.sin(phases), jnp.cos(phases)]", "[jnp.cos(phases), jnp.sin(phases)]"),),
         caught_by=("golden.loss",),
     ),
     Fault(
         id="actions_read_from_the_front",
-        story="The first tokens of the action expert are taken for the actions; in pi0 one of them is the state.",
+        story="The action expert's first tokens are read as actions, but in pi0 the first one is the state.",
         evidence="mutation: a slice from the wrong end",
         patches=(Patch("model/pi0.py", "out[:, -self.spec.action_horizon :]", "out[:, : self.spec.action_horizon]"),),
         caught_by=("golden.loss",),
     ),
     Fault(
         id="noise_from_the_key_of_the_time",
-        story="Noise and time are drawn from each other's keys.",
+        story="Noise and time are drawn from swapped keys.",
         evidence="mutation: the order in which a key is split",
         patches=(Patch("model/pi0.py", "_, noise_key, time_key = ", "_, time_key, noise_key = "),),
         caught_by=("golden.loss_from_the_same_key",),
@@ -138,7 +138,7 @@ FAULTS = (
     ),
     Fault(
         id="restored_by_cutting_bits",
-        story="A cast to bfloat16 cuts the lower half of each number off, and does not round it.",
+        story="A cast to bfloat16 truncates instead of rounding.",
         evidence="mutation: a cast by reinterpreting bits",
         patches=(
             Patch(
@@ -156,8 +156,8 @@ FAULTS = (
     ),
     Fault(
         id="loss_is_summed",
-        story="Training minimises the sum of the losses and not their mean.",
-        evidence="mutation: a reduction; Adam hides it from everything but the clipping and the numbers",
+        story="Training minimizes the sum of the losses instead of their mean.",
+        evidence="mutation: a reduction; Adam hides it except in clipping and in the reported numbers",
         patches=(
             Patch("training/step.py", "return jnp.mean(model.compute_loss(", "return jnp.sum(model.compute_loss("),
         ),
@@ -166,7 +166,7 @@ FAULTS = (
     Fault(
         id="dropout_crashes_with_adapters",
         bugs=("A16",),
-        story="Whether to drop is a traced value where Python has to decide: the first training step raises.",
+        story="Python branches on a traced value to enable dropout, so the first training step raises.",
         evidence=f"{_OPENPI}/src/openpi/models/gemma.py#L359",
         patches=(
             Patch(
@@ -179,28 +179,28 @@ FAULTS = (
     ),
     Fault(
         id="dropout_is_never_on",
-        story="Training does not say that it is training, and nothing is ever dropped.",
-        evidence="mutation: an argument that is not handed on",
+        story="Training does not pass its flag on, so nothing is ever dropped.",
+        evidence="mutation: an argument that is not passed on",
         patches=(Patch("training/step.py", "noise=noise, time=time, train=True)", "noise=noise, time=time)"),),
         caught_by=("forward.dropout_trains",),
     ),
     Fault(
         id="dropout_drops_the_same_ever_again",
-        story="What is dropped depends on no seed: the same values in every step of every run.",
+        story="Dropout ignores the seed: every step of every run drops the same values.",
         evidence="mutation: a constant key",
         patches=(Patch("model/pi0.py", "jax.random.fold_in(key, 3) if train", "jax.random.key(3) if train"),),
         caught_by=("forward.dropout_trains",),
     ),
     Fault(
         id="dropout_is_always_on",
-        story="Losses of validation drop values too.",
-        evidence="mutation: train=False that is not looked at",
+        story="Validation losses use dropout too.",
+        evidence="mutation: train=False that is not checked",
         patches=(Patch("model/pi0.py", "if train and self.spec.dropout else None", "if self.spec.dropout else None"),),
         caught_by=("forward.dropout_is_for_training_only",),
     ),
     Fault(
         id="expert_of_no_adapters_is_frozen",
-        story="Once any expert has adapters the other one is frozen with it, although nothing adapts it.",
+        story="Adapters on one expert freeze the other one too, although nothing adapts it.",
         evidence=f"mutation of {_OPENPI}/src/openpi/models/pi0_config.py#L79: one flag for both experts",
         patches=(Patch("model/pi0_spec.py", "self.experts[expert].has_lora and not", "self.has_lora and not"),),
         caught_by=("structure.trainable_set_equals_openpi_at_real_size",),

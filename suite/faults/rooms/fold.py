@@ -1,4 +1,4 @@
-"""Faults in folding adapters, and in taking them out and putting them in."""
+"""Faults in folding, unfolding, extracting and merging adapters."""
 
 from suite.faults.fault import Fault, Patch
 
@@ -9,7 +9,7 @@ FAULTS = (
     Fault(
         id="fold_is_per_head",
         bugs=("A5", "G2"),
-        story="The textbook merge, A[n] @ B[n] head by head, is used for attn_vec_einsum too: 80 % off.",
+        story="The textbook merge, A[n] @ B[n] per head, is also used for attn_vec_einsum, which is 80 % off.",
         evidence=f"{_LORA}#L67",
         patches=(Patch("model/sites.py", '"...NHR,...MRD->...NHD"', '"...NHR,...NRD->...NHD"'),),
         caught_by=(
@@ -21,14 +21,14 @@ FAULTS = (
     Fault(
         id="fold_sums_over_layers",
         bugs=("A17",),
-        story="A merge written for one layer sums lora_b over the first axis: stacked, that is layers and not heads.",
+        story="A merge for one layer sums lora_b over the first axis, which is layers once they are stacked.",
         evidence=f"{_LORA}#L23",
         patches=(Patch("model/sites.py", '"...NHR,...MRD->...NHD"', '"LNHR,MNRD->LNHD"'),),
         caught_by=("lora_math.fold_equals_forward", "lora_math.fold_equals_forward_at_each_site"),
     ),
     Fault(
         id="fold_scales_the_feed_forward_otherwise",
-        story="A merge multiplies feed-forward adapters by alpha / rank where the runtime multiplies by one.",
+        story="A merge scales feed-forward adapters by alpha / rank, but the model scales them by one.",
         evidence=f"{_LORA}#L144",
         patches=(
             Patch(
@@ -41,7 +41,7 @@ FAULTS = (
     ),
     Fault(
         id="fold_takes_every_layer_for_the_first",
-        story="Every layer is folded with the adapters of the first.",
+        story="Every layer is folded with the first layer's adapters.",
         evidence="mutation: a layer axis that broadcasts",
         patches=(
             Patch(
@@ -54,7 +54,7 @@ FAULTS = (
     ),
     Fault(
         id="fold_forgets_the_last_column",
-        story="The last column of lora_a and row of lora_b are left out of the delta.",
+        story="The last column of lora_a and the last row of lora_b are left out of the delta.",
         evidence="mutation: off by one in the rank",
         patches=(
             Patch(
@@ -68,7 +68,7 @@ FAULTS = (
     Fault(
         id="fold_in_the_dtype_of_the_weight",
         bugs=("G15",),
-        story="The delta is rounded to the weight's dtype before it is added: in bfloat16 small deltas vanish.",
+        story="The delta is rounded to the weight's dtype before it is added: small bfloat16 deltas vanish.",
         evidence=f"{_OPENPI}/pull/960",
         patches=(
             Patch("lora/fold.py", "(_widen(w) + delta).astype(dtype)", "(w + delta.astype(w.dtype)).astype(dtype)"),
@@ -77,21 +77,21 @@ FAULTS = (
     ),
     Fault(
         id="fold_hides_what_rounding_took",
-        story="A fold says that nothing was lost, whatever was.",
-        evidence="mutation: a report that is not filled",
+        story="A fold always reports that rounding lost nothing.",
+        evidence="mutation: a report that is not filled in",
         patches=(Patch("lora/fold.py", "return missing / whole if whole else 0.0", "return 0.0"),),
         caught_by=("lora_fold.tells_what_rounding_took",),
     ),
     Fault(
         id="fold_leaves_float32_behind",
-        story="Folded weights stay in the dtype that their sum was formed in.",
-        evidence="mutation: a cast that was forgotten",
+        story="Folded weights keep the dtype that their sum was computed in.",
+        evidence="mutation: a forgotten cast",
         patches=(Patch("lora/fold.py", "(_widen(w) + delta).astype(dtype)", "_widen(w) + delta"),),
         caught_by=("lora_fold.changes_nothing_but_adapted_weights", "lora_fold.of_bfloat16_is_formed_in_float32"),
     ),
     Fault(
         id="fold_leaves_adapters_behind",
-        story="The adapters stay beside the weights that they were folded into, and count twice when loaded.",
+        story="Adapters stay next to the weights they were folded into, and count twice when loaded.",
         evidence="mutation of docs/bugs.md#g2: a merge that walks the top level and removes nothing",
         patches=(
             Patch(
@@ -104,7 +104,7 @@ FAULTS = (
     ),
     Fault(
         id="unfold_subtracts",
-        story="Unfolding subtracts the delta: the base comes back but for its last bits, in bfloat16 for more.",
+        story="Unfolding subtracts the delta, which does not restore the base's last bits, or more in bfloat16.",
         evidence="https://github.com/huggingface/peft/blob/v0.17.0/src/peft/tuners/lora/layer.py (unmerge)",
         patches=(
             Patch(
@@ -120,7 +120,7 @@ FAULTS = (
     Fault(
         id="merge_drops_the_adapters",
         bugs=("G1",),
-        story="Adapters are checked and then not part of the model: it acts like its base.",
+        story="Adapters are checked but not merged, so the model behaves like its base.",
         evidence=f"{_OPENPI}/issues/958",
         patches=(Patch("lora/params.py", "    merged = base | adapters\n", "    merged = base\n"),),
         caught_by=("lora_fold.merge_undoes_extract", "language_model.merge_undoes_extract"),
@@ -128,7 +128,7 @@ FAULTS = (
     Fault(
         id="half_an_adapter_is_merged",
         bugs=("C4",),
-        story="An adapter without one of its halves is taken; what fills the other half is chance.",
+        story="An adapter with one matrix missing is accepted, and the other one is arbitrary.",
         evidence=f"{_OPENPI}/blob/15a9616/src/openpi/training/weight_loaders.py#L90",
         patches=(
             Patch(
@@ -142,7 +142,7 @@ FAULTS = (
     Fault(
         id="fold_with_another_rank",
         bugs=("E9",),
-        story="Adapters are folded by a config of another rank, and so with another scale.",
+        story="Adapters are folded with a config of another rank, and therefore with another scale.",
         evidence=f"{_OPENPI}/blob/15a9616/src/openpi/training/checkpoints.py#L84",
         patches=(Patch("lora/sites.py", "    if rank != spec.rank:\n", "    if False:\n"),),
         caught_by=("lora_fold.another_rank_is_refused",),
@@ -150,7 +150,7 @@ FAULTS = (
     Fault(
         id="adapters_are_cut_until_they_fit",
         bugs=("P8",),
-        story="Matrices of another layout are flattened and cut, or repeated, until they have the expected size.",
+        story="Matrices of another layout are flattened and truncated, or repeated, to the expected size.",
         evidence="docs/bugs.md#p8: a public fork that resumes by reshape(-1)[:n]",
         patches=(
             Patch(

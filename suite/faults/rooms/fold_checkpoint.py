@@ -1,4 +1,4 @@
-"""Faults in folding a checkpoint, which is done a slab at a time, and in its adapters as a PEFT adapter."""
+"""Faults in folding a checkpoint slab by slab, and in converting its adapters to PEFT."""
 
 from suite.faults.fault import Fault, Patch
 
@@ -10,7 +10,7 @@ FAULTS = (
     Fault(
         id="folded_checkpoint_keeps_its_adapters",
         bugs=("G2",),
-        story="The adapters stay in the checkpoint beside the weights that they were folded into.",
+        story="Adapters stay in the checkpoint next to the weights they were folded into.",
         evidence="docs/bugs.md#g2: a merge that walks the top level and removes nothing",
         patches=(
             Patch(
@@ -24,7 +24,7 @@ FAULTS = (
     Fault(
         id="folded_checkpoint_is_rounded_to_its_old_dtype",
         bugs=("G15",),
-        story="A bfloat16 checkpoint that is folded into float32 is rounded to bfloat16 on the way.",
+        story="A bfloat16 checkpoint folded to float32 is rounded to bfloat16 on the way.",
         evidence=f"{_OPENPI}/pull/960",
         patches=(
             Patch(
@@ -36,7 +36,7 @@ FAULTS = (
     Fault(
         id="folded_checkpoint_is_cast_first",
         bugs=("G15",),
-        story="Weight and delta are cast to the asked dtype and added there: small deltas vanish.",
+        story="Weight and delta are cast to the output dtype before they are added: small deltas vanish.",
         evidence=f"{_OPENPI}/pull/960",
         patches=(
             Patch(
@@ -49,7 +49,7 @@ FAULTS = (
     ),
     Fault(
         id="folded_checkpoint_hides_what_rounding_took",
-        story="A fold of a checkpoint says that nothing was lost, whatever was.",
+        story="Folding a checkpoint always reports that rounding lost nothing.",
         evidence="mutation: a sum that is never added to",
         patches=(
             Patch(
@@ -61,7 +61,7 @@ FAULTS = (
     Fault(
         id="checkpoint_folded_with_another_rank",
         bugs=("E9",),
-        story="A checkpoint is folded by a config of another rank, and so with another scale.",
+        story="A checkpoint is folded with a config of another rank, and therefore with another scale.",
         evidence=f"{_OPENPI}/blob/15a9616/src/openpi/training/checkpoints.py#L84",
         patches=(
             Patch(
@@ -75,7 +75,7 @@ FAULTS = (
     Fault(
         id="peft_adapter_is_of_the_first_head",
         bugs=("A5",),
-        story="Behind attention openpi sums lora_b over the heads; PEFT is given the first head's alone.",
+        story="openpi sums lora_b over the heads after attention, but PEFT gets only the first head's.",
         evidence=f"{_LORA}#L67",
         patches=(Patch("layouts/torch/peft.py", "b.sum(axis=0, dtype=np.float64)", "b[0]"),),
         caught_by=(_PEFT,),
@@ -83,14 +83,14 @@ FAULTS = (
     Fault(
         id="peft_alpha_does_not_grow_with_the_rank",
         bugs=("P5",),
-        story="An adapter for each head becomes one of as many times the rank, with the alpha of one: too weak.",
+        story="Adapters of all heads become one of a larger rank but the same alpha, which is too weak.",
         evidence="https://github.com/huggingface/lerobot/pull/3573",
         patches=(Patch("layouts/torch/peft.py", "spec.scale * len(lora_a)", "spec.alpha"),),
         caught_by=(_PEFT,),
     ),
     Fault(
         id="peft_blocks_are_one_matrix",
-        story="The matrices of heads are written side by side, and not as blocks: every head gets the deltas of all.",
+        story="The heads' matrices are concatenated instead of block-diagonal: each head gets all deltas.",
         evidence="mutation: merged heads without zeros between them",
         patches=(
             Patch("layouts/torch/peft.py", "blocks[head, :, head] = b[head].T", "blocks[head] = b[head].T[:, None]"),
@@ -100,7 +100,7 @@ FAULTS = (
     Fault(
         id="peft_adapter_read_for_every_head",
         bugs=("A5",),
-        story="PEFT's lora_B, which is a sum over heads, is given to every head, and summed again.",
+        story="PEFT's lora_B, a sum over heads, is given to every head and summed again.",
         evidence=f"{_LORA}#L67",
         patches=(Patch("layouts/torch/peft.py", "first[0] = tensor.T", "first[...] = tensor.T"),),
         caught_by=("golden.converted_adapter_has_the_loss",),

@@ -1,4 +1,4 @@
-"""Faults in how Google's official Gemma for flax becomes PaliGemma's language model."""
+"""Faults in loading Google's official Gemma for flax as PaliGemma's language model."""
 
 from suite.faults.fault import Fault, Patch
 
@@ -11,7 +11,7 @@ _STACK = "return np.stack(in_order) if _is_stacked(path) else np.asarray(in_orde
 FAULTS = (
     Fault(
         id="gemma_layers_sorted_as_strings",
-        story="Layers are stacked in the order of their names, so layer 10 lies between 1 and 2.",
+        story="Layers are stacked in the alphabetical order of their names, so layer 10 follows layer 1.",
         evidence="mutation: sorts layer_10 before layer_2",
         patches=(
             Patch(
@@ -24,7 +24,7 @@ FAULTS = (
     ),
     Fault(
         id="gemma_flat_form_unknown",
-        story="The flat form's mlp weights, one level deeper than the nested form's, are not recognised.",
+        story="The flat form's mlp weights, one level deeper than in the nested form, are not recognized.",
         evidence=f"{_GEMMA}/gm/ckpts/_compat.py",
         patches=(Patch(_LAYOUT, 'return name.removesuffix("/w") if "/mlp/" in name else name', "return name"),),
         caught_by=(
@@ -36,7 +36,7 @@ FAULTS = (
     ),
     Fault(
         id="gemma_keys_and_values_swapped",
-        story="The halves of kv_einsum change places.",
+        story="The halves of kv_einsum are swapped.",
         evidence="mutation: swaps k and v",
         patches=(
             Patch(
@@ -50,7 +50,7 @@ FAULTS = (
     ),
     Fault(
         id="gemma_one_added_to_norms",
-        story="One is added to norm scales that are stored without it already.",
+        story="One is added to norm scales that are already stored without it.",
         evidence="mutation: folds the 1 of (1 + scale) into the weight, as maxtext does for its own layout",
         patches=(
             Patch(
@@ -64,7 +64,7 @@ FAULTS = (
     ),
     Fault(
         id="gemma_bfloat16_read_as_float16",
-        story="Two-byte numbers are taken for float16 whatever they are.",
+        story="Every two-byte number is read as float16.",
         evidence=f"{_OPENPI}/blob/15a9616/src/openpi/training/weight_loaders.py#L56",
         bugs=("C7",),
         patches=(
@@ -79,28 +79,28 @@ FAULTS = (
     ),
     Fault(
         id="gemma_missing_layer_closed_up",
-        story="Whatever layers are there are stacked, so a gap moves all later layers down by one.",
-        evidence="mutation: stacks without looking at the numbers",
+        story="The existing layers are stacked, so a gap shifts all later layers down by one.",
+        evidence="mutation: stacks without checking the numbers",
         patches=(Patch(_LAYOUT, "        if number not in layers\n", "        if False\n"),),
         caught_by=("gemma_flax.what_is_no_whole_gemma_1_is_refused",),
     ),
     Fault(
         id="gemma_layers_not_compared",
-        story="Layers of different shapes are found out by numpy, in the middle of the load and without a name.",
-        evidence="mutation: leaves the check of shapes to np.stack",
+        story="Layers of different shapes fail in numpy, halfway through the load and without a name.",
+        evidence="mutation: leaves the shape check to np.stack",
         patches=(Patch(_LAYOUT, "if len(set(leaves)) > 1:", "if False:"),),
         caught_by=("gemma_flax.what_is_no_whole_gemma_1_is_refused",),
     ),
     Fault(
         id="gemma_version_not_looked_at",
-        story="A Gemma 2 or 3 is not recognised by the norms that the first Gemma does not have.",
-        evidence="mutation: reads every version with the names of the first",
+        story="A Gemma 2 or 3 is not recognized by the norms that the first Gemma lacks.",
+        evidence="mutation: reads every version with the names of the first one",
         patches=(Patch(_LAYOUT, "if version := later_version(names):", "if version := None:"),),
         caught_by=("gemma_flax.what_is_no_whole_gemma_1_is_refused",),
     ),
     Fault(
         id="gemma_sizes_not_named",
-        story="A Gemma of another vocabulary is refused with a list of shapes that does not say so.",
+        story="A Gemma with another vocabulary is refused with a list of shapes that does not say so.",
         evidence=f"{_OPENPI}/issues/648",
         bugs=("C10", "C11"),
         patches=(Patch("loading/loaders.py", "        require_sizes(source, model)\n", ""),),
@@ -108,7 +108,7 @@ FAULTS = (
     ),
     Fault(
         id="gemma_vocabulary_extended_unasked",
-        story="A Gemma of a smaller vocabulary loads without a question, its missing tokens random.",
+        story="A Gemma with a smaller vocabulary loads without a request, its missing tokens random.",
         evidence="https://github.com/huggingface/transformers/blob/v4.53.2/src/transformers/models/paligemma"
         "/convert_paligemma_weights_to_hf.py",
         patches=(Patch("loading/loaders.py", "extend_vocabulary: bool = False", "extend_vocabulary: bool = True"),),
@@ -116,21 +116,21 @@ FAULTS = (
     ),
     Fault(
         id="gemma_missing_tokens_are_zero",
-        story="The rows of tokens that Gemma's table lacks are zero, so that all of them are the same token.",
+        story="The rows of tokens missing from Gemma's table are zero, so these tokens are all the same.",
         evidence="mutation: pads with zeros",
         patches=(Patch("loading/resize.py", "fresh[len(array) :]", "np.zeros_like(fresh[len(array) :])"),),
         caught_by=("gemma_flax.missing_tokens_are_fresh_when_asked",),
     ),
     Fault(
         id="gemma_extension_not_reported",
-        story="A table of which some rows are fresh is reported as loaded.",
-        evidence="mutation: leaves the report as it was",
+        story="A table with some fresh rows is reported as loaded.",
+        evidence="mutation: a report that is not updated",
         patches=(Patch("loading/resize.py", "status=Status.EXTENDED, ", ""),),
         caught_by=("gemma_flax.missing_tokens_are_fresh_when_asked",),
     ),
     Fault(
         id="gemma_embedding_may_be_missing",
-        story="A Gemma without its token table loads, the table freshly initialised.",
+        story="A Gemma without its token table loads with a fresh one.",
         evidence=f"{_OPENPI}/blob/15a9616/src/openpi/training/weight_loaders.py#L67",
         bugs=("C5", "P3"),
         patches=(
@@ -144,7 +144,7 @@ FAULTS = (
     ),
     Fault(
         id="gemma_adapters_expected",
-        story="A LoRA model asks the official Gemma for adapters, which no release has.",
+        story="A LoRA model requires adapters from the official Gemma, which no release has.",
         evidence=f"{_OPENPI}/issues/283",
         bugs=("C9",),
         patches=(
@@ -158,7 +158,7 @@ FAULTS = (
     ),
     Fault(
         id="gemma_strangers_vanish",
-        story="Arrays that the model has no place for are left out without a word.",
+        story="Arrays that the model does not use are silently left out.",
         evidence=f"{_OPENPI}/blob/15a9616/src/openpi/training/weight_loaders.py#L90",
         bugs=("C1",),
         patches=(
@@ -172,7 +172,7 @@ FAULTS = (
     ),
     Fault(
         id="gemma_nothing_matched_is_fine",
-        story="A checkpoint of which not one name matches loads, every parameter freshly initialised.",
+        story="A checkpoint in which no name matches loads, with every parameter fresh.",
         evidence="https://github.com/lucidrains/pi-zero-pytorch/pull/5",
         bugs=("C3", "P4"),
         patches=(

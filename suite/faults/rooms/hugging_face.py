@@ -1,4 +1,4 @@
-"""Reading Hugging Face's PaliGemma wrongly: names, layers, heads, halves, dtypes, and what is not PaliGemma at all."""
+"""Faults in reading Hugging Face's PaliGemma: names, layers, heads, halves, dtypes, and files of other models."""
 
 from suite.faults.fault import Fault, Patch
 
@@ -32,14 +32,14 @@ _EVERY_VALUE = (
 FAULTS = (
     Fault(
         id="hugging_face_gate_and_up_swapped",
-        story="gate_proj and up_proj are taken for each other, so the gelu is applied to the wrong half.",
+        story="gate_proj and up_proj are swapped, so gelu is applied to the wrong half.",
         evidence="A mutation: both tensors have the same shape.",
         patches=(Patch(_RULES, '"gate", "up"), spec.depth)', '"up", "gate"), spec.depth)'),),
         caught_by=(*_EVERY_VALUE, "hugging_face.each_tensor_has_its_place"),
     ),
     Fault(
         id="hugging_face_norms_exchanged",
-        story="The norms before the attention and before the feed-forward layer are taken for each other.",
+        story="The norms before attention and before the feed-forward layer are swapped.",
         evidence="A mutation: Hugging Face calls the second one post_attention_layernorm.",
         patches=(
             Patch(
@@ -52,7 +52,7 @@ FAULTS = (
     ),
     Fault(
         id="hugging_face_norm_scale_plus_one",
-        story="One is added to the scale of every RMSNorm while it is read, as if the model did not add it.",
+        story="One is added to every RMSNorm scale, as if the model did not add it.",
         evidence="https://github.com/AI-Hypercomputer/maxtext scale_rmsnorm: right for its norms, wrong for openpi's.",
         patches=(
             Patch(_LAYOUT, _COPY + "        return array\n", _COPY + '        return array + ("norm/scale" in path)\n'),
@@ -61,7 +61,7 @@ FAULTS = (
     ),
     Fault(
         id="hugging_face_heads_reversed",
-        story="The query heads come in the opposite order, those of the output projection do not.",
+        story="The query heads are reversed, but those of the output projection are not.",
         evidence="A mutation: every shape fits.",
         patches=(
             Patch(
@@ -73,7 +73,7 @@ FAULTS = (
     Fault(
         id="hugging_face_only_the_first_kv_head",
         bugs=("G9",),
-        story="Of several key/value heads the first is taken for all.",
+        story="The first of several key/value heads is used for all.",
         evidence=f"{_CONVERTER}#L199",
         patches=(
             Patch(
@@ -87,14 +87,14 @@ FAULTS = (
     Fault(
         id="hugging_face_square_projection_transposed",
         bugs=("G9",),
-        story="The image encoder's output projection, which is square, is read the other way round.",
+        story="The image encoder's output projection, which is square, is transposed.",
         evidence=f"{_CONVERTER}#L208",
         patches=(Patch(_RULES, '{attention}/out/kernel", "NHD->D(NH)"', '{attention}/out/kernel", "NHD->(NH)D"'),),
         caught_by=_EVERY_VALUE,
     ),
     Fault(
         id="hugging_face_layers_sorted_as_text",
-        story="Layers are stacked in the order of their names as text, in which layer 10 comes before layer 2.",
+        story="Layers are stacked in alphabetical order, in which layer 10 comes before layer 2.",
         evidence="A mutation: nothing shows with ten layers or less.",
         patches=(
             Patch(
@@ -107,7 +107,7 @@ FAULTS = (
     ),
     Fault(
         id="hugging_face_layers_shifted",
-        story="Every layer lands one place later, the last one first.",
+        story="Every layer lands one place later, and the last one comes first.",
         evidence="A mutation: layers counted from one.",
         patches=(
             Patch(
@@ -120,7 +120,7 @@ FAULTS = (
     ),
     Fault(
         id="hugging_face_further_layers_ignored",
-        story="Layers beyond the model's depth are left out, so a deeper model is cut and loads.",
+        story="Layers beyond the model's depth are left out, so a deeper model is truncated and loads.",
         evidence="A mutation: a loader that asks for the layers that it needs and for no other.",
         patches=(Patch(_LAYOUT, "return rule if rule.depth is None else rule._replace(depth=depth)", "return rule"),),
         caught_by=("hugging_face.other_layers_are_refused",),
@@ -128,7 +128,7 @@ FAULTS = (
     Fault(
         id="hugging_face_only_old_names",
         bugs=("F6", "C3"),
-        story="The names of transformers since 4.52 are not known, and what is not found is freshly initialised.",
+        story="The names since transformers 4.52 are unknown, and parameters not found stay fresh.",
         evidence="https://github.com/huggingface/lerobot/issues/1406",
         patches=(
             *_MISSING_IS_FRESH,
@@ -154,7 +154,7 @@ FAULTS = (
     Fault(
         id="hugging_face_missing_is_fresh",
         bugs=("C3", "C5", "P4"),
-        story="A tensor that is missing leaves its parameter freshly initialised, without an error.",
+        story="A missing tensor leaves its parameter fresh, without an error.",
         evidence="https://github.com/lucidrains/pi-zero-pytorch/issues/1",
         patches=_MISSING_IS_FRESH,
         caught_by=("hugging_face.missing_tensor_is_refused", "hugging_face.other_layers_are_refused"),
@@ -162,7 +162,7 @@ FAULTS = (
     Fault(
         id="hugging_face_conflict_ignored",
         bugs=("G7",),
-        story="embed_tokens wins over an lm_head that differs, and nobody is told.",
+        story="embed_tokens silently wins over a different lm_head.",
         evidence="https://github.com/Physical-Intelligence/openpi/issues/669",
         patches=(Patch(_LAYOUT, "if self._copy and not same_bits(", "if self._copy == '' and not same_bits("),),
         caught_by=("hugging_face.conflicting_tied_pair_is_refused",),
@@ -170,14 +170,14 @@ FAULTS = (
     Fault(
         id="hugging_face_head_is_not_enough",
         bugs=("G7",),
-        story="A file that has the tied table as lm_head only, as safetensors' own writer leaves it, is refused.",
+        story="A file with the tied table only as lm_head, as safetensors' writer leaves it, is refused.",
         evidence="https://github.com/Physical-Intelligence/openpi/issues/699",
         patches=(Patch(_LAYOUT, "for tied in (name, naming.head) if", "for tied in (name,) if"),),
         caught_by=("hugging_face.one_tied_name_is_enough", "hugging_face.conflicting_tied_pair_is_refused"),
     ),
     Fault(
         id="hugging_face_rows_from_the_end",
-        story="Of a table with added tokens the last rows are taken, so every token gets another one's embedding.",
+        story="The last rows of a table with added tokens are used, so each token gets another's embedding.",
         evidence="A mutation of what transformers' converter does: 64 rows of noise behind 257152 tokens.",
         patches=(
             Patch(
@@ -190,7 +190,7 @@ FAULTS = (
     ),
     Fault(
         id="hugging_face_first_dtype_for_all",
-        story="A stack of layers takes one layer's dtype for all, and the others are rounded to it.",
+        story="A stack of layers takes the dtype of one layer, and the others are rounded to it.",
         evidence="https://github.com/google/tunix/blob/main/tunix/models/safetensors_loader.py#L97-L126",
         patches=(
             Patch(_LAYOUT, "if codes or len(dtypes) == 1:", "if dtypes:"),
@@ -209,14 +209,14 @@ FAULTS = (
     Fault(
         id="hugging_face_unequal_layers_crash",
         bugs=("C11",),
-        story="Layers of different shapes end in numpy's own error, which names no file and no parameter.",
+        story="Layers of different shapes fail in numpy with an error that names no file or parameter.",
         evidence="A mutation: the first layer's shape is taken for all.",
         patches=(Patch(_LAYOUT, "if len(shapes) > 1:", "if not shapes:"),),
         caught_by=("hugging_face.unequal_layers_are_refused",),
     ),
     Fault(
         id="hugging_face_unused_unreported",
-        story="Tensors that nothing takes are left out of the report.",
+        story="Unused tensors are missing from the report.",
         evidence="A mutation of docs/bugs.md#rule-5: loaded, initialised and dropped leaves are all leaves.",
         patches=(
             Patch(
@@ -230,7 +230,7 @@ FAULTS = (
     Fault(
         id="hugging_face_adapters_dropped",
         bugs=("C1", "G1"),
-        story="PEFT's adapters beside the weights are left out, and their fine-tuning is gone.",
+        story="PEFT adapters next to the weights are dropped, and their fine-tuning is lost.",
         evidence="https://github.com/Physical-Intelligence/openpi/issues/958",
         patches=(
             Patch(_LAYOUT, "sorted(filter(looks_like_an_adapter, found))", "[]"),

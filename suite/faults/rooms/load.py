@@ -1,4 +1,4 @@
-"""Faults in giving a model its parameters: what is dropped, filled, cast or accepted without a word."""
+"""Faults in loading parameters into a model: what is silently dropped, filled in, cast or accepted."""
 
 from suite.faults.fault import Fault, Patch
 
@@ -10,7 +10,7 @@ FAULTS = (
     Fault(
         id="unused_adapters_are_dropped",
         bugs=("C1", "C2"),
-        story="Adapters that the config has no place for are dropped like any unused parameter: fine-tuning is gone.",
+        story="Adapters that the config lacks are dropped like unused parameters: fine-tuning is lost.",
         evidence=f"{_LOADERS}#L90",
         patches=(Patch("loading/match.py", "Status.DROPPED or looks_like_an_adapter(e.path)", "Status.DROPPED"),),
         caught_by=(
@@ -22,7 +22,7 @@ FAULTS = (
     Fault(
         id="serving_takes_the_intersection",
         bugs=("C2", "C9"),
-        story="Serving takes what config and checkpoint have in common, and says nothing of the rest.",
+        story="Serving uses what config and checkpoint share, and silently ignores the rest.",
         evidence=f"{_SOURCE}/models/model.py#L233",
         patches=(
             Patch(
@@ -43,7 +43,7 @@ FAULTS = (
     Fault(
         id="whatever_is_missing_is_fresh",
         bugs=("C3", "C5", "P3", "P4"),
-        story="Whatever a file lacks is initialised; one whose names have another prefix gives random weights.",
+        story="Missing parameters are fresh, so a file whose names have a prefix gives random weights.",
         evidence=f"{_LOADERS}#L73",
         patches=(
             Patch(
@@ -64,7 +64,7 @@ FAULTS = (
     Fault(
         id="half_an_adapter_is_enough",
         bugs=("C4",),
-        story="A lora_a without its lora_b is accepted, and a fresh lora_b takes the place of the trained one.",
+        story="A lora_a without its lora_b is accepted, and a fresh lora_b replaces the trained one.",
         evidence=f"{_LOADERS}#L90",
         patches=(
             Patch(
@@ -78,7 +78,7 @@ FAULTS = (
     Fault(
         id="anything_with_lora_is_an_adapter",
         bugs=("C5",),
-        story="`explorations` has lora in it, so it is an adapter: it may be missing, or must not be left over.",
+        story='`explorations` contains "lora", so it counts as an adapter and may be missing.',
         evidence=f"{_LOADERS}#L54",
         patches=(
             Patch(
@@ -102,7 +102,7 @@ FAULTS = (
     Fault(
         id="overflow_is_infinity",
         bugs=("C6",),
-        story="A finite weight that the model's dtype cannot hold becomes infinite in the cast.",
+        story="A finite weight that exceeds the model's dtype becomes infinite in the cast.",
         evidence=f"{_LOADERS}#L97",
         patches=(Patch("loading/match.py", "    if overflown:", "    if False:"),),
         caught_by=("damage.checkpoint_is_refused", "damage.npz_is_refused"),
@@ -110,7 +110,7 @@ FAULTS = (
     Fault(
         id="nan_passes_unseen",
         bugs=("C6",),
-        story="NaN and infinity load without being counted, and a diverged run goes on.",
+        story="NaN and infinity load without being counted, and a diverged run continues.",
         evidence=f"{_LOADERS}#L97",
         patches=(
             Patch(
@@ -124,7 +124,7 @@ FAULTS = (
     Fault(
         id="casts_are_called_loads",
         bugs=("C6",),
-        story="A parameter that was cast is reported as loaded unchanged.",
+        story="A cast parameter is reported as loaded unchanged.",
         evidence=f"{_OPENPI}/blob/15a9616/scripts/train.py#L77",
         patches=(
             Patch("loading/match.py", "Status.LOADED if want.dtype == got.dtype else Status.CAST", "Status.LOADED"),
@@ -134,7 +134,7 @@ FAULTS = (
     Fault(
         id="widening_through_half_precision",
         bugs=("G5",),
-        story="Everything is narrowed to bfloat16 on its way to float32.",
+        story="Everything is narrowed to bfloat16 on the way to float32.",
         evidence=f"{_OPENPI}/pull/978",
         patches=(
             Patch(
@@ -156,7 +156,7 @@ FAULTS = (
     Fault(
         id="base_for_lora_has_no_way_out",
         bugs=("C9",),
-        story="A base checkpoint for a LoRA config is refused as another tree, and nothing says what to call.",
+        story="A base checkpoint for a LoRA config is refused as a different tree, without saying what to call.",
         evidence=f"{_OPENPI}/issues/283",
         patches=(Patch("diagnosis.py", "if wrong.missing and all(map(is_adapter, wrong.missing))", "if False"),),
         caught_by=("load.base_for_lora_is_refused_with_the_way_out",),
@@ -164,7 +164,7 @@ FAULTS = (
     Fault(
         id="family_is_not_named",
         bugs=("C10",),
-        story="A checkpoint of another family is refused as a tree with other children.",
+        story="A checkpoint of another family is refused as a tree with different children.",
         evidence=f"{_OPENPI}/issues/648",
         patches=(Patch("diagnosis.py", 'if whole and found not in (family, "no pi0 model"):', "if False:"),),
         caught_by=("load.other_family_is_named",),
@@ -172,7 +172,7 @@ FAULTS = (
     Fault(
         id="pi0_fast_is_called_pi0",
         bugs=("C10",),
-        story="What has no projections, pi0-FAST or PaliGemma alone, is called a pi0 checkpoint that lacks a few.",
+        story="pi0-FAST, which has no projections, is called a pi0 checkpoint that lacks some parameters.",
         evidence=f"{_OPENPI}/issues/268",
         patches=(
             Patch(
@@ -186,7 +186,7 @@ FAULTS = (
     Fault(
         id="time_mlp_of_either_family",
         bugs=("P2",),
-        story="pi0's `action_time_mlp_in` is taken for pi05's `time_mlp_in`, and each family for the other.",
+        story="pi0's `action_time_mlp_in` matches pi05's `time_mlp_in`, so the families are mistaken.",
         evidence="https://github.com/huggingface/lerobot/issues/4577",
         patches=(Patch("paths.py", 'if "time_mlp_in" in names:', 'if any("time_mlp_in" in name for name in names):'),),
         caught_by=("load.other_family_is_named",),
@@ -194,7 +194,7 @@ FAULTS = (
     Fault(
         id="other_shapes_are_cut_to_fit",
         bugs=("C11", "P8"),
-        story="A parameter of another shape is flattened, cut or repeated, and reshaped to what the model has.",
+        story="A parameter of another shape is flattened, truncated or repeated, and reshaped to fit.",
         evidence=f"{_OPENPI}/issues/551",
         patches=(
             Patch("loading/match.py", "    if wrong:", "    if wrong.missing or wrong.unexpected:"),
@@ -214,7 +214,7 @@ FAULTS = (
     Fault(
         id="first_difference_only",
         bugs=("C10", "C11"),
-        story="The error tells the first parameter that does not fit; the others show up one run after the other.",
+        story="The error names only the first misfit, so the others show up one run at a time.",
         evidence=f"{_OPENPI}/issues/268",
         patches=(Patch("params.py", "for line in shorten(kind))", "for line in kind[:1])"),),
         caught_by=("load.wrong_shapes_are_listed_at_once",),
@@ -222,7 +222,7 @@ FAULTS = (
     Fault(
         id="training_from_nothing_is_silent",
         bugs=("C12", "H2"),
-        story="A config without a weight loader trains from random weights without a word.",
+        story="A config without a weight loader silently trains from random weights.",
         evidence=f"{_OPENPI}/pull/815",
         patches=(
             Patch(
@@ -236,7 +236,7 @@ FAULTS = (
     Fault(
         id="load_errors_are_swallowed",
         bugs=("P1",),
-        story="Whatever goes wrong in a load, an untrained model comes back as if it had been loaded.",
+        story="Errors in a load are swallowed, and an untrained model is returned as if loaded.",
         evidence="https://github.com/huggingface/lerobot/issues/4577",
         patches=(
             Patch(
@@ -263,7 +263,7 @@ FAULTS = (
     Fault(
         id="loaded_is_what_is_claimed",
         bugs=("P1", "P9"),
-        story="The report says loaded, and fresh parameters win where both are there.",
+        story="The report says loaded, but fresh parameters win where both exist.",
         evidence="https://github.com/huggingface/lerobot/issues/4577",
         patches=(Patch("loading/match.py", "only=sorted(expected.keys() - loaded.keys())", "only=sorted(expected)"),),
         caught_by=("load.what_claims_to_be_loaded_is", "load.base_fills_base"),
@@ -271,7 +271,7 @@ FAULTS = (
     Fault(
         id="fresh_memory_is_never_filled",
         bugs=("P7",),
-        story="To save time nothing is initialised before the load, and what the checkpoint lacks stays undefined.",
+        story="To save time, nothing is initialized before the load, so missing parameters are undefined.",
         evidence="https://github.com/huggingface/lerobot/pull/2996",
         patches=(
             Patch(
@@ -285,7 +285,7 @@ FAULTS = (
     Fault(
         id="seed_of_the_clock",
         bugs=("A15",),
-        story="Fresh parameters are drawn from the clock, whatever seed was given.",
+        story="Fresh parameters are seeded by the clock, whatever seed was given.",
         evidence="Mutation: an argument that is not passed on.",
         patches=(
             Patch(
@@ -297,7 +297,7 @@ FAULTS = (
     Fault(
         id="loads_are_cached",
         bugs=("H6",),
-        story="A second load gives the arrays of the first, with whatever training did to them since.",
+        story="A second load returns the arrays of the first, including changes made by training.",
         evidence="Mutation: a cache of something that can be changed.",
         patches=(
             Patch("../suite/subjects/reference.py", "    loader = _loader(**source)", "    loader = _cached(**source)"),
@@ -318,7 +318,7 @@ FAULTS = (
     Fault(
         id="unused_parameters_are_refused",
         bugs=("P10",),
-        story="A table that the model does not use keeps a good checkpoint from being loaded.",
+        story="A table that the model does not use prevents a good checkpoint from loading.",
         evidence="https://github.com/ZibinDong/openpi_pytorch/issues/2",
         patches=(Patch("loading/match.py", "e.status is not Status.DROPPED or looks_like_an_adapter(e.path)", "True"),),
         caught_by=(
@@ -333,7 +333,7 @@ FAULTS = (
     Fault(
         id="what_is_dropped_is_not_reported",
         bugs=("C1",),
-        story="The report counts the model's parameters, and not what of the checkpoint nobody used.",
+        story="The report covers the model's parameters but not unused ones of the checkpoint.",
         evidence=f"{_LOADERS}#L90",
         patches=(Patch("loading/match.py", "sorted(expected.keys() | found.keys())", "sorted(expected)"),),
         caught_by=("load.reports_every_leaf", "load.unused_adapters_are_refused"),
@@ -341,7 +341,7 @@ FAULTS = (
     Fault(
         id="scale_of_the_config_wins",
         bugs=("E9", "P5"),
-        story="Alpha and rslora are the config's, whatever the adapters were trained with.",
+        story="Alpha and rslora come from the config, whatever the adapters were trained with.",
         evidence=f"{_SOURCE}/models/lora.py#L11",
         patches=(Patch("layouts/orbax/lora_record.py", "if recorded != model.lora.get(expert):", "if False:"),),
         caught_by=("load.other_scale_than_saved_is_refused",),
@@ -349,14 +349,14 @@ FAULTS = (
     Fault(
         id="scale_is_not_saved",
         bugs=("E9",),
-        story="A checkpoint has the matrices of its adapters and not their alpha.",
+        story="A checkpoint has the matrices of its adapters but not their alpha.",
         evidence=f"{_SOURCE}/training/checkpoints.py#L142",
         patches=(Patch("layouts/orbax/save.py", "lora = None if config is None else config.lora", "lora = None"),),
         caught_by=("load.other_scale_than_saved_is_refused",),
     ),
     Fault(
         id="other_byte_order_is_no_float",
-        story="Numbers of the other byte order are refused as codes.",
+        story="Floats in the other byte order are refused as integer codes.",
         evidence="Mutation: a comparison of dtypes that takes the byte order for a part of the type.",
         patches=(Patch("floats.py", 'dtype.newbyteorder("=") in (', "dtype in ("),),
         caught_by=("damage.harmless_npz_loads",),

@@ -1,4 +1,4 @@
-"""Faults in what LoRA adapters start from and compute."""
+"""Faults in how LoRA adapters are initialized and what they compute."""
 
 from suite.faults.fault import Fault, Patch
 
@@ -21,7 +21,7 @@ FAULTS = (
     Fault(
         id="fresh_lora_a_is_zero_too",
         bugs=("A2",),
-        story="One initialiser, zeros, serves both matrices: each has the other's zero as its gradient for ever.",
+        story="Both matrices start at zero, so the gradient of each is zero forever.",
         evidence=f"{_LORA}#L20",
         patches=(Patch("model/initialization.py", 'r".+[/_]lora_a": _normal(0.01)', 'r".+[/_]lora_a": _all(0)'),),
         caught_by=(
@@ -32,15 +32,15 @@ FAULTS = (
     ),
     Fault(
         id="fresh_lora_a_is_twice_as_wide",
-        story="A fresh lora_a has twice the standard deviation that openpi gives it.",
-        evidence="mutation: another initialiser than the one of the configs",
+        story="A fresh lora_a has twice openpi's standard deviation.",
+        evidence="mutation: another initializer than the configs'",
         patches=(Patch("model/initialization.py", 'lora_a": _normal(0.01)', 'lora_a": _normal(0.02)'),),
         caught_by=("lora_init.lora_b_is_zero_and_lora_a_is_not",),
     ),
     Fault(
         id="adapters_draw_from_the_stream_of_the_base",
         bugs=("A13",),
-        story="Adapters take random keys from the stream of the base, whose fresh weights change with LoRA on.",
+        story="Adapters use the base's random stream, so enabling LoRA changes the fresh base weights.",
         evidence=f"{_OPENPI}/blob/15a9616/src/openpi/models/gemma.py#L365",
         patches=(
             Patch(
@@ -53,8 +53,8 @@ FAULTS = (
     ),
     Fault(
         id="load_ignores_its_seed",
-        story="A load draws fresh adapters from a seed of its own, the same in every run.",
-        evidence="mutation: a constant where an argument was meant",
+        story="A load draws fresh adapters from a fixed seed, so every run has the same.",
+        evidence="mutation: a constant in place of an argument",
         patches=(
             Patch(
                 "loading/match.py",
@@ -67,7 +67,7 @@ FAULTS = (
     Fault(
         id="any_rank_is_taken",
         bugs=("A11",),
-        story="A rank of zero or below makes a model that crashes or divides by zero only when it is called.",
+        story="A rank of zero or less makes a model that crashes or divides by zero only when called.",
         evidence=f"{_LORA}#L16",
         patches=(Patch("model/specs.py", '        self._require_positive("rank")\n', ""),),
         caught_by=("lora_init.impossible_rank_is_refused",),
@@ -75,7 +75,7 @@ FAULTS = (
     Fault(
         id="rank_above_the_weight_is_taken",
         bugs=("A11",),
-        story="A rank above the smaller dimension of a weight is taken: more parameters than full fine-tuning has.",
+        story="A rank above a weight's smaller dimension is accepted: more parameters than full fine-tuning.",
         evidence=f"{_LORA}#L16",
         patches=(Patch("model/specs.py", "if lora and lora.rank > limit:", "if False:"),),
         caught_by=("lora_init.impossible_rank_is_refused",),
@@ -83,7 +83,7 @@ FAULTS = (
     Fault(
         id="alpha_ignored_in_feed_forward",
         bugs=("A3",),
-        story="Feed-forward adapters are never multiplied by alpha / rank, and are folded the same way.",
+        story="Feed-forward adapters are never scaled by alpha / rank, in the model and in a fold.",
         evidence=f"{_LORA}#L144",
         patches=(
             Patch(
@@ -100,7 +100,7 @@ FAULTS = (
     Fault(
         id="rslora_ignored_in_feed_forward",
         bugs=("A4",),
-        story="rslora has no effect on feed-forward adapters: they are scaled by alpha / rank all the same.",
+        story="rslora has no effect on feed-forward adapters, which are always scaled by alpha / rank.",
         evidence=f"{_LORA}#L144",
         patches=(
             Patch(
@@ -118,14 +118,14 @@ FAULTS = (
     ),
     Fault(
         id="rslora_is_ignored",
-        story="Rank stabilisation is an option that nothing reads.",
+        story="Rank stabilization is an option that nothing reads.",
         evidence="mutation of arXiv:2312.03732: alpha / rank with and without it",
         patches=(Patch("model/specs.py", "(math.sqrt(self.rank) if self.rslora else self.rank)", "self.rank"),),
         caught_by=("lora_math.rslora_divides_by_the_root_of_the_rank", "golden.loss"),
     ),
     Fault(
         id="scale_is_alpha",
-        story="Adapters are multiplied by alpha and not by alpha / rank.",
+        story="Adapters are multiplied by alpha instead of alpha / rank.",
         evidence="mutation: the scale of arXiv:2106.09685 without its denominator",
         patches=(
             Patch(
@@ -156,7 +156,7 @@ FAULTS = (
     Fault(
         id="attn_vec_adapter_is_per_head",
         bugs=("A5",),
-        story="attn_vec_einsum's adapter is the textbook's, head by head: openpi's checkpoints mean something else.",
+        story="attn_vec_einsum's adapter works per head, as in the textbook but not in openpi's checkpoints.",
         evidence=f"{_LORA}#L67",
         patches=(
             Patch(
@@ -170,7 +170,7 @@ FAULTS = (
     Fault(
         id="no_adapters_on_the_feed_forward",
         bugs=("A8",),
-        story="A refactoring gives the feed-forward a class of its own, which knows no adapters.",
+        story="A refactoring gives the feed-forward layer its own class, without adapters.",
         evidence=f"{_OPENPI}/commit/074cfc5",
         patches=(
             Patch("model/shapes.py", "(spec.depth, *shape), spec.lora_ffn)", "(spec.depth, *shape), None)"),
@@ -189,7 +189,7 @@ FAULTS = (
     Fault(
         id="feed_forward_has_the_rank_of_attention",
         bugs=("A9",),
-        story="The rank of the feed-forward is not handed on; its adapters have attention's.",
+        story="The feed-forward rank is not passed on, so its adapters have attention's.",
         evidence=f"{_OPENPI}/pull/274",
         patches=(
             Patch("model/shapes.py", "(spec.depth, *shape), spec.lora_ffn)", "(spec.depth, *shape), spec.lora_attn)"),
@@ -203,7 +203,7 @@ FAULTS = (
     ),
     Fault(
         id="action_expert_has_the_rank_of_paligemma",
-        story="Both experts' attention adapters are made with the rank of the first.",
+        story="The attention adapters of both experts have the first expert's rank.",
         evidence="mutation: the index of an expert",
         patches=(
             Patch(
@@ -227,8 +227,8 @@ FAULTS = (
     ),
     Fault(
         id="adapters_replace_their_weight",
-        story="An adapted projection has no weight of its own left.",
-        evidence="mutation: adapters in place of a weight, not beside it",
+        story="An adapted projection has no weight of its own.",
+        evidence="mutation: adapters in place of a weight, not in addition to it",
         patches=(
             Patch(
                 "model/shapes.py",

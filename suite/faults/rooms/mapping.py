@@ -1,4 +1,4 @@
-"""Reading the official PaliGemma npz wrongly, and treating another PaliGemma as if it were the right one."""
+"""Faults in reading the official PaliGemma npz, and in accepting other PaliGemmas as if they fit."""
 
 from suite.faults.fault import Fault, Patch
 
@@ -12,14 +12,14 @@ FAULTS = (
     Fault(
         id="paligemma_bfloat16_is_void",
         bugs=("C7",),
-        story="The bfloat16 npz is read as numpy reads it, two raw bytes a number, and cannot be cast.",
+        story="The bfloat16 npz is read as numpy does, two raw bytes per number, and cannot be cast.",
         evidence=f"{_LOADERS}#L56",
         patches=(Patch(_NPZ, 'return dtype == np.dtype("V2")', "return False"),),
         caught_by=("mapping.paligemma_lands_leaf_by_leaf", "mapping.formats_agree"),
     ),
     Fault(
         id="paligemma_bfloat16_read_as_float16",
-        story="The two bytes of a bfloat16 are taken for a float16.",
+        story="The two bytes of a bfloat16 are read as float16.",
         evidence="A mutation: both have two bytes.",
         patches=(Patch(_NPZ, "np.dtype(ml_dtypes.bfloat16) if _is", "np.dtype(np.float16) if _is"),),
         caught_by=("mapping.paligemma_lands_leaf_by_leaf", "mapping.formats_agree"),
@@ -27,7 +27,7 @@ FAULTS = (
     Fault(
         id="paligemma_nothing_matched_is_fresh",
         bugs=("C3", "P4"),
-        story="An npz of which no name matches is accepted, and the model trains from random weights.",
+        story="An npz in which no name matches is accepted, and the model trains from random weights.",
         evidence=f"{_LOADERS}#L73",
         patches=(_FRESH, Patch("loading/match.py", "    if not to_read(entries):\n", "    if not entries:\n")),
         caught_by=("mapping.nothing_matched_is_refused",),
@@ -35,7 +35,7 @@ FAULTS = (
     Fault(
         id="paligemma_loaded_then_initialised",
         bugs=("P3", "P1"),
-        story="PaliGemma's weights are read, and then overwritten by fresh ones.",
+        story="PaliGemma's weights are loaded and then overwritten by fresh ones.",
         evidence="https://github.com/huggingface/lerobot/issues/1107",
         patches=(
             Patch(
@@ -66,7 +66,7 @@ FAULTS = (
     ),
     Fault(
         id="paligemma_fresh_part_ignores_the_seed",
-        story="What PaliGemma lacks starts from the same numbers whatever the seed.",
+        story="What PaliGemma lacks starts from the same numbers for every seed.",
         evidence="A mutation: a constant in place of the seed.",
         patches=(Patch("loading/match.py", "model.init_params(seed, only", "model.init_params(0, only"),),
         caught_by=(
@@ -78,7 +78,7 @@ FAULTS = (
     Fault(
         id="paligemma_fresh_part_is_zero",
         bugs=("P7",),
-        story="What PaliGemma lacks is left as zeros: the action expert, the projections and lora_a never start.",
+        story="What PaliGemma lacks stays zero: the action expert, projections and lora_a never learn.",
         evidence="https://github.com/huggingface/lerobot/pull/2996",
         patches=(
             Patch(
@@ -109,7 +109,7 @@ FAULTS = (
     ),
     Fault(
         id="paligemma_later_version_accepted",
-        story="A Gemma 2 whose shapes fit loads as Gemma 1, and its further norms are dropped.",
+        story="A Gemma 2 whose shapes fit loads as Gemma 1, and its additional norms are dropped.",
         evidence="A mutation: a loader that looks at shapes and not at names; arXiv:2412.03555 for what differs.",
         patches=(Patch("loading/match.py", "    if later := later_version(found):", "    if later := None:"),),
         caught_by=("mapping.later_version_is_named", "hugging_face.later_version_is_named"),
@@ -117,7 +117,7 @@ FAULTS = (
     Fault(
         id="paligemma_sizes_unnamed",
         bugs=("C11",),
-        story="Another vocabulary, image size or width is told as a list of shapes only.",
+        story="Another vocabulary, image size or width is reported only as a list of shapes.",
         evidence=f"{_LOADERS}#L33",
         patches=(
             Patch(
@@ -130,7 +130,7 @@ FAULTS = (
     ),
     Fault(
         id="positions_resampled_unasked",
-        story="Position embeddings of another image size are resampled although nobody asked for it.",
+        story="Position embeddings of another image size are resampled without a request.",
         evidence="A mutation: big_vision does so whenever shapes differ.",
         patches=(
             Patch(
@@ -148,7 +148,7 @@ FAULTS = (
     ),
     Fault(
         id="positions_cut_to_fit",
-        story="Of position embeddings for more patches the first are taken.",
+        story="Position embeddings for more patches are truncated to the first ones.",
         evidence="A mutation: what slicing to the model's shape does.",
         patches=(
             Patch(
@@ -161,7 +161,7 @@ FAULTS = (
     ),
     Fault(
         id="positions_of_the_nearest_patch",
-        story="A new patch takes the position embedding of the nearest old one.",
+        story="A new patch gets the position embedding of the nearest old one.",
         evidence="A mutation: scipy.ndimage.zoom with order=0.",
         patches=(
             Patch(
@@ -174,7 +174,7 @@ FAULTS = (
     ),
     Fault(
         id="positions_aligned_at_centres",
-        story="Grids are aligned at the centres of patches, as image resizing does, and the corners move.",
+        story="Grids are aligned at patch centers, as image resizing does, so the corners move.",
         evidence="A mutation: jax.image.resize and torch's interpolate by default; PaliGemma was trained otherwise.",
         patches=(
             Patch(
@@ -187,7 +187,7 @@ FAULTS = (
     ),
     Fault(
         id="positions_transposed",
-        story="Rows and columns of the patches change places while position embeddings are resampled.",
+        story="Rows and columns of the patches are swapped while position embeddings are resampled.",
         evidence="A mutation: the grid is square, so every shape fits.",
         patches=(Patch("loading/resize.py", '"ai,bj,ijw->abw"', '"ai,bj,ijw->baw"'),),
         caught_by=("mapping.positions_are_resampled_when_asked", "mapping.new_positions_lie_between_old_ones"),
@@ -203,7 +203,7 @@ FAULTS = (
     ),
     Fault(
         id="positions_resampled_from_no_grid",
-        story="A number of position embeddings that is no square is cut to one and resampled.",
+        story="A non-square number of position embeddings is truncated to a square and resampled.",
         evidence="A mutation: the rounded root of the number of patches is taken for the side.",
         patches=(
             Patch("loading/resize.py", "            _require_square(source.path, self._stored)\n", ""),

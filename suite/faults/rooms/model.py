@@ -1,4 +1,4 @@
-"""Classical mistakes in writing the model down: the ones that load every weight and compute something else."""
+"""Typical mistakes in reimplementing the model: every weight loads, but it computes something else."""
 
 from suite.faults.fault import Fault, Patch
 
@@ -7,14 +7,14 @@ _OPENPI = "https://github.com/Physical-Intelligence/openpi/blob/15a9616/src/open
 FAULTS = (
     Fault(
         id="gate_and_up_swapped",
-        story="The two halves of gating_einsum change places.",
+        story="The two halves of gating_einsum are swapped.",
         evidence="mutation: the first half goes through the gelu, not the second",
         patches=(Patch("model/lora.py", "gate, up = self._apply(", "up, gate = self._apply("),),
         caught_by=("golden.loss",),
     ),
     Fault(
         id="k_and_v_swapped",
-        story="The two halves of kv_einsum change places.",
+        story="The two halves of kv_einsum are swapped.",
         evidence="mutation: the order in a fused projection",
         patches=(
             Patch("model/gemma.py", 'k, v = getattr(self, expert_name("kv', 'v, k = getattr(self, expert_name("kv'),
@@ -23,7 +23,7 @@ FAULTS = (
     ),
     Fault(
         id="heads_reversed",
-        story="Query heads come out of their projection in the opposite order.",
+        story="The query heads come out of their projection in reverse order.",
         evidence="mutation: the order of heads in a reshape",
         patches=(
             Patch(
@@ -36,8 +36,8 @@ FAULTS = (
     ),
     Fault(
         id="embeddings_not_scaled",
-        story="Token embeddings are not multiplied by the root of the width.",
-        evidence="mutation: Gemma's embedding scale, which no other tensor shows",
+        story="Token embeddings are not multiplied by the square root of the width.",
+        evidence="mutation: Gemma's embedding scale, which no other tensor reveals",
         patches=(
             Patch("model/gemma.py", "table[tokens] * jnp.sqrt(table.shape[-1]).astype(table.dtype)", "table[tokens]"),
         ),
@@ -45,36 +45,36 @@ FAULTS = (
     ),
     Fault(
         id="norm_scale_without_the_one",
-        story="RMSNorm multiplies by its scale and not by one plus its scale.",
-        evidence="mutation: Llama's convention for Gemma's weights",
+        story="RMSNorm multiplies by its scale instead of one plus its scale.",
+        evidence="mutation: Llama's convention with Gemma's weights",
         patches=(Patch("model/gemma.py", "_normalize(x) * (1 + self.scale[...])", "_normalize(x) * self.scale[...]"),),
         caught_by=("golden.loss",),
     ),
     Fault(
         id="layer_norm_epsilon_of_torch",
         story="SigLIP's LayerNorms have torch's default epsilon, 1e-5.",
-        evidence="mutation: a library's default for SigLIP's 1e-6",
+        evidence="mutation: a library's default in place of SigLIP's 1e-6",
         patches=(Patch("model/siglip.py", "LAYER_NORM_EPSILON = 1e-6", "LAYER_NORM_EPSILON = 1e-5"),),
         caught_by=("golden.prefix_tokens",),
     ),
     Fault(
         id="rms_norm_epsilon_of_llama",
         story="RMSNorm has an epsilon of 1e-5.",
-        evidence="mutation: Llama's default for Gemma's 1e-6",
+        evidence="mutation: Llama's default in place of Gemma's 1e-6",
         patches=(Patch("model/gemma.py", "RMS_EPSILON = 1e-6", "RMS_EPSILON = 1e-5"),),
         caught_by=("golden.loss",),
     ),
     Fault(
         id="exact_gelu_in_gemma",
-        story="The feed-forward's gelu is the exact one, by erf.",
-        evidence="mutation: torch's default for the tanh approximation",
+        story="The feed-forward layer uses the exact gelu, with erf.",
+        evidence="mutation: torch's default in place of the tanh approximation",
         patches=(Patch("model/lora.py", "nnx.gelu(gate)", "nnx.gelu(gate, approximate=False)"),),
         caught_by=("golden.loss",),
     ),
     Fault(
         id="exact_gelu_in_siglip",
-        story="The image encoder's gelu is the exact one, by erf.",
-        evidence="mutation: torch's default for the tanh approximation",
+        story="The image encoder uses the exact gelu, with erf.",
+        evidence="mutation: torch's default in place of the tanh approximation",
         patches=(
             Patch("model/siglip.py", "nnx.gelu(self.Dense_0(x))", "nnx.gelu(self.Dense_0(x), approximate=False)"),
         ),
@@ -82,15 +82,15 @@ FAULTS = (
     ),
     Fault(
         id="keys_not_rotated",
-        story="Queries have rotary positions, keys have none.",
+        story="Queries have rotary positions, but keys have none.",
         evidence="mutation: one of two calls",
         patches=(Patch("model/gemma.py", "        k = rotate(k, positions)\n", ""),),
         caught_by=("golden.loss",),
     ),
     Fault(
         id="rotary_pairs_are_neighbours",
-        story="Rotary embeddings turn neighbouring coordinates as pairs, and not the two halves.",
-        evidence="mutation: the convention of arXiv:2104.09864 for Gemma's weights",
+        story="Rotary embeddings pair neighboring coordinates instead of the two halves.",
+        evidence="mutation: the convention of arXiv:2104.09864 with Gemma's weights",
         patches=(
             Patch(
                 "model/gemma.py",
@@ -102,15 +102,15 @@ FAULTS = (
     ),
     Fault(
         id="queries_not_scaled",
-        story="Attention's logits are not divided by the root of head_dim.",
-        evidence="mutation: the scale of arXiv:1706.03762 left out",
+        story="Attention logits are not divided by the square root of head_dim.",
+        evidence="mutation: without the scale of arXiv:1706.03762",
         patches=(Patch("model/gemma.py", "rotate(q, positions) * spec.head_dim**-0.5", "rotate(q, positions)"),),
         caught_by=("golden.loss",),
     ),
     Fault(
         id="norms_of_a_layer_exchanged",
-        story="The norm before attention and the one before the feed-forward change places.",
-        evidence="mutation: two scales of the same shape; those of the two experts differ in theirs",
+        story="The norms before attention and before the feed-forward layer are swapped.",
+        evidence="mutation: two scales of the same shape, which differs between the experts",
         patches=(
             Patch(
                 "model/gemma.py",
@@ -127,7 +127,7 @@ FAULTS = (
     ),
     Fault(
         id="adarms_parts_in_another_order",
-        story="The three thirds of an adaRMS projection are taken for shift, scale and gate.",
+        story="The three thirds of an adaRMS projection are used as shift, scale and gate.",
         evidence=f"{_OPENPI}/gemma.py#L129; mutation: DiT's order (arXiv:2212.09748)",
         patches=(Patch("model/gemma.py", "scale, shift, gate = jnp.split", "shift, scale, gate = jnp.split"),),
         caught_by=("golden.loss",),
@@ -160,7 +160,7 @@ FAULTS = (
     ),
     Fault(
         id="position_embedding_forgotten",
-        story="SigLIP's patches have no positions.",
+        story="SigLIP's patches get no position embeddings.",
         evidence="mutation: a parameter that is loaded and never read",
         patches=(
             Patch(
@@ -174,14 +174,14 @@ FAULTS = (
     Fault(
         id="outputs_spread_by_one_head",
         bugs=("A14",),
-        story="A fresh attn_vec_einsum counts the inputs of one head, as pi0-FAST's does, and starts too wide.",
+        story="A fresh attn_vec_einsum counts one head's inputs, as pi0-FAST does, and is too large.",
         evidence=f"{_OPENPI}/gemma_fast.py#L161",
         patches=(Patch("model/initialization.py", "_lecun(-3, -2)", "_lecun(-2)"),),
         caught_by=("structure.fresh_weights_spread_by_their_fan_in",),
     ),
     Fault(
         id="parameters_in_the_compute_dtype",
-        story="A model that computes in bfloat16 also holds its parameters in it.",
+        story="A model that computes in bfloat16 also stores its parameters in bfloat16.",
         evidence="mutation of docs/bugs.md#g5: one dtype for two things",
         patches=(
             Patch(
@@ -200,7 +200,7 @@ FAULTS = (
     Fault(
         id="served_in_bfloat16",
         bugs=("B7",),
-        story="Parameters are restored in bfloat16 whatever they are stored in, and whoever asks.",
+        story="Parameters are always restored in bfloat16, whatever their stored or requested dtype.",
         evidence="https://github.com/Physical-Intelligence/openpi/blob/15a9616/src/openpi/policies/policy_config.py#L57",
         patches=(
             Patch(
@@ -213,7 +213,7 @@ FAULTS = (
     ),
     Fault(
         id="rotary_angles_in_the_compute_dtype",
-        story="Rotary angles are formed in bfloat16, which cannot tell large positions apart.",
+        story="Rotary angles are computed in bfloat16, which cannot distinguish large positions.",
         evidence="https://github.com/huggingface/transformers/pull/29285",
         patches=(
             Patch(

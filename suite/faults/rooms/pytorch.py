@@ -1,4 +1,4 @@
-"""Faults in openpi's PyTorch layout: names and axes, and what a reader must not let pass."""
+"""Faults in reading openpi's PyTorch layout: names, axes, and files that a reader must refuse."""
 
 from suite.faults.fault import Fault, Patch
 
@@ -16,14 +16,14 @@ MAPPING = (
     Fault(
         id="torch_o_proj_not_transposed",
         bugs=("G9",),
-        story="o_proj is [heads x head_dim, width]; where that is square, nothing but the numbers tells.",
+        story="o_proj is [heads x head_dim, width]; if that is square, only the numbers show a transpose.",
         evidence=f"{_SCRIPT}#L206-L214",
         patches=(Patch(_RULES, '"NHD->D(NH)", _names(name, "o")', '"NHD->(NH)D", _names(name, "o")'),),
         caught_by=(_BITS, _EITHER),
     ),
     Fault(
         id="torch_keys_and_values_swapped",
-        story="k_proj is written and read as v_proj, and the other way round.",
+        story="k_proj is written and read as v_proj, and vice versa.",
         evidence="mutation: swaps k and v",
         patches=(Patch(_RULES, '_names(name, "k", "v")', '_names(name, "v", "k")'),),
         caught_by=(
@@ -36,21 +36,21 @@ MAPPING = (
     ),
     Fault(
         id="torch_gate_and_up_swapped",
-        story="gate_proj is written and read as up_proj, and the other way round.",
+        story="gate_proj is written and read as up_proj, and vice versa.",
         evidence="mutation: swaps gate and up",
         patches=(Patch(_RULES, '"gate", "up"', '"up", "gate"'),),
         caught_by=(_BITS, _EITHER, "golden.converted_checkpoint_has_the_loss"),
     ),
     Fault(
         id="torch_patches_turned",
-        story="Height and width of the patch embedding change places, which square patches do not show.",
+        story="Height and width of the patch embedding are swapped, which square patches do not show.",
         evidence="mutation: transposes the convolution",
         patches=(Patch(_RULES, '"RSTD->DTRS"', '"RSTD->DTSR"'),),
         caught_by=(_BITS, _EITHER),
     ),
     Fault(
         id="torch_layers_sorted_as_strings",
-        story="Layers are numbered in the order of their names, so layer 10 is taken for layer 2.",
+        story="Layers are numbered in alphabetical order, so layer 10 becomes layer 2.",
         evidence="mutation: sorts layers.10 before layers.2",
         patches=(
             Patch(
@@ -63,7 +63,7 @@ MAPPING = (
     ),
     Fault(
         id="torch_one_added_to_norms",
-        story="One is added to norm scales that are stored without it already.",
+        story="One is added to norm scales that are already stored without it.",
         evidence="mutation: folds the 1 of (1 + scale) into the weight",
         patches=(
             Patch(
@@ -80,7 +80,7 @@ MAPPING = (
     ),
     Fault(
         id="torch_heads_reversed_in_reading",
-        story="The heads of q_proj are read from the last to the first.",
+        story="The heads of q_proj are read in reverse order.",
         evidence="mutation: reverses heads",
         patches=(
             Patch(
@@ -97,7 +97,7 @@ READING = (
     Fault(
         id="torch_missing_tensors_left_to_chance",
         bugs=("P1", "F6"),
-        story="A missing tensor is no error, and its part of the parameter is whatever was in memory.",
+        story="A missing tensor is not an error, and its part of the parameter is uninitialized memory.",
         evidence="https://github.com/huggingface/lerobot/issues/4577",
         patches=(
             Patch(
@@ -116,7 +116,7 @@ READING = (
     ),
     Fault(
         id="torch_first_dtype_wins",
-        story="A parameter gets the dtype of its first layer, and a float32 layer among bfloat16 ones loses bits.",
+        story="A parameter gets the dtype of its first layer, so a float32 layer among bfloat16 ones loses bits.",
         evidence="https://github.com/google/tunix/blob/main/tunix/models/safetensors_loader.py#L97-L126",
         patches=(
             Patch(_LAYOUT, "dtype = np.promote_types(dtype, other)", "dtype = min(dtype, other, key=str)"),
@@ -127,7 +127,7 @@ READING = (
     Fault(
         id="torch_lm_head_not_taken",
         bugs=("G7",),
-        story="A file with the token table as lm_head, as openpi writes it, is refused for want of embed_tokens.",
+        story="A file with the token table as lm_head, as openpi writes it, is refused for lacking embed_tokens.",
         evidence="https://github.com/huggingface/lerobot/issues/2151",
         patches=(Patch(_LAYOUT, "        if TABLE not in self._names:\n", "        if TABLE in self._names:\n"),),
         caught_by=(_EITHER, "pytorch.wrappers_prefixes_are_recognised", "pytorch.base_into_lora_adds_only_adapters"),
@@ -135,14 +135,14 @@ READING = (
     Fault(
         id="torch_tied_conflict_ignored",
         bugs=("G7",),
-        story="Two token tables that differ are not compared; one of them is taken.",
+        story="Two different token tables are not compared, and one of them is used.",
         evidence="https://github.com/huggingface/lerobot/issues/2307",
         patches=(Patch(_LAYOUT, "if not same_bits(table, tied):", "if False:"),),
         caught_by=("pytorch.conflicting_tied_tables_are_refused",),
     ),
     Fault(
         id="torch_compiled_names_unknown",
-        story="The prefix that torch.compile puts before every name is not recognised.",
+        story="The prefix that torch.compile adds to every name is not recognized.",
         evidence="mutation: knows DataParallel's prefix only",
         patches=(Patch(_LAYOUT, '_PREFIXES = ("_orig_mod.", "module.", "model.")', '_PREFIXES = ("module.",)'),),
         caught_by=("pytorch.wrappers_prefixes_are_recognised",),
@@ -150,7 +150,7 @@ READING = (
     Fault(
         id="torch_unmerged_adapters_ignored",
         bugs=("G1",),
-        story="Adapters beside the weights count as tensors that nothing uses.",
+        story="Adapters next to the weights count as unused tensors.",
         evidence=f"{_OPENPI}/issues/840",
         patches=(
             Patch(_LAYOUT, "[raw for name, raw in names.items() if looks_like_an_adapter(name)]", "[]"),
@@ -161,7 +161,7 @@ READING = (
     Fault(
         id="torch_family_not_looked_at",
         bugs=("P2", "C10"),
-        story="A pi0 file for a pi05 model is a list of missing tensors, without a word about families.",
+        story="A pi0 file for a pi05 model is refused with missing tensors, without naming the families.",
         evidence="https://github.com/huggingface/lerobot/issues/4577",
         patches=(Patch(_LAYOUT, "if family and family != model.family:", "if False:"),),
         caught_by=("pytorch.other_family_is_named",),
@@ -169,7 +169,7 @@ READING = (
     Fault(
         id="torch_shapes_compared_by_size",
         bugs=("C11",),
-        story="A transposed tensor passes, because it has as many numbers.",
+        story="A transposed tensor passes, because it has the same number of values.",
         evidence="mutation: compares sizes, not shapes",
         patches=(
             Patch(
@@ -182,7 +182,7 @@ READING = (
     ),
     Fault(
         id="torch_deeper_layers_dropped",
-        story="Layers that the model does not have are left out without a word.",
+        story="Layers that the model does not have are silently left out.",
         evidence="mutation: reads as many layers as the model has",
         patches=(Patch(_LAYOUT, "if layer and depth is not None and int(layer[1]) >= depth:", "if False:"),),
         caught_by=(_MISFIT,),
@@ -190,22 +190,22 @@ READING = (
     Fault(
         id="torch_integers_cast",
         bugs=("C6",),
-        story="Quantised weights are cast to floats as if their codes were numbers.",
+        story="Quantized weights are cast to floats as if their codes were numbers.",
         evidence=f"{_OPENPI}/blob/15a9616/src/openpi/training/weight_loaders.py#L90",
         patches=(Patch(_LAYOUT, "or self._found(name).dtype not in FLOATS", "or False"),),
         caught_by=(_MISFIT,),
     ),
     Fault(
         id="torch_last_of_two_names_wins",
-        story="Of two tensors that differ in their prefix only, whichever comes last is taken.",
-        evidence="mutation: writes names into a dictionary without looking",
+        story="If two tensors differ only in their prefix, the last one wins.",
+        evidence="mutation: writes names into a dictionary without checking",
         patches=(Patch(_LAYOUT, "if name in names:", "if False:"),),
         caught_by=(_MISFIT,),
     ),
     Fault(
         id="torch_strangers_vanish",
         bugs=("P10",),
-        story="Tensors that no module reads are left out without a word.",
+        story="Tensors that no module reads are silently left out.",
         evidence="https://github.com/ZibinDong/openpi_pytorch/issues/2",
         patches=(Patch(_LAYOUT, "if name not in used}", "if False}"),),
         caught_by=("pytorch.what_the_model_lacks_is_reported", "pytorch.base_into_lora_adds_only_adapters"),

@@ -1,4 +1,4 @@
-"""Faults in writing openpi's PyTorch layout: what gets lost on the way, and what is there too much."""
+"""Faults in writing openpi's PyTorch layout: what gets lost, and what is written by mistake."""
 
 from suite.faults.fault import Fault, Patch
 
@@ -16,7 +16,7 @@ FAULTS = (
     Fault(
         id="conversion_drops_adapters",
         bugs=("G1",),
-        story="A LoRA checkpoint is converted as if it had no adapters, and the result acts like the base model.",
+        story="A LoRA checkpoint is converted without its adapters and behaves like the base model.",
         evidence=f"{_OPENPI}/issues/958",
         patches=(
             Patch(
@@ -31,7 +31,7 @@ FAULTS = (
     Fault(
         id="conversion_reads_family_from_path",
         bugs=("G3",),
-        story="Whether a model is a pi05 is looked up in the name of its folder.",
+        story="Whether a model is a pi05 is read from the name of its folder.",
         evidence=f"{_SCRIPT}#L293",
         patches=(
             Patch(
@@ -46,7 +46,7 @@ FAULTS = (
     Fault(
         id="conversion_through_bfloat16",
         bugs=("G5",),
-        story="Weights are loaded into a bfloat16 model first, so a float32 file holds bfloat16 precision.",
+        story="Weights pass through a bfloat16 model, so a float32 file has bfloat16 precision.",
         evidence=f"{_SCRIPT}#L514-L523",
         patches=(
             Patch(
@@ -75,7 +75,7 @@ FAULTS = (
     Fault(
         id="conversion_keeps_only_lm_head",
         bugs=("G7",),
-        story="Of the tied token table the file has lm_head and no embed_tokens, which readers miss.",
+        story="The tied token table is written only as lm_head, and readers miss embed_tokens.",
         evidence=f"{_OPENPI}/issues/669",
         patches=(
             Patch(
@@ -89,7 +89,7 @@ FAULTS = (
     ),
     Fault(
         id="conversion_writes_tied_table_twice",
-        story="The token table is written under both of its names, and openpi's reader calls one of them unexpected.",
+        story="The token table is written under both names, and openpi's reader finds one unexpected.",
         evidence="https://github.com/huggingface/safetensors/blob/v0.8.0/bindings/python/py_src/safetensors/torch.py",
         patches=(
             Patch(
@@ -115,7 +115,7 @@ FAULTS = (
     Fault(
         id="conversion_saves_random_head",
         bugs=("G8",),
-        story="The action expert's head, which nothing uses, is saved as it was drawn, other numbers every time.",
+        story="The action expert's unused head is saved with its random values, which change every time.",
         evidence=f"{_SCRIPT}#L384",
         patches=(
             Patch(
@@ -128,7 +128,7 @@ FAULTS = (
     ),
     Fault(
         id="conversion_leaves_out_unused_head",
-        story="The action expert's unused head is not written, and openpi refuses the file for it.",
+        story="The action expert's unused head is not written, so openpi refuses the file.",
         evidence=f"{_OPENPI}/blob/15a9616/src/openpi/models/model.py#L246",
         patches=(
             Patch(
@@ -142,7 +142,7 @@ FAULTS = (
     Fault(
         id="conversion_gives_expert_a_token_table",
         bugs=("P10",),
-        story="The action expert gets a token table, which openpi's model does not have.",
+        story="The action expert gets a token table that openpi's model does not have.",
         evidence="https://github.com/ZibinDong/openpi_pytorch/issues/2",
         patches=(
             Patch(
@@ -156,7 +156,7 @@ FAULTS = (
     Fault(
         id="conversion_keeps_first_kv_head",
         bugs=("G9",),
-        story="Of several key/value heads the first is kept, and stands for all.",
+        story="Only the first of several key/value heads is kept, and stands for all.",
         evidence=f"{_SCRIPT}#L199",
         patches=(
             Patch(
@@ -170,14 +170,14 @@ FAULTS = (
     Fault(
         id="conversion_unpacks_no_fused_projection",
         bugs=("G10",),
-        story="A model with as many key/value heads as heads has one fused projection, which is not expected.",
+        story="With as many key/value heads as heads, the projection is fused, which is not handled.",
         evidence=f"{_SCRIPT}#L476-L503",
         patches=(Patch(_RULES, "if spec.num_kv_heads == spec.num_heads:", "if False:"),),
         caught_by=(_BITS, _ROUND_TRIP, "convert.recorded_sizes_count"),
     ),
     Fault(
         id="conversion_reverses_heads",
-        story="The heads of q_proj are written from the last to the first.",
+        story="The heads of q_proj are written in reverse order.",
         evidence="mutation: reverses heads",
         patches=(
             Patch(_RULES, _MOVED, 'moved = (piece[::-1] if self.axes[:3] == "NDH" else piece).transpose(self.order)'),

@@ -1,4 +1,4 @@
-"""Faults that cost memory: copies that nobody needs, and arrays that are kept while others are made of them."""
+"""Faults that cost memory: unnecessary copies, and arrays that are kept while others are made from them."""
 
 from suite.faults.fault import Fault, Patch
 
@@ -9,7 +9,7 @@ FAULTS = (
     Fault(
         id="every_leaf_is_copied",
         bugs=("C13", "P6"),
-        story="Every array is copied once more while the tree that was read is still held.",
+        story="Every array is copied once more while the original tree is still in memory.",
         evidence=f"{OPENPI}/commit/0fffc72",
         patches=(
             Patch(
@@ -23,7 +23,7 @@ FAULTS = (
     Fault(
         id="everything_is_read_before_it_is_cast",
         bugs=("C14",),
-        story="All arrays are read in the dtype of the file before the first one is cast.",
+        story="All arrays are read in the file's dtype before the first one is cast.",
         evidence=f"{AT}/src/openpi/training/weight_loaders.py#L58",
         patches=(
             Patch(
@@ -44,7 +44,7 @@ FAULTS = (
     Fault(
         id="float32_tree_is_kept_while_it_is_cast",
         bugs=("C14",),
-        story="A checkpoint is loaded whole in float32, and frozen parameters are cast afterwards.",
+        story="A checkpoint is loaded completely in float32, and frozen parameters are cast afterward.",
         evidence=f"{AT}/scripts/train.py#L106",
         patches=(Patch("training/step.py", "seed=seed, frozen_dtype=config.frozen_dtype)", "seed=seed)"),),
         caught_by=("resources.begins_within_its_budget",),

@@ -1,4 +1,4 @@
-"""Faults in reading a checkpoint: its names, its bits, its order, its path."""
+"""Faults in reading a checkpoint: its names, bits, order and path."""
 
 from suite.faults.fault import Fault, Patch
 
@@ -9,7 +9,7 @@ FAULTS = (
     Fault(
         id="suffix_goes_only_if_all_have_it",
         bugs=("C17",),
-        story="nnx's `value` is stripped only where every leaf ends in it; in mixed trees names end in `/value`.",
+        story="nnx's `value` is stripped only if every leaf has it; in mixed trees names end in `/value`.",
         evidence=f"{_MODEL}#L328",
         patches=(
             Patch(
@@ -35,7 +35,7 @@ FAULTS = (
     Fault(
         id="serving_dtype_for_everything",
         bugs=("B7",),
-        story="Every parameter comes back in bfloat16, norm scales and projections that were trained in float32 too.",
+        story="Every parameter is restored in bfloat16, even norm scales and projections trained in float32.",
         evidence=f"{_OPENPI}/blob/15a9616/src/openpi/policies/policy_config.py#L57",
         patches=(
             Patch(
@@ -53,7 +53,7 @@ FAULTS = (
     ),
     Fault(
         id="arithmetic_on_the_way",
-        story="Arrays are multiplied by one on the way; numbers stay what they were, NaN payloads do not.",
+        story="Arrays are multiplied by one: the numbers stay the same, but NaN payloads do not.",
         evidence="Mutation: a scale that is one by default.",
         patches=(
             Patch(
@@ -66,7 +66,7 @@ FAULTS = (
     ),
     Fault(
         id="asked_dtype_is_ignored",
-        story="Parameters come back as they were stored, whatever dtype was asked for, in twice the memory.",
+        story="Parameters are restored in their stored dtype, whatever was requested, in twice the memory.",
         evidence="Mutation: an argument that is not passed on.",
         patches=(
             Patch("layouts/orbax/restore.py", "dict.fromkeys(stored.leaves, dtype)", "dict.fromkeys(stored.leaves)"),
@@ -75,7 +75,7 @@ FAULTS = (
     ),
     Fault(
         id="blocks_are_rounded_on_the_way",
-        story="What is decoded block by block goes through bfloat16 on its way into the array, float32 too.",
+        story="Blocks pass through bfloat16 when they are decoded, even float32 ones.",
         evidence="Mutation: a cast too early.",
         patches=(
             Patch(
@@ -88,7 +88,7 @@ FAULTS = (
     ),
     Fault(
         id="chunk_that_is_cut_off_is_zeros",
-        story="A chunk whose bytes end early is taken for whole; what is missing of it is whatever memory held.",
+        story="A chunk that ends early counts as complete; the rest is uninitialized memory.",
         evidence="Mutation: a length that nobody compares.",
         patches=(
             Patch(
@@ -103,7 +103,7 @@ FAULTS = (
     Fault(
         id="order_of_a_set",
         bugs=("C19",),
-        story="The result is built by iterating over a set, so its order differs from process to process.",
+        story="The result is built by iterating over a set, so its order differs between processes.",
         evidence=f"{_OPENPI}/blob/15a9616/src/openpi/training/weight_loaders.py#L100",
         patches=(
             Patch(
@@ -117,7 +117,7 @@ FAULTS = (
     Fault(
         id="slash_in_a_name_splits_it",
         bugs=("C8",),
-        story="Nested names are joined by slashes as they are, so a name with a slash in it becomes two.",
+        story="Nested names are joined by unescaped slashes, so a name with a slash becomes two.",
         evidence="https://github.com/google/flax/blob/v0.10.2/flax/traverse_util.py#L59",
         patches=(Patch("params.py", 'return part.replace("~", "~0").replace("/", "~1")', "return part"),),
         caught_by=("restore.keeps_any_names",),
@@ -125,7 +125,7 @@ FAULTS = (
     Fault(
         id="digits_become_integers",
         bugs=("F3", "C8"),
-        story="Names made of digits are cast to integers, which no key of the checkpoint equals.",
+        story="Names made of digits are cast to integers, which equal no key of the checkpoint.",
         evidence="https://github.com/google/flax/issues/4858",
         patches=(
             Patch(
@@ -139,7 +139,7 @@ FAULTS = (
     Fault(
         id="metadata_is_subscripted",
         bugs=("F1",),
-        story="What orbax returns as metadata is taken for a dict, as it was before orbax 0.11.22.",
+        story="orbax's metadata is treated as a dict, which it was before orbax 0.11.22.",
         evidence="https://github.com/google-deepmind/gemma/issues/379",
         patches=(
             Patch("layouts/orbax/metadata.py", "nested, metadata = item.tree,", 'nested, metadata = item["tree"],'),
@@ -149,7 +149,7 @@ FAULTS = (
     Fault(
         id="only_one_file_for_all_arrays",
         bugs=("F1",),
-        story="A checkpoint of old orbax, a folder an array, is taken for none.",
+        story="A checkpoint by an old orbax, with a folder per array, is not recognized.",
         evidence="https://github.com/google/orbax/blob/main/checkpoint/CHANGELOG.md",
         patches=(
             Patch(
@@ -162,7 +162,7 @@ FAULTS = (
     ),
     Fault(
         id="reading_leaves_a_mark",
-        story="Reading touches a file in the checkpoint's folder, which fails where that is read-only.",
+        story="Reading touches a file in the checkpoint's folder, which fails if that is read-only.",
         evidence="Mutation: a lock beside the data.",
         patches=(
             Patch(
@@ -175,7 +175,7 @@ FAULTS = (
     ),
     Fault(
         id="restored_arrays_are_cached",
-        story="A second restore gives the arrays of the first, with whatever was done to them since.",
+        story="A second restore returns the arrays of the first, including later changes to them.",
         evidence="Mutation: a cache of something that can be changed.",
         patches=(
             Patch(
@@ -198,7 +198,7 @@ FAULTS = (
     Fault(
         id="paths_are_text_only",
         bugs=("C16",),
-        story="A Path has no `startswith`, and the error is about that.",
+        story="A Path has no `startswith`, and the resulting error is about that.",
         evidence=f"{_OPENPI}/commit/61c2755",
         patches=(Patch("storage/download.py", "_URL.match(os.fspath(path))", "_URL.match(path)"),),
         caught_by=("restore.paths_are_text_or_objects",),
@@ -206,7 +206,7 @@ FAULTS = (
     Fault(
         id="tilde_is_a_folder",
         bugs=("C16",),
-        story="`~` is not the home folder but one of that name.",
+        story="`~` is treated as a folder of that name instead of the home folder.",
         evidence="Mutation: a path that is made absolute without being expanded.",
         patches=(
             Patch("storage/download.py", "return Path(path).expanduser().absolute()", "return Path(path).absolute()"),
@@ -216,7 +216,7 @@ FAULTS = (
     Fault(
         id="url_is_a_local_path",
         bugs=("C16",),
-        story="A URL of another scheme than gs becomes a local path, and the error names one that nobody passed.",
+        story="A URL with a scheme other than gs becomes a local path, and the error names a path nobody passed.",
         evidence=f"{_MODEL}#L308",
         patches=(
             Patch(
@@ -228,7 +228,7 @@ FAULTS = (
     Fault(
         id="no_metadata_is_all_it_says",
         bugs=("C16",),
-        story="Given the wrong folder, the error says that _METADATA does not exist, and not which folder to pass.",
+        story="For a wrong folder, the error says that _METADATA is missing, not which folder to pass.",
         evidence=f"{_MODEL}#L308",
         patches=(
             Patch("layouts/orbax/folder.py", "(no {METADATA_FILE}); {_folder_advice(folder)}", "(no {METADATA_FILE})"),
@@ -251,7 +251,7 @@ FAULTS = (
     Fault(
         id="safetensors_win",
         bugs=("H5",),
-        story="A PyTorch file in a step's folder wins over `params`, though nothing says which of the two is meant.",
+        story="A PyTorch file in a step's folder wins over `params`, although it is ambiguous which is meant.",
         evidence=f"{_OPENPI}/blob/15a9616/src/openpi/policies/policy_config.py#L48",
         patches=(
             Patch(
@@ -265,7 +265,7 @@ FAULTS = (
     Fault(
         id="unfinished_save_is_read",
         bugs=("E4",),
-        story="What a killed save left is given its final name and read, as people do by hand, parts missing or not.",
+        story="A killed save is renamed and read, as people do by hand, even if parts are missing.",
         evidence=f"{_OPENPI}/issues/566",
         patches=(
             # orbax looks at the name too.
@@ -282,7 +282,7 @@ FAULTS = (
     Fault(
         id="npz_has_no_advice",
         bugs=("C16",),
-        story="An npz is refused as a file, and nothing says that there is a loader for it.",
+        story="An npz is refused for being a file, without saying that there is a loader for it.",
         evidence="Mutation: an error without its way out.",
         patches=(
             Patch("layouts/orbax/folder.py", '"; for an official PaliGemma npz use PaliGemmaWeightLoader(path)"', '""'),
@@ -292,7 +292,7 @@ FAULTS = (
     Fault(
         id="wrong_path_is_made",
         bugs=("D4",),
-        story="A folder that is not there is made, and then found to be empty.",
+        story="A missing folder is created and then found to be empty.",
         evidence=f"{_OPENPI}/blob/15a9616/src/openpi/shared/download.py#L108",
         patches=(
             Patch(

@@ -1,4 +1,4 @@
-"""Safetensors files and indices read without looking: whatever they say is done."""
+"""Faults in reading safetensors files and indexes: whatever they say is trusted."""
 
 from suite.faults.fault import Fault, Patch
 
@@ -8,14 +8,14 @@ _FOLDER = "layouts/torch/safetensors_folder.py"
 FAULTS = (
     Fault(
         id="safetensors_bfloat16_read_as_float16",
-        story="The two bytes of a bfloat16 are taken for a float16.",
+        story="The two bytes of a bfloat16 are read as float16.",
         evidence="https://github.com/google/tunix/blob/main/tunix/models/safetensors_loader.py#L97-L126",
         patches=(Patch(_FILE, '"BF16": np.dtype(ml_dtypes.bfloat16)', '"BF16": np.dtype(np.float16)'),),
         caught_by=("hugging_face.casts_are_exact", "hugging_face.mixed_dtypes_land", "mapping.formats_agree"),
     ),
     Fault(
         id="safetensors_offsets_ignored",
-        story="Tensors are taken to lie in the order of their names, wherever the header says that they are.",
+        story="Tensors are read in the order of their names, wherever the header places them.",
         evidence="A mutation: right for every file whose writer sorted the names.",
         patches=(
             Patch(
@@ -46,14 +46,14 @@ FAULTS = (
     ),
     Fault(
         id="safetensors_overlaps_accepted",
-        story="Tensors may overlap, or end before the file does.",
+        story="Tensors may overlap or end before the file does.",
         evidence="A mutation: the format's own reader refuses both, https://github.com/huggingface/safetensors#format.",
         patches=(Patch(_FILE, "    _require_whole(path, tensors, start, size)\n", ""),),
         caught_by=("safetensors.damaged_file_is_refused",),
     ),
     Fault(
         id="safetensors_index_leads_out",
-        story="A shard that the index locates outside of the folder is opened.",
+        story="A shard that the index places outside the folder is opened.",
         evidence="https://cwe.mitre.org/data/definitions/22.html",
         patches=(
             Patch(_FOLDER, "if not isinstance(file, str) or not _is_plain(file):", "if not isinstance(file, str):"),
@@ -62,14 +62,14 @@ FAULTS = (
     ),
     Fault(
         id="safetensors_tensor_in_two_shards",
-        story="Of a tensor in two shards the one that the index names is taken, and shards may have anything else.",
+        story="If two shards have a tensor, the index decides, and shards may contain anything else.",
         evidence="A mutation: shards of two saves in one folder.",
         patches=(Patch(_FOLDER, "        _require_agreement(path, shards, weight_map)\n", ""),),
         caught_by=("safetensors.damaged_index_is_refused",),
     ),
     Fault(
         id="safetensors_links_refused",
-        story="A checkpoint of symbolic links is refused, so nothing that Hugging Face's cache holds can be read.",
+        story="A checkpoint of symbolic links is refused, so nothing in Hugging Face's cache can be read.",
         evidence="A mutation: a safety rule that is too strict for how the cache is made.",
         patches=(
             Patch(

@@ -1,4 +1,4 @@
-"""Faults in how a stranger's checkpoint is met: what runs, what is followed, what is believed."""
+"""Faults in handling untrusted checkpoints: what runs, what is followed, what is believed."""
 
 from suite.faults.fault import Fault, Patch
 
@@ -7,7 +7,7 @@ _NPZ = "layouts/paligemma_npz.py"
 FAULTS = (
     Fault(
         id="npz_is_read_with_allow_pickle",
-        story="numpy is told to unpickle members of an npz: code of whoever made the file runs.",
+        story="numpy may unpickle members of an npz, which runs code by whoever made the file.",
         evidence="https://numpy.org/doc/stable/reference/generated/numpy.load.html",
         patches=(
             Patch(
@@ -23,7 +23,7 @@ FAULTS = (
     ),
     Fault(
         id="a_file_is_tried_as_a_pickle",
-        story="A path that is a file is unpickled to see what it is.",
+        story="A file is unpickled to find out what it is.",
         evidence="https://docs.python.org/3/library/pickle.html",
         patches=(
             Patch(
@@ -36,14 +36,14 @@ FAULTS = (
     ),
     Fault(
         id="members_outside_are_accepted",
-        story="An archive with a member that unpacks to another place is taken for a checkpoint.",
+        story="An archive with a member that unpacks outside its folder is accepted.",
         evidence="https://cwe.mitre.org/data/definitions/22.html",
         patches=(Patch(_NPZ, 'path.is_absolute() or ".." in path.parts', "False"),),
         caught_by=("safety.member_outside_is_refused",),
     ),
     Fault(
         id="listings_outside_are_accepted",
-        story="A file that a server lists outside of the folder is written where its name says.",
+        story="A file that a server lists outside the folder is written where its name says.",
         evidence="https://cwe.mitre.org/data/definitions/22.html",
         patches=(Patch("storage/download.py", '[remote for remote in sizes if ".." in Path(remote).parts]', "[]"),),
         caught_by=("safety.listing_outside_is_refused",),
@@ -57,28 +57,28 @@ FAULTS = (
     ),
     Fault(
         id="links_of_folders_are_followed",
-        story="Only files are looked at: a folder of a checkpoint that is a link is followed out of it.",
+        story="Only files are checked, so a folder that is a symbolic link is followed to the outside.",
         evidence="mutation: os.walk lists links to folders among the folders",
         patches=(Patch("layouts/orbax/untrusted.py", "(*folders, *files)", "files"),),
         caught_by=("safety.link_out_is_refused",),
     ),
     Fault(
         id="no_link_is_followed",
-        story="A checkpoint with any link in it is refused, those that stay inside included.",
+        story="A checkpoint with any symbolic link is refused, even one that stays inside.",
         evidence="mutation: is_symlink alone",
         patches=(Patch("layouts/orbax/untrusted.py", " and not path.resolve().is_relative_to(root)", ""),),
         caught_by=("safety.links_that_stay_are_followed",),
     ),
     Fault(
         id="a_linked_checkpoint_is_refused",
-        story="A link to a whole checkpoint is refused: its files lie elsewhere than the link.",
+        story="A link to a whole checkpoint is refused, because its files are elsewhere than the link.",
         evidence="mutation: a resolved path is compared with an unresolved one",
         patches=(Patch("layouts/orbax/untrusted.py", "root = folder.resolve()", "root = folder"),),
         caught_by=("safety.links_that_stay_are_followed",),
     ),
     Fault(
         id="claimed_shapes_are_believed",
-        story="Memory is taken for whatever shape the metadata claims.",
+        story="Memory is allocated for whatever shape the metadata claims.",
         evidence="mutation: no plausibility check; tensorstore ends the process with bad_alloc",
         patches=(
             Patch(
@@ -91,15 +91,15 @@ FAULTS = (
     ),
     Fault(
         id="compression_is_held_for_a_lie",
-        story="An array may take no more than sixteen times the size of its files: one that is all zeros is refused.",
-        evidence="mutation: the ratio of usual weights in the place of the best there is",
+        story="An array may be at most sixteen times larger than its files, so all zeros are refused.",
+        evidence="mutation: the ratio of typical weights in place of the best possible one",
         patches=(Patch("layouts/orbax/untrusted.py", "_BEST_COMPRESSION = 1 << 15", "_BEST_COMPRESSION = 1 << 4"),),
         caught_by=("safety.compressed_zeros_are_plausible",),
     ),
     Fault(
         id="npz_headers_are_believed",
-        story="Memory is taken for the size that a member's header claims, and running out of it is a crash.",
-        evidence="mutation: arrays are read to learn their shapes",
+        story="Memory is allocated for the size in a member's header, and running out of it is a crash.",
+        evidence="mutation: arrays are read to find their shapes",
         patches=(
             Patch(
                 _NPZ,
@@ -112,7 +112,7 @@ FAULTS = (
     ),
     Fault(
         id="only_expected_errors_are_refusals",
-        story="Errors of reading metadata are expected to be of two kinds: a third one comes through without a name.",
+        story="Two kinds of errors are expected when reading metadata; a third one passes without a name.",
         evidence="mutation: a narrow except clause; json raises RecursionError",
         patches=(
             Patch(

@@ -1,4 +1,4 @@
-"""Faults in what a checkpoint holds after it was saved, and in what was there before."""
+"""Faults in saving: what the checkpoint contains, and what was at its path before."""
 
 from suite.faults.fault import Fault, Patch
 
@@ -9,14 +9,14 @@ _REFUSAL = 'raise FileExistsError(f"{path}: already exists; choose another folde
 FAULTS = (
     Fault(
         id="save_replaces_what_is_there",
-        story="Saving to a place where something lies removes it first.",
+        story="Saving to a path where something exists deletes it first.",
         evidence="mutation: overwrite=True, as openpi's training offers it for runs",
         patches=(Patch("layouts/orbax/save.py", _REFUSAL, "shutil.rmtree(path) if path.is_dir() else path.unlink()"),),
         caught_by=("save.never_overwrites",),
     ),
     Fault(
         id="an_empty_folder_is_nothing",
-        story="An empty folder at the target, which somebody made for a purpose, is silently taken over.",
+        story="An empty folder at the target, created for a purpose, is silently replaced.",
         evidence="mutation: rename(2) replaces empty folders",
         patches=(
             Patch(
@@ -29,8 +29,8 @@ FAULTS = (
     ),
     Fault(
         id="two_saves_mix",
-        story="A target that appears while a save is under way is filled up: its files are those of two checkpoints.",
-        evidence="mutation: a copy into an existing folder where a rename is meant",
+        story="If the target appears during a save, the save adds to it, and files of two checkpoints mix.",
+        evidence="mutation: a copy into an existing folder in place of a rename",
         patches=(
             Patch(
                 "layouts/orbax/save.py",
@@ -42,7 +42,7 @@ FAULTS = (
     ),
     Fault(
         id="saved_without_the_value_suffix",
-        story="Leaves are saved without nnx's value suffix, under other names than openpi's training gives them.",
+        story="Leaves are saved without nnx's value suffix, under other names than in openpi's training.",
         evidence=f"{_OPENPI}/blob/15a9616/src/openpi/models/model.py#L328",
         patches=(
             Patch(
@@ -55,8 +55,8 @@ FAULTS = (
     ),
     Fault(
         id="adapters_are_not_saved",
-        story="A save filters the adapters out, and the fine-tuning is gone with the process.",
-        evidence="mutation: the filter of trainable parameters, inverted",
+        story="A save filters out the adapters, and the fine-tuning is lost with the process.",
+        evidence="mutation: an inverted filter of trainable parameters",
         patches=(
             Patch(
                 "layouts/orbax/save.py",
@@ -68,8 +68,8 @@ FAULTS = (
     ),
     Fault(
         id="everything_is_saved_as_float32",
-        story="Parameters are widened to float32 on saving: twice the size, and other dtypes after a restore.",
-        evidence="mutation: one dtype for all, as openpi's converter to PyTorch has",
+        story="Parameters are widened to float32 on saving: twice the size, and other dtypes on restoring.",
+        evidence="mutation: one dtype for all, as in openpi's converter to PyTorch",
         patches=(
             Patch(
                 "layouts/orbax/save.py",
@@ -95,8 +95,8 @@ FAULTS = (
     ),
     Fault(
         id="digests_depend_on_the_memory_layout",
-        story="Digests are made of bytes as they lie in memory: an array in Fortran order cannot be restored.",
-        evidence="mutation: ravel in the order of memory",
+        story="Digests hash bytes in memory order, so an array in Fortran order cannot be restored.",
+        evidence="mutation: ravel in memory order",
         patches=(
             Patch("storage/digests.py", "np.ascontiguousarray(little).reshape(-1)", 'np.ravel(little, order="K")'),
         ),
@@ -105,7 +105,7 @@ FAULTS = (
     Fault(
         id="save_returns_before_it_has_written",
         bugs=("E4",),
-        story="Saving goes on in the background with the caller's own arrays, which the next step overwrites.",
+        story="Saving continues in the background with the caller's arrays, which the next step overwrites.",
         evidence=f"{_OPENPI}/issues/425",
         patches=(
             Patch(
@@ -133,8 +133,8 @@ FAULTS = (
     ),
     Fault(
         id="what_cannot_be_saved_is_left_out",
-        story="A parameter that cannot be stored is left out, and the checkpoint is called saved.",
-        evidence="mutation: a filter in the place of an error",
+        story="A parameter that cannot be stored is left out, and the save counts as successful.",
+        evidence="mutation: a filter in place of an error",
         patches=(
             Patch(
                 "layouts/orbax/save.py",

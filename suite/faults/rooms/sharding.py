@@ -1,4 +1,4 @@
-"""Faults of training on more than one device: everything everywhere first, or parts in the wrong place."""
+"""Faults in training on several devices: everything on every device first, or parts in the wrong place."""
 
 from suite.faults.fault import Fault, Patch
 
@@ -8,7 +8,7 @@ FAULTS = (
     Fault(
         id="everything_is_on_every_device_first",
         bugs=("C15",),
-        story="A checkpoint is read onto every device whole and cut up there.",
+        story="The whole checkpoint is read onto every device and split there.",
         evidence=f"{AT}/scripts/train.py#L123",
         patches=(
             Patch(
@@ -23,14 +23,14 @@ FAULTS = (
     Fault(
         id="nothing_is_cut",
         bugs=("C15",),
-        story="What is to be spread over the devices is on every one of them.",
+        story="Arrays that belong in shards are on every device in full.",
         evidence=f"{AT}/scripts/train.py#L123",
         patches=(Patch("storage/placement.py", "if len(axes) > 1 and divisible", "if len(axes) > 9 and divisible"),),
         caught_by=("sharding.restores_in_parts", "sharding.begins_in_parts", "sharding.resumes_on_more_devices"),
     ),
     Fault(
         id="every_device_gets_the_first_part",
-        story="Each device is given the first part of an array as its own.",
+        story="Every device gets the first part of an array.",
         evidence="mutation: the offset of a part is dropped",
         patches=(
             Patch(
@@ -48,7 +48,7 @@ FAULTS = (
     Fault(
         id="resumes_where_it_was_saved",
         bugs=("E1",),
-        story="A resumed state is put on the devices that it was saved from, not on those that are asked for.",
+        story="A resumed state goes to the devices it was saved from instead of the requested ones.",
         evidence=f"{AT}/scripts/train.py#L240",
         patches=(
             Patch(

@@ -1,4 +1,4 @@
-"""Faults in how the reference answers as a subject."""
+"""Faults in how the reference behaves as a subject."""
 
 from suite.faults.fault import Fault, Patch
 
@@ -7,14 +7,14 @@ _HARNESS = "../suite/subjects/reference.py"
 FAULTS = (
     Fault(
         id="declared_operation_is_not_there",
-        story="A harness declares an operation that it has not written yet, so it is asked and counted as offered.",
+        story="A harness declares an operation that it has not implemented, and it counts as offered.",
         evidence="Mutation: a name without a function behind it.",
         patches=(Patch(_HARNESS, "def fold(model: Data", "fold = None\n\n\ndef _fold(model: Data"),),
         caught_by=("subject.absence_is_loud",),
     ),
     Fault(
         id="describes_no_versions",
-        story="A run's results do not tell which versions they were made with, so nobody can repeat them.",
+        story="Results do not record the versions they were made with, so nobody can reproduce them.",
         evidence="Mutation: the list of packages is empty.",
         patches=(Patch(_HARNESS, '("jax", "flax", "optax", "orbax-checkpoint", "numpy")', "()"),),
         caught_by=("subject.describes_itself",),
@@ -22,7 +22,7 @@ FAULTS = (
     Fault(
         id="shared_config_is_changed",
         bugs=("H6",),
-        story="Saving notes something in the spec that it was given, and the next run with it is another run.",
+        story="Saving modifies the given spec, and the next run that uses it is a different run.",
         evidence="https://github.com/Physical-Intelligence/openpi/blob/15a9616/scripts/train_pytorch.py#L405",
         patches=(
             Patch(

@@ -1,4 +1,4 @@
-"""Faults of fine-tuning: wrong parameters trained, averages that drift, runs that do not go on where they stopped."""
+"""Faults in fine-tuning: wrong parameters trained, averages that drift, runs that do not resume properly."""
 
 from suite.faults.fault import Fault, Patch
 
@@ -15,7 +15,7 @@ FAULTS = (
     Fault(
         id="vision_encoder_is_frozen_too",
         bugs=("B1",),
-        story="With adapters the vision encoder is frozen too, so another set is trained than the config declares.",
+        story="Adapters freeze the vision encoder too, so the trained set is not the one the config declares.",
         evidence=f"{OPENPI}/issues/744",
         patches=(
             Patch(
@@ -29,7 +29,7 @@ FAULTS = (
     Fault(
         id="one_adapted_expert_freezes_both",
         bugs=("B2",),
-        story="What is frozen depends on whether there is any LoRA, not on which expert has it.",
+        story="What is frozen depends on whether any expert has LoRA, not on which one.",
         evidence=f"{OPENPI}/issues/451",
         patches=(Patch("model/pi0_spec.py", FROZEN, FROZEN.replace("self.experts[expert].has_lora", "self.has_lora")),),
         caught_by=TABLES,
@@ -37,7 +37,7 @@ FAULTS = (
     Fault(
         id="lora_freezes_nothing",
         bugs=("B3",),
-        story="The filter of a LoRA config is the default one, so the run trains everything.",
+        story="A LoRA config has the default filter, so the run trains everything.",
         evidence=f"{OPENPI}/issues/317",
         patches=(Patch("model/pi0_spec.py", FROZEN, "        return False"),),
         caught_by=TABLES,
@@ -45,7 +45,7 @@ FAULTS = (
     Fault(
         id="training_has_a_filter_of_its_own",
         bugs=("B3",),
-        story="The training splits parameters by a second copy of the filter, which freezes nothing.",
+        story="Training splits parameters with a second filter of its own, which freezes nothing.",
         evidence=f"{AT}/src/openpi/training/config.py#L493",
         patches=(
             Patch(
@@ -62,7 +62,7 @@ FAULTS = (
     Fault(
         id="adarms_of_an_adapted_expert_is_trained",
         bugs=("B5",),
-        story="In pi05 the projections of adaRMS are left out of what adapters freeze.",
+        story="In pi05, the adaRMS projections are not part of what adapters freeze.",
         evidence=f"{AT}/src/openpi/models/pi0_config.py#L79",
         patches=(Patch("model/pi0_spec.py", FROZEN, FROZEN + ' and "/Dense_0/" not in path'),),
         caught_by=TABLES,
@@ -70,7 +70,7 @@ FAULTS = (
     Fault(
         id="expert_by_pattern",
         bugs=("B6",),
-        story="A pattern takes every name with _1 in it for the action expert's, SigLIP's Dense_1 and LayerNorm_1 too.",
+        story="Every name with _1 counts as the action expert's, including SigLIP's Dense_1 and LayerNorm_1.",
         evidence=f"{AT}/src/openpi/models/pi0_config.py#L93",
         patches=(
             Patch(
@@ -84,7 +84,7 @@ FAULTS = (
     Fault(
         id="frozen_parameters_are_averaged",
         bugs=("B4",),
-        story="The moving average takes in frozen bfloat16 weights, and rounding walks them away.",
+        story="The moving average includes frozen bfloat16 weights, which drift through rounding.",
         evidence=f"{AT}/scripts/train.py#L169",
         patches=(
             Patch(
@@ -100,15 +100,15 @@ FAULTS = (
     ),
     Fault(
         id="decay_weighs_what_is_new",
-        story="The decay multiplies the new value, so the average is hardly one.",
-        evidence="mutation: decay and one minus decay are exchanged",
+        story="The decay multiplies the new value, so the average hardly averages.",
+        evidence="mutation: decay and one minus decay are swapped",
         patches=(Patch("training/step.py", "o + (1 - decay) * (n - o)", "o + decay * (n - o)"),),
         caught_by=("training.moving_average_weighs_the_past_by_its_decay",),
     ),
     Fault(
         id="average_starts_at_zero",
-        story="The average starts at zero without a correction for it.",
-        evidence="mutation: Adam's moments start at zero, an average of parameters does not",
+        story="The average starts at zero without bias correction.",
+        evidence="mutation: Adam's moments start at zero, but an average of parameters does not",
         patches=(
             Patch("training/step.py", "jax.tree.map(jnp.copy, trainable)", "jax.tree.map(jnp.zeros_like, trainable)"),
         ),
@@ -116,8 +116,8 @@ FAULTS = (
     ),
     Fault(
         id="frozen_parameters_have_moments",
-        story="The optimizer keeps two moments of every parameter, frozen ones included.",
-        evidence="mutation: the optimizer is made for all parameters and gets zero gradients for frozen ones",
+        story="The optimizer keeps two moments of every parameter, even frozen ones.",
+        evidence="mutation: the optimizer covers all parameters, with zero gradients for frozen ones",
         patches=(
             Patch(
                 "training/step.py",
@@ -147,21 +147,21 @@ FAULTS = (
     ),
     Fault(
         id="every_step_compiles_anew",
-        story="The state that a run starts with is of another placement than what a step returns.",
-        evidence="mutation: the step counter is made without a device",
+        story="A run's initial state has another placement than the state that a step returns.",
+        evidence="mutation: the step counter is created without a device",
         patches=(Patch("training/step.py", "step = put(np.zeros((), np.int32), template.step.sharding)", "step = 0"),),
         caught_by=("training.later_steps_compile_nothing",),
     ),
     Fault(
         id="climbs",
-        story="The steps go up the gradient.",
+        story="The steps ascend the gradient.",
         evidence="mutation: the sign of the update",
         patches=(Patch("training/step.py", UPDATE, UPDATE.replace("grads,", "jax.tree.map(jnp.negative, grads),")),),
         caught_by=("training.learns_one_batch",),
     ),
     Fault(
         id="gradients_are_not_clipped",
-        story="The norm of the gradients is told, but nothing is clipped by it.",
+        story="The gradient norm is reported but not used for clipping.",
         evidence="mutation: clipping is left out of the optimizer",
         patches=(
             Patch("training/configs.py", "optax.clip_by_global_norm(self.clip_gradient_norm)", "optax.identity()"),
@@ -171,21 +171,21 @@ FAULTS = (
     Fault(
         id="schedule_starts_at_zero",
         story="The learning rate of step 0 is zero, so the first step changes nothing.",
-        evidence="mutation: warm-up from zero, as most schedules have it",
+        evidence="mutation: warm-up from zero, as in most schedules",
         patches=(Patch("training/configs.py", "init_value=self.peak_lr / (self.warmup_steps + 1)", "init_value=0.0"),),
         caught_by=("golden.training_steps",),
     ),
     Fault(
         id="loss_is_that_of_the_first_sample",
-        story="A step follows the loss of the first sample and passes over the others.",
-        evidence="mutation: an index where a mean belongs",
+        story="A step uses the first sample's loss and ignores the others.",
+        evidence="mutation: an index in place of a mean",
         patches=(Patch("training/step.py", "time=time, train=True))", "time=time, train=True)[0])"),),
         caught_by=("golden.training_steps",),
     ),
     Fault(
         id="optimizer_is_lost_on_resume",
-        story="A resumed run starts with fresh moments.",
-        evidence="mutation: the optimizer's state is saved and not restored",
+        story="A resumed run starts with zero moments.",
+        evidence="mutation: the optimizer state is saved but not restored",
         patches=(
             Patch(
                 "training/runs.py",
@@ -197,7 +197,7 @@ FAULTS = (
     ),
     Fault(
         id="steps_are_counted_anew_after_resume",
-        story="A resumed run counts from zero: the warm-up repeats, and the same noise is drawn again.",
+        story="A resumed run counts from zero: warm-up repeats, and the same noise is drawn again.",
         evidence="mutation: the step is not restored",
         patches=(Patch("training/runs.py", 'step=rest["step"]', 'step=rest["step"] * 0'),),
         caught_by=(*RESUMED, "training.resuming_a_finished_run_changes_nothing"),
@@ -205,7 +205,7 @@ FAULTS = (
     Fault(
         id="adapters_are_made_anew_on_resume",
         bugs=("P5",),
-        story="Resuming wraps the model in fresh adapters, and what they had learned is gone.",
+        story="Resuming wraps the model in fresh adapters, and the trained ones are lost.",
         evidence="https://github.com/huggingface/lerobot/pull/3485",
         patches=(
             Patch(
@@ -218,7 +218,7 @@ FAULTS = (
     ),
     Fault(
         id="average_is_resumed_as_what_was_trained",
-        story="A run with a moving average resumes from the average, as that is what lies in its params.",
+        story="A run with a moving average resumes from the average, since that is what its params hold.",
         evidence="mutation: the wrong one of two trees is restored",
         patches=(
             Patch(
@@ -236,7 +236,7 @@ FAULTS = (
     Fault(
         id="average_is_switched_off_in_silence",
         bugs=("E2",),
-        story="A run with a moving average resumes without one, from the average instead of what was trained.",
+        story="A run with a moving average silently resumes without one, from the averaged parameters.",
         evidence=f"{AT}/src/openpi/training/checkpoints.py#L142",
         patches=(
             Patch("training/runs.py", "if had_ema != (template.ema is not None):", "if False:"),
@@ -246,7 +246,7 @@ FAULTS = (
     ),
     Fault(
         id="average_is_not_served",
-        story="A run saves the parameters as trained where the averaged ones belong.",
+        story="A run saves the trained parameters where the averaged ones belong.",
         evidence="mutation: the wrong one of two trees is saved",
         patches=(Patch("training/runs.py", "params_item(state.inference_params,", "params_item(state.params,"),),
         caught_by=("training.saves_what_is_served", *RESUMED),
@@ -262,7 +262,7 @@ FAULTS = (
     Fault(
         id="failed_save_goes_unnoticed",
         bugs=("E4",),
-        story="A save fails in the background, the training goes on and ends as if there were a checkpoint.",
+        story="A save fails in the background, and training ends as if there were a checkpoint.",
         evidence=f"{OPENPI}/issues/425",
         patches=(
             Patch(
@@ -278,14 +278,14 @@ FAULTS = (
     ),
     Fault(
         id="every_step_draws_the_same",
-        story="The run's key is used as it is: every step has the noise and the times of the first.",
+        story="The run's key is used unchanged, so every step has the first one's noise and times.",
         evidence=f"{AT}/scripts/train.py#L155",
         patches=(Patch("training/step.py", "jax.random.fold_in(key, state.step)", "jax.random.fold_in(key, 0)"),),
         caught_by=("training.each_step_draws_anew",),
     ),
     Fault(
         id="only_the_last_step_is_kept",
-        story="Every save deletes the step before it; when the last one is damaged, there is no other.",
+        story="Every save deletes the previous step, so there is no fallback if the last one is damaged.",
         evidence=f"{AT}/src/openpi/training/checkpoints.py#L34",
         patches=(
             Patch(
