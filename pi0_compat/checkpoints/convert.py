@@ -23,7 +23,7 @@ from pi0_compat.params import Leaf
 from pi0_compat.paths import detect_family, is_adapter, unused_in
 from pi0_compat.progress import Progress, no_progress
 from pi0_compat.storage.atomic import appearing_at, refuse_to_overwrite
-from pi0_compat.storage.stream import Checkpoint, Parameters
+from pi0_compat.storage.stream import Source
 from pi0_compat.storage.transforms import Cast, Chosen
 from pi0_compat.text import format_bytes
 
@@ -121,14 +121,14 @@ def _require_suffix(target: Target, out: Path) -> None:
 
 
 def _prepared(
-    checkpoint: Checkpoint, config: Pi0Spec | None, dtype: Any, *, fold: bool, progress: Progress
+    checkpoint: Source, config: Pi0Spec | None, dtype: Any, *, fold: bool, progress: Progress
 ) -> tuple[Job, dict[str, float]]:
     """The parameters as they are to be written; and what folding loses, which is known when they are."""
     experts: ExpertLoRAs = (None, None)
     recorded = None
     if isinstance(checkpoint, StoredParameters):
         experts, recorded = experts_of(checkpoint.stored, config), checkpoint.stored.lora
-    source: Parameters = checkpoint
+    source: Source = checkpoint
     lost: dict[str, float] = {}
     if fold:
         folded = FoldedStream(source, experts, dtype)
@@ -140,9 +140,7 @@ def _prepared(
     return Job(source, experts, lora, config and config.without_lora(), family, progress), lost
 
 
-def _require_place(
-    source: Parameters, target: Target, layout: str, left_out: Mapping[str, Leaf], *, drop: bool
-) -> None:
+def _require_place(source: Source, target: Target, layout: str, left_out: Mapping[str, Leaf], *, drop: bool) -> None:
     """Nothing gets lost that nobody said may: no adapter ever, anything else only if it is unused or may be dropped."""
     adapters = [path for path in source.leaves if is_adapter(path) and _goes_with(target, path)]
     if adapters and not target.takes_adapters:

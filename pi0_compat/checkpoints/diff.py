@@ -18,13 +18,12 @@ from pi0_compat.errors import LoadError
 from pi0_compat.layouts.layout import ADAPTER_WEIGHTS, Detected, Layout
 from pi0_compat.layouts.open import open_parameters
 from pi0_compat.layouts.sizes import model_of, sizes_of
-from pi0_compat.layouts.torch.safetensors_folder import Tensors, open_tensors
+from pi0_compat.layouts.torch.safetensors_folder import open_tensors
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.params import Leaf
 from pi0_compat.paths import unused_in
-from pi0_compat.storage.stream import Parameters, cut, read_ahead, regrouped, rows_at_a_time, whole
+from pi0_compat.storage.stream import CACHED_VALUES, Source, read_ahead, regrouped, rows_at_a_time, whole
 
-_BLOCK = 1 << 18
 _TORCH = (Layout.OPENPI_PYTORCH, Layout.HUGGING_FACE, Layout.PEFT)
 
 
@@ -59,7 +58,7 @@ class Compared(NamedTuple):
 
 
 @contextmanager
-def open_both(left: Detected, right: Detected, model: Pi0Spec | None = None) -> Iterator[tuple[Parameters, Parameters]]:
+def open_both(left: Detected, right: Detected, model: Pi0Spec | None = None) -> Iterator[tuple[Source, Source]]:
     """Open two checkpoints under common names.
 
     openpi's, unless both are PyTorch's in the same layout: those are compared as they are. Where a layout does not tell
@@ -71,7 +70,7 @@ def open_both(left: Detected, right: Detected, model: Pi0Spec | None = None) -> 
     """
     with ExitStack() as stack:
         if left.layout is right.layout and left.layout in _TORCH:
-            one, other = (_AsTheyAre(stack.enter_context(open_tensors(_weights(side)))) for side in (left, right))
+            one, other = (stack.enter_context(open_tensors(_weights(side))) for side in (left, right))
             yield one, other
             return
         if model is None:
@@ -79,7 +78,7 @@ def open_both(left: Detected, right: Detected, model: Pi0Spec | None = None) -> 
         yield stack.enter_context(open_parameters(left, model)), stack.enter_context(open_parameters(right, model))
 
 
-def compare(left: Parameters, right: Parameters, progress: Callable[[int], None] = lambda done: None) -> list[Compared]:
+def compare(left: Source, right: Source, progress: Callable[[int], None] = lambda done: None) -> list[Compared]:
     """Every parameter that a model uses: those that are not on both sides, then from the largest distance to none.
 
     Args:
@@ -96,7 +95,7 @@ def compare(left: Parameters, right: Parameters, progress: Callable[[int], None]
     return sorted(found, key=lambda pair: -pair.distance.relative if pair.distance else -math.inf)
 
 
-def _compared(path: str, left: Parameters, right: Parameters, progress: Callable[[int], None]) -> Compared:
+def _compared(path: str, left: Source, right: Source, progress: Callable[[int], None]) -> Compared:
     one, other = left.leaves.get(path), right.leaves.get(path)
     comparable = one is not None and other is not None and one.shape == other.shape
     apart = distance(_side_by_side(path, left, right)) if comparable else None
@@ -104,7 +103,7 @@ def _compared(path: str, left: Parameters, right: Parameters, progress: Callable
     return Compared(path, one, other, apart)
 
 
-def _side_by_side(path: str, left: Parameters, right: Parameters) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _side_by_side(path: str, left: Source, right: Source) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The same rows of both sides."""
     leaf = left.leaves[path]
     if not leaf.shape:
@@ -114,7 +113,7 @@ def _side_by_side(path: str, left: Parameters, right: Parameters) -> Iterator[tu
     yield from zip(*(read_ahead(regrouped(side.slabs(path), rows)) for side in (left, right)), strict=True)
 
 
-def unused(left: Parameters, right: Parameters) -> list[tuple[str, str]]:
+def unused(left: Source, right: Source) -> list[tuple[str, str]]:
     """Return what one side alone has and no model uses, with that side, A or B; see ``unused_in``."""
     sides = (("A", left.leaves, right.leaves), ("B", right.leaves, left.leaves))
     return sorted((path, side) for side, mine, others in sides for path in unused_in(mine) - others.keys())
@@ -180,20 +179,9 @@ def _sums(left: np.ndarray, right: np.ndarray) -> _Sums:
 
 def _blocks(left: np.ndarray, right: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
     flat = left.reshape(-1), right.reshape(-1)
-    starts = range(0, left.size, _BLOCK)
-    one, other = ([side[start : start + _BLOCK] for start in starts] for side in flat)
+    starts = range(0, left.size, CACHED_VALUES)
+    one, other = ([side[start : start + CACHED_VALUES] for start in starts] for side in flat)
     return one, other
-
-
-class _AsTheyAre:
-    """PyTorch's tensors under their own names."""
-
-    def __init__(self, tensors: Tensors) -> None:
-        self.path, self.leaves, self._tensors = tensors.path, tensors.leaves, tensors
-
-    def slabs(self, path: str) -> Iterator[np.ndarray]:
-        """A tensor in parts along its first axis."""
-        return cut(self._tensors.read(path))
 
 
 def _weights(found: Detected) -> Path:

@@ -24,7 +24,7 @@ from pi0_compat.params import Leaf
 from pi0_compat.paths import expert_of, is_adapter
 from pi0_compat.progress import Progress, no_progress
 from pi0_compat.storage.atomic import appearing_at, refuse_to_overwrite
-from pi0_compat.storage.stream import Parameters
+from pi0_compat.storage.stream import Source
 from pi0_compat.storage.transforms import Cast, Chosen, Joined
 from pi0_compat.text import shorten
 
@@ -153,7 +153,7 @@ def _require_parted(adapters: Stored, base: Stored) -> None:
         )
 
 
-def _require_attachable(joined: Parameters, experts: Any) -> None:
+def _require_attachable(joined: Source, experts: Any) -> None:
     """Every adapter fits its weight, and every site that is recorded has one."""
     require_whole_adapters(joined.leaves)
     there = {adapter.weight: adapter for adapter in adapters_in(filter(is_adapter, joined.leaves))}
@@ -171,7 +171,7 @@ def _require_attachable(joined: Parameters, experts: Any) -> None:
 
 
 def _write(
-    source: Parameters, stored: Stored, out: str | os.PathLike[str], lora: Any, title: str, progress: Progress
+    source: Source, stored: Stored, out: str | os.PathLike[str], lora: Any, title: str, progress: Progress
 ) -> Made:
     """A step's folder of parameters, with the assets that lie beside a checkpoint."""
     with appearing_at(out) as folder:

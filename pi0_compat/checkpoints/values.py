@@ -15,7 +15,7 @@ from pi0_compat.floats import count_nonfinite, is_float
 from pi0_compat.model.initialization import constant_of, quantiles_of
 from pi0_compat.params import Leaf
 from pi0_compat.paths import is_adapter, unused_in
-from pi0_compat.storage.stream import Parameters, read_ahead
+from pi0_compat.storage.stream import Source, read_ahead
 
 # A larger sample would show that bfloat16 rounds; a smaller one tells nothing.
 _SAMPLE, _TOO_SMALL = 1 << 15, 1 << 12
@@ -45,7 +45,7 @@ class Finding(NamedTuple):
         return f"{self.path}: {self.finding} ({self.evidence})"
 
 
-def examine(source: Parameters, progress: Callable[[int], None] = lambda done: None) -> list[Finding]:
+def examine(source: Source, progress: Callable[[int], None] = lambda done: None) -> list[Finding]:
     """Everything that is conspicuous in what a model uses, in the order of the paths; arrays are read a slab at a time.
 
     Args:

@@ -34,7 +34,7 @@ _LAYER = re.compile(r"layer_(\d+)/(.+)")
 _OUTSIDE = ("embedder/input_embedding", "final_norm/scale")
 
 
-class GemmaFlax:
+class GemmaFlax(Source):
     """An open release under openpi's names; what Gemma 1 does not have is in ``leaves`` under its own name."""
 
     def __init__(self, stored: Stored) -> None:

@@ -17,11 +17,11 @@ from pi0_compat.layouts.torch.openpi import open_pytorch
 from pi0_compat.layouts.torch.safetensors_folder import recorded_beside, tensors_of
 from pi0_compat.layouts.torch.sizes import torch_sizes
 from pi0_compat.model.pi0_spec import Pi0Spec
-from pi0_compat.storage.stream import Checkpoint
+from pi0_compat.storage.stream import Source
 
 
 @contextmanager
-def open_parameters(found: Detected, model: Pi0Spec | None = None) -> Iterator[Checkpoint]:
+def open_parameters(found: Detected, model: Pi0Spec | None = None) -> Iterator[Source]:
     """Open a checkpoint under openpi's names: shapes and dtypes at once, arrays one at a time or in slabs.
 
     Args:
@@ -38,7 +38,7 @@ def open_parameters(found: Detected, model: Pi0Spec | None = None) -> Iterator[C
         yield source
 
 
-def _opened(found: Detected, model: Pi0Spec | None) -> AbstractContextManager[Checkpoint]:
+def _opened(found: Detected, model: Pi0Spec | None) -> AbstractContextManager[Source]:
     match found.layout:
         case Layout.OPENPI:
             return nullcontext(StoredParameters(read_metadata(found.path)))

@@ -16,15 +16,13 @@ import numpy as np
 
 from pi0_compat.errors import CheckpointError
 from pi0_compat.params import Leaf
-from pi0_compat.storage.stream import Parameters, cut, rows_at_a_time, slabs_ahead
+from pi0_compat.storage.stream import CACHED_VALUES, Source, cut, rows_at_a_time, slabs_ahead
 
 _PREFIX, _ROOT = "params/", "PaliGemma/"
 _NPY = ".npy"
-# Values that are read at a time.
-_BLOCK = 1 << 18
 
 
-class PaliGemmaNpz:
+class PaliGemmaNpz(Source):
     """An open npz: shapes and dtypes at once, arrays one at a time."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
@@ -102,7 +100,7 @@ def open_npz(path: Path) -> Iterator[PaliGemmaNpz]:
         yield PaliGemmaNpz(path, archive)
 
 
-def write_npz(source: Parameters, path: Path) -> None:
+def write_npz(source: Source, path: Path) -> None:
     """Write parameters below ``PaliGemma/`` as an official file; two runs write the same bytes."""
     # Members of an archive have a date; the default of a ZipInfo is always the same.
     with zipfile.ZipFile(path, "x", zipfile.ZIP_STORED, allowZip64=True) as archive:
@@ -144,8 +142,8 @@ def _fill(flat: np.ndarray, stored: np.dtype, member: IO[bytes]) -> None:
 
     In blocks: each is cast while it is in the processor's cache, and nothing else is held.
     """
-    for start in range(0, flat.size, _BLOCK):
-        place = flat[start : start + _BLOCK]
+    for start in range(0, flat.size, CACHED_VALUES):
+        place = flat[start : start + CACHED_VALUES]
         data = member.read(place.size * stored.itemsize)
         if len(data) < place.size * stored.itemsize:
             raise ValueError("it has fewer bytes than its header says")

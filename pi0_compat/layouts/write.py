@@ -20,7 +20,7 @@ from pi0_compat.model.pi0_spec import ParamsMismatchError, Pi0Spec
 from pi0_compat.params import Leaf, differences, num_bytes
 from pi0_compat.paths import TOKEN_TABLE, UNUSED_HEAD, in_paligemma, is_adapter
 from pi0_compat.progress import Progress
-from pi0_compat.storage.stream import Checkpoint, Counted, Parameters, slabs_ahead
+from pi0_compat.storage.stream import Counted, Source, slabs_ahead
 from pi0_compat.storage.transforms import Digested
 
 
@@ -36,7 +36,7 @@ class Job(NamedTuple):
       progress: is told how far it is.
     """
 
-    source: Parameters
+    source: Source
     experts: ExpertLoRAs
     lora: Mapping[str, Any] | None
     config: Pi0Spec | None
@@ -80,7 +80,7 @@ def _write_pytorch(job: Job, place: Path) -> None:
     unused = {UNUSED_HEAD: Leaf((table.shape[0], model.action_expert.width), table.dtype)}
     config = openpi_pytorch.recorded_config(model, dtype_name(leaves.values()))
 
-    def write(source: Parameters, place: Path) -> None:
+    def write(source: Source, place: Path) -> None:
         write_folder(place, source, openpi_pytorch.rules(model), config, unused)
 
     _compared(job, place, write, lambda path: nullcontext(openpi_pytorch.open_pytorch(path, model)))
@@ -113,8 +113,8 @@ def _write_peft(job: Job, place: Path) -> None:
 def _compared(
     job: Job,
     place: Path,
-    write: Callable[[Parameters, Path], None],
-    reopen: Callable[[Path], AbstractContextManager[Checkpoint]],
+    write: Callable[[Source, Path], None],
+    reopen: Callable[[Path], AbstractContextManager[Source]],
 ) -> None:
     """Write parameters; then read them with the layout's own reader and compare every one with what was meant."""
     with job.progress("converting", num_bytes(job.source.leaves)) as advance:
@@ -132,7 +132,7 @@ def _compared(
         )
 
 
-def _require_sizes(source: Parameters, model: Pi0Spec) -> None:
+def _require_sizes(source: Source, model: Pi0Spec) -> None:
     """What is there has the shapes of the model; a part of it will do."""
     spec = model.param_spec()
     shared = {path: leaf for path, leaf in source.leaves.items() if path in spec}
@@ -150,7 +150,7 @@ def _paligemma(job: Job) -> Pi0Spec:
     return model
 
 
-def _known_model(source: Parameters) -> Pi0Spec:
+def _known_model(source: Source) -> Pi0Spec:
     """The named config whose parameters these are: chunk and prompt lengths are in no shape."""
     models: dict[Pi0Spec, list[str]] = {}
     for name, model in named_models().items():

@@ -6,6 +6,7 @@ big_vision does so (``models/vit.py`` ``resample_posemb``, with ``scipy.ndimage.
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,10 @@ from pi0_compat.loading.report import LoadReport, Status
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.params import Leaf
 from pi0_compat.paths import POSITION_TABLE, TOKEN_TABLE
-from pi0_compat.storage.stream import Source
+from pi0_compat.storage.stream import Source, cut
 
 
-class Resampled:
+class Resampled(Source):
     """A source whose position embeddings have the model's number of patches.
 
     Attributes:
@@ -42,8 +43,12 @@ class Resampled:
             return self._source.read(path, dtype)
         return resample(self._source.read(path), self._patches)
 
+    def slabs(self, path: str) -> Iterator[np.ndarray]:
+        """Yield a parameter in slabs; resampled position embeddings are computed whole."""
+        return cut(self.read(path)) if self.leaves[path] != self._source.leaves[path] else self._source.slabs(path)
+
     def account(self, report: LoadReport) -> LoadReport:
-        """The report, with what was resampled told as such."""
+        """Return the report with the resampled position embeddings marked as such."""
         if self.leaves.get(POSITION_TABLE) == self._stored:
             return report
         entries = tuple(
@@ -77,7 +82,7 @@ def _require_square(path: Path, stored: Leaf) -> None:
         raise LoadError(f"{path}: {POSITION_TABLE} is {stored}, not a square grid of patches, and cannot be resampled")
 
 
-class Extended:
+class Extended(Source):
     """A source whose token table has the model's number of rows; the additional ones are a fresh model's.
 
     Attributes:
@@ -102,8 +107,12 @@ class Extended:
         fresh = np.asarray(self._model.init_params(self._seed, only=[path])[path])
         return np.concatenate([array.astype(np.float32), fresh[len(array) :]])
 
+    def slabs(self, path: str) -> Iterator[np.ndarray]:
+        """Yield a parameter in slabs; an extended table is computed whole."""
+        return cut(self.read(path)) if self.leaves[path] != self._source.leaves[path] else self._source.slabs(path)
+
     def account(self, report: LoadReport) -> LoadReport:
-        """The report, with what was extended told as such."""
+        """Return the report with the extended table marked as such."""
         if self.leaves.get(TOKEN_TABLE) == self._stored:
             return report
         entries = tuple(

@@ -14,7 +14,7 @@ from pi0_compat.lora.sites import Adapter, ExpertLoRAs, adapters_in, require_ran
 from pi0_compat.model.sites import delta as delta_of
 from pi0_compat.params import Leaf
 from pi0_compat.paths import is_adapter
-from pi0_compat.storage.stream import Parameters, whole
+from pi0_compat.storage.stream import Source, whole
 
 
 @dataclasses.dataclass
@@ -29,14 +29,14 @@ class _Norms:
         return (self.missing / self.whole) ** 0.5 if self.whole else 0.0
 
 
-class FoldedStream:
+class FoldedStream(Source):
     """The base model that computes what base and adapters compute: ``fold``, a slab at a time.
 
     Attributes:
       lost: path of a weight -> the share of its delta that its dtype could not hold, once it was read.
     """
 
-    def __init__(self, source: Parameters, experts: ExpertLoRAs, dtype: Any = None) -> None:
+    def __init__(self, source: Source, experts: ExpertLoRAs, dtype: Any = None) -> None:
         """Settle from names and shapes what is added to what.
 
         Args:
@@ -75,7 +75,7 @@ class FoldedStream:
         self.lost[path] = norms.share
 
 
-def _whole_adapters(source: Parameters, experts: ExpertLoRAs) -> dict[str, Adapter]:
+def _whole_adapters(source: Source, experts: ExpertLoRAs) -> dict[str, Adapter]:
     """The adapters by the paths of their weights; what keeps them from being folded is refused."""
     with naming(source.path):
         require_whole_adapters(source.leaves)

@@ -1,7 +1,7 @@
-"""Parameters as a stream of slabs: parts along the first axis, in their order, so that none is ever in memory whole.
+"""Parameters as streams of slabs: parts along the first axis, in order, so that no array has to be in memory whole.
 
-A stacked array of a real pi0 has up to 5 GB, a layer of it 268 MB. Whoever reads a layout this way has ``path``,
-``leaves`` and ``slabs``; folding, casting and choosing are such readers of another one (``rewriting``).
+A stacked array of a real pi0 has up to 5 GB, one layer of it 268 MB. Every layout is read as a ``Source``; a transform
+(cast, choose, join, fold) is a ``Source`` that reads another one.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,58 +13,62 @@ import numpy as np
 
 from pi0_compat.params import Leaf
 
-# Bytes of small arrays that are read at once; of larger ones, one is read at a time.
-_WINDOW = 64 << 20
+# What is read, held or written at a time, in bytes; a single row of an array may have more.
+BLOCK_BYTES = 64 << 20
+# Values that are computed on at a time, so that they stay in the processor's cache.
+CACHED_VALUES = 1 << 18
 
 
-# What a slab has at most, if it has more than one row; a layer of the largest array of pi0 has 268 MB.
-_SLAB = 64 << 20
-
-
-class Parameters(Protocol):
-    """What can be read a slab at a time.
+class Source(Protocol):
+    """Parameters that can be read one at a time, or a slab at a time. Subclass it for the default ``read``.
 
     Attributes:
       path: the file or folder, for messages.
-      leaves: path -> shape and dtype of every parameter.
+      leaves: path of every parameter -> its shape and dtype.
     """
 
     path: Path
     leaves: dict[str, Leaf]
 
     def slabs(self, path: str) -> Iterator[np.ndarray]:
-        """A parameter in parts along its first axis, first to last; of a scalar, the scalar."""
+        """Yield a parameter in parts along its first axis, first to last, in the dtype of ``leaves``.
 
-
-class Checkpoint(Parameters, Protocol):
-    """An open checkpoint, which can be read either way."""
+        A scalar is one slab, of shape [].
+        """
 
     def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
-        """A parameter, in the dtype of the file or cast."""
+        """Return a parameter whole.
+
+        Args:
+          path: one of ``leaves``.
+          dtype: what to cast to, as numpy casts; None keeps the dtype of ``leaves``.
+        """
+        array = whole(self.slabs(path))
+        return array if dtype is None else array.astype(dtype, copy=False)
 
 
-class Counted:
-    """The same parameters; how many bytes went by is told."""
+class Counted(Source):
+    """Pass parameters through unchanged, and report the bytes read to ``advance``."""
 
-    def __init__(self, source: Parameters, advance: Callable[[int], None]) -> None:
+    def __init__(self, source: Source, advance: Callable[[int], None]) -> None:
         self.path, self.leaves, self._source, self._advance = source.path, source.leaves, source, advance
 
     def slabs(self, path: str) -> Iterator[np.ndarray]:
-        """As they are."""
+        """Yield the slabs unchanged."""
         for slab in self._source.slabs(path):
             yield slab
             self._advance(slab.nbytes)
 
 
 def rows_at_a_time(leaf: Leaf) -> Iterator[slice]:
-    """The parts along its first axis in which an array is read: as many rows as a slab may have, and one at least."""
+    """Yield the slices of the first axis that an array is read in: ``BLOCK_BYTES`` each at most, but at least a row."""
     length = leaf.shape[0]
-    step = max(1, _SLAB * length // leaf.num_bytes) if leaf.num_bytes else max(1, length)
+    step = max(1, BLOCK_BYTES * length // leaf.num_bytes) if leaf.num_bytes else max(1, length)
     return (slice(first, min(first + step, length)) for first in range(0, length, step))
 
 
 def cut(array: np.ndarray) -> Iterator[np.ndarray]:
-    """The slabs of an array that is there."""
+    """Yield the slabs of an array in memory, as views."""
     if not array.ndim:
         yield array
         return
@@ -72,13 +76,13 @@ def cut(array: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def whole(slabs: Iterable[np.ndarray]) -> np.ndarray:
-    """An array of its slabs: for what is small."""
+    """Return the array that the slabs make up. It is in memory twice for a moment."""
     parts = list(slabs)
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def read_ahead(slabs: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """The same slabs; each is made ready in another thread while the one before it is used."""
+    """Yield the slabs unchanged; a thread prepares each one while the one before it is used."""
     rest = iter(slabs)
     with ThreadPoolExecutor(1) as thread:
         coming = thread.submit(next, rest, None)
@@ -87,48 +91,37 @@ def read_ahead(slabs: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
             yield slab
 
 
-def slabs_ahead(source: Parameters, path: str) -> Iterator[np.ndarray]:
-    """The slabs of a parameter, read ahead where there is more than one."""
+def slabs_ahead(source: Source, path: str) -> Iterator[np.ndarray]:
+    """Return the slabs of a parameter, read ahead if there is more than one."""
     slabs = source.slabs(path)
-    return slabs if source.leaves[path].num_bytes <= _SLAB else read_ahead(slabs)
+    return slabs if source.leaves[path].num_bytes <= BLOCK_BYTES else read_ahead(slabs)
 
 
 def regrouped(slabs: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
-    """The same rows, so many at a time; the last ones may be fewer."""
-    held: list[np.ndarray] = []
+    """Re-chunk slabs into blocks of ``rows`` rows; the last block may be shorter."""
+    waiting: list[np.ndarray] = []
     for slab in slabs:
         rest = slab
         while len(rest):
-            missing = rows - sum(map(len, held))
-            held.append(rest[:missing])
+            missing = rows - sum(map(len, waiting))
+            waiting.append(rest[:missing])
             rest = rest[missing:]
-            if len(held[-1]) == missing:
-                yield whole(held)
-                held = []
-    if held:
-        yield whole(held)
-
-
-class Source(Protocol):
-    """An open file in some layout, under openpi's names.
-
-    Attributes:
-      path: the file or folder, for messages.
-      leaves: shape and dtype of every parameter that it holds.
-    """
-
-    path: Path
-    leaves: dict[str, Leaf]
-
-    def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
-        """One parameter, in the dtype of the file, or already cast to ``dtype`` where that saves a copy."""
+            if len(waiting[-1]) == missing:
+                yield whole(waiting)
+                waiting = []
+    if waiting:
+        yield whole(waiting)
 
 
 def windows(sizes: Mapping[str, int]) -> Iterator[list[str]]:
-    """Paths in their order, as many at once as may be held beside a result; a larger one alone."""
+    """Yield groups of consecutive paths of up to ``BLOCK_BYTES`` in all; a larger path is a group of its own.
+
+    Args:
+      sizes: path -> bytes.
+    """
     group: list[str] = []
     for path in sizes:
-        if group and sum(sizes[member] for member in group) + sizes[path] > _WINDOW:
+        if group and sum(sizes[member] for member in group) + sizes[path] > BLOCK_BYTES:
             yield group
             group = []
         group.append(path)

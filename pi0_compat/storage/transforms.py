@@ -9,13 +9,13 @@ from pi0_compat.errors import LoadError
 from pi0_compat.floats import count_nonfinite, is_float
 from pi0_compat.params import Leaf
 from pi0_compat.storage import digests as integrity
-from pi0_compat.storage.stream import Parameters
+from pi0_compat.storage.stream import Source
 
 
-class Chosen:
+class Chosen(Source):
     """Some of the parameters."""
 
-    def __init__(self, source: Parameters, choose: Callable[[str], bool]) -> None:
+    def __init__(self, source: Source, choose: Callable[[str], bool]) -> None:
         self.path, self._source = source.path, source
         self.leaves = {path: leaf for path, leaf in source.leaves.items() if choose(path)}
 
@@ -24,10 +24,10 @@ class Chosen:
         return self._source.slabs(path)
 
 
-class Joined:
+class Joined(Source):
     """The parameters of two, none of which is in both."""
 
-    def __init__(self, base: Parameters, other: Parameters) -> None:
+    def __init__(self, base: Source, other: Source) -> None:
         self.path, self._base, self._other = base.path, base, other
         self.leaves = dict(sorted((base.leaves | other.leaves).items()))
 
@@ -36,10 +36,10 @@ class Joined:
         return (self._other if path in self._other.leaves else self._base).slabs(path)
 
 
-class Cast:
+class Cast(Source):
     """Every parameter in one dtype, as numpy casts; what would become infinite is refused."""
 
-    def __init__(self, source: Parameters, dtype: Any) -> None:
+    def __init__(self, source: Source, dtype: Any) -> None:
         self.path, self._source = source.path, source
         if codes := [f"  ~ {path}: {leaf}" for path, leaf in source.leaves.items() if not is_float(leaf.dtype)]:
             text = "\n".join(codes)
@@ -64,14 +64,14 @@ class Cast:
             yield cast
 
 
-class Digested:
+class Digested(Source):
     """The same parameters; the digest of each is kept as it goes by.
 
     Attributes:
       digests: of those that were read to their end, by path.
     """
 
-    def __init__(self, source: Parameters) -> None:
+    def __init__(self, source: Source) -> None:
         self.path, self.leaves, self._source = source.path, source.leaves, source
         self.digests: dict[str, str] = {}
 

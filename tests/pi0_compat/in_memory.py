@@ -7,10 +7,10 @@ import numpy as np
 
 from fixtures.params import Params
 from pi0_compat.params import leaves_of
-from pi0_compat.storage.stream import cut
+from pi0_compat.storage.stream import Source, cut
 
 
-class InMemory:
+class InMemory(Source):
     """A source of arrays in memory."""
 
     def __init__(self, params: Params) -> None:

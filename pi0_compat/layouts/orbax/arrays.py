@@ -20,11 +20,12 @@ from pi0_compat.layouts.orbax.chunks import TAKEN, ChunkFiles, chunk_files, plac
 from pi0_compat.layouts.orbax.folder import METADATA_FILE
 from pi0_compat.params import Leaf
 from pi0_compat.storage.bounded import Bounded
+from pi0_compat.storage.stream import BLOCK_BYTES
 
 Box = tuple[slice, ...]
 _MANIFEST = "manifest.ocdbt"
 # Neighbouring chunks are read as one piece up to this size: of tiny ones there may be a million.
-_PIECE = 64 << 20
+_PIECE = BLOCK_BYTES
 # A jax array on the CPU takes over memory that begins at a multiple of this; other memory it copies.
 _ALIGNMENT = 64
 # For what is small: an array and what it is decoded from.

@@ -20,10 +20,10 @@ from pi0_compat.layouts.orbax.metadata import Stored
 from pi0_compat.layouts.orbax.restore import restore_leaves
 from pi0_compat.params import Leaf
 from pi0_compat.storage import digests as integrity
-from pi0_compat.storage.stream import cut, rows_at_a_time
+from pi0_compat.storage.stream import Source, cut, rows_at_a_time
 
 
-class StoredParameters:
+class StoredParameters(Source):
     """The parameters of an orbax checkpoint; what has a digest is compared with it as it goes by.
 
     Attributes:

@@ -24,10 +24,10 @@ from pi0_compat.layouts.orbax.read_stream import StoredParameters
 from pi0_compat.params import Leaf
 from pi0_compat.progress import Progress, no_progress
 from pi0_compat.storage import digests as integrity
-from pi0_compat.storage.stream import Counted, Parameters, regrouped, slabs_ahead, windows
+from pi0_compat.storage.stream import BLOCK_BYTES, Counted, Source, regrouped, slabs_ahead, windows
 
 # Small enough to be encoded on all cores and decoded a few at a time; orbax has 2 GB.
-_LARGEST_CHUNK = 64 << 20
+_LARGEST_CHUNK = BLOCK_BYTES
 # orbax's own: numbers in data files, metadata in the nodes of the tree.
 _STORE = {
     "driver": "ocdbt",
@@ -41,7 +41,7 @@ _STORE_FILES = ("d", "manifest.ocdbt")
 
 
 def save_streamed(
-    source: Parameters,
+    source: Source,
     folder: Path,
     *,
     lora: Mapping[str, Any] | None,
@@ -87,7 +87,7 @@ def _divisors(length: int) -> Iterator[int]:
     return (size for size in range(1, length + 1) if length % size == 0)
 
 
-def _write_all(source: Parameters, folder: Path) -> dict[str, str]:
+def _write_all(source: Source, folder: Path) -> dict[str, str]:
     """Stream all parameters into a store; the digests of what was written."""
     digests = {}
     for group in windows({path: leaf.num_bytes for path, leaf in source.leaves.items()}):
@@ -99,7 +99,7 @@ def _write_all(source: Parameters, folder: Path) -> dict[str, str]:
     return digests
 
 
-def _write(source: Parameters, path: str, store: Any) -> str:
+def _write(source: Source, path: str, store: Any) -> str:
     """Stream a parameter into its array; its digest."""
     leaf = source.leaves[path]
     digest, first, slabs = integrity.Digest(leaf), 0, slabs_ahead(source, path)

@@ -21,13 +21,13 @@ import numpy as np
 from pi0_compat.errors import LoadError
 from pi0_compat.layouts.torch.rules import Rule, gemma_rules, siglip_rules
 from pi0_compat.layouts.torch.safetensors_file import same_bits
-from pi0_compat.layouts.torch.safetensors_folder import Tensors, open_tensors
+from pi0_compat.layouts.torch.safetensors_folder import open_tensors
 from pi0_compat.layouts.torch.write_folder import dtype_name, write_folder
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.model.specs import GemmaSpec, SiglipSpec
 from pi0_compat.params import Leaf
 from pi0_compat.paths import TOKEN_TABLE, TORCH_ROOT, looks_like_an_adapter
-from pi0_compat.storage.stream import Parameters, cut
+from pi0_compat.storage.stream import Source, cut
 from pi0_compat.text import shorten
 
 _LAYER = re.compile(r"(0|[1-9]\d{0,3})\.")
@@ -70,7 +70,7 @@ NAMINGS = {
 _WRITTEN = NAMINGS["transformers before 4.52"]
 
 
-class HuggingFacePaliGemma:
+class HuggingFacePaliGemma(Source):
     """An open PaliGemma of Hugging Face's under openpi's names: shapes at once, arrays one at a time.
 
     Attributes:
@@ -78,7 +78,7 @@ class HuggingFacePaliGemma:
       leaves: shape and dtype of every parameter; a tensor that PaliGemma does not have keeps its own name.
     """
 
-    def __init__(self, tensors: Tensors, model: Pi0Spec) -> None:
+    def __init__(self, tensors: Source, model: Pi0Spec) -> None:
         self.path = tensors.path
         self._tensors = tensors
         naming, self._rules = _recognize(tensors, model)
@@ -167,7 +167,7 @@ def open_hugging_face(path: Path, model: Pi0Spec) -> Iterator[HuggingFacePaliGem
         yield HuggingFacePaliGemma(tensors, model)
 
 
-def _recognize(tensors: Tensors, model: Pi0Spec) -> tuple[Naming, dict[str, Rule]]:
+def _recognize(tensors: Source, model: Pi0Spec) -> tuple[Naming, dict[str, Rule]]:
     """The naming under which most tensors are found, and the rule of every parameter but the embedding."""
     found = tensors.leaves
     if adapters := sorted(filter(looks_like_an_adapter, found)):
@@ -218,7 +218,7 @@ def _names(rules: Mapping[str, Rule]) -> set[str]:
     return {name for rule in rules.values() for name, _ in rule.pieces()}
 
 
-def _require_tensors(tensors: Tensors, rules: Mapping[str, Rule]) -> None:
+def _require_tensors(tensors: Source, rules: Mapping[str, Rule]) -> None:
     missing = {name: path for path, rule in rules.items() for name, _ in rule.pieces() if name not in tensors.leaves}
     if missing:
         lines = [f"  - {name} (of {path}): expected, found nothing" for name, path in missing.items()]
@@ -226,7 +226,7 @@ def _require_tensors(tensors: Tensors, rules: Mapping[str, Rule]) -> None:
         raise LoadError(f"{tensors.path}: {len(missing)} tensors of PaliGemma are missing\n{text}")
 
 
-def _embedding(tensors: Tensors, naming: Naming) -> tuple[str, str | None]:
+def _embedding(tensors: Source, naming: Naming) -> tuple[str, str | None]:
     """The tensor that is the embedding, and its tied copy if there is one."""
     name = f"{naming.language}.embed_tokens.weight"
     there = [tied for tied in (name, naming.head) if tied in tensors.leaves]
@@ -250,7 +250,7 @@ def _common(dtypes: set[np.dtype]) -> np.dtype:
     return max(*dtypes, np.dtype(np.float32), key=lambda dtype: dtype.itemsize)
 
 
-def write_hugging_face(source: Parameters, folder: Path, model: Pi0Spec) -> None:
+def write_hugging_face(source: Source, folder: Path, model: Pi0Spec) -> None:
     """Write the PaliGemma part of a model as a folder."""
     write_folder(folder, source, _written_rules(model), _config(model, dtype_name(source.leaves.values())))
 

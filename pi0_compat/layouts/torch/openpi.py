@@ -24,7 +24,7 @@ from pi0_compat.layouts.torch.safetensors_folder import CONFIG_FILE, WEIGHTS_FIL
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.params import Leaf
 from pi0_compat.paths import TOKEN_TABLE, TORCH_ROOT, looks_like_an_adapter
-from pi0_compat.storage.stream import cut
+from pi0_compat.storage.stream import Source, cut
 from pi0_compat.text import shorten
 
 _VISION = f"{TORCH_ROOT}.paligemma.model.vision_tower.vision_model"
@@ -61,7 +61,7 @@ def family_of(names: Iterable[str]) -> str | None:
     return "pi0" if "action_time_mlp_in" in present else None
 
 
-class OpenpiPyTorch:
+class OpenpiPyTorch(Source):
     """An open checkpoint under openpi's names; what no rule asks for is in ``leaves`` under its own name."""
 
     def __init__(self, file: SafetensorsFile, model: Pi0Spec) -> None:

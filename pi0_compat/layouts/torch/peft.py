@@ -24,7 +24,7 @@ from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.model.sites import Site
 from pi0_compat.params import Params, leaves_of
 from pi0_compat.paths import expert_of, is_adapter
-from pi0_compat.storage.stream import Parameters, whole
+from pi0_compat.storage.stream import Source, whole
 
 # alpha / rank of PEFT's numbers, which are openpi's times the heads, is a rounding off.
 _SCALE_RTOL = 1e-6
@@ -52,7 +52,7 @@ class _Module(NamedTuple):
     tensors: Params
 
 
-def write_peft(source: Parameters, folder: Path, experts: ExpertLoRAs) -> None:
+def write_peft(source: Source, folder: Path, experts: ExpertLoRAs) -> None:
     """Write the adapters of a checkpoint, and read them back.
 
     Raises:
@@ -71,7 +71,7 @@ def write_peft(source: Parameters, folder: Path, experts: ExpertLoRAs) -> None:
             raise CheckpointError(f"{folder}: {wrong[0]} that is read back is not what was meant; nothing was kept")
 
 
-def _modules(source: Parameters, adapter: Adapter, experts: ExpertLoRAs) -> Iterator[_Module]:
+def _modules(source: Source, adapter: Adapter, experts: ExpertLoRAs) -> Iterator[_Module]:
     spec = spec_among(experts, adapter)
     if spec is None:
         raise LoadError(

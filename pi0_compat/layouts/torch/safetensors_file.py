@@ -20,6 +20,7 @@ import numpy as np
 
 from pi0_compat.errors import CheckpointError
 from pi0_compat.params import Leaf
+from pi0_compat.storage.stream import Source, cut
 
 DTYPES: dict[str, np.dtype] = {
     "F64": np.dtype("<f8"),
@@ -57,8 +58,8 @@ class Tensor(NamedTuple):
     end: int
 
 
-class SafetensorsFile:
-    """An open file: names, shapes and dtypes at once, arrays when they are asked for.
+class SafetensorsFile(Source):
+    """The tensors of a file under their own names. The header is read at once, a tensor when its values are used.
 
     Attributes:
       path: the file.
@@ -71,14 +72,18 @@ class SafetensorsFile:
         self.metadata, self._tensors = _read_header(path)
         self.leaves: dict[str, Leaf] = {name: tensor.leaf for name, tensor in sorted(self._tensors.items())}
 
-    def read(self, name: str) -> np.ndarray:
-        """One tensor as a read-only view of the file; nothing is read before its values are used."""
-        leaf, begin, end = self._tensors[name]
+    def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
+        """Return a tensor as a read-only view of the file, or cast."""
+        leaf, begin, end = self._tensors[path]
         if begin == end:
-            return np.empty(leaf.shape, leaf.dtype)
-        # A map for each tensor: what was read of one is given back with its array, not with the whole file.
+            return np.empty(leaf.shape, dtype or leaf.dtype)
+        # A map for each tensor: its pages are released with its array, not with the whole file.
         mapped = np.memmap(self.path, np.uint8, mode="r", offset=begin, shape=(end - begin,))
-        return np.asarray(mapped).view(leaf.dtype).reshape(leaf.shape)
+        return np.asarray(mapped).view(leaf.dtype).reshape(leaf.shape).astype(dtype or leaf.dtype, copy=False)
+
+    def slabs(self, path: str) -> Iterator[np.ndarray]:
+        """Yield a tensor as views of the file."""
+        return cut(self.read(path))
 
 
 def same_bits(one: np.ndarray, other: np.ndarray) -> bool:

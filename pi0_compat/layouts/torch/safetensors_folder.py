@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from pi0_compat.errors import CheckpointError
 from pi0_compat.layouts.torch.safetensors_file import MAX_HEADER_BYTES, SafetensorsFile, open_safetensors
 from pi0_compat.params import Leaf
+from pi0_compat.storage.stream import Source
 from pi0_compat.text import shorten
 
 WEIGHTS_FILE = "model.safetensors"
@@ -24,23 +25,13 @@ CONFIG_FILE = "config.json"
 INDEX = "model.safetensors.index.json"
 
 
-class Tensors(Protocol):
-    """Open tensors by name.
+class Shards(Source):
+    """The tensors of all shards of a folder, under their own names.
 
     Attributes:
-      path: the file or folder.
+      path: the index.
       leaves: name -> shape and dtype of every tensor.
     """
-
-    path: Path
-    leaves: dict[str, Leaf]
-
-    def read(self, name: str) -> np.ndarray:
-        """One tensor as a read-only view of its file."""
-
-
-class Shards:
-    """Open shards of one folder."""
 
     def __init__(self, path: Path, shards: dict[str, SafetensorsFile], weight_map: dict[str, str]) -> None:
         self.path = path
@@ -48,13 +39,17 @@ class Shards:
         _require_agreement(path, shards, weight_map)
         self.leaves: dict[str, Leaf] = {name: self._owner[name].leaves[name] for name in sorted(weight_map)}
 
-    def read(self, name: str) -> np.ndarray:
-        """One tensor as a read-only view of its shard."""
-        return self._owner[name].read(name)
+    def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
+        """Return a tensor as a read-only view of its shard, or cast."""
+        return self._owner[path].read(path, dtype)
+
+    def slabs(self, path: str) -> Iterator[np.ndarray]:
+        """Yield a tensor as views of its shard."""
+        return self._owner[path].slabs(path)
 
 
 @contextmanager
-def open_tensors(path: Path) -> Iterator[Tensors]:
+def open_tensors(path: Path) -> Iterator[Source]:
     """Open a safetensors file, an index, or a folder that has one of both.
 
     Raises:

@@ -11,7 +11,7 @@ from pi0_compat.layouts.torch.rules import Rule
 from pi0_compat.layouts.torch.safetensors_file import write_safetensors
 from pi0_compat.layouts.torch.safetensors_folder import CONFIG_FILE, WEIGHTS_FILE
 from pi0_compat.params import Leaf
-from pi0_compat.storage.stream import Parameters, cut, slabs_ahead
+from pi0_compat.storage.stream import Source, cut, slabs_ahead
 
 # What transformers asks of a file before it reads it.
 _METADATA = {"format": "pt"}
@@ -19,7 +19,7 @@ _METADATA = {"format": "pt"}
 
 def write_folder(
     folder: Path,
-    source: Parameters,
+    source: Source,
     rules: Iterable[Rule],
     config: Mapping[str, Any],
     zeros: Mapping[str, Leaf] | None = None,
@@ -52,7 +52,7 @@ def _described(rule: Rule, leaf: Leaf) -> Iterator[tuple[str, Leaf]]:
         yield name, Leaf(rule.tensor_shape(leaf.shape), leaf.dtype)
 
 
-def _parts(source: Parameters, rules: Iterable[Rule], zeros: Mapping[str, Leaf]) -> Iterator[tuple[str, np.ndarray]]:
+def _parts(source: Source, rules: Iterable[Rule], zeros: Mapping[str, Leaf]) -> Iterator[tuple[str, np.ndarray]]:
     for rule in rules:
         yield from rule.tensors(slabs_ahead(source, rule.path))
     for name, leaf in zeros.items():

@@ -66,8 +66,8 @@ FAULTS = (
         patches=(
             Patch(
                 "checkpoints/convert.py",
-                "    source: Parameters = checkpoint\n",
-                '    source: Parameters = Cast(checkpoint, "float32")\n',
+                "    source: Source = checkpoint\n",
+                '    source: Source = Cast(checkpoint, "float32")\n',
             ),
         ),
         caught_by=("pytorch.stored_dtype_is_kept",),

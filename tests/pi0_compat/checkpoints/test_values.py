@@ -12,13 +12,14 @@ from fixtures.writers import openpi_orbax
 from pi0_compat import Pi0Config
 from pi0_compat.checkpoints.values import Finding, examine
 from pi0_compat.params import Leaf, leaves_of
+from pi0_compat.storage.stream import Source
 from tests.pi0_compat.tiny_models import Params
 
 CONFIG = Pi0Config.from_json({**specs.tiny(lora="both"), "vocab_size": 4096})
 Q = "PaliGemma/llm/layers/attn/q_einsum/w"
 
 
-class Held:
+class Held(Source):
     """Arrays in memory as parameters."""
 
     path = Path("memory")

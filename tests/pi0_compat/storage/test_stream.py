@@ -20,7 +20,7 @@ from pi0_compat.layouts.orbax.read_stream import StoredParameters
 from pi0_compat.model.config import Pi0Config
 from pi0_compat.params import Leaf
 from pi0_compat.storage import stream as slabs_module
-from pi0_compat.storage.stream import Parameters, cut, regrouped, rows_at_a_time, slabs_ahead, whole
+from pi0_compat.storage.stream import Source, cut, regrouped, rows_at_a_time, slabs_ahead, whole
 from suite.writing.asserts import assert_same_bits
 from tests.pi0_compat.conftest import reads_damage
 
@@ -38,10 +38,10 @@ LAYOUTS: dict[str, tuple[str, Callable[[Path], Params]]] = {
 @pytest.fixture
 def small_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slab has 20 kB: of many parameters it is a few layers, of some a single one."""
-    monkeypatch.setattr(slabs_module, "_SLAB", 20_000)
+    monkeypatch.setattr(slabs_module, "BLOCK_BYTES", 20_000)
 
 
-def read_whole(source: Parameters, paths: Any) -> Params:
+def read_whole(source: Source, paths: Any) -> Params:
     return {path: whole(slabs_ahead(source, path)) for path in paths}
 
 
@@ -109,7 +109,7 @@ def test_a_scalar_is_its_own_slab() -> None:
 def test_reading_ahead_raises_in_its_place() -> None:
     """An error comes after what was there before it."""
 
-    class Failing:
+    class Failing(Source):
         path, leaves = Path("failing"), {"a": Leaf((2, 1 << 20), np.dtype(np.float32))}
 
         def slabs(self, path: str) -> Iterator[np.ndarray]:

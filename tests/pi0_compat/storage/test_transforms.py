@@ -26,7 +26,7 @@ def read(source) -> Params:
 @pytest.mark.parametrize("slab", [1, 20_000, 1 << 30], ids=["a layer", "some layers", "all layers"])
 def test_each_layer_gets_its_own_adapter(monkeypatch: pytest.MonkeyPatch, slab: int) -> None:
     """However many layers a slab has, the fold is that of the whole, and so is the share that rounding took."""
-    monkeypatch.setattr(slabs_module, "_SLAB", slab)
+    monkeypatch.setattr(slabs_module, "BLOCK_BYTES", slab)
     folded = FoldedStream(InMemory(WHOLE), lora_of(LORA))
     expected = adapters.fold(WHOLE, LORA)
     found = read(folded)
@@ -72,7 +72,7 @@ def test_digests_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None
     """A digest does not depend on the slabs."""
     found = []
     for slab in (1, 1 << 30):
-        monkeypatch.setattr(slabs_module, "_SLAB", slab)
+        monkeypatch.setattr(slabs_module, "BLOCK_BYTES", slab)
         source = Digested(InMemory(WHOLE))
         read(source)
         found.append(source.digests)

@@ -24,7 +24,7 @@ from pi0_compat.layouts.orbax.restore import restore_leaves, restore_params
 from pi0_compat.layouts.orbax.save import save_params
 from pi0_compat.params import flatten, leaves_of, unflatten
 from pi0_compat.storage import placement as sharding_module
-from pi0_compat.storage.stream import _WINDOW, windows
+from pi0_compat.storage.stream import BLOCK_BYTES, windows
 from suite.writing.asserts import assert_same_bits
 from suite.writing.cases import digests
 from tests.pi0_compat.conftest import reads_damage
@@ -242,12 +242,12 @@ def test_what_a_cast_makes_infinite_is_no_warning(tmp_path: Path, verify: bool) 
     assert np.isposinf(restored["a"]).all()
 
 
-@given(st.dictionaries(st.text(max_size=2), st.integers(0, _WINDOW * 3), max_size=6))
+@given(st.dictionaries(st.text(max_size=2), st.integers(0, BLOCK_BYTES * 3), max_size=6))
 def test_what_is_read_at_once_is_small_or_alone(sizes: dict[str, int]) -> None:
     """Windows go through the parameters in order, and those of several stay within the limit."""
     groups = list(windows(sizes))
     assert [path for group in groups for path in group] == list(sizes)
-    assert all(len(group) == 1 or sum(sizes[path] for path in group) <= _WINDOW for group in groups)
+    assert all(len(group) == 1 or sum(sizes[path] for path in group) <= BLOCK_BYTES for group in groups)
 
 
 @reads_damage
