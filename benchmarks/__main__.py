@@ -16,6 +16,8 @@ from benchmarks.cells.cells import Cell, cells_of
 from benchmarks.cells.sizes import sizes
 from benchmarks.measure.plan import Plan
 from benchmarks.results import validity
+from suite.session.find import resolve
+from suite.subjects.protocol import UnavailableError
 
 _ROOT = Path(__file__).parents[1]
 _CHECKPOINTS = _ROOT / ".cache" / "benchmarks"
@@ -26,13 +28,18 @@ def main(arguments: Sequence[str]) -> int:
     """The exit status: 0 if every cell that could be measured counts."""
     if arguments[:1] == ["check"]:
         return _check([Path(argument) for argument in arguments[1:]])
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     cells = _cells(options)
     if options.list or not cells:
         print("\n".join(cell.id for cell in cells) or f"no cell contains {options.only}", file=sys.stderr)
         return int(not cells)
+    try:
+        subjects = [resolve(subject) for subject in ("reference", *options.subject)]
+    except (LookupError, UnavailableError) as error:
+        parser.error(f"--subject: {error}")
     plan = Plan(
-        ["reference", *(subject for subject in options.subject if subject != "reference")],
+        list(dict.fromkeys(subjects)),
         cells,
         passes=options.passes,
         device=options.device,
@@ -56,7 +63,11 @@ def _parser() -> argparse.ArgumentParser:
         help="train over this many devices too; repeatable; 1: over no others. Default: on the CPU 8 at tiny",
     )
     parser.add_argument(
-        "--subject", action="append", default=[], metavar="NAME[=PYTHON]", help="next to the reference; repeatable"
+        "--subject",
+        action="append",
+        default=[],
+        metavar="NAME[=PYTHON]",
+        help="next to the reference, a name or the path of a harness; repeatable",
     )
     parser.add_argument("--only", action="append", default=[], metavar="TEXT", help="cells whose id contains it")
     parser.add_argument("--passes", type=int, help="fresh processes of each cell")

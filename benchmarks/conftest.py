@@ -8,7 +8,9 @@ import pytest
 from benchmarks.cells.checkpoints import checkpoint_of
 from benchmarks.measure.measurement import Measurement
 from benchmarks.measure.plan import PLAN, Plan, Turn, smoke
-from benchmarks.measure.process import FailedError, OutOfMemoryError, environment_of, process_of
+from benchmarks.measure.process import environment_of, measuring
+from suite.session.results import without_folders
+from suite.subjects.protocol import CallError, OutOfMemoryError, ProcessKilledError
 
 _TURN = "measurement"
 
@@ -44,11 +46,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     record = pyfuncitem.config.stash[PLAN].record(turn)
     try:
         return (yield)
-    except OutOfMemoryError as error:
-        record.end("out_of_memory", str(error))
+    except (OutOfMemoryError, ProcessKilledError) as error:
+        record.end("out_of_memory", without_folders(str(error)))
         pytest.skip(f"out of memory: {error}")
-    except FailedError as error:
-        record.end("failed", str(error))
+    except CallError as error:
+        record.end("failed", without_folders(str(error)))
         raise
 
 
@@ -63,9 +65,9 @@ def measurement(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     checkpoint = checkpoint_of(turn.cell, plan.folder or tmp_path_factory.getbasetemp() / "checkpoints")
     size, devices = turn.cell.size, turn.cell.devices
     environment = environment_of(plan.device, devices=devices, quickly_compiled=size.is_smoke)
-    with process_of(turn.asked_as, environment) as process:
-        plan.descriptions[turn.subject] = process.description
-        if turn.cell.operation not in process.description["operations"]:
+    with measuring(turn.asked_as, environment) as (process, description):
+        plan.descriptions[turn.subject] = description
+        if turn.cell.operation not in description["operations"]:
             record.reason = f"{turn.subject} does not offer {turn.cell.operation}"
             pytest.skip(record.reason)
         yield Measurement(process, turn.cell, checkpoint, record)

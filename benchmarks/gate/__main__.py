@@ -28,20 +28,28 @@ from benchmarks.gate.findings import Finding, Outcome
 from benchmarks.gate.processes import Processes
 from benchmarks.gate.running import Gate, Show
 from benchmarks.gate.sides import NoSideError, Side, baseline_revision, side_of, working_tree
-from benchmarks.measure.process import ROOT, name_of
+from benchmarks.measure.process import ROOT
 from benchmarks.results import terminal
+from suite.session.find import resolve
+from suite.subjects.process.harness_files import name_of
+from suite.subjects.protocol import UnavailableError
 
 _WIDTH = 140
 
 
 def main(arguments: Sequence[str]) -> int:
     """The exit status."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     chosen = cells(options.only)
     if options.list:
         print("\n".join(cell.id for cell in chosen))
         return 0
     started = time.monotonic()
+    try:
+        options.subject = resolve(options.subject)
+    except (LookupError, UnavailableError) as error:
+        parser.error(f"--subject: {error}")
     try:
         baseline, candidate, findings = _compare(options, chosen)
     except NoSideError as error:

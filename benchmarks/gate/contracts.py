@@ -8,9 +8,9 @@ from pathlib import Path
 
 from benchmarks.gate.findings import Finding, Verdict
 from benchmarks.gate.sides import Side
-from benchmarks.measure.process import ROOT, name_of
+from benchmarks.measure.process import ROOT
 from suite.faults import all_faults
-from suite.subjects.process.harness_files import is_foreign
+from suite.subjects.process.harness_files import name_of
 
 _REFERENCE = Path("pi0_compat")
 _CONTRACTS = "suite/contracts"
@@ -22,12 +22,12 @@ _TAIL = 4000
 def contracts_of(baseline: Side, candidate: Side, subject: str) -> list[str]:
     """What pytest has to run: contracts of the touched capability, as paths; all of them where nobody knows which.
 
-    Which contracts look at a file, the museum of faults knows: those that catch a fault in it. Without a change, and
-    for what no harness of the suite asks, there are none.
+    Which contracts look at a file, the museum of faults knows: those that catch a fault in it. Without a change there
+    are none.
     """
     name = name_of(subject)
     if name != "reference":
-        return [f"{_CONTRACTS}/test_{area}.py" for area in _OF_OTHERS if is_foreign(name)]
+        return [f"{_CONTRACTS}/test_{area}.py" for area in _OF_OTHERS]
     changed = changed_files(baseline.tree / _REFERENCE, candidate.tree / _REFERENCE)
     catching = {file: set[str]() for file in changed}
     for fault in all_faults().values():

@@ -11,8 +11,11 @@ from benchmarks.cells.cells import Cell
 from benchmarks.cells.checkpoints import Checkpoint, checkpoint_of
 from benchmarks.gate.pairing import Sample
 from benchmarks.gate.sides import Side
-from benchmarks.measure.process import FailedError, Process, environment_of, process_of
+from benchmarks.measure.process import MODULES, environment_of, measuring
+from suite.subjects.process.rpc import Process, Server
+from suite.subjects.protocol import CallError
 
+_WORKER = Server("benchmarks.gate.worker:Worker", ("benchmarks.gate.counters", "benchmarks.gate.worker", *MODULES))
 # Two processes of one side then differ by little: sets are in the same order, memory goes back when it is freed, and
 # all threads have it from one place. Read when a process starts, so set in this one.
 _STEADY = {
@@ -49,10 +52,10 @@ class Processes:
         """What a side's subject offers.
 
         Raises:
-          FailedError: it cannot be imported.
+          CallError: it cannot be imported.
         """
-        with self._process(side) as (_, told):
-            return set(told["operations"])
+        with self._process(side) as (_, description):
+            return set(description["operations"])
 
     def counts(self, side: int, cells: Sequence[Cell]) -> dict[str, Any]:
         """All that can be counted of cells, in one process; of a cell that fails, why."""
@@ -62,7 +65,7 @@ class Processes:
                 try:
                     found[cell.id] = process.call("count", cell.operation, self._job(cell))
                     self._seconds[cell.id] = max(found[cell.id]["cpu_s"], 1e-6)
-                except FailedError as error:
+                except CallError as error:
                     found[cell.id] = str(error)
         return found
 
@@ -77,7 +80,7 @@ class Processes:
           first: the side that goes first.
 
         Raises:
-          FailedError: one of them failed.
+          CallError: one of them failed.
         """
         order = (first, 1 - first)
         with contextlib.ExitStack() as stack:
@@ -117,11 +120,11 @@ class Processes:
 
     @contextlib.contextmanager
     def _process(self, side: int, environment: Mapping[str, str] | None = None) -> Iterator[tuple[Process, Any]]:
-        told = self._sides[side]
+        own, candidate = self._sides[side], self._sides[1]
         settings = environment_of("cpu") | _THREADS | dict(environment or {})
-        subject = told.asked_as(self._subject)
-        with process_of(subject, settings, paths=told.paths, server="benchmarks.gate.worker") as process:
-            yield process, process.call("open", str(told.tree))
+        subject = own.asked_as(self._subject, candidate.tree)
+        with measuring(subject, settings, server=_WORKER, paths=own.paths) as (process, description):
+            yield process, description
 
 
 def _fastest(times: Sequence[tuple[float, float]]) -> dict[str, float]:

@@ -12,7 +12,8 @@ from benchmarks.gate.findings import Finding, Verdict
 from benchmarks.gate.pairing import Pairs
 from benchmarks.gate.processes import Processes
 from benchmarks.gate.sides import Side
-from benchmarks.measure.process import FailedError, name_of
+from suite.subjects.process.harness_files import name_of
+from suite.subjects.protocol import CallError
 
 _BASELINE, _CANDIDATE = 0, 1
 # What ends a run before anything is timed.
@@ -62,7 +63,7 @@ class Gate:
         for part in (self._known, self._contracts, self._counted, self._timed):
             try:
                 findings += _accepted(part())
-            except FailedError as error:
+            except CallError as error:
                 findings.append(Finding(cell="all", metric="process", verdict="error", note=str(error)))
             if any(finding.verdict in _WRONG for finding in findings):
                 break

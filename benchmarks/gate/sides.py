@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.measure.process import ROOT
+from suite.subjects.process.harness_files import harness_file, is_foreign, is_path, parse
 
 _VENV = "venv:"
 _PIN = re.compile(r"[\w.-]+(\[[\w,-]+\])?==[\w.+!-]+")
@@ -43,11 +44,28 @@ class Side:
         code = [folder for folder in sources if folder.is_dir()] or [self.tree]
         return [*([self.packages] if self.packages else []), *code]
 
-    def asked_as(self, subject: str) -> str:
-        """``NAME[=PYTHON]``, with the side's interpreter where that is not the subject's."""
-        name, _, python = subject.partition("=")
-        chosen = self.python or python
+    def asked_as(self, subject: str, home: Path = ROOT) -> str:
+        """Return ``NAME[=PYTHON]`` with the side's own interpreter and its own copy of the harness, where it has them.
+
+        Args:
+          subject: ``NAME[=PYTHON]`` as it was asked for.
+          home: the checkout that the harness's file is part of, if it is part of one.
+        """
+        name, python = parse(subject)
+        chosen = str(self.python or python or "")
+        if own := self._own_harness(name, home):
+            # A foreign harness is sent, even to this interpreter.
+            chosen = chosen or (sys.executable if is_foreign(name) else "")
+            name = str(own)
         return f"{name}={chosen}" if chosen else name
+
+    def _own_harness(self, name: str, home: Path) -> Path | None:
+        """Return the file of this side that is the harness's in its own checkout; None if there is no other file."""
+        if not (is_path(name) or is_foreign(name)):
+            return None
+        file = harness_file(name).resolve()
+        own = next((self.tree / file.relative_to(tree) for tree in (home, ROOT) if file.is_relative_to(tree)), file)
+        return own if own != file and own.is_file() else None
 
 
 @contextmanager

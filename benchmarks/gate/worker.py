@@ -1,72 +1,57 @@
-"""The other side of the gate: counts and times operations of a subject whose code lies where it is told.
+"""The other side of the gate: counts and times operations of a subject.
 
-The worker, the cells and the checkpoints are those of this checkout on both sides; only the implementation, and the
-module of ``benchmarks.subjects`` that calls it, are a side's own.
+The worker, the cells and the checkpoints are those of this checkout on both sides. Only the implementation, and its
+harness, are a side's own.
 """
 
 import gc
 import hashlib
-import importlib
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 
-import benchmarks.subjects
-import pi0_compat
 from benchmarks.gate.counters import bytes_of, compiled_by, held_by
 from benchmarks.measure.digests import digests
+from benchmarks.measure.harness import arrays, operations, prepared
 from benchmarks.measure.measuring import keep_memory, measured, read_through
 from benchmarks.measure.programs import Program
-from benchmarks.measure.serving import answer
 from benchmarks.measure.stages import Stages
 
 Data = dict[str, Any]
-# Packages of this project whose modules a side may have of its own, and where.
-_OWN = ((pi0_compat, "pi0_compat"), (benchmarks.subjects, "benchmarks/subjects"))
 _STEPS = 3
 
 
 class Worker:
     """Operations of a subject, each prepared anew for every call of a method."""
 
-    def __init__(self, subject: str) -> None:
-        self._name = subject
+    def __init__(self, harness: Any) -> None:
+        self._harness = harness
         # Counts what is compiled; no stage is watched.
         self._stages = Stages({})
         self._ready: dict[str, Callable[[], Any]] = {}
-
-    def describe(self) -> Data:
-        """Nothing is known before ``open``."""
-        return {}
-
-    def open(self, tree: str) -> Data:
-        """Import the subject, from a checkout where that has it; versions and operations."""
-        for package, folder in _OWN:
-            if (own := Path(tree, folder)).is_dir():
-                package.__path__.insert(0, str(own))
-        self._subject: Any = importlib.import_module(self._name)
         # What importing made stays: no collection looks at it again, each would take a tenth of a second.
         gc.freeze()
-        operations = [name for name in vars(self._subject) if callable(getattr(self._subject, name))]
-        return {"operations": operations, **self._subject.describe()}
+
+    def describe(self) -> Data:
+        """Return versions, device, and the operations that the harness offers."""
+        return {"operations": operations(self._harness), **self._harness.describe()}
 
     def count(self, operation: str, job: Data) -> Data:
-        """All that can be counted of an operation, and how long it takes once it is compiled."""
-        prepared = self._prepare(operation, job)
-        return self._count_steps(prepared) if isinstance(prepared, Program) else self._count_calls(prepared)
+        """Count all that can be counted of an operation, and time it once it is compiled."""
+        ready = self._prepare(operation, job)
+        return self._count_steps(ready) if isinstance(ready, Program) else self._count_calls(ready)
 
     def peak(self, cell: str, operation: str, job: Data) -> Data:
-        """The memory that a call takes, which stays prepared under a name."""
-        prepared = self._prepare(operation, job)
-        call = self._ready[cell] = _Steps(prepared) if isinstance(prepared, Program) else prepared
+        """Measure the memory that a call takes; the call stays prepared under the name of its cell."""
+        ready = self._prepare(operation, job)
+        call = self._ready[cell] = _Steps(ready) if isinstance(ready, Program) else ready
         jax.block_until_ready(call())
         return {"host_peak_bytes": measured(call)[1]["host_peak_bytes"]}
 
     def time(self, calls: dict[str, int]) -> dict[str, tuple[float, float]]:
-        """CPU and wall seconds of a call of everything that was prepared; by name, how many are timed together."""
+        """Return the CPU and wall seconds of a call of each cell; ``calls`` says how many are timed together."""
         keep_memory()
         gc.collect()
         # Else the next round would look at all of it again.
@@ -75,13 +60,13 @@ class Worker:
 
     def _prepare(self, operation: str, job: Data) -> Any:
         read_through(job["path"])
-        return getattr(self._subject, operation)(job)
+        return prepared(self._harness, operation, job)
 
     def _count_calls(self, call: Callable[[], Any]) -> Data:
         result, first = compiled_by(call, self._stages)
-        leaves = digests(arrays := self._subject.arrays(result))
-        places = {path: _placement(array) for path, array in arrays.items()}
-        del result, arrays
+        leaves = digests(params := arrays(self._harness, result))
+        places = {path: _placement(array) for path, array in params.items()}
+        del result, params
         _, again = compiled_by(call, self._stages)
         counted = {"compiles": first, "compiles_again": again, "bytes_held": held_by(call)}
         return {
@@ -150,8 +135,3 @@ def _timed(call: Callable[[], Any], calls: int) -> tuple[float, float]:
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     gc.enable()
     return cpu / calls, wall / calls
-
-
-def serve(channel: Any, subject: str) -> None:
-    """Answer for a worker of this subject, until the end."""
-    answer(channel, lambda: Worker(subject))

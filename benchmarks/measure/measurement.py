@@ -8,8 +8,9 @@ from benchmarks.cells.cells import Cell
 from benchmarks.cells.checkpoints import Checkpoint
 from benchmarks.cells.expected import comparison, expected
 from benchmarks.measure.plan import Record
-from benchmarks.measure.process import FailedError, Process
 from benchmarks.measure.stopwatch import STOPWATCH
+from suite.subjects.process.rpc import Process
+from suite.subjects.protocol import CallError
 
 
 class Measurement:
@@ -69,7 +70,7 @@ class Measurement:
         if self._number or self.cell.devices > 1:
             return
         # What was measured counts without it.
-        with contextlib.suppress(FailedError):
+        with contextlib.suppress(CallError):
             self.record.processes[0]["compile_cached_s"] = self._process.call("cached_compile_seconds")
 
     def _keep(self, sample: dict[str, Any]) -> None:

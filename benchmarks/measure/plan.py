@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.cells.cells import Cell, cells_of
 from benchmarks.cells.sizes import sizes
-from benchmarks.measure.process import name_of
+from suite.subjects.process.harness_files import name_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Turn:
 
     @property
     def subject(self) -> str:
-        """The subject's name, without its interpreter."""
+        """The subject's name, without its interpreter; of a path, the ``NAME`` that the file declares."""
         return name_of(self.asked_as)
 
     def __str__(self) -> str:
@@ -53,7 +53,7 @@ class Plan:
     """The turns of a run and their records.
 
     Args:
-      subjects: as they are asked for, ``NAME`` or ``NAME=PYTHON``.
+      subjects: as they are asked for, ``NAME[=PYTHON]``; a name may be the path of a harness.
       cells: what is measured of each.
       passes: over all cells; by default each cell's own.
       device: ``cpu``, ``gpu`` or ``tpu``.

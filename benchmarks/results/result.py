@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.cells.cells import Cell
 from benchmarks.cells.checkpoints import Checkpoint
 from benchmarks.measure.plan import Plan
-from benchmarks.measure.process import name_of
+from suite.subjects.process.harness_files import name_of
 
 _ROOT = Path(__file__).parents[2]
 # What is known of a subject that could not be started.

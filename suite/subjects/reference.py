@@ -30,6 +30,7 @@ from pi0_compat.training import runs as train_checkpoints
 from pi0_compat.training import step as training
 from pi0_compat.training.compile_options import UNOPTIMISED, quickest
 from pi0_compat.training.configs import AdamW, CosineDecaySchedule, TrainConfig
+from suite.subjects import _reference_benchmarks
 
 NAME = "reference"
 TRAITS = (
@@ -62,10 +63,11 @@ Data: TypeAlias = dict[str, Any]
 
 
 def describe() -> Data:
-    packages = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
+    # Without zstandard, loads take longer and more memory.
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorstore", "zstandard")
     device = jax.devices()[0]
     return {
-        "packages": {name: metadata.version(name) for name in packages},
+        "packages": {name: _version(name) for name in packages},
         "device": f"{device.platform}: {device.device_kind}",
     }
 
@@ -210,6 +212,30 @@ def _fold(model: Data, params: Params) -> adapters.Folded:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return adapters.fold(params, Pi0Config.from_json(model))
+
+
+BENCH_STAGES = _reference_benchmarks.STAGES
+bench_arrays = _reference_benchmarks.arrays
+bench_restore = _reference_benchmarks.restore
+bench_inference = _reference_benchmarks.inference
+bench_lora_state = _reference_benchmarks.lora_state
+bench_paligemma_state = _reference_benchmarks.paligemma_state
+bench_hugging_face_state = _reference_benchmarks.hugging_face_state
+bench_gemma_state = _reference_benchmarks.gemma_state
+bench_initialize = _reference_benchmarks.initialize
+bench_merge = _reference_benchmarks.merge
+bench_fold = _reference_benchmarks.fold
+bench_extract = _reference_benchmarks.extract
+bench_train_step = _reference_benchmarks.train_step
+bench_train_step_kept = _reference_benchmarks.train_step_kept
+bench_sample_actions = _reference_benchmarks.sample_actions
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def _loader(kind: str, path: str = "", **options: Any) -> weight_loaders.WeightLoader:

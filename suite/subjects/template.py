@@ -8,6 +8,7 @@ not get: whatever it mends here is a bug that nobody finds. What your implementa
 asked for. All operations, what they take and give, are in protocol.py; all traits are in capabilities.py.
 """
 
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
@@ -39,6 +40,11 @@ def describe() -> dict[str, Any]:
 def restore(path: str, dtype: str | None) -> Params:
     """The parameters of a checkpoint as they are stored, or all cast to one dtype."""
     return restore_params(path, restore_type=np.ndarray, dtype=dtype and jnp.dtype(dtype))
+
+
+def bench_restore(job: dict[str, Any]) -> Callable[[], Params]:
+    """Measured by `python -m benchmarks --subject ./my_harness.py=PYTHON`: the call that is returned, nothing else."""
+    return lambda: restore_params(job["path"], dtype=jnp.dtype(job["dtype"]))
 
 
 def load(model: dict[str, Any], source: dict[str, Any], seed: int) -> dict[str, Any]:

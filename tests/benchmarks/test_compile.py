@@ -12,9 +12,9 @@ import pytest
 from benchmarks.measure import persistent_cache
 from benchmarks.measure.measurement import Measurement
 from benchmarks.measure.plan import Record
-from benchmarks.measure.process import FailedError
 from benchmarks.measure.programs import Program, Running
 from benchmarks.measure.stages import Stages
+from suite.subjects.protocol import SubjectError
 
 SETTINGS = ("jax_enable_compilation_cache", "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
 
@@ -87,7 +87,7 @@ def test_a_failure_of_it_keeps_the_measurement() -> None:
     """Memory may not suffice for a second compilation."""
 
     def fail(_: str) -> None:
-        raise FailedError("as ordered")
+        raise SubjectError("MemoryError", "as ordered")
 
     record = Record(outcome="measured")
     measurement(record, fail).compile_cached()

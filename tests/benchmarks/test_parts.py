@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,10 +13,11 @@ from benchmarks.cells.expected import Expected, comparison
 from benchmarks.cells.sizes import sizes
 from benchmarks.measure.measuring import evict, measured
 from benchmarks.measure.plan import Plan
-from benchmarks.measure.process import FailedError, OutOfMemoryError, environment_of, process_of
+from benchmarks.measure.process import environment_of, measuring
 from benchmarks.measure.stages import COMPILE, Stages
 from fixtures.streamed import checkpoints as streamed
 from suite.subjects.process import memory
+from suite.subjects.protocol import OutOfMemoryError, ProcessKilledError, SubjectError
 
 MIB = 1 << 20
 LEAF = ("float32", [2], "a" * 64)
@@ -147,14 +149,14 @@ def test_files_can_be_put_out_of_the_page_cache(tmp_path: Path) -> None:
     assert after - before >= 8 * MIB or after == before
 
 
-def test_a_process_that_is_killed_is_out_of_memory_and_one_that_raises_has_failed() -> None:
-    with process_of("tests.benchmarks.skipping_subject", environment_of("cpu")) as process:
-        job = {"temperature": "warm", "dtype": "float32", "model": {}, "path": ""}
-        with pytest.raises(FailedError, match="no such thing"):
+def test_a_failure_and_too_little_memory_and_a_killed_process_are_told_apart() -> None:
+    with measuring(str(Path(__file__).with_name("skipping_harness.py")), environment_of("cpu")) as (process, _):
+        job: dict[str, Any] = {"temperature": "warm", "dtype": "float32", "model": {}, "path": "", "batch": None}
+        with pytest.raises(SubjectError, match="no such thing"):
             process.call("prepare", "paligemma_state", job)
         process.call("prepare", "lora_state", job)
         with pytest.raises(OutOfMemoryError, match="9 exabytes"):
             process.call("sample")
-        process._gateway._io.popen.kill()
-        with pytest.raises(OutOfMemoryError, match="killed"):
+        process.kill()
+        with pytest.raises(ProcessKilledError, match="killed"):
             process.call("sample")

@@ -13,7 +13,8 @@ from benchmarks.cells.cells import LOADS
 from benchmarks.results.validity import check_file, valid_cells
 
 ROOT = Path(__file__).parents[2]
-WRONG = "tests.benchmarks.skipping_subject"
+HARNESS = Path(__file__).with_name("skipping_harness.py")
+WRONG = "skipping"
 
 
 class Run(NamedTuple):
@@ -28,7 +29,7 @@ class Run(NamedTuple):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return run_benchmarks(tmp_path_factory.mktemp("run"), "--only", "load", "--subject", WRONG)
+    return run_benchmarks(tmp_path_factory.mktemp("run"), "--only", "load", "--subject", str(HARNESS))
 
 
 def run_benchmarks(folder: Path, *arguments: str) -> Run:

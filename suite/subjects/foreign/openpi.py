@@ -14,11 +14,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-# Of tiny models compiling is nearly all the time; jax reads this when it is imported.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+# Of the contracts' tiny models compiling is nearly all the time; benchmarks choose a level. jax reads this when it is
+# imported.
+if "--xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
 
 # isort: split
-from . import _openpi_torch, _openpi_training
+from . import _openpi_benchmarks, _openpi_torch, _openpi_training
 from ._openpi_checkout import abstract, at_size, config_of, filled, flat, key_of, version
 from ._openpi_inputs import drawn, observation_of
 from ._openpi_training import loader_of
@@ -53,7 +55,7 @@ Data = dict[str, Any]
 
 
 def describe() -> Data:
-    packages = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "torch", "transformers")
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "torch", "transformers")
     device = jax.devices()[0]
     return {
         "version": version(),
@@ -131,6 +133,15 @@ begin = _openpi_training.begin
 train = _openpi_training.train
 resume = _openpi_training.resume
 convert = _openpi_torch.convert
+
+BENCH_STAGES = _openpi_benchmarks.STAGES
+bench_arrays = _openpi_benchmarks.arrays
+bench_restore = _openpi_benchmarks.restore
+bench_inference = _openpi_benchmarks.inference
+bench_lora_state = _openpi_benchmarks.lora_state
+bench_paligemma_state = _openpi_benchmarks.paligemma_state
+bench_train_step = _openpi_benchmarks.train_step
+bench_sample_actions = _openpi_benchmarks.sample_actions
 
 
 @functools.lru_cache

@@ -57,8 +57,9 @@ def test_other_packages_need_all_contracts(tmp_path: Path) -> None:
     assert contracts.contracts_of(Side("old"), side, "reference") == ["suite/contracts"]
 
 
-def test_other_implementations_get_the_common_contracts() -> None:
-    chosen = contracts.contracts_of(Side("old"), Side("new"), "openpi=python3")
+@pytest.mark.parametrize("subject", ["openpi=python3", f"{ROOT / 'suite/subjects/template.py'}=python3"])
+def test_other_implementations_get_the_common_contracts(subject: str) -> None:
+    chosen = contracts.contracts_of(Side("old"), Side("new"), subject)
     assert all((ROOT / file).is_file() for file in chosen)
     assert "suite/contracts/test_restore.py" in chosen
 

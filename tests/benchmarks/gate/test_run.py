@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[3]
-TOY = Path(__file__).with_name("toy_loader.py")
+TOY = Path(__file__).with_name("toy_harness.py")
 LOAD, STEP = "load/paligemma_state/mini/warm", "step/train_step/mini/lora/batch-1"
 # Mistakes by name: the cell, the metrics that reveal it, and the replacements of text that plant it.
 COUNTED = {
@@ -32,7 +32,7 @@ COUNTED = {
         [
             (", donate_argnums=0", ""),
             ("lambda w: jnp", "lambda w: jnp.sum(jnp.tanh(w @ w.T)) * 0 + jnp"),
-            ("STAGES: dict[str, Any] = {}", "import itertools\nSTAGES, LENGTHS = {}, itertools.count(100)"),
+            ("TRAITS = ()", "import itertools\nTRAITS, LENGTHS = (), itertools.count(100)"),
             ("(weights, inputs),", "(weights, jnp.ones((next(LENGTHS), 64))),"),
         ],
     ),
@@ -83,13 +83,13 @@ def toy(folder: Path, *planted: tuple[str, str]) -> Path:
         assert source.count(old) == 1, old
         source = source.replace(old, new)
     (folder / "toy").mkdir(parents=True)
-    (folder / "toy" / "loader.py").write_text(source)
+    (folder / "toy" / "harness.py").write_text(source)
     return folder
 
 
 def compare(folder: Path, checkpoints: Path, baseline: Path, candidate: Path, *arguments: str) -> Run:
     sides = ["--baseline", str(baseline), "--candidate", str(candidate)]
-    return gate(folder, checkpoints, "--subject", "toy.loader", *sides, *arguments)
+    return gate(folder, checkpoints, "--subject", str(candidate / "toy" / "harness.py"), *sides, *arguments)
 
 
 @pytest.mark.parametrize(("cell", "metrics", "planted"), COUNTED.values(), ids=COUNTED)
@@ -133,7 +133,7 @@ def test_busy_work_fails(tmp_path: Path, checkpoints: Path) -> None:
 
 
 def test_a_renamed_operation_is_an_error(tmp_path: Path, checkpoints: Path) -> None:
-    sides = toy(tmp_path / "old"), toy(tmp_path / "new", ("def paligemma_state", "def paligemma"))
+    sides = toy(tmp_path / "old"), toy(tmp_path / "new", ("def bench_paligemma_state", "def paligemma_state"))
     run = compare(tmp_path, checkpoints, *sides)
     assert ((LOAD, "cell") in run.verdicts("error"), run.status) == (True, 2)
     assert "does not offer paligemma_state" in run.printed
@@ -173,7 +173,7 @@ def test_a_subject_that_cannot_be_imported_is_an_error(tmp_path: Path, checkpoin
     ids=["unknown", "none"],
 )
 def test_no_baseline_is_an_error(tmp_path: Path, checkpoints: Path, baseline: list[str], message: str) -> None:
-    run = gate(tmp_path, checkpoints, "--subject", "toy.loader", *baseline)
+    run = gate(tmp_path, checkpoints, "--subject", str(TOY), *baseline)
     assert (run.status, message in run.printed) == (2, True)
 
 

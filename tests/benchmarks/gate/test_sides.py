@@ -83,6 +83,22 @@ def test_source_folders_of_a_folder_are_used(tmp_path: Path) -> None:
     assert Side("plain", tree=tmp_path / "src").paths == [tmp_path / "src"]
 
 
+def test_a_side_has_its_own_harness(tmp_path: Path) -> None:
+    """A harness of a side's checkout, found where the other checkout has it, or where this project has its own."""
+    files = [tmp_path / side / "ci" / "mine.py" for side in ("old", "new")]
+    own = tmp_path / "old" / "suite/subjects/foreign/openpi.py"
+    for file in (*files, own):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    old, new = (Side(name, tree=tmp_path / name) for name in ("old", "new"))
+    assert old.asked_as(f"{files[1]}=python3", new.tree) == f"{files[0]}=python3"
+    assert new.asked_as(f"{files[1]}=python3", new.tree) == f"{files[1]}=python3"
+    assert old.asked_as("openpi", new.tree) == f"{own}={sys.executable}"
+    assert new.asked_as("openpi=python3", new.tree) == "openpi=python3"
+    files[0].unlink()
+    assert old.asked_as(str(files[1]), new.tree) == str(files[1])
+
+
 def test_an_environment_has_its_own_interpreter(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").symlink_to(sys.executable)

@@ -8,20 +8,15 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
-from benchmarks.measure.programs import Program
-
-STAGES: dict[str, Any] = {}
+NAME = "toy"
+TRAITS = ()
 
 
 def describe() -> dict[str, Any]:
     return {"packages": {}, "device": "cpu"}
 
 
-def arrays(result: Any) -> Any:
-    return result
-
-
-def paligemma_state(job: dict[str, Any]) -> Any:
+def bench_paligemma_state(job: dict[str, Any]) -> Any:
     def load() -> dict[str, Any]:
         start = time.process_time()
         with np.load(job["path"]) as archive:
@@ -44,16 +39,16 @@ def _work(seconds: float) -> None:
         pass
 
 
-def train_step(job: dict[str, Any]) -> Program:
+def bench_train_step(job: dict[str, Any]) -> dict[str, Any]:
     inputs = jnp.ones((16, 64), jnp.float32)
 
     def step(weights: Any, inputs: Any) -> Any:
         loss, slope = jax.value_and_grad(lambda w: jnp.mean((inputs @ w - 1) ** 2))(weights)
         return weights - slope, loss
 
-    return Program(
-        jitted=jax.jit(step, donate_argnums=0),
-        state=jnp.full((64, 4096), job["seed"], jnp.float32),
-        arguments=lambda weights: (weights, inputs),
-        after=lambda outputs: outputs,
-    )
+    return {
+        "jitted": jax.jit(step, donate_argnums=0),
+        "state": jnp.full((64, 4096), job["seed"], jnp.float32),
+        "arguments": lambda weights: (weights, inputs),
+        "after": lambda outputs: outputs,
+    }

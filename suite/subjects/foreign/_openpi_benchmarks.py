@@ -1,15 +1,17 @@
-"""openpi as a subject of the benchmarks, by the interpreter of its own checkout, at the sizes of a spec.
+"""What the benchmarks measure of openpi, at the sizes of a spec; the harness offers these functions as ``bench_*``.
 
-What is timed is openpi's own: ``restore_params``, ``config.load``, the weight loaders and ``init_train_state`` and
+What is timed is openpi's own: ``restore_params``, ``config.load``, the weight loaders, and ``init_train_state`` and
 ``train_step`` of its ``scripts/train.py``.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable
-from importlib import metadata
 from typing import Any
 
-from suite.subjects.foreign._openpi_checkout import at_size, config_of, flat, script, version
+from ._openpi_checkout import at_size, config_of, flat, script
+from ._openpi_inputs import images_as_they_are, observation_of
+from ._openpi_training import loader_of
 
 # isort: split
 import jax
@@ -22,32 +24,16 @@ from openpi.training import config as openpi_config
 from openpi.training import sharding, weight_loaders
 from openpi.training.utils import TrainState
 
-from benchmarks.measure.programs import Program
-from fixtures.observations import batch
-from suite.subjects.foreign._openpi_inputs import images_as_they_are, observation_of
-from suite.subjects.foreign._openpi_training import loader_of
-
 Data = dict[str, Any]
 Call = Callable[[], Any]
+Program = dict[str, Any]
 
 STAGES = {
     "read": ("openpi.models.model:restore_params", "numpy:load"),
     "merge": ("openpi.training.weight_loaders:_merge_params",),
 }
-_train = script("scripts/train.py")
 # The sizes and files of a job stay openpi's for as long as the process lives.
 _of_the_job = contextlib.ExitStack()
-
-
-def describe() -> Data:
-    """Versions and device."""
-    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    device = jax.devices()[0]
-    return {
-        "version": version(),
-        "packages": {name: metadata.version(name) for name in packages},
-        "device": f"{device.platform}: {device.device_kind}",
-    }
 
 
 def restore(job: Data) -> Call:
@@ -75,43 +61,44 @@ def paligemma_state(job: Data) -> Call:
 def train_step(job: Data) -> Program:
     """Steps of a fine-tuning on one batch; images are taken as they are, so that the loss can be compared."""
     config, mesh = _config(job, weight_loaders.CheckpointWeightLoader(job["path"])), sharding.make_mesh(_fsdp(job))
-    state, places = _train.init_train_state(config, jax.random.key(job["seed"]), mesh, resume=False)
+    train = _script()
+    state, places = train.init_train_state(config, jax.random.key(job["seed"]), mesh, resume=False)
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(sharding.DATA_AXIS))
-    inputs, key = jax.device_put(observation_of(_batch(job)), spread), jax.random.key(job["seed"])
+    inputs, key = jax.device_put(observation_of(job["inputs"]), spread), jax.random.key(job["seed"])
     _of_the_job.enter_context(images_as_they_are())
     _of_the_job.enter_context(sharding.set_mesh(mesh))
     _of_the_job.enter_context(_without_type_checks())
-    return Program(
-        jitted=jax.jit(
-            lambda key, state, inputs: _train.train_step(config, key, state, inputs),
+    return {
+        "jitted": jax.jit(
+            lambda key, state, inputs: train.train_step(config, key, state, inputs),
             in_shardings=(everywhere, places, spread),
             out_shardings=(places, everywhere),
             donate_argnums=(1,),
         ),
-        state=state,
-        arguments=lambda state: (key, state, inputs),
-        after=lambda outputs: (outputs[0], outputs[1]["loss"]),
-    )
+        "state": state,
+        "arguments": lambda state: (key, state, inputs),
+        "after": lambda outputs: (outputs[0], outputs[1]["loss"]),
+    }
 
 
 def sample_actions(job: Data) -> Program:
     """Sampling of one batch of actions."""
     graphdef, params = nnx.split(_model(job))
-    observation, _ = observation_of(_batch(job))
+    observation, _ = observation_of(job["inputs"])
     _of_the_job.enter_context(_without_type_checks())
-    noise = jnp.asarray(_batch(job)["noise"])
+    noise = jnp.asarray(job["inputs"]["noise"])
 
     def sample(params: nnx.State, observation: Any, noise: jax.Array) -> jax.Array:
         model = nnx.merge(graphdef, params)
         return model.sample_actions(jax.random.key(0), observation, num_steps=job["num_steps"], noise=noise)
 
-    return Program(
-        jitted=jax.jit(sample),
-        state=params,
-        arguments=lambda params: (params, observation, noise),
-        after=lambda actions: (params, np.abs(np.asarray(actions)).mean()),
-    )
+    return {
+        "jitted": jax.jit(sample),
+        "state": params,
+        "arguments": lambda params: (params, observation, noise),
+        "after": lambda actions: (params, np.abs(np.asarray(actions)).mean()),
+    }
 
 
 def arrays(result: Any) -> Data:
@@ -120,13 +107,15 @@ def arrays(result: Any) -> Data:
     return flat(result, leaf=lambda array: array)
 
 
+@functools.cache
+def _script() -> Any:
+    """Return openpi's training script, not the one that the contracts share: what they trace, they trace once."""
+    return script("scripts/train.py")
+
+
 def _without_type_checks() -> contextlib.AbstractContextManager[Any]:
     """Tracing apart from compiling puts placeholders into openpi's checked dataclasses."""
-    return array_typing.disable_typechecking()  # type: ignore[no-any-return]
-
-
-def _batch(job: Data) -> Data:
-    return batch(job["model"], size=job["batch"], seed=job["seed"])
+    return array_typing.disable_typechecking()
 
 
 def _model(job: Data) -> Any:
@@ -155,5 +144,5 @@ def _config(job: Data, loader: weight_loaders.WeightLoader) -> openpi_config.Tra
 
 
 def _first_state(job: Data, loader: weight_loaders.WeightLoader) -> Call:
-    config, mesh = _config(job, loader), sharding.make_mesh(1)
-    return lambda: _train.init_train_state(config, jax.random.key(job["seed"]), mesh, resume=False)[0]
+    config, mesh, init = _config(job, loader), sharding.make_mesh(1), _script().init_train_state
+    return lambda: init(config, jax.random.key(job["seed"]), mesh, resume=False)[0]

@@ -1,14 +1,8 @@
-"""The reference as a subject of the benchmarks.
-
-A module of this folder has a function for each operation of ``benchmarks.cells`` that its implementation offers. The
-function takes a job, plain data, does what is not to be timed, and gives a ``call`` without arguments. ``arrays`` takes
-what a call returned to params by path. A training or sampling gives a program instead, see ``measure.programs``.
-"""
+"""What the benchmarks measure of the reference; the harness, ``reference``, offers these functions as ``bench_*``."""
 
 import dataclasses
 import functools
 from collections.abc import Callable
-from importlib import metadata
 from typing import Any
 
 import jax
@@ -16,8 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from benchmarks.measure.programs import Program
-from fixtures.observations import batch
 from pi0_compat.layouts.orbax.restore import restore_params
 from pi0_compat.loading.loaders import (
     CheckpointWeightLoader,
@@ -37,6 +29,7 @@ from pi0_compat.training.configs import TrainConfig
 
 Data = dict[str, Any]
 Call = Callable[[], Any]
+Program = dict[str, Any]
 
 # Where the time of a load goes: what is called in each stage. Reading decodes, and casts into place.
 STAGES = {
@@ -44,16 +37,6 @@ STAGES = {
     "place": ("pi0_compat.training.step:_place",),
     "merge": ("pi0_compat.loading.loaders:complete", "pi0_compat.loading.match:complete"),
 }
-
-
-def describe() -> Data:
-    """Versions and device; without zstandard loads take longer and more memory."""
-    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorstore", "zstandard")
-    device = jax.devices()[0]
-    return {
-        "packages": {name: _version(name) for name in packages},
-        "device": f"{device.platform}: {device.device_kind}",
-    }
 
 
 def restore(job: Data) -> Call:
@@ -136,38 +119,31 @@ def _training(job: Data, config: TrainConfig) -> Program:
     placement, split = _placement(job)
     state, _ = train.init_train_state(config, sharding=placement)
     inputs, key = split(_observation(job)), jax.random.key(job["seed"])
-    return Program(
-        jitted=train.make_train_step(config, sharding=placement),
-        state=state,
-        arguments=lambda state: (state, key, inputs),
-        after=lambda outputs: (outputs[0], outputs[1]["loss"]),
-    )
+    return {
+        "jitted": train.make_train_step(config, sharding=placement),
+        "state": state,
+        "arguments": lambda state: (state, key, inputs),
+        "after": lambda outputs: (outputs[0], outputs[1]["loss"]),
+    }
 
 
 def sample_actions(job: Data) -> Program:
     """Sampling of one batch of actions."""
     config = _model(job)
     params = restore_params(job["path"], dtype=jnp.dtype(job["dtype"]), sharding=sharding.first_device())
-    noise = jnp.asarray(batch(job["model"], size=job["batch"], seed=job["seed"])["noise"])
+    noise = jnp.asarray(job["inputs"]["noise"])
 
     def sample(params: Data, observation: Observation, noise: jax.Array) -> jax.Array:
         model = config.merge(params)
         return model.sample_actions(jax.random.key(0), observation, num_steps=job["num_steps"], noise=noise)
 
     observation, _ = jax.tree.map(jnp.asarray, _observation(job))
-    return Program(
-        jitted=jax.jit(sample),
-        state=params,
-        arguments=lambda params: (params, observation, noise),
-        after=lambda actions: (params, np.abs(np.asarray(actions)).mean()),
-    )
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
+    return {
+        "jitted": jax.jit(sample),
+        "state": params,
+        "arguments": lambda params: (params, observation, noise),
+        "after": lambda actions: (params, np.abs(np.asarray(actions)).mean()),
+    }
 
 
 def _model(job: Data) -> Pi0Config:
@@ -194,7 +170,7 @@ def _placement(job: Data) -> tuple[Any, Callable[[Any], Any]]:
 
 
 def _observation(job: Data) -> tuple[Observation, np.ndarray]:
-    arrays = batch(job["model"], size=job["batch"], seed=job["seed"])
-    images, masks = ({camera: arrays[f"{kind}/{camera}"] for camera in CAMERAS} for kind in ("image", "image_mask"))
-    rest = {name: arrays[name] for name in ("state", "tokenized_prompt", "tokenized_prompt_mask")}
-    return Observation(images=images, image_masks=masks, **rest), arrays["actions"]
+    inputs = job["inputs"]
+    images, masks = ({camera: inputs[f"{kind}/{camera}"] for camera in CAMERAS} for kind in ("image", "image_mask"))
+    rest = {name: inputs[name] for name in ("state", "tokenized_prompt", "tokenized_prompt_mask")}
+    return Observation(images=images, image_masks=masks, **rest), inputs["actions"]

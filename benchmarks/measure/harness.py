@@ -1,0 +1,40 @@
+"""What the benchmarks ask of a harness: its functions ``bench_*``, described in ``suite.subjects.protocol``."""
+
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.measure.programs import Program
+from benchmarks.measure.stages import Stages
+from fixtures.observations import batch
+
+_PREFIX = "bench_"
+
+
+def operations(harness: Any) -> list[str]:
+    """Return the names of the operations that a harness offers to benchmarks."""
+    return [name.removeprefix(_PREFIX) for name in dir(harness) if name.startswith(_PREFIX) and name != "bench_arrays"]
+
+
+def prepared(harness: Any, operation: str, job: dict[str, Any]) -> Callable[[], Any] | Program:
+    """Do what is not measured of an operation, and return what is: a call, or a program to compile.
+
+    Args:
+      harness: the harness.
+      operation: one of its ``operations``.
+      job: as ``Cell.job`` makes it; a batch is added if the operation takes one.
+    """
+    if job["batch"]:
+        job = job | {"inputs": batch(job["model"], size=job["batch"], seed=job["seed"])}
+    ready = getattr(harness, _PREFIX + operation)(job)
+    return Program(**ready) if isinstance(ready, dict) else ready
+
+
+def arrays(harness: Any, result: Any) -> dict[str, Any]:
+    """Return the params of what a call returned, by path."""
+    params: dict[str, Any] = getattr(harness, "bench_arrays", lambda loaded: loaded)(result)
+    return params
+
+
+def stages(harness: Any) -> Stages:
+    """Return the clocks of the functions that a harness names."""
+    return Stages(getattr(harness, "BENCH_STAGES", {}))

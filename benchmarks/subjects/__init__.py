@@ -1,1 +1,0 @@
-"""What is measured of each implementation, in its own calls; ``reference`` shows what such a module has."""
