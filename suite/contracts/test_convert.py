@@ -1,4 +1,4 @@
-"""Conversion: the files written beside the weights, and that a conversion leaves all of its output or none."""
+"""Conversion: the files written next to the weights, and that a conversion leaves all of its output or none."""
 
 import json
 import re
@@ -63,7 +63,7 @@ def test_assets_go_along(subject: Subject, base_spec: ModelSpec, tmp_path: Path)
     assert not any("assets" in text for text in warnings), warnings
 
 
-@contract(source="openpi convert_jax_model_to_pytorch.py:538: removes what is there", needs=NEEDS)
+@contract(source="openpi convert_jax_model_to_pytorch.py:538: removes an existing output", needs=NEEDS)
 @pytest.mark.parametrize("place", ["folder", "file"])
 def test_nothing_is_overwritten(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, place: str) -> None:
     """If something already exists at the output path, the conversion is refused by name and leaves it unchanged."""

@@ -13,7 +13,7 @@ from suite.subjects.protocol import Subject
 from suite.writing.asserts import assert_same_bits, refused
 from suite.writing.cases import SOURCE_KINDS, digests
 
-SOURCE = "the damage's own line in fixtures/damage/corruptions.py"
+SOURCE = "the damage's entry in fixtures/damage/corruptions.py"
 # File or folder name to use for each layout.
 NAMES = {
     "openpi_orbax": "params",

@@ -298,7 +298,7 @@ def test_later_version_is_named(
     refuse_tensors(subject, base_spec, named | norms, tmp_path / "release", version)
 
 
-@contract(source="docs/bugs.md#c11: shapes alone tell nobody what is wrong", needs=NEEDS)
+@contract(source="docs/bugs.md#c11: shapes alone do not explain the error", needs=NEEDS)
 @pytest.mark.parametrize(
     ("size", "other", "mentions"),
     [

@@ -19,7 +19,9 @@ def language_model() -> Params:
     return {path: x for path, x in params.items() if path.startswith("PaliGemma/llm/") and "_1/" not in path}
 
 
-@contract(source="users' request: openpi #985; google-deepmind/gemma peft/_tree_utils.py", needs=(*NEEDS, "extract"))
+@contract(
+    source="requested by users: openpi #985; google-deepmind/gemma peft/_tree_utils.py", needs=(*NEEDS, "extract")
+)
 def test_merge_undoes_extract(subject: Subject) -> None:
     """Splitting a language model into base and adapters and merging them gives the language model, bit for bit."""
     params = language_model()

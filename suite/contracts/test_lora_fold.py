@@ -70,7 +70,7 @@ def test_tells_what_rounding_took(subject: Subject, spec: ModelSpec) -> None:
         assert float32_losses[path] < 1e-3, path
 
 
-@contract(source="users' request: openpi #396, #958; peft's unmerge", needs=("fold", "unfold", "lora"))
+@contract(source="requested by users: openpi #396, #958; peft's unmerge", needs=("fold", "unfold", "lora"))
 @every_spec
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_unfold_gives_the_base_back(subject: Subject, spec: ModelSpec, dtype: str) -> None:
@@ -81,7 +81,7 @@ def test_unfold_gives_the_base_back(subject: Subject, spec: ModelSpec, dtype: st
     assert_same_bits(params, before)
 
 
-@contract(source="users' request: openpi #985", needs=("extract", "merge", "lora"))
+@contract(source="requested by users: openpi #985", needs=("extract", "merge", "lora"))
 @every_spec
 def test_merge_undoes_extract(subject: Subject, spec: ModelSpec) -> None:
     """Splitting a LoRA model into base and adapters and merging them gives the model, bit for bit."""

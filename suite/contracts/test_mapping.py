@@ -116,7 +116,7 @@ def test_later_version_is_named(
     assert_refused(subject, base_spec, from_paligemma(tmp_path / "pt_224.npz"), version)
 
 
-@contract(source="docs/bugs.md#c11: shapes alone tell nobody what is wrong", needs=NEEDS)
+@contract(source="docs/bugs.md#c11: shapes alone do not explain the error", needs=NEEDS)
 @pytest.mark.parametrize(
     ("part", "size", "mentions"),
     [

@@ -133,7 +133,7 @@ def test_wrappers_prefixes_are_recognised(subject: Subject, base_spec: ModelSpec
     assert_same_bits(subject.load(base_spec, from_pytorch(tmp_path / "torch"), seed=0)["params"], written)
 
 
-@contract(source="openpi gemma_pytorch.py:62-85: norms and embeddings stay float32 beside bfloat16", needs=LOAD)
+@contract(source="openpi gemma_pytorch.py:62-85: norms and embeddings stay float32 next to bfloat16", needs=LOAD)
 def test_mixed_precision_loads_exactly(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
     """A float32 tensor in a file of bfloat16 tensors keeps its exact values, even if it is one layer of a parameter."""
     params = openpi_pytorch.build(base_spec, tmp_path / "torch", dtype="bfloat16")

@@ -45,7 +45,7 @@ def test_files_of_the_cache_are_read(subject: Subject, base_spec: ModelSpec, tmp
     assert_landed(subject.load(base_spec, from_hugging_face(snapshot), seed=0)["params"], written)
 
 
-@contract(source="the damage's own line in fixtures/damage/operations/safetensors.py", needs=NEEDS)
+@contract(source="the damage's entry in fixtures/damage/operations/safetensors.py", needs=NEEDS)
 @pytest.mark.parametrize("damage", [*FILE_DAMAGES, *FOLDER_DAMAGES])
 def test_damaged_file_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path, damage: str) -> None:
     """A file that is truncated, overlapping, impossibly large or not safetensors is refused and left unchanged."""
@@ -57,7 +57,7 @@ def test_damaged_file_is_refused(subject: Subject, base_spec: ModelSpec, tmp_pat
     assert digests(tmp_path) == before
 
 
-@contract(source="the damage's own line in fixtures/damage/operations/safetensors.py", needs=NEEDS)
+@contract(source="the damage's entry in fixtures/damage/operations/safetensors.py", needs=NEEDS)
 @pytest.mark.parametrize("damage", INDEX_DAMAGES)
 def test_damaged_index_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path, damage: str) -> None:
     """An index that points outside its folder or contradicts its shards is refused, and no file changes."""
