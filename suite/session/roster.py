@@ -1,4 +1,4 @@
-"""The subjects of a run: whom the options ask for, made when they are needed, and their known failures."""
+"""The subjects of a run, as selected by the options and created when needed, with their known failures."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,76 +19,81 @@ _DEFAULT = "reference"
 
 
 class Roster:
-    """The subjects that a run asks, by how they are asked for.
+    """The subjects of a run, by their value of ``--subject`` (``asked_as``).
 
     Args:
-      names: every ``--subject``; ``all`` stands for all that come with the suite, and those that cannot be had then are
-        unavailable, not an error.
-      required: names that have to be available all the same.
-      files: expectations beside those that come with the suite, each named after its subject.
-      timeout: seconds that one operation may take in another process.
+      names: every ``--subject``. ``all`` stands for all subjects that come with the suite; of these, one that cannot be
+        created is reported as unavailable instead of stopping the run.
+      required: names that have to be available even so.
+      files: additional expectations, each file named after its subject.
+      timeout: time limit in seconds for one operation in another process.
+
+    Raises:
+      pytest.UsageError: a subject is given twice, a required one is not selected, or a file does not exist.
     """
 
     def __init__(self, names: Sequence[str], required: Sequence[str], files: Sequence[Path], timeout: float) -> None:
-        asked = {parse(name)[0]: name for name in names or [_DEFAULT]}
-        if len(asked) < len(set(names)):
-            raise pytest.UsageError(f"--subject: one of {', '.join(names)} is asked for twice")
-        # Of these it is no error that they cannot be had.
-        self._optional = {name for name in known_subjects() if ALL in asked and name not in (*asked, *required)}
-        if asked.pop(ALL, None):
-            asked = {name: asked.get(name, name) for name in (*known_subjects(), *asked)}
-        if absent := [name for name in required if name not in asked]:
-            raise pytest.UsageError(f"--require-subject {absent[0]}: is not asked; add --subject {absent[0]}[=PYTHON]")
-        if strangers := [file for file in files if not file.is_file()]:
-            raise pytest.UsageError(f"--expectations {strangers[0]}: no such file")
-        self.names = list(asked.values())
+        selected = {parse(name)[0]: name for name in names or [_DEFAULT]}
+        if len(selected) < len(set(names)):
+            raise pytest.UsageError(f"--subject: one of {', '.join(names)} is given twice")
+        # Subjects that may be unavailable without stopping the run.
+        self._optional = {name for name in known_subjects() if ALL in selected and name not in (*selected, *required)}
+        if selected.pop(ALL, None):
+            selected = {name: selected.get(name, name) for name in (*known_subjects(), *selected)}
+        if missing := [name for name in required if name not in selected]:
+            raise pytest.UsageError(
+                f"--require-subject {missing[0]}: not selected; add --subject {missing[0]}[=PYTHON]"
+            )
+        if missing_files := [file for file in files if not file.is_file()]:
+            raise pytest.UsageError(f"--expectations {missing_files[0]}: no such file")
+        self.names = list(selected.values())
         self._files, self._timeout = files, timeout
-        self._made: dict[str, Subject] = {}
+        self._created: dict[str, Subject] = {}
         self._unavailable: dict[str, str] = {}
         self._expected: dict[str, tuple[Expectation, ...]] = {}
 
     def make(self) -> None:
-        """Make every subject and read what it is expected to break; of faults only see that there are such."""
+        """Create every subject and read its expectations. For faults, only check that they exist."""
         for name in self.names:
             if not is_a_fault(name) and self.unavailable(name) is None:
                 self.get(name)
                 self.expected(name)
 
     def get(self, asked_as: str) -> Subject:
-        """A subject. One that another is asked after lets go of its process, a fault is let go altogether."""
-        if asked_as not in self._made:
-            for fault in [other for other in self._made if is_a_fault(other) and is_a_fault(asked_as)]:
-                del self._made[fault]
-            with refusing(asked_as):
-                self._made[asked_as] = find_subject(asked_as, timeout=self._timeout)
-        for other in self._made.keys() - {asked_as}:
-            self._made[other].rest()
-        return self._made[asked_as]
+        """Return a subject, created on first use. Release the processes of all others, and the previous fault."""
+        if asked_as not in self._created:
+            for fault in [other for other in self._created if is_a_fault(other) and is_a_fault(asked_as)]:
+                del self._created[fault]
+            with as_usage_errors(asked_as):
+                self._created[asked_as] = find_subject(asked_as, timeout=self._timeout)
+        for other in self._created.keys() - {asked_as}:
+            self._created[other].rest()
+        return self._created[asked_as]
 
     def rest(self) -> None:
-        """End the processes of all subjects; each is started again when it is asked."""
-        for subject in self._made.values():
+        """End the processes of all subjects; each is restarted on its next call."""
+        for subject in self._created.values():
             subject.rest()
 
     def unavailable(self, asked_as: str) -> str | None:
-        """Why a subject cannot be had, if that is no error."""
+        """Return why a subject is unavailable, or None if it is available or has to be."""
         name = parse(asked_as)[0]
-        if name not in self._optional or asked_as in self._made:
+        if name not in self._optional or asked_as in self._created:
             return None
         if asked_as not in self._unavailable:
             try:
-                self._made[asked_as] = find_subject(asked_as, timeout=self._timeout)
+                self._created[asked_as] = find_subject(asked_as, timeout=self._timeout)
             except UnavailableError as error:
                 self._unavailable[asked_as] = str(error)
         return self._unavailable.get(asked_as)
 
     def name(self, asked_as: str) -> str:
-        """A subject's own name; that of a fault is known without making it, which may fail."""
-        made = self._made.get(asked_as)
-        return made.name if made else parse(asked_as)[0]
+        """Return a subject's own name, for a fault without creating it, which may fail."""
+        subject = self._created.get(asked_as)
+        return subject.name if subject else parse(asked_as)[0]
 
     def describe(self, asked_as: str) -> dict[str, Any]:
-        """What a subject tells of itself; a fault is the reference, which tells the same for hundreds of them."""
+        """Return a subject's description; for a fault that of the reference, with the fault's name."""
         if reason := self.unavailable(asked_as):
             return {"name": self.name(asked_as), "capabilities": [], "unavailable": without_folders(reason)}
         if is_a_fault(asked_as):
@@ -96,7 +101,7 @@ class Roster:
         return self.get(asked_as).describe()
 
     def expected(self, asked_as: str) -> tuple[Expectation, ...]:
-        """The known failures of a subject."""
+        """Return the known failures of a subject."""
         if asked_as not in self._expected:
             self._expected[asked_as] = self._read_expectations(asked_as)
         return self._expected[asked_as]
@@ -107,20 +112,20 @@ class Roster:
         name = self.name(asked_as)
         own = [expectations.FOLDER / f"{name}.toml"] if name in foreign_names() else []
         version = str(self.describe(asked_as).get("version", ""))
-        with refusing(asked_as):
-            further = [file for file in self._files if file.stem == name]
-            return tuple(entry for file in (*own, *further) for entry in expectations.read(file, version))
+        with as_usage_errors(asked_as):
+            additional = [file for file in self._files if file.stem == name]
+            return tuple(entry for file in (*own, *additional) for entry in expectations.read(file, version))
 
 
 def is_a_fault(asked_as: str) -> bool:
-    """Whether a subject is a fault of the museum."""
-    with refusing(asked_as):
+    """Return whether a subject is a fault of the museum."""
+    with as_usage_errors(asked_as):
         return is_fault(asked_as)
 
 
 @contextmanager
-def refusing(asked_as: str) -> Iterator[None]:
-    """Anything that goes wrong with a subject stops the run with one line: a harness is foreign code."""
+def as_usage_errors(asked_as: str) -> Iterator[None]:
+    """Turn any exception into a one-line usage error, since a harness is foreign code."""
     try:
         yield
     except pytest.UsageError:

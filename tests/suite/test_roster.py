@@ -66,13 +66,13 @@ def test_an_unavailable_subject_that_is_required_is_an_error(names: list[str], r
 
 def test_a_required_subject_must_be_in_the_run() -> None:
     """A required subject outside the run is an error that says what to add."""
-    with pytest.raises(pytest.UsageError, match=r"--require-subject here: is not asked; add --subject here\[=PYTHON\]"):
+    with pytest.raises(pytest.UsageError, match=r"--require-subject here: not selected; add --subject here\[=PYTHON\]"):
         roster("reference", required=("here",))
 
 
 def test_a_subject_runs_only_once() -> None:
     """Rows of one name with two interpreters could not be distinguished."""
-    with pytest.raises(pytest.UsageError, match="asked for twice"):
+    with pytest.raises(pytest.UsageError, match="given twice"):
         roster("here=/a/python", "here=/b/python")
 
 
