@@ -1,1 +1,1 @@
-"""Unit and property tests of the reference implementation, one file a module."""
+"""Unit and property tests of the library, one file for each module."""

@@ -1,4 +1,4 @@
-"""What these tests share because it takes seconds to compile: one velocity, one sampler, one training step."""
+"""Fixtures that take seconds to compile and are shared: one velocity, one sampler, one training step."""
 
 import dataclasses
 import gc
@@ -17,9 +17,9 @@ Batch = dict[str, np.ndarray]
 
 
 def reads_damage(test: Callable) -> Callable:
-    """Marks a test in which orbax fails to read: its other reads end as coroutines that nobody waits for.
+    """Mark a test in which orbax fails to read: its other reads end as coroutines that are never awaited.
 
-    They complain when they are collected, wherever that happens to be; so they are collected right here.
+    They warn when they are collected, at any later time, so they are collected at the end of the test.
     """
     marks = pytest.mark.usefixtures("collect_orphans")
     return marks(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")(test))
@@ -33,7 +33,7 @@ def collect_orphans() -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """The shared run: its compiled step, the state before the first, and what two steps made of it."""
+    """The shared run: its compiled step, the state before the first step, and the states and infos of two steps."""
 
     step: Any
     start: Params
@@ -48,7 +48,7 @@ class Training:
 
 @pytest.fixture(scope="session")
 def velocity() -> Callable[..., np.ndarray]:
-    """The velocity of ``LORA`` for a batch and, unless they are its own, noisy actions and times."""
+    """Return the velocity of ``LORA`` for a batch, optionally at other times."""
     params = jax.device_put(tiny_models.lora_params())
     compiled = jax.jit(lambda *inputs: LORA.merge(params).velocity(*inputs))
 
@@ -61,7 +61,7 @@ def velocity() -> Callable[..., np.ndarray]:
 
 @pytest.fixture(scope="session")
 def sample_once() -> Callable[[Batch], np.ndarray]:
-    """The actions that one Euler step of ``LORA`` makes of a batch's noise, by way of the cache."""
+    """Return one Euler step of ``LORA`` from a batch's noise, through the cache."""
     params, key = jax.device_put(tiny_models.lora_params()), jax.random.key(0)
     compiled = jax.jit(
         lambda observation, noise: LORA.merge(params).sample_actions(key, observation, num_steps=1, noise=noise)
@@ -71,7 +71,7 @@ def sample_once() -> Callable[[Batch], np.ndarray]:
 
 @pytest.fixture(scope="session")
 def training() -> Training:
-    """Two steps of the shared run on its batch."""
+    """Run two steps of the shared run on its batch."""
     config, batch = tiny_models.train_config(), tiny_models.batch()
     step = make_train_step(config)
     start = tiny_models.lora_params()
@@ -80,7 +80,7 @@ def training() -> Training:
     states, infos = [], []
     for _ in range(2):
         state, info = step(state, jax.random.key(0), inputs)
-        # A copy on the host: the next step is given the state's own buffers.
+        # A copy on the host, since the next step is donated the state's own buffers.
         states.append(jax.device_get(state))
         infos.append(jax.device_get(info))
     return Training(step, start, tuple(states), tuple(infos), donated)

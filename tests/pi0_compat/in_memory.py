@@ -1,4 +1,4 @@
-"""Parameters that are there, as what is read a slab at a time."""
+"""Parameters in memory as a source that is read slab by slab."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,5 +17,5 @@ class InMemory(Source):
         self.path, self.params, self.leaves = Path("memory"), params, leaves_of(params)
 
     def slabs(self, path: str) -> Iterator[np.ndarray]:
-        """As a file would give them."""
+        """Yield the slabs that a file would give."""
         return cut(self.params[path])

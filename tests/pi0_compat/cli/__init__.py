@@ -1,1 +1,1 @@
-"""Tests of the command ``pi0-compat``, as a user gives it."""
+"""Tests of the command ``pi0-compat`` as a user runs it."""

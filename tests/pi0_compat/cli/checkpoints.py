@@ -1,4 +1,4 @@
-"""Checkpoints that a user of the commands has: openpi's, with norm stats beside them, and one of each other layout."""
+"""Checkpoints of a user of the commands: openpi's, with norm stats beside them, and one in each other layout."""
 
 import json
 from collections.abc import Callable
@@ -18,27 +18,27 @@ STATS = "droid/norm_stats.json"
 
 
 def config_file(spec: ModelSpec, folder: Path) -> str:
-    """A model of no known name, as `--config-file` takes it."""
+    """Write the sizes of an unnamed model to a file for `--config-file`."""
     file = folder / "model.json"
     file.write_text(json.dumps(spec))
     return str(file)
 
 
 def step(spec: ModelSpec, folder: Path, **options: Any) -> Params:
-    """The folder of a step, with norm stats; what its parameters are."""
+    """Write the folder of a step, with norm stats; return its parameters."""
     (folder / "assets" / STATS).parent.mkdir(parents=True)
     (folder / "assets" / STATS).write_text("{}")
     return openpi_orbax.build(spec, folder / "params", **options)
 
 
-def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
-    """The document of a command that does what it is asked."""
+def document(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
+    """Run a command that succeeds and return its JSON document."""
     assert cli.main([*map(str, arguments), "--json"]) == 0
     return dict(json.loads(capsys.readouterr().out))
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """What a command says that refuses: status 2, nothing on stdout, one message."""
+    """Run a command that refuses and return its message: status 2, nothing on stdout, one message on stderr."""
     capsys.readouterr()
     assert cli.main(list(map(str, arguments))) == 2
     shown = capsys.readouterr()

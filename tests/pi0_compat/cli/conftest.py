@@ -1,4 +1,4 @@
-"""What the tests of ``pi0-compat`` share: the command as a function, and tiny checkpoints in every layout."""
+"""Fixtures of the tests of ``pi0-compat``: the command as a function, and tiny checkpoints in every layout."""
 
 import json
 from collections.abc import Callable
@@ -17,8 +17,8 @@ SPEC = specs.tiny()
 LORA = specs.tiny(lora="both")
 
 
-class Told(NamedTuple):
-    """What the command said: its exit status, stdout and stderr."""
+class Result(NamedTuple):
+    """Exit status, stdout and stderr of a command."""
 
     status: int
     out: str
@@ -26,24 +26,24 @@ class Told(NamedTuple):
 
     @property
     def document(self) -> Any:
-        """The JSON on stdout."""
+        """Return the JSON on stdout."""
         return json.loads(self.out)
 
 
 @pytest.fixture
-def pi0_compat(capsys: pytest.CaptureFixture[str]) -> Callable[..., Told]:
-    """The command, called with its arguments."""
+def pi0_compat(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """Return the command as a function of its arguments."""
 
-    def call(*arguments: object) -> Told:
+    def call(*arguments: object) -> Result:
         status = cli.main([str(argument) for argument in arguments])
-        return Told(status, *capsys.readouterr())
+        return Result(status, *capsys.readouterr())
 
     return call
 
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the same model in every layout, read only: nobody may change it.
+    """Return a folder with the same model in every layout; tests must not change it.
 
     tiny/
     ├── openpi/         whole
@@ -65,7 +65,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def sizes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the sizes of these models as a user writes them: base.json and lora.json."""
+    """Return a folder with the sizes of these models as a user writes them: base.json and lora.json."""
     folder = tmp_path_factory.mktemp("sizes")
     for name, spec in (("base", SPEC), ("lora", LORA)):
         (folder / f"{name}.json").write_text(json.dumps(spec))
@@ -74,11 +74,11 @@ def sizes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def lora(tmp_path: Path) -> Params:
-    """A LoRA checkpoint of openpi's in ``tmp_path/lora``, which records no alpha; its parameters."""
+    """Write a LoRA checkpoint of openpi's, without its alpha, to ``tmp_path/lora``; return its parameters."""
     return step(LORA_SPEC, tmp_path / "lora")
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> str:
-    """A file that says what it was trained with."""
+    """Return a file with the config that it was trained with."""
     return config_file(LORA_SPEC, tmp_path)

@@ -1,4 +1,4 @@
-"""`pi0-compat check`: the loaders' verdicts from metadata, the reasons in groups, and the way out."""
+"""`pi0-compat check`: the loaders' answers from metadata, the reasons in groups, and suggestions."""
 
 import json
 import re
@@ -24,11 +24,11 @@ GOLDEN = golden_cases.GOLDEN
 
 
 def test_a_base_for_a_lora_config(pi0_compat: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A base checkpoint trains with a LoRA config, does not serve it, and both ways out are told."""
+    """A base checkpoint trains with a LoRA config but does not serve it, and both solutions are suggested."""
     monkeypatch.chdir(GOLDEN)
-    told = pi0_compat("check", "pi0_base/params", "--config", "pi0_libero_low_mem_finetune_tiny")
-    assert told.status == NO
-    assert told.out.splitlines() == [
+    result = pi0_compat("check", "pi0_base/params", "--config", "pi0_libero_low_mem_finetune_tiny")
+    assert result.status == NO
+    assert result.out.splitlines() == [
         "pi0_base/params: openpi",
         "config pi0_libero_low_mem_finetune_tiny",
         "  training    yes: 50 parameters are loaded, 20 start fresh",
@@ -42,7 +42,7 @@ def test_a_base_for_a_lora_config(pi0_compat: Callable, monkeypatch: pytest.Monk
     ]
 
 
-def test_one_purpose_is_enough_when_asked(pi0_compat: Callable) -> None:
+def test_for_selects_one_purpose(pi0_compat: Callable) -> None:
     """With `--for training` the answer is about training alone."""
     arguments = ("check", GOLDEN / "pi0_base" / "params", "--config", "pi0_libero_low_mem_finetune_tiny", "--for")
     assert pi0_compat(*arguments, "training").status == YES
@@ -50,34 +50,34 @@ def test_one_purpose_is_enough_when_asked(pi0_compat: Callable) -> None:
 
 
 def test_a_lora_checkpoint_for_a_base_config(pi0_compat: Callable) -> None:
-    """Adapters that would be lost are counted, and the way out is their config or a fold."""
-    told = pi0_compat("check", GOLDEN / "pi0_lora" / "params", "--config", "pi0_base_tiny")
-    assert told.status == NO
-    assert "inference   no: as for training" in told.out
-    assert "unexpected  10 of the adapters of the action expert" in told.out
-    assert "keep its fine-tuning: use the LoRA config it was trained with, or fold it: pi0-compat fold" in told.out
-    assert "for training, these configs fit: pi0_libero_low_mem_finetune_tiny" in told.out
+    """Adapters that would be lost are counted, and their config or a fold is suggested."""
+    result = pi0_compat("check", GOLDEN / "pi0_lora" / "params", "--config", "pi0_base_tiny")
+    assert result.status == NO
+    assert "inference   no: as for training" in result.out
+    assert "unexpected  10 of the adapters of the action expert" in result.out
+    assert "keep its fine-tuning: use the LoRA config it was trained with, or fold it: pi0-compat fold" in result.out
+    assert "for training, these configs fit: pi0_libero_low_mem_finetune_tiny" in result.out
 
 
 def test_another_family(pi0_compat: Callable) -> None:
-    """A checkpoint of the other family is named, and the configs of its own are offered."""
-    told = pi0_compat("check", GOLDEN / "pi05_base" / "params", "--config", "pi0_base_tiny")
-    assert "these are parameters of pi05, the config is pi0" in told.out
-    assert "missing     6 of the projections" in told.out
-    assert "for inference, these configs fit: pi05_base_tiny, pi05_libero_tiny" in told.out
+    """A checkpoint of the other family is named, and the configs of its own are suggested."""
+    result = pi0_compat("check", GOLDEN / "pi05_base" / "params", "--config", "pi0_base_tiny")
+    assert "these are parameters of pi05, the config is pi0" in result.out
+    assert "missing     6 of the projections" in result.out
+    assert "for inference, these configs fit: pi05_base_tiny, pi05_libero_tiny" in result.out
 
 
-def test_sizes_apart_are_told_by_part(pi0_compat: Callable, tiny: Path) -> None:
-    """Each size that differs is told once, whatever number of arrays it shapes; ranks too."""
-    told = pi0_compat("check", tiny / "lora", "--config", "pi0_libero_low_mem_finetune_tiny")
-    assert "  sizes       model: action_dim 9 and not 8\n" in told.out
-    assert "  sizes       image encoder: width 40 and not 24, num_heads 5 and not 2\n" in told.out
-    assert "  sizes       LoRA of the language model: rank in feed-forward 13 and not 4\n" in told.out
+def test_different_sizes_are_listed_by_part(pi0_compat: Callable, tiny: Path) -> None:
+    """Each size that differs is listed once, however many arrays it shapes, and so are ranks."""
+    result = pi0_compat("check", tiny / "lora", "--config", "pi0_libero_low_mem_finetune_tiny")
+    assert "  sizes       model: action_dim 9 and not 8\n" in result.out
+    assert "  sizes       image encoder: width 40 and not 24, num_heads 5 and not 2\n" in result.out
+    assert "  sizes       LoRA of the language model: rank in feed-forward 13 and not 4\n" in result.out
     assert (
         "  sizes       LoRA of the action expert: rank in attention 8 and not 6, rank in feed-forward 15 and not 6\n"
-        in (told.out)
+        in (result.out)
     )
-    assert "no named config fits; describe the model it was trained with: --config-file" in told.out
+    assert "no named config fits; describe the model it was trained with: --config-file" in result.out
 
 
 @pytest.mark.parametrize(
@@ -98,20 +98,20 @@ def test_sizes_apart_are_told_by_part(pi0_compat: Callable, tiny: Path) -> None:
 def test_every_layout_in_a_users_own_sizes(
     pi0_compat: Callable, tiny: Path, sizes: Path, name: str, status: int, training: str, inference: str
 ) -> None:
-    """With `--config-file`, each layout is judged as its loader would; releases are a place to start from."""
-    told = pi0_compat("check", tiny / name, "--config-file", sizes / "base.json")
-    assert f"  training    {training}\n" in told.out
-    assert f"  inference   {inference}" in told.out
-    assert told.status == status
-    assert ("for inference, fine-tune first: a release has no action expert" in told.out) == (status == NO)
+    """With `--config-file`, each layout is judged as its loader would; a release can be a starting point."""
+    result = pi0_compat("check", tiny / name, "--config-file", sizes / "base.json")
+    assert f"  training    {training}\n" in result.out
+    assert f"  inference   {inference}" in result.out
+    assert result.status == status
+    assert ("for inference, fine-tune first: a release has no action expert" in result.out) == (status == NO)
 
 
 @pytest.mark.parametrize("name", ["openpi", "lora"])
 @pytest.mark.parametrize("model", ["base", "lora"])
 def test_the_verdict_is_the_loaders(pi0_compat: Callable, tiny: Path, sizes: Path, name: str, model: str) -> None:
-    """What is said of training and inference is what the loader then does, number of fresh parameters included."""
-    told = pi0_compat("check", tiny / name, "--config-file", sizes / f"{model}.json", "--json").document
-    (verdicts,) = told["configs"].values()
+    """The answers for training and inference are those of the loader, including the number of fresh parameters."""
+    result = pi0_compat("check", tiny / name, "--config-file", sizes / f"{model}.json", "--json").document
+    (verdicts,) = result["configs"].values()
     loader, config = CheckpointWeightLoader(tiny / name), Pi0Config.from_json({"base": SPEC, "lora": LORA}[model])
     for purpose, load in (("training", loader.load), ("inference", loader.load_for_inference)):
         if not verdicts[purpose]["loads"]:
@@ -123,82 +123,84 @@ def test_the_verdict_is_the_loaders(pi0_compat: Callable, tiny: Path, sizes: Pat
         assert verdicts[purpose]["loaded"] == report.count(Status.LOADED)
 
 
-def test_without_a_config_those_that_fit_are_named(pi0_compat: Callable) -> None:
-    """All named configs are tried; those that fit are listed with what each purpose gets."""
-    told = pi0_compat("check", GOLDEN / "pi0_base" / "params")
-    assert told.status == YES
-    assert told.out.splitlines()[1:] == [
+def test_without_a_config_all_that_fit_are_named(pi0_compat: Callable) -> None:
+    """All named configs are tried; those that fit are listed with the answer for each purpose."""
+    result = pi0_compat("check", GOLDEN / "pi0_base" / "params")
+    assert result.status == YES
+    assert result.out.splitlines()[1:] == [
         "  pi0_base_tiny                       training: yes, inference: yes",
         "  pi0_libero_low_mem_finetune_tiny    training: yes (20 start fresh), inference: no",
         "  pi0_libero_tiny                     training: yes, inference: yes",
     ]
 
 
-def test_where_none_fits_the_closest_is_told(pi0_compat: Callable, tiny: Path) -> None:
-    """A checkpoint of other sizes fits no named config; the answer is no, and the way out a file of sizes."""
-    told = pi0_compat("check", tiny / "openpi")
-    assert told.status == NO
-    assert "none of the 12 named configs fits\n  closest: pi0_base_tiny: " in told.out
-    assert "for a model of other sizes, pass them: --config-file" in told.out
+def test_if_no_config_fits_the_closest_is_named(pi0_compat: Callable, tiny: Path) -> None:
+    """A checkpoint of other sizes fits no named config; the answer is no, and a file of sizes is suggested."""
+    result = pi0_compat("check", tiny / "openpi")
+    assert result.status == NO
+    assert "none of the 12 named configs fits\n  closest: pi0_base_tiny: " in result.out
+    assert "for a model of other sizes, pass them: --config-file" in result.out
 
 
 def test_recorded_alpha_counts(pi0_compat: Callable, tmp_path: Path, sizes: Path) -> None:
-    """A recorded alpha that is not the config's is refused as the loader refuses it."""
+    """A recorded alpha that differs from the config's is refused as the loader refuses it."""
     lora: specs.GemmaLora = {"attn": {"rank": 4, "alpha": 4.0, "rslora": False}, "ffn": None}
     config = Pi0Config.from_json(specs.with_lora(SPEC, paligemma=lora, action_expert=None))
     save_params(config.init_params(0), tmp_path / "params", config=config)
     wanted = config.to_json()
     wanted["paligemma"]["lora"]["attn"]["alpha"] = 8.0
     (tmp_path / "alpha.json").write_text(json.dumps(wanted))
-    told = pi0_compat("check", tmp_path / "params", "--config-file", tmp_path / "alpha.json")
-    assert "no: LoRA on paligemma was trained with" in told.out
+    result = pi0_compat("check", tmp_path / "params", "--config-file", tmp_path / "alpha.json")
+    assert "no: LoRA on paligemma was trained with" in result.out
 
 
 def test_half_an_adapter(pi0_compat: Callable, tmp_path: Path, sizes: Path) -> None:
     """Half an adapter is refused for training too."""
     params = damaged_params.with_half_an_adapter(openpi_orbax.build(LORA, tmp_path / "whole"))
     openpi_orbax.write(params, tmp_path / "params")
-    told = pi0_compat("check", tmp_path / "params", "--config-file", sizes / "lora.json")
-    assert "training    no: half an adapter is missing" in told.out
+    result = pi0_compat("check", tmp_path / "params", "--config-file", sizes / "lora.json")
+    assert "training    no: half an adapter is missing" in result.out
 
 
-def test_what_is_not_whole_does_not_load(pi0_compat: Callable, tiny: Path, tmp_path: Path, sizes: Path) -> None:
-    """A lost file is a no, though the metadata fit."""
+def test_an_incomplete_checkpoint_does_not_load(pi0_compat: Callable, tiny: Path, tmp_path: Path, sizes: Path) -> None:
+    """A missing file makes the answer no, although the metadata fit."""
     shutil.copytree(tiny / "openpi", tmp_path / "params")
     damaged_files.without_the_largest_file(tmp_path / "params")
-    told = pi0_compat("check", tmp_path / "params", "--config-file", sizes / "base.json")
-    assert told.status == NO
-    assert "training    no: the checkpoint is not whole: params." in told.out
+    result = pi0_compat("check", tmp_path / "params", "--config-file", sizes / "base.json")
+    assert result.status == NO
+    assert "training    no: the checkpoint is not whole: params." in result.out
 
 
 def test_pytorch_of_other_sizes(pi0_compat: Callable, tiny: Path) -> None:
-    """Of PyTorch's tensors a few are listed with what was expected, under their own names."""
-    told = pi0_compat("check", tiny / "pytorch", "--config", "pi0_base_tiny")
-    assert "training    no: the checkpoint does not fit the pi0 model" in told.out
-    assert "sizes       image encoder: width 40 and not 24" in told.out
-    assert told.out.count("    ~ paligemma_with_expert.") == 4
+    """A few of PyTorch's tensors are listed by their own names, with the expected shapes."""
+    result = pi0_compat("check", tiny / "pytorch", "--config", "pi0_base_tiny")
+    assert "training    no: the checkpoint does not fit the pi0 model" in result.out
+    assert "sizes       image encoder: width 40 and not 24" in result.out
+    assert result.out.count("    ~ paligemma_with_expert.") == 4
 
 
 def test_train_states_and_adapters_hold_no_model(pi0_compat: Callable, tmp_path: Path) -> None:
-    """A train state is no checkpoint to load; the parameters are beside it."""
+    """A train state is not a checkpoint to load; the message points to the params folder."""
     with ocp.PyTreeCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "train_state", {"step": np.asarray(3), "opt_state": {"0": np.ones(3)}})
-    told = pi0_compat("check", tmp_path / "train_state", "--config", "pi0_base_tiny")
-    assert told.status == NO
-    assert "the state of a training, which holds no parameters of a model; pass the params folder beside it" in told.out
+    result = pi0_compat("check", tmp_path / "train_state", "--config", "pi0_base_tiny")
+    assert result.status == NO
+    assert (
+        "the state of a training, which holds no parameters of a model; pass the params folder beside it" in result.out
+    )
 
 
-def test_values_are_read_when_asked(pi0_compat: Callable, tmp_path: Path, sizes: Path) -> None:
-    """With `--values`, NaN is an alarm and the answer is no; without, the same checkpoint loads."""
+def test_values_are_read_on_request(pi0_compat: Callable, tmp_path: Path, sizes: Path) -> None:
+    """With `--values`, NaN is an alarm and the answer is no; without it, the same checkpoint loads."""
     params = openpi_orbax.build(SPEC, tmp_path / "whole")
     params["action_in_proj/kernel"][0, 0] = np.nan
     params["action_in_proj/bias"][:] = 0
     openpi_orbax.write(params, tmp_path / "params")
     arguments = ("check", tmp_path / "params", "--config-file", sizes / "base.json")
     assert pi0_compat(*arguments).status == YES
-    told = pi0_compat(*arguments, "--values")
-    assert told.status == NO
-    assert told.out.splitlines()[-4:] == [
+    result = pi0_compat(*arguments, "--values")
+    assert result.status == NO
+    assert result.out.splitlines()[-4:] == [
         "values: 1 finding that a trained model does not have",
         "  ! action_in_proj/kernel: values that are not finite (1 NaN of 324)",
         "  conspicuous, but as it may be: 1 array",
@@ -207,16 +209,18 @@ def test_values_are_read_when_asked(pi0_compat: Callable, tmp_path: Path, sizes:
 
 
 def test_good_values(pi0_compat: Callable) -> None:
-    """Values of a trained model raise nothing; the document has an empty list."""
-    told = pi0_compat("check", GOLDEN / "pi0_lora" / "params", "--values", "--json")
-    assert (told.status, told.document["values"]) == (YES, [])
+    """Values of a trained model raise no alarm; the document has an empty list."""
+    result = pi0_compat("check", GOLDEN / "pi0_lora" / "params", "--values", "--json")
+    assert (result.status, result.document["values"]) == (YES, [])
     assert "values: nothing is wrong" in pi0_compat("check", GOLDEN / "pi0_lora" / "params", "--values").out
 
 
 def test_the_document(pi0_compat: Callable) -> None:
-    """The JSON has the members that the help tells of."""
-    told = pi0_compat("check", GOLDEN / "pi0_base" / "params", "--config", "pi0_libero_low_mem_finetune_tiny", "--json")
-    document = told.document
+    """The JSON has the members that the help describes."""
+    result = pi0_compat(
+        "check", GOLDEN / "pi0_base" / "params", "--config", "pi0_libero_low_mem_finetune_tiny", "--json"
+    )
+    document = result.document
     assert document.keys() == {"command", "path", "layout", "configs", "way_out"}
     fit = document["configs"]["pi0_libero_low_mem_finetune_tiny"]
     assert fit.keys() == {"training", "inference", "differences", "sizes", "details"}
@@ -224,11 +228,11 @@ def test_the_document(pi0_compat: Callable) -> None:
     assert [(group["kind"], len(group["paths"])) for group in fit["differences"]] == [("missing", 10), ("missing", 10)]
 
 
-def test_a_url_is_checked_in_outline(pi0_compat: Callable, tiny: Path, sizes: Path, tmp_path: Path) -> None:
-    """A remote checkpoint is judged without a download."""
+def test_a_url_is_checked_without_a_download(pi0_compat: Callable, tiny: Path, sizes: Path, tmp_path: Path) -> None:
+    """A remote checkpoint is judged by its metadata."""
     fsspec.filesystem("memory").put(str(tiny / "openpi"), "/check/params", recursive=True)
-    told = pi0_compat("check", "memory://check/params", "--config-file", sizes / "base.json")
-    assert (told.status, told.out.splitlines()[0]) == (YES, "memory://check/params: openpi")
+    result = pi0_compat("check", "memory://check/params", "--config-file", sizes / "base.json")
+    assert (result.status, result.out.splitlines()[0]) == (YES, "memory://check/params: openpi")
 
 
 @pytest.mark.parametrize(
@@ -243,23 +247,23 @@ def test_a_url_is_checked_in_outline(pi0_compat: Callable, tiny: Path, sizes: Pa
 def test_a_wrong_config_file_is_refused(
     pi0_compat: Callable, tiny: Path, tmp_path: Path, content: str, message: str
 ) -> None:
-    """A file that holds no config is refused with its name and the reason."""
+    """A file without a config is refused with its name and the reason."""
     (tmp_path / "sizes.json").write_text(content)
-    told = pi0_compat("check", tiny / "openpi", "--config-file", tmp_path / "sizes.json")
-    assert told.status == REFUSED
-    assert f"{tmp_path / 'sizes.json'}: is no config" in told.err
-    assert message in told.err
+    result = pi0_compat("check", tiny / "openpi", "--config-file", tmp_path / "sizes.json")
+    assert result.status == REFUSED
+    assert f"{tmp_path / 'sizes.json'}: is no config" in result.err
+    assert message in result.err
 
 
 def test_an_unknown_config_is_refused(pi0_compat: Callable, tiny: Path) -> None:
-    """The closest names are told."""
-    told = pi0_compat("check", tiny / "openpi", "--config", "pi0_libro")
-    assert told.status == REFUSED
-    assert told.err.startswith("pi0-compat check: no config 'pi0_libro'; the closest names are pi0_libero")
+    """The closest names are suggested."""
+    result = pi0_compat("check", tiny / "openpi", "--config", "pi0_libro")
+    assert result.status == REFUSED
+    assert result.err.startswith("pi0-compat check: no config 'pi0_libro'; the closest names are pi0_libero")
 
 
-def test_pytorch_needs_no_bytes_of_pickles(pi0_compat: Callable, tmp_path: Path) -> None:
+def test_pickles_are_not_read(pi0_compat: Callable, tmp_path: Path) -> None:
     """A folder of pickles is refused, and nothing in it is opened."""
     (tmp_path / "pytorch_model.bin").write_bytes(b"not a pickle")
-    told = pi0_compat("check", tmp_path)
-    assert (told.status, "holds no checkpoint" in told.err) == (REFUSED, True)
+    result = pi0_compat("check", tmp_path)
+    assert (result.status, "holds no checkpoint" in result.err) == (REFUSED, True)

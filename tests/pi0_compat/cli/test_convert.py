@@ -24,7 +24,7 @@ from pi0_compat.model.config import Pi0Config
 from pi0_compat.storage.stream import slabs_ahead, whole
 from suite.writing.asserts import assert_same_bits
 from suite.writing.cases import digests, is_adapter
-from tests.pi0_compat.cli.checkpoints import BASE_SPEC, LORA_SPEC, STATS, config_file, refusal, step, told
+from tests.pi0_compat.cli.checkpoints import BASE_SPEC, LORA_SPEC, STATS, config_file, document, refusal, step
 
 MODEL = Pi0Config.from_json({**LORA_SPEC})
 TINY: Any = get_config("pi0_libero_tiny").model.to_json()
@@ -39,7 +39,7 @@ def read_all(path: Path) -> Params:
 
 @pytest.fixture
 def base(tmp_path: Path) -> Params:
-    """openpi's checkpoint of a base model in ``tmp_path/base``."""
+    """Write openpi's checkpoint of a base model to ``tmp_path/base``; return its parameters."""
     return step(BASE_SPEC, tmp_path / "base")
 
 
@@ -55,8 +55,8 @@ def base(tmp_path: Path) -> Params:
 def test_every_layout_reads_back(
     tmp_path: Path, base: Params, config: str, capsys, layout: str, out: str, whole_model: bool
 ) -> None:
-    """What is written has the checkpoint's bits; what it has no place for is left out if that is allowed, and told."""
-    shown = told(
+    """The output has the checkpoint's bits; with --drop, parameters without a place are left out and listed."""
+    shown = document(
         capsys, "convert", tmp_path / "base", "--to", layout, "-o", tmp_path / out, "--drop", "--config-file", config
     )
     expected = base if whole_model else {path: base[path] for path in PALIGEMMA}
@@ -69,16 +69,18 @@ def test_every_layout_reads_back(
 
 @pytest.mark.parametrize("layout", ["openpi-pytorch", "huggingface", "paligemma-npz"])
 def test_two_runs_write_the_same_bytes(tmp_path: Path, base: Params, config: str, capsys, layout: str) -> None:
-    """Nothing that is written depends on the time, the place or chance."""
+    """The output does not depend on time, place or chance."""
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         out = tmp_path / name / "out.npz"
-        told(capsys, "convert", tmp_path / "base", "--to", layout, "-o", out, "--drop", "--config-file", config)
+        document(capsys, "convert", tmp_path / "base", "--to", layout, "-o", out, "--drop", "--config-file", config)
     assert digests(tmp_path / "a") == digests(tmp_path / "b") != {}
 
 
 @pytest.mark.parametrize("layout", ["huggingface", "paligemma-npz"])
-def test_what_has_no_place_is_dropped_only_if_asked(tmp_path: Path, base: Params, capsys, layout: str) -> None:
+def test_parameters_without_a_place_are_dropped_only_on_request(
+    tmp_path: Path, base: Params, capsys, layout: str
+) -> None:
     """Without --drop the action expert is not left out, and the message says how to allow it."""
     message = refusal(capsys, "convert", tmp_path / "base", "--to", layout, "-o", tmp_path / "out.npz")
     assert message.startswith(f"{tmp_path}/base/params: {layout} has no place for 18 parameters (")
@@ -88,8 +90,8 @@ def test_what_has_no_place_is_dropped_only_if_asked(tmp_path: Path, base: Params
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base"]
 
 
-def test_what_is_left_out_is_listed(tmp_path: Path, base: Params, capsys) -> None:
-    """A person reads the first few parameters, their size and where the list is."""
+def test_left_out_parameters_are_listed(tmp_path: Path, base: Params, capsys) -> None:
+    """The text has the first few parameters, their size and how to get the whole list."""
     assert (
         cli.main(["convert", str(tmp_path / "base"), "--to", "huggingface", "--drop", "-o", str(tmp_path / "o")]) == 0
     )
@@ -108,27 +110,29 @@ SOURCES = {
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_openpi_takes_every_layout(tmp_path: Path, config: str, capsys, source: str) -> None:
-    """A whole pi0, or the part of one that a PaliGemma or a Gemma is, becomes openpi's tree, bit for bit."""
+def test_every_layout_converts_to_openpi(tmp_path: Path, config: str, capsys, source: str) -> None:
+    """A whole pi0, or the part of one in a PaliGemma or a Gemma, becomes openpi's tree, bit for bit."""
     name, build = SOURCES[source]
     expected = build(tmp_path / name)
-    shown = told(capsys, "convert", tmp_path / name, "--to", "openpi", "-o", tmp_path / "out", "--config-file", config)
+    shown = document(
+        capsys, "convert", tmp_path / name, "--to", "openpi", "-o", tmp_path / "out", "--config-file", config
+    )
     assert_same_bits(read_params(tmp_path / "out" / "params"), expected)
-    # Only what nobody reads is left out: an unused head, rows that transformers added.
+    # Only unused tensors are left out: a head that no model reads, rows that transformers added.
     assert all("lm_head" in name or name.endswith(":]") for name in shown["left_out"])
 
 
-def test_dtype_is_that_of_every_array(tmp_path: Path, base: Params, config: str, capsys) -> None:
-    """With --dtype all arrays are cast, as numpy casts."""
+def test_dtype_applies_to_every_array(tmp_path: Path, base: Params, config: str, capsys) -> None:
+    """With --dtype all arrays are cast as numpy casts."""
     options = ("--dtype", "bfloat16", "--config-file", config)
-    shown = told(capsys, "convert", tmp_path / "base", "--to", "openpi-pytorch", "-o", tmp_path / "out", *options)
+    shown = document(capsys, "convert", tmp_path / "base", "--to", "openpi-pytorch", "-o", tmp_path / "out", *options)
     assert_same_bits(read_all(tmp_path / "out"), {path: x.astype(ml_dtypes.bfloat16) for path, x in base.items()})
     assert list(shown["bytes"]) == ["bfloat16"]
     assert json.loads((tmp_path / "out" / "config.json").read_text())["precision"] == "bfloat16"
 
 
-def test_what_overflows_is_refused(tmp_path: Path, config: str, capsys) -> None:
-    """A finite number that float16 cannot hold is no infinity without a word."""
+def test_overflow_is_refused(tmp_path: Path, config: str, capsys) -> None:
+    """A finite number that float16 cannot hold does not become infinity silently."""
     params = content.params(BASE_SPEC)
     params["state_proj/bias"] = params["state_proj/bias"] + np.float32(1e6)
     save_params(params, tmp_path / "large")
@@ -142,7 +146,7 @@ def test_what_overflows_is_refused(tmp_path: Path, config: str, capsys) -> None:
 
 
 def test_codes_are_not_cast(tmp_path: Path, config: str, capsys) -> None:
-    """Integers are codes of a quantisation."""
+    """Integers are codes of a quantization."""
     save_params(content.params(BASE_SPEC) | {"state_proj/bias": np.ones(36, np.int8)}, tmp_path / "codes")
     options = ("--dtype", "float32", "--config-file", config)
     message = refusal(capsys, "convert", tmp_path / "codes", "--to", "openpi-pytorch", "-o", tmp_path / "out", *options)
@@ -153,7 +157,7 @@ def test_codes_are_not_cast(tmp_path: Path, config: str, capsys) -> None:
 
 @pytest.mark.parametrize("layout", ["openpi-pytorch", "huggingface", "paligemma-npz"])
 def test_adapters_are_never_dropped(tmp_path: Path, lora: Params, capsys, layout: str) -> None:
-    """Not even with --drop: the message says how to fold them."""
+    """Even with --drop they are kept: the message says how to fold them."""
     message = refusal(capsys, "convert", tmp_path / "lora", "--to", layout, "-o", tmp_path / "o.npz", "--drop")
     number = 20 if layout == "openpi-pytorch" else 10
     assert message == (
@@ -164,26 +168,28 @@ def test_adapters_are_never_dropped(tmp_path: Path, lora: Params, capsys, layout
 
 
 def test_fold_then_convert_is_convert_with_fold(tmp_path: Path, lora: Params, config: str, capsys) -> None:
-    """The two ways to a PyTorch checkpoint of a LoRA model write the same bytes."""
-    told(capsys, "fold", tmp_path / "lora", "-o", tmp_path / "folded", "--config-file", config)
+    """Both ways to a PyTorch checkpoint of a LoRA model write the same bytes."""
+    document(capsys, "fold", tmp_path / "lora", "-o", tmp_path / "folded", "--config-file", config)
     to = ("--to", "openpi-pytorch", "--config-file", config)
-    told(capsys, "convert", tmp_path / "folded", *to, "-o", tmp_path / "two_steps")
-    shown = told(capsys, "convert", tmp_path / "lora", *to, "--fold", "-o", tmp_path / "one_step")
+    document(capsys, "convert", tmp_path / "folded", *to, "-o", tmp_path / "two_steps")
+    shown = document(capsys, "convert", tmp_path / "lora", *to, "--fold", "-o", tmp_path / "one_step")
     assert digests(tmp_path / "one_step") == digests(tmp_path / "two_steps")
     assert len(shown["lost"]) == 10
 
 
 def test_openpi_keeps_adapters_and_their_alpha(tmp_path: Path, lora: Params, config: str, capsys) -> None:
-    """In openpi's own layout adapters have their place."""
-    told(capsys, "convert", tmp_path / "lora", "--to", "openpi", "-o", tmp_path / "out", "--config-file", config)
+    """openpi's own layout has a place for adapters."""
+    document(capsys, "convert", tmp_path / "lora", "--to", "openpi", "-o", tmp_path / "out", "--config-file", config)
     assert_same_bits(read_params(tmp_path / "out" / "params"), lora)
     metadata = json.loads((tmp_path / "out" / "params" / "_METADATA").read_text())
     assert metadata["custom_metadata"]["lora"] == MODEL.lora
 
 
 def test_peft_has_a_module_for_every_adapter(tmp_path: Path, lora: Params, config: str, capsys) -> None:
-    """Rank and alpha are told by module; per-head adapters are blocks, sums over heads are summed."""
-    shown = told(capsys, "convert", tmp_path / "lora", "--to", "peft", "-o", tmp_path / "out", "--config-file", config)
+    """Rank and alpha are given by module; per-head adapters become blocks, sums over heads are summed."""
+    shown = document(
+        capsys, "convert", tmp_path / "lora", "--to", "peft", "-o", tmp_path / "out", "--config-file", config
+    )
     tensors = safetensors_file.read(tmp_path / "out" / "adapter_model.safetensors")
     settings = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     attention = "model.vlm.language_model.layers.1.self_attn"
@@ -205,8 +211,8 @@ def test_peft_has_a_module_for_every_adapter(tmp_path: Path, lora: Params, confi
     assert sorted(shown["left_out"]) == sorted(path for path in lora if not is_adapter(path))
 
 
-def test_peft_wants_adapters_and_alpha(tmp_path: Path, base: Params, lora: Params, capsys) -> None:
-    """Of a base there is nothing to write, and without alpha an adapter means nothing."""
+def test_peft_needs_adapters_and_alpha(tmp_path: Path, base: Params, lora: Params, capsys) -> None:
+    """A base has nothing to write, and an adapter without alpha is meaningless."""
     message = refusal(capsys, "convert", tmp_path / "base", "--to", "peft", "-o", tmp_path / "out")
     assert message == f"{tmp_path}/base/params: it has no adapters, and a PEFT folder holds nothing else"
     message = refusal(capsys, "convert", tmp_path / "lora", "--to", "peft", "-o", tmp_path / "out")
@@ -217,7 +223,7 @@ def test_peft_wants_adapters_and_alpha(tmp_path: Path, base: Params, lora: Param
 
 
 def test_transformers_has_no_pi05(tmp_path: Path, capsys) -> None:
-    """There is nothing that adapters of a pi05 could be put on."""
+    """transformers has no model for adapters of a pi05."""
     spec = tiny("pi05", lora="both")
     openpi_orbax.build(spec, tmp_path / "params")
     options = ("--config-file", config_file(spec, tmp_path))
@@ -226,16 +232,16 @@ def test_transformers_has_no_pi05(tmp_path: Path, capsys) -> None:
 
 
 def test_a_known_model_needs_no_config(tmp_path: Path, capsys) -> None:
-    """The parameters of a named config are recognised, and its sizes recorded."""
-    told(capsys, "convert", GOLDEN / "pi0_base", "--to", "openpi-pytorch", "-o", tmp_path / "out")
+    """The parameters of a named config are recognized, and its sizes are recorded."""
+    document(capsys, "convert", GOLDEN / "pi0_base", "--to", "openpi-pytorch", "-o", tmp_path / "out")
     recorded = json.loads((tmp_path / "out" / "config.json").read_text())
     assert recorded["model"] == get_config("pi0_base_tiny").model.to_json()
-    told(capsys, "convert", tmp_path / "out", "--to", "openpi", "-o", tmp_path / "back")
+    document(capsys, "convert", tmp_path / "out", "--to", "openpi", "-o", tmp_path / "back")
     assert_same_bits(read_params(tmp_path / "back" / "params"), read_params(GOLDEN / "pi0_base" / "params"))
 
 
-def test_an_unknown_model_needs_one(tmp_path: Path, base: Params, capsys) -> None:
-    """Lengths of chunks and prompts are in no shape: of unknown sizes they have to be told."""
+def test_an_unknown_model_needs_a_config(tmp_path: Path, base: Params, capsys) -> None:
+    """Lengths of chunks and prompts are in no shape, so unknown models need a config."""
     message = refusal(capsys, "convert", tmp_path / "base", "--to", "openpi-pytorch", "-o", tmp_path / "out")
     assert message == (
         f"{tmp_path}/base/params: no known config has these parameters; pass the one that it is of (--config, "
@@ -244,7 +250,7 @@ def test_an_unknown_model_needs_one(tmp_path: Path, base: Params, capsys) -> Non
 
 
 def test_several_models_of_the_same_shapes_are_listed(tmp_path: Path, capsys, monkeypatch) -> None:
-    """Where shapes leave a choice, the choices are told with what sets them apart."""
+    """If several models have these shapes, they are listed with their differences."""
     models = {"one": TINY, "other": {**TINY, "action_horizon": 9}}
     known = {name: Pi0Config.from_json(model) for name, model in models.items()}
     monkeypatch.setattr(targets, "named_models", lambda: known)
@@ -258,7 +264,7 @@ def test_several_models_of_the_same_shapes_are_listed(tmp_path: Path, capsys, mo
 
 
 def test_a_part_is_no_whole(tmp_path: Path, config: str, capsys) -> None:
-    """A PaliGemma is no pi0, and a Gemma no PaliGemma: what is missing is listed."""
+    """A PaliGemma is not a pi0, and a Gemma not a PaliGemma: missing parameters are listed."""
     paligemma_npz.build(BASE_SPEC, tmp_path / "pt.npz")
     options = ("-o", tmp_path / "out.npz", "--config-file", config)
     message = refusal(capsys, "convert", tmp_path / "pt.npz", "--to", "openpi-pytorch", *options)
@@ -282,20 +288,20 @@ def test_other_sizes_than_the_config_are_refused(tmp_path: Path, base: Params, c
 
 
 def test_an_npz_is_a_file_of_that_name(tmp_path: Path, base: Params, capsys) -> None:
-    """A file without the ending would be recognised by nobody."""
+    """A file without the suffix would not be recognized."""
     message = refusal(capsys, "convert", tmp_path / "base", "--to", "paligemma-npz", "--drop", "-o", tmp_path / "out")
     assert message == f"{tmp_path}/out: this layout is one file, whose name has to end in .npz"
 
 
 def test_nothing_is_overwritten(tmp_path: Path, capsys) -> None:
-    """What is at OUT is refused before anything is read."""
+    """An existing OUT is refused before anything is read."""
     (tmp_path / "out").write_text("mine")
     message = refusal(capsys, "convert", tmp_path / "nowhere", "--to", "openpi", "-o", tmp_path / "out")
     assert message == f"{tmp_path}/out: already exists; choose another folder or remove it first"
 
 
-def test_what_cannot_be_read_back_is_not_kept(tmp_path: Path, base: Params, config: str, capsys, monkeypatch) -> None:
-    """A writer that turns a parameter around is found out by the layout's own reader."""
+def test_a_wrong_output_is_not_kept(tmp_path: Path, base: Params, config: str, capsys, monkeypatch) -> None:
+    """A writer that reverses a parameter is detected by the layout's own reader."""
     to_torch = Rule.to_torch
     monkeypatch.setattr(Rule, "to_torch", lambda rule, piece: to_torch(rule, piece[::-1]))
     message = refusal(

@@ -18,7 +18,7 @@ Q, SCALE = "PaliGemma/llm/layers/attn/q_einsum/w", "PaliGemma/llm/final_norm/sca
 
 
 def edited(folder: Path, edit: Callable[[Params], None]) -> Path:
-    """The tiny checkpoint with changed parameters."""
+    """Write the tiny checkpoint with changed parameters."""
     params = {path: array.copy() for path, array in content.params(SPEC).items()}
     edit(params)
     openpi_orbax.write(params, folder)
@@ -28,19 +28,19 @@ def edited(folder: Path, edit: Callable[[Params], None]) -> Path:
 @pytest.mark.parametrize("other", ["openpi", "pytorch"])
 def test_the_same_in_another_layout(pi0_compat: Callable, tiny: Path, other: str) -> None:
     """A whole model is the same in openpi's layout and in its PyTorch layout, whose unused head is named."""
-    told = pi0_compat("diff", tiny / "openpi", tiny / other)
-    assert told.status == YES
-    assert "the same: all 50 arrays\n" in told.out
+    result = pi0_compat("diff", tiny / "openpi", tiny / other)
+    assert result.status == YES
+    assert "the same: all 50 arrays\n" in result.out
     head = "not compared: paligemma_with_expert.gemma_expert.lm_head.weight, in B alone: no model uses it"
-    assert (head in told.out) == (other == "pytorch")
+    assert (head in result.out) == (other == "pytorch")
 
 
 @pytest.mark.parametrize(("left", "right"), [("huggingface", "paligemma.npz"), ("paligemma.npz", "huggingface")])
 def test_releases_in_two_layouts(pi0_compat: Callable, tiny: Path, left: str, right: str) -> None:
     """PaliGemma is the same from Google and from Hugging Face, whose additional rows are named."""
-    told = pi0_compat("diff", tiny / left, tiny / right)
-    assert (told.status, "the same: all 32 arrays\n" in told.out) == (YES, True)
-    assert "not compared: model.language_model.embed_tokens.weight[509:], in " in told.out
+    result = pi0_compat("diff", tiny / left, tiny / right)
+    assert (result.status, "the same: all 32 arrays\n" in result.out) == (YES, True)
+    assert "not compared: model.language_model.embed_tokens.weight[509:], in " in result.out
 
 
 def test_a_tied_head_is_not_compared(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
@@ -64,27 +64,27 @@ def test_a_head_that_is_the_table_is_compared(pi0_compat: Callable, tiny: Path, 
 
 
 def test_a_part_of_a_model(pi0_compat: Callable, tiny: Path) -> None:
-    """What a release lacks of a whole model is structure, and the rest is the same."""
-    told = pi0_compat("diff", tiny / "openpi", tiny / "gemma")
-    assert told.status == NO
-    assert "structure: 41 arrays not on both sides in the same shape\n" in told.out
+    """The part that a release lacks counts as structure, and the rest is the same."""
+    result = pi0_compat("diff", tiny / "openpi", tiny / "gemma")
+    assert result.status == NO
+    assert "structure: 41 arrays not on both sides in the same shape\n" in result.out
     assert (
         "  - action_in_proj/kernel: only in A, float32[9, 36]\n"
         in pi0_compat("diff", tiny / "openpi", tiny / "gemma", "--all").out
     )
-    assert "  ... and 21 more\nthe same: 9 arrays\n" in told.out
+    assert "  ... and 21 more\nthe same: 9 arrays\n" in result.out
 
 
 def test_values_biggest_first(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
-    """Arrays that differ are listed from the largest relative distance on; numbers are what was done to them."""
+    """Arrays that differ are listed by decreasing relative distance, with the numbers of the change."""
 
     def edit(params: Params) -> None:
         params[Q] *= np.float32(1.5)
         params[SCALE][0] += np.float32(0.25)
 
-    told = pi0_compat("diff", tiny / "openpi", edited(tmp_path / "params", edit))
-    assert told.status == NO
-    lines = told.out.splitlines()
+    result = pi0_compat("diff", tiny / "openpi", edited(tmp_path / "params", edit))
+    assert result.status == NO
+    lines = result.out.splitlines()
     assert lines[2] == "values: other in 2 arrays; |A - B| / max(|A|, |B|), biggest first"
     assert lines[3].startswith(f"  3.33e-01  {Q}: 100.0% of the values, at most ")
     assert lines[4].split(": ")[1] == "1.8% of the values, at most 0.25 apart"
@@ -92,14 +92,14 @@ def test_values_biggest_first(pi0_compat: Callable, tiny: Path, tmp_path: Path) 
 
 
 def test_structure(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
-    """What is on one side alone, or in another shape, has its own sign."""
+    """Arrays on one side alone, or in another shape, have their own signs."""
 
     def edit(params: Params) -> None:
         params["extra"] = params.pop(SCALE)
         params["action_out_proj/bias"] = params["action_out_proj/bias"][:5]
 
-    told = pi0_compat("diff", tiny / "openpi", edited(tmp_path / "params", edit))
-    assert told.out.splitlines()[2:] == [
+    result = pi0_compat("diff", tiny / "openpi", edited(tmp_path / "params", edit))
+    assert result.out.splitlines()[2:] == [
         "structure: 3 arrays not on both sides in the same shape",
         f"  - {SCALE}: only in A, float32[56]",
         "  ~ action_out_proj/bias: float32[9] in A, float32[5] in B",
@@ -108,82 +108,82 @@ def test_structure(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_not_finite_comes_first(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
-    """A NaN on one side is the biggest difference; in the document its distance is null. NaN on both is the same."""
+def test_values_that_are_not_finite_come_first(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
+    """NaN on one side is the biggest difference, with distance null in the document; NaN on both sides is the same."""
 
     def edit(params: Params) -> None:
         params[SCALE][0] = np.nan
         params[Q] *= np.float32(-1)
 
     changed = edited(tmp_path / "params", edit)
-    told = pi0_compat("diff", tiny / "openpi", changed)
-    assert f"       inf  {SCALE}: 1.8% of the values, not finite on one side" in told.out.splitlines()[3]
-    assert told.out.splitlines()[4].startswith("  2.00e+00")
+    result = pi0_compat("diff", tiny / "openpi", changed)
+    assert f"       inf  {SCALE}: 1.8% of the values, not finite on one side" in result.out.splitlines()[3]
+    assert result.out.splitlines()[4].startswith("  2.00e+00")
     document = pi0_compat("diff", tiny / "openpi", changed, "--json").document
     assert [(entry["path"], entry["relative"]) for entry in document["values"]] == [(SCALE, None), (Q, 2.0)]
     assert pi0_compat("diff", changed, changed).status == YES
 
 
 def test_rounding_is_a_matter_of_tolerance(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
-    """The same in bfloat16 differs in every array, with both dtypes told; within a tolerance it is the same."""
+    """The same model in bfloat16 differs in every array, with both dtypes shown; within a tolerance it is the same."""
     openpi_orbax.build(SPEC, tmp_path / "params", dtype="bfloat16")
-    told = pi0_compat("diff", tiny / "openpi", tmp_path / "params")
-    assert told.status == NO
-    assert "float32 -> bfloat16" in told.out
+    result = pi0_compat("diff", tiny / "openpi", tmp_path / "params")
+    assert result.status == NO
+    assert "float32 -> bfloat16" in result.out
     assert pi0_compat("diff", tiny / "openpi", tmp_path / "params", "--tolerance", "1e-2").status == YES
     assert pi0_compat("diff", tiny / "openpi", tmp_path / "params", "--tolerance", "1e-5").status == NO
 
 
 def test_an_equal_value_in_another_dtype_differs(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
-    """Values that both dtypes hold exactly are 0 apart, and the dtype is a difference all the same."""
+    """Values that both dtypes hold exactly have distance 0, but the dtype still differs."""
 
     def edit(params: Params) -> None:
         params[Q] = params[Q].astype(np.float64)
 
-    told = pi0_compat("diff", tiny / "openpi", edited(tmp_path / "params", edit))
-    assert told.status == NO
-    assert f"  0.00e+00  {Q}: 0.0% of the values, at most 0 apart; float32 -> float64" in told.out
+    result = pi0_compat("diff", tiny / "openpi", edited(tmp_path / "params", edit))
+    assert result.status == NO
+    assert f"  0.00e+00  {Q}: 0.0% of the values, at most 0 apart; float32 -> float64" in result.out
 
 
 def test_adapters_alone_are_compared_by_their_names(pi0_compat: Callable, tmp_path: Path) -> None:
-    """Two checkpoints of one PyTorch layout are compared as they are, PEFT's adapters too."""
+    """Two checkpoints in the same PyTorch layout are compared directly, PEFT's adapters included."""
     for name, value in (("a", 1.0), ("b", 2.0)):
         (tmp_path / name).mkdir()
         tensors = {"layer.lora_A.weight": np.full((2, 3), value, np.float32)}
         safetensors_file.write(tensors, tmp_path / name / "adapter_model.safetensors")
-    told = pi0_compat("diff", tmp_path / "a", tmp_path / "b")
-    assert "  5.00e-01  layer.lora_A.weight: 100.0% of the values, at most 1 apart\n" in told.out
+    result = pi0_compat("diff", tmp_path / "a", tmp_path / "b")
+    assert "  5.00e-01  layer.lora_A.weight: 100.0% of the values, at most 1 apart\n" in result.out
 
 
-def test_heads_that_nobody_tells_are_asked_for(pi0_compat: Callable, tiny: Path, sizes: Path, tmp_path: Path) -> None:
-    """Where neither side tells how long a head is, the sizes are asked for; with them the two compare."""
+def test_unknown_head_sizes_need_a_config(pi0_compat: Callable, tiny: Path, sizes: Path, tmp_path: Path) -> None:
+    """If neither side records the head size, the config is required; with it, the two compare."""
     openpi_pytorch.build(SPEC, tmp_path / "pytorch")
-    told = pi0_compat("diff", tmp_path / "pytorch", tiny / "huggingface")
-    assert told.status == REFUSED
-    assert "paligemma.num_heads, paligemma.num_kv_heads, paligemma.head_dim" in told.err
-    assert "cannot be told from its shapes; name the model: --config or --config-file\n" in told.err
+    result = pi0_compat("diff", tmp_path / "pytorch", tiny / "huggingface")
+    assert result.status == REFUSED
+    assert "paligemma.num_heads, paligemma.num_kv_heads, paligemma.head_dim" in result.err
+    assert "cannot be told from its shapes; name the model: --config or --config-file\n" in result.err
     with_sizes = ("--config-file", sizes / "base.json")
     assert pi0_compat("diff", tmp_path / "pytorch", tiny / "huggingface", *with_sizes).status == NO
 
 
 def test_adapters_and_a_model_do_not_compare(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
-    """PEFT's adapters have no place among a model's parameters; the way out is to attach them."""
+    """PEFT's adapters have no place among a model's parameters; attaching them is suggested."""
     safetensors_file.write({"layer.lora_A.weight": np.ones((2, 3))}, tmp_path / "adapter_model.safetensors")
-    told = pi0_compat("diff", tiny / "openpi", tmp_path)
-    assert told.status == REFUSED
-    assert "PEFT's adapters alone, which holds no parameters of a model; attach them to a base first" in told.err
+    result = pi0_compat("diff", tiny / "openpi", tmp_path)
+    assert result.status == REFUSED
+    assert "PEFT's adapters alone, which holds no parameters of a model; attach them to a base first" in result.err
 
 
 @pytest.mark.parametrize("tolerance", ["-1", "nan", "inf"])
 def test_a_tolerance_is_a_number(pi0_compat: Callable, tiny: Path, tolerance: str) -> None:
-    """A tolerance below zero, or none at all, is refused."""
-    told = pi0_compat("diff", tiny / "openpi", tiny / "openpi", f"--tolerance={tolerance}")
-    assert told.status == REFUSED
-    assert told.err == f"pi0-compat diff: --tolerance is {float(tolerance)}; expected a number from 0\n"
+    """A negative tolerance, or one that is no number, is refused."""
+    result = pi0_compat("diff", tiny / "openpi", tiny / "openpi", f"--tolerance={tolerance}")
+    assert result.status == REFUSED
+    assert result.err == f"pi0-compat diff: --tolerance is {float(tolerance)}; expected a number from 0\n"
 
 
 def test_the_document(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
-    """The JSON has the members that the help tells of."""
+    """The JSON has the members that the help describes."""
 
     def edit(params: Params) -> None:
         params[Q][0] = 0
@@ -212,8 +212,8 @@ def test_the_document(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
 
 
 def test_a_url_is_downloaded(pi0_compat: Callable, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Values of a remote checkpoint are read from the cache, and it is called by its URL."""
+    """Values of a remote checkpoint are read from the cache, and the output shows its URL."""
     monkeypatch.setenv("PI0_COMPAT_CACHE", str(tmp_path / "cache"))
     fsspec.filesystem("memory").put(str(tiny / "gemma"), "/diff/gemma", recursive=True)
-    told = pi0_compat("diff", "memory://diff/gemma", tiny / "gemma")
-    assert (told.status, told.out.splitlines()[0]) == (YES, "A: memory://diff/gemma (gemma-flax)")
+    result = pi0_compat("diff", "memory://diff/gemma", tiny / "gemma")
+    assert (result.status, result.out.splitlines()[0]) == (YES, "A: memory://diff/gemma (gemma-flax)")

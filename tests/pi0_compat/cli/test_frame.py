@@ -1,4 +1,4 @@
-"""What all commands of ``pi0-compat`` share: help, exit statuses, JSON, messages and how they end."""
+"""Common behavior of all commands of ``pi0-compat``: help, exit statuses, JSON, messages and how they end."""
 
 import json
 import os
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Output], int]], None]:
-    """Makes every command a module that takes nothing and does what it is told."""
+    """Return a function that replaces every command by a module that calls `do`."""
 
     def install(do: Callable[[Output], int]) -> None:
         class Module:
@@ -54,7 +54,7 @@ def test_help_names_every_command_and_status(capsys: pytest.CaptureFixture[str])
 
 
 def test_help_needs_no_jax() -> None:
-    """The help of the whole command imports neither jax nor the reference."""
+    """The help of the whole command imports neither jax nor the models."""
     code = (
         "import sys\nfrom pi0_compat.cli.main import main\n"
         "try: main(['--help'])\nexcept SystemExit: assert 'jax' not in sys.modules"
@@ -63,13 +63,13 @@ def test_help_needs_no_jax() -> None:
 
 
 def test_it_is_a_module(capfd: pytest.CaptureFixture[str]) -> None:
-    """`python -m pi0_compat` is the command; without a command it is refused with 2."""
+    """`python -m pi0_compat` is the command; without a command name it exits with 2."""
     assert subprocess.run([sys.executable, "-m", "pi0_compat"], check=False, cwd=ROOT).returncode == commands.REFUSED
     assert "COMMAND" in capfd.readouterr().err
 
 
 def test_a_command_has_examples(stand_in: Callable, capsys: pytest.CaptureFixture[str]) -> None:
-    """The help of a command ends in examples and statuses, and offers JSON."""
+    """The help of a command has examples, `--json` and the statuses."""
     stand_in(lambda output: 0)
     with pytest.raises(SystemExit, match="0"):
         cli.main(["inspect", "--help"])
@@ -80,7 +80,7 @@ def test_a_command_has_examples(stand_in: Callable, capsys: pytest.CaptureFixtur
 
 
 def test_text_or_json(stand_in: Callable, capsys: pytest.CaptureFixture[str]) -> None:
-    """A result is text, or with `--json` one document that names the command."""
+    """The result is text, or with `--json` one document that names the command."""
 
     def do(output: Output) -> int:
         output.give({"leaves": 3}, "three leaves")
@@ -94,7 +94,7 @@ def test_text_or_json(stand_in: Callable, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_a_wrong_input_is_refused(stand_in: Callable, capsys: pytest.CaptureFixture[str]) -> None:
-    """A refusal is one message on stderr and status 2; with `--json` the document has it too."""
+    """A refusal is one message on stderr and status 2; with `--json` it is also in the document."""
 
     def do(output: Output) -> int:
         raise Refusal("there is no such thing; pass another")
@@ -106,8 +106,8 @@ def test_a_wrong_input_is_refused(stand_in: Callable, capsys: pytest.CaptureFixt
     assert json.loads(shown.out) == {"command": "inspect", "error": "there is no such thing; pass another"}
 
 
-def test_a_mistake_of_ours_is_not_hidden(stand_in: Callable) -> None:
-    """An error that is not about the input comes with its traceback."""
+def test_an_internal_error_is_not_hidden(stand_in: Callable) -> None:
+    """An error that is not about the input has its traceback."""
 
     def do(output: Output) -> int:
         raise ZeroDivisionError
@@ -118,7 +118,7 @@ def test_a_mistake_of_ours_is_not_hidden(stand_in: Callable) -> None:
 
 
 def test_warnings_are_one_line(stand_in: Callable, capsys: pytest.CaptureFixture[str]) -> None:
-    """What the reference warns of is a line on stderr, without the place in our code."""
+    """A warning of the library is one line on stderr, without the place in the code."""
 
     def do(output: Output) -> int:
         warnings.warn("there are no norm stats", stacklevel=2)
@@ -130,28 +130,28 @@ def test_warnings_are_one_line(stand_in: Callable, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_it_ends_in_order(stand_in: Callable, number: signal.Signals, status: int) -> None:
-    """Asked to end, a command leaves its contexts, so that what it began to write is removed."""
-    left = []
+def test_it_cleans_up_when_terminated(stand_in: Callable, number: signal.Signals, status: int) -> None:
+    """A terminated command leaves its contexts, so that unfinished output is removed."""
+    cleaned = []
 
     def do(output: Output) -> int:
         try:
             os.kill(os.getpid(), number)
             signal.pause()
         finally:
-            left.append(number)
+            cleaned.append(number)
         return commands.YES
 
     stand_in(do)
     try:
-        found = cli.main(["inspect"])
+        actual = cli.main(["inspect"])
     except SystemExit as end:
-        found = int(str(end.code))
-    assert (found, left) == (status, [number])
+        actual = int(str(end.code))
+    assert (actual, cleaned) == (status, [number])
 
 
 def test_a_reader_may_stop_reading() -> None:
-    """Where stdout is closed, as behind `| head`, the command ends without a word."""
+    """If stdout is closed, as by `| head`, the command ends silently."""
     path = ROOT / "fixtures" / "golden" / "pi0_base" / "params"
     command = [sys.executable, "-m", "pi0_compat", "inspect", str(path)]
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
@@ -165,7 +165,7 @@ def test_a_reader_may_stop_reading() -> None:
 
 
 def test_progress_is_for_terminals(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where stderr is no terminal there is no bar, and progress may be told all the same."""
+    """Without a terminal there is no bar, and progress may still be reported."""
     with Output("inspect", as_json=False).progress("reading", 10) as advance:
         advance(10)
     assert capsys.readouterr() == ("", "")

@@ -1,4 +1,4 @@
-"""`pi0-compat inspect`: every layout is recognised from metadata, and what is not whole is named."""
+"""`pi0-compat inspect`: every layout is recognized from metadata, and missing parts are named."""
 
 import shutil
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from pi0_compat.cli import NO, REFUSED, YES
 from tests.pi0_compat.cli.conftest import LORA, SPEC
 
 ATTENTION = "attn_vec_einsum, kv_einsum, q_einsum"
-# Of each checkpoint of the folder `tiny`: layout and family.
+# Layout and family of each checkpoint in the folder `tiny`.
 KINDS = {
     "openpi": ("openpi", "pi0"),
     "lora": ("openpi", "pi0"),
@@ -30,21 +30,21 @@ KINDS = {
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_every_layout_is_recognised(pi0_compat: Callable, tiny: Path, name: str) -> None:
-    """Layout, family and sizes are those that the fixture wrote."""
-    told = pi0_compat("inspect", tiny / name, "--json")
-    found = told.document
-    assert told.status == YES
-    assert (found["layout"], found["family"]) == KINDS[name]
-    assert found["sizes"]["paligemma"].items() <= SPEC["paligemma"].items()
-    assert {"width", "depth", "mlp_dim"} <= found["sizes"]["paligemma"].keys()
-    assert found["values"] > 90_000
-    assert sum(found["bytes"].values()) == 4 * found["values"]
-    assert found["missing"] == []
+def test_every_layout_is_recognized(pi0_compat: Callable, tiny: Path, name: str) -> None:
+    """Layout, family and sizes are those of the fixture."""
+    result = pi0_compat("inspect", tiny / name, "--json")
+    document = result.document
+    assert result.status == YES
+    assert (document["layout"], document["family"]) == KINDS[name]
+    assert document["sizes"]["paligemma"].items() <= SPEC["paligemma"].items()
+    assert {"width", "depth", "mlp_dim"} <= document["sizes"]["paligemma"].keys()
+    assert document["values"] > 90_000
+    assert sum(document["bytes"].values()) == 4 * document["values"]
+    assert document["missing"] == []
 
 
 def test_all_sizes_of_a_whole_model(pi0_compat: Callable, tiny: Path) -> None:
-    """Of openpi's own layout nothing stays unknown that is in a shape."""
+    """For openpi's own layout every size is known that is in a shape."""
     sizes = pi0_compat("inspect", tiny / "openpi", "--json").document["sizes"]
     in_no_shape = {"dtype", "action_horizon", "max_token_len"}
     without_lora = {
@@ -54,7 +54,7 @@ def test_all_sizes_of_a_whole_model(pi0_compat: Callable, tiny: Path) -> None:
 
 
 def test_the_text(pi0_compat: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a person reads of a golden checkpoint, line by line."""
+    """The text of a golden checkpoint, line by line."""
     monkeypatch.chdir(golden_cases.GOLDEN)
     assert pi0_compat("inspect", "pi0_lora_scaled/params").out.splitlines() == [
         "pi0_lora_scaled/params",
@@ -73,35 +73,35 @@ def test_the_text(pi0_compat: Callable, monkeypatch: pytest.MonkeyPatch) -> None
     ]
 
 
-def test_arrays_are_listed_when_asked(pi0_compat: Callable, tiny: Path) -> None:
+def test_arrays_are_listed_on_request(pi0_compat: Callable, tiny: Path) -> None:
     """With `--arrays` every array has a line with dtype and shape."""
     assert "    action_in_proj/kernel: float32[9, 36]\n" in pi0_compat("inspect", tiny / "openpi", "--arrays").out
     assert "action_in_proj" not in pi0_compat("inspect", tiny / "openpi").out
 
 
-def test_our_own_remember_alpha_and_digests(pi0_compat: Callable, tmp_path: Path) -> None:
-    """What `save_params` records is told: rank and alpha of each site, and how many digests there are."""
+def test_recorded_alpha_and_digests_are_shown(pi0_compat: Callable, tmp_path: Path) -> None:
+    """The text has what `save_params` records: rank and alpha of each site, and the number of digests."""
     config = Pi0Config.from_json(LORA)
     save_params(config.init_params(0), tmp_path / "params", config=config)
-    told = pi0_compat("inspect", tmp_path / "params")
-    assert "rank 8 at attn_vec_einsum, kv_einsum, q_einsum; rank 15 at gating_einsum, linear" in told.out
-    assert "alpha 10 of attention (rslora), 7.5 of feed-forward" in told.out
-    assert "digests     of 70 of 70 parameters" in told.out
+    result = pi0_compat("inspect", tmp_path / "params")
+    assert "rank 8 at attn_vec_einsum, kv_einsum, q_einsum; rank 15 at gating_einsum, linear" in result.out
+    assert "alpha 10 of attention (rslora), 7.5 of feed-forward" in result.out
+    assert "digests     of 70 of 70 parameters" in result.out
     assert pi0_compat("inspect", tmp_path / "params", "--json").document["lora"]["paligemma"]["attn"]["rank"] == 4
 
 
 @pytest.mark.parametrize("name", old_checkpoints.CHECKPOINTS)
-def test_old_orbax_is_told(pi0_compat: Callable, name: str) -> None:
-    """Which generation of orbax wrote a checkpoint shows in its files; dtypes are told with their bytes."""
-    told = pi0_compat("inspect", old_checkpoints.FOLDER / name)
+def test_old_orbax_is_recognized(pi0_compat: Callable, name: str) -> None:
+    """The generation of orbax that wrote a checkpoint shows in its files; dtypes are listed with their bytes."""
+    result = pi0_compat("inspect", old_checkpoints.FOLDER / name)
     kind = "OCDBT" if name.endswith("ocdbt") else "a folder for each array"
-    assert f"written by  orbax, as {name[:3]} does: {kind}, zarr 2" in told.out
-    assert "bfloat16 240 B, float32 112 B, float16 12 B" in told.out
-    assert "complete    yes" in told.out
+    assert f"written by  orbax, as {name[:3]} does: {kind}, zarr 2" in result.out
+    assert "bfloat16 240 B, float32 112 B, float16 12 B" in result.out
+    assert "complete    yes" in result.out
 
 
-def test_a_run_is_its_latest_step(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
-    """Of a run's or a step's folder, the parameters are inspected; steps, train state, EMA and norm stats are told."""
+def test_a_run_is_inspected_at_its_latest_step(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
+    """In a run's or a step's folder the parameters are inspected, with steps, train state, EMA and norm stats."""
     run = tmp_path / "run"
     for step in ("9", "10"):
         shutil.copytree(tiny / "openpi", run / step / "params")
@@ -111,109 +111,111 @@ def test_a_run_is_its_latest_step(pi0_compat: Callable, tiny: Path, tmp_path: Pa
     with ocp.PyTreeCheckpointer() as checkpointer:
         checkpointer.save(run / "10" / "train_state", state)
     for path in (run, run / "10", run / "10" / "params"):
-        told = pi0_compat("inspect", path)
-        assert "step 10 of 9, 10, with its train state; the parameters are a moving average (EMA)" in told.out
-        assert "norm stats  assets/droid/norm_stats.json" in told.out
+        result = pi0_compat("inspect", path)
+        assert "step 10 of 9, 10, with its train state; the parameters are a moving average (EMA)" in result.out
+        assert "norm stats  assets/droid/norm_stats.json" in result.out
     assert "step 9 of 9, 10, without a train state" in pi0_compat("inspect", run / "9").out
     assert pi0_compat("inspect", run / "10" / "train_state", "--json").document["layout"] == "train-state"
 
 
 def test_without_ema_the_train_state_has_no_parameters(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
-    """The parameters of a step are those that were trained where the train state holds none."""
+    """Where the train state has no parameters, those of the step are as trained."""
     shutil.copytree(tiny / "openpi", tmp_path / "3" / "params")
     with ocp.PyTreeCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "3" / "train_state", {"step": jnp.asarray(3), "opt_state": {"0": jnp.ones(3)}})
     assert "step 3, with its train state; the parameters as trained, no EMA" in pi0_compat("inspect", tmp_path).out
 
 
-def test_peft_tells_rank_and_alpha(pi0_compat: Callable, tmp_path: Path) -> None:
-    """PEFT's folder is adapters alone, with what its config says of them."""
+def test_peft_shows_rank_and_alpha(pi0_compat: Callable, tmp_path: Path) -> None:
+    """PEFT's folder has adapters alone, with rank and alpha from its config."""
     name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
     safetensors_file.write({name: np.ones((4, 8), np.float32)}, tmp_path / "adapter_model.safetensors")
     (tmp_path / "adapter_config.json").write_text('{"r": 4, "lora_alpha": 8, "peft_type": "LORA"}')
-    told = pi0_compat("inspect", tmp_path)
-    assert "family      adapters alone" in told.out
-    assert "LoRA        r 4, lora_alpha 8\n" in told.out
+    result = pi0_compat("inspect", tmp_path)
+    assert "family      adapters alone" in result.out
+    assert "LoRA        r 4, lora_alpha 8\n" in result.out
 
 
 @pytest.mark.parametrize(
     ("mark", "family"),
     [("post_feedforward_layernorm", "PaliGemma 2"), ("self_attn.q_norm", "Gemma 3")],
 )
-def test_later_versions_are_told(pi0_compat: Callable, tiny: Path, tmp_path: Path, mark: str, family: str) -> None:
-    """PaliGemma 2 and Gemma 3 are told by what only they have."""
+def test_later_versions_are_recognized(
+    pi0_compat: Callable, tiny: Path, tmp_path: Path, mark: str, family: str
+) -> None:
+    """PaliGemma 2 and Gemma 3 are recognized by names that only they have."""
     tensors = hugging_face.tensors(openpi_orbax.read_params(tiny / "openpi"))
     tensors[f"model.language_model.layers.0.{mark}.weight"] = np.ones(4, np.float32)
     hugging_face.write_tensors({name: x for name, x in tensors.items() if "/" not in name}, tmp_path / "model")
     assert pi0_compat("inspect", tmp_path / "model", "--json").document["family"] == family
 
 
-def test_a_lost_file_is_named(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
-    """A checkpoint without one of its data files is described, called incomplete, and the status is 1."""
+def test_a_missing_file_is_named(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
+    """A checkpoint without one of its data files is described and called incomplete, with status 1."""
     shutil.copytree(tiny / "openpi", tmp_path / "params")
     damaged_files.without_the_largest_file(tmp_path / "params")
-    told = pi0_compat("inspect", tmp_path / "params")
-    assert told.status == NO
-    assert "complete    no: " in told.out
-    assert "is missing\n" in told.out
+    result = pi0_compat("inspect", tmp_path / "params")
+    assert result.status == NO
+    assert "complete    no: " in result.out
+    assert "is missing\n" in result.out
 
 
-def test_a_short_file_is_named(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
-    """A data file that was cut is named with the length it should have."""
+def test_a_truncated_file_is_named(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
+    """A truncated data file is named with its expected length."""
     shutil.copytree(tiny / "openpi", tmp_path / "params")
     damaged_files.with_the_largest_file_cut(tmp_path / "params")
-    told = pi0_compat("inspect", tmp_path / "params", "--json")
-    assert told.status == NO
-    assert any("bytes, and should have" in line for line in told.document["missing"])
+    result = pi0_compat("inspect", tmp_path / "params", "--json")
+    assert result.status == NO
+    assert any("bytes, and should have" in line for line in result.document["missing"])
 
 
-def test_a_lost_chunk_of_a_folder_is_named(pi0_compat: Callable, tmp_path: Path) -> None:
-    """Where each array is a folder, a chunk without its file is counted."""
+def test_a_missing_chunk_of_a_folder_is_named(pi0_compat: Callable, tmp_path: Path) -> None:
+    """Where each array is a folder, missing chunk files are counted."""
     shutil.copytree(old_checkpoints.FOLDER / "0.5.20_one_folder_an_array", tmp_path / "params")
     (tmp_path / "params" / "params.action_in_proj.kernel.value" / "0.0").unlink()
-    told = pi0_compat("inspect", tmp_path / "params")
-    assert told.status == NO
-    assert "  - params.action_in_proj.kernel.value: 1 of 1 pieces are missing" in told.out
+    result = pi0_compat("inspect", tmp_path / "params")
+    assert result.status == NO
+    assert "  - params.action_in_proj.kernel.value: 1 of 1 pieces are missing" in result.out
 
 
-def test_a_leftover_of_a_copy_is_told(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
-    """What an interrupted copy leaves behind is told, and does no harm."""
+def test_a_leftover_of_a_copy_is_listed(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
+    """Leftovers of an interrupted copy are listed as harmless."""
     shutil.copytree(tiny / "openpi", tmp_path / "params")
     (tmp_path / "params" / "d" / "abc_.gstmp").write_bytes(b"")
-    told = pi0_compat("inspect", tmp_path / "params")
-    assert told.status == YES
-    assert "leftovers   of an interrupted save or copy, harmless: d/abc_.gstmp\n  complete    yes\n" in told.out
+    result = pi0_compat("inspect", tmp_path / "params")
+    assert result.status == YES
+    assert "leftovers   of an interrupted save or copy, harmless: d/abc_.gstmp\n  complete    yes\n" in result.out
 
 
-def test_an_unreadable_store_is_one_message(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
+def test_an_unreadable_store_gives_one_message(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
     """A damaged table of arrays is refused before orbax reads on, without a traceback on stderr."""
     shutil.copytree(tiny / "openpi", tmp_path / "params")
     for file in (tmp_path / "params" / "d").iterdir():
         file.write_bytes(bytes(file.stat().st_size))
-    told = pi0_compat("inspect", tmp_path / "params")
-    assert told.status == REFUSED
-    assert "the table of its arrays cannot be read" in told.err
-    assert len(told.err.splitlines()) == 1
+    result = pi0_compat("inspect", tmp_path / "params")
+    assert result.status == REFUSED
+    assert "the table of its arrays cannot be read" in result.err
+    assert len(result.err.splitlines()) == 1
 
 
 def test_arrays_of_another_save_are_refused(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
-    """Metadata that tell of other arrays than are stored are refused in one message, as is a store without a table."""
+    """Metadata of other arrays than the stored ones give one message, and so does a store without a table."""
     shutil.copytree(tiny / "openpi", tmp_path / "params")
     shutil.copy(tiny / "lora" / "_METADATA", tmp_path / "params" / "_METADATA")
-    told = pi0_compat("inspect", tmp_path / "params")
-    assert told.status == REFUSED
-    assert "damaged: 20 of 70 arrays in _METADATA are not stored here, for example params.PaliGemma" in told.err
+    result = pi0_compat("inspect", tmp_path / "params")
+    assert result.status == REFUSED
+    assert "damaged: 20 of 70 arrays in _METADATA are not stored here, for example params.PaliGemma" in result.err
     (tmp_path / "params" / "manifest.ocdbt").unlink()
     assert "damaged: 70 of 70 arrays in _METADATA are not stored" in pi0_compat("inspect", tmp_path / "params").err
 
 
-def test_zarr_3_is_known(pi0_compat: Callable, tmp_path: Path) -> None:
-    """Of an array in zarr 3 the pieces are counted too."""
+def test_zarr_3_is_supported(pi0_compat: Callable, tmp_path: Path) -> None:
+    """The pieces of an array in zarr 3 are counted too."""
     handler = ocp.PyTreeCheckpointHandler(use_zarr3=True, use_ocdbt=False)
     with ocp.Checkpointer(handler) as checkpointer:
         checkpointer.save(tmp_path / "params", {"params": {"action_in_proj": {"kernel": jnp.ones((2, 3))}}})
-    told = pi0_compat("inspect", tmp_path / "params")
-    assert (told.status, "a folder for each array, zarr 3\n" in told.out) == (YES, True)
+    result = pi0_compat("inspect", tmp_path / "params")
+    assert (result.status, "a folder for each array, zarr 3\n" in result.out) == (YES, True)
     (tmp_path / "params" / "params.action_in_proj.kernel" / "c" / "0" / "0").unlink()
     assert "kernel: 1 of 1 pieces are missing" in pi0_compat("inspect", tmp_path / "params").out
 
@@ -226,26 +228,26 @@ def test_zarr_3_is_known(pi0_compat: Callable, tmp_path: Path) -> None:
         ("notes.txt", b"hello", "is a file; expected the `params` folder of a checkpoint"),
     ],
 )
-def test_what_is_no_checkpoint_is_refused(
-    pi0_compat: Callable, tmp_path: Path, name: str, content: bytes, message: str
-) -> None:
-    """A file that is none of the formats is refused with what was expected."""
+def test_other_files_are_refused(pi0_compat: Callable, tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    """A file in none of the formats is refused with the expected ones."""
     (tmp_path / name).write_bytes(content)
-    told = pi0_compat("inspect", tmp_path / name)
-    assert (told.status, message in told.err) == (REFUSED, True)
+    result = pi0_compat("inspect", tmp_path / name)
+    assert (result.status, message in result.err) == (REFUSED, True)
 
 
 def test_other_trees_of_orbax_are_refused(pi0_compat: Callable, tmp_path: Path) -> None:
-    """An orbax checkpoint of something else is named by its top level."""
+    """Another orbax checkpoint is described by its top level."""
     with ocp.PyTreeCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "other", {"encoder": jnp.ones(3)})
-    told = pi0_compat("inspect", tmp_path / "other")
-    assert told.status == REFUSED
-    assert "an orbax checkpoint of neither pi0 nor Gemma; expected the top level params, found ['encoder']" in told.err
+    result = pi0_compat("inspect", tmp_path / "other")
+    assert result.status == REFUSED
+    assert (
+        "an orbax checkpoint of neither pi0 nor Gemma; expected the top level params, found ['encoder']" in result.err
+    )
 
 
 def test_an_empty_folder_is_refused(pi0_compat: Callable, tmp_path: Path) -> None:
-    """A folder without a checkpoint is refused with what is in it."""
+    """A folder without a checkpoint is refused with a list of its content."""
     assert "it is empty" in pi0_compat("inspect", tmp_path).err
 
 
@@ -253,28 +255,28 @@ def test_an_empty_folder_is_refused(pi0_compat: Callable, tmp_path: Path) -> Non
 def test_a_url_is_not_downloaded(
     pi0_compat: Callable, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Of a remote checkpoint the same is told as of a local one, and nothing goes into the cache."""
+    """The text of a remote checkpoint is that of a local one, and nothing is put into the cache."""
     monkeypatch.setenv("PI0_COMPAT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("pi0_compat.layouts.remote._SMALL", 16_000)
     memory = fsspec.filesystem("memory")
     memory.put(str(tiny / name), f"/inspect/{name}", recursive=(tiny / name).is_dir())
-    told, local = pi0_compat("inspect", f"memory://inspect/{name}"), pi0_compat("inspect", tiny / name)
-    assert told.out.splitlines()[0] == f"memory://inspect/{name}"
-    assert told.out.splitlines()[1:] == local.out.splitlines()[1:]
+    result, local = pi0_compat("inspect", f"memory://inspect/{name}"), pi0_compat("inspect", tiny / name)
+    assert result.out.splitlines()[0] == f"memory://inspect/{name}"
+    assert result.out.splitlines()[1:] == local.out.splitlines()[1:]
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_url_without_anything_is_refused(pi0_compat: Callable) -> None:
-    """A URL where nothing lies is refused by its own name."""
-    told = pi0_compat("inspect", "memory://inspect/nothing")
-    assert told.status == REFUSED
-    assert told.err == (
+def test_an_empty_url_is_refused(pi0_compat: Callable) -> None:
+    """A URL without files is refused by its own name."""
+    result = pi0_compat("inspect", "memory://inspect/nothing")
+    assert result.status == REFUSED
+    assert result.err == (
         "pi0-compat inspect: memory://inspect/nothing: there is no such file or folder, or the folder is empty\n"
     )
 
 
-def test_a_wrong_url_is_named_as_it_was_given(pi0_compat: Callable) -> None:
-    """What is wrong with a remote checkpoint is told of its URL, and not of a temporary folder."""
+def test_errors_name_the_url(pi0_compat: Callable) -> None:
+    """An error of a remote checkpoint names its URL and not a temporary folder."""
     fsspec.filesystem("memory").pipe("/inspect/wrong/notes.txt", b"hello")
     assert pi0_compat("inspect", "memory://inspect/wrong").err.startswith(
         "pi0-compat inspect: memory://inspect/wrong: holds no checkpoint"

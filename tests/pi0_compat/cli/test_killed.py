@@ -1,4 +1,4 @@
-"""A command that is ended in the middle of writing: what is left of it."""
+"""Commands that are terminated while writing, and what remains of their output."""
 
 import signal
 import subprocess
@@ -15,7 +15,7 @@ from suite.writing.asserts import assert_same_bits
 
 ROOT = Path(__file__).parents[3]
 BASE = ROOT / "fixtures" / "golden" / "pi0_base"
-# Says that it has begun to write, and then takes its time.
+# Announces that it has begun to write, and then waits.
 _SLOW = """
 import sys, time
 from pi0_compat.cli import main as cli
@@ -35,7 +35,7 @@ sys.exit(cli.main(sys.argv[1:]))
 
 @contextmanager
 def writing(layout: str, out: Path) -> Iterator[subprocess.Popen[str]]:
-    """A conversion in another process, which has begun to write."""
+    """Run a conversion in another process that has begun to write."""
     command = [sys.executable, "-c", _SLOW, "convert", str(BASE), "--to", layout, "-o", str(out)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as process:
@@ -49,29 +49,29 @@ def writing(layout: str, out: Path) -> Iterator[subprocess.Popen[str]]:
     ("number", "status"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 128 + signal.SIGINT)]
 )
 @pytest.mark.parametrize("layout", ["openpi", "openpi-pytorch"])
-def test_asked_to_end_it_leaves_nothing(tmp_path: Path, layout: str, number: int, status: int) -> None:
-    """SIGTERM and Ctrl-C remove what was begun."""
+def test_a_terminated_command_leaves_nothing(tmp_path: Path, layout: str, number: int, status: int) -> None:
+    """SIGTERM and Ctrl-C remove unfinished output."""
     with writing(layout, tmp_path / "out") as process:
         process.send_signal(number)
         assert process.wait(timeout=60) == status
     assert not list(tmp_path.iterdir())
 
 
-def test_killed_it_leaves_what_the_next_run_clears(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of SIGKILL a folder is left, with a name that tells; the next run says that it removes it, and does its work."""
+def test_the_next_run_clears_what_a_killed_one_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """SIGKILL leaves a folder with a telling name; the next run removes it with a warning and continues."""
     with writing("openpi", tmp_path / "out") as process:
         process.kill()
         process.wait(timeout=60)
     assert [path.name for path in tmp_path.iterdir()] == [".out.unfinished"]
     assert cli.main(["convert", str(BASE), "--to", "openpi", "-o", str(tmp_path / "out")]) == 0
-    told = f"warning: {tmp_path}/.out.unfinished: what a killed run left behind is removed\n"
-    assert told in capsys.readouterr().err
+    warning = f"warning: {tmp_path}/.out.unfinished: what a killed run left behind is removed\n"
+    assert warning in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert_same_bits(read_params(tmp_path / "out" / "params"), read_params(BASE / "params"))
 
 
 def test_two_runs_do_not_disturb_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """While one writes to a place, another one is refused and leaves it alone."""
+    """While one process writes to a place, another one is refused and leaves it alone."""
     with writing("openpi", tmp_path / "out") as process:
         assert cli.main(["convert", str(BASE), "--to", "openpi", "-o", str(tmp_path / "out")]) == 2
         assert capsys.readouterr().err == (

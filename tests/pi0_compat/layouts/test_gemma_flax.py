@@ -1,4 +1,4 @@
-"""The official Gemma layout beyond its contracts: names, damage, and what is no Gemma at all."""
+"""The official Gemma layout beyond its contracts: names, damage, and checkpoints of something else."""
 
 from pathlib import Path
 

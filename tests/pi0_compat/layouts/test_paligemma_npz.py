@@ -28,7 +28,7 @@ PATH = "PaliGemma/llm/final_norm/scale"
 
 
 class Bomb:
-    """Unpickling this makes a file."""
+    """Create a file when unpickled."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -56,20 +56,20 @@ def read_all(path: Path) -> Params:
 
 
 def one(tmp_path: Path, data: bytes) -> Path:
-    """An npz whose only member has these bytes."""
+    """Write an npz whose only member has these bytes."""
     return write(tmp_path / "pt_224.npz", {f"{MEMBER}.npy": data})
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_values_come_in_the_dtype_of_the_file(tmp_path: Path, dtype: str) -> None:
-    """float32, float16 and bfloat16 are read bit for bit; bfloat16 is no void."""
+    """float32, float16 and bfloat16 are read bit for bit; bfloat16 is not read as void."""
     written = paligemma_npz.build(BASE_SPEC, tmp_path / "pt_224.npz", dtype=dtype)
     assert_same_bits(read_all(tmp_path / "pt_224.npz"), written)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_leaves_are_known_before_an_array_is_read(tmp_path: Path, dtype: str) -> None:
-    """Paths, shapes and dtypes come from the headers, in the order of the paths."""
+    """Paths, shapes and dtypes come from the headers, sorted by path."""
     written = paligemma_npz.build(BASE_SPEC, tmp_path / "pt_224.npz", dtype=dtype)
     with open_npz(tmp_path / "pt_224.npz") as npz:
         assert npz.leaves == leaves_of(written)
@@ -84,7 +84,7 @@ def test_members_land_below_paligemma(path: str) -> None:
 
 @pytest.mark.parametrize("name", ["opt/0/count.npy", "opt/params/llm/w.npy", "step"])
 def test_other_members_are_kept_apart(name: str) -> None:
-    """What does not lie below ``params/`` is no parameter of PaliGemma."""
+    """Members outside ``params/`` are not parameters of PaliGemma."""
     assert not _param_path(name).startswith("PaliGemma/")
 
 
@@ -98,14 +98,14 @@ def test_other_members_are_kept_apart(name: str) -> None:
     ],
     ids=["zero_dim", "empty", "fortran_order", "big_endian"],
 )
-def test_odd_arrays_are_read(tmp_path: Path, array: np.ndarray) -> None:
-    """Scalars, empty arrays, Fortran order and the other byte order are read as their values."""
-    found = read_all(one(tmp_path, npy(array)))[PATH]
-    np.testing.assert_array_equal(found, array, strict=True)
+def test_unusual_arrays_are_read(tmp_path: Path, array: np.ndarray) -> None:
+    """Scalars, empty arrays, Fortran order and the other byte order are read with their values."""
+    restored = read_all(one(tmp_path, npy(array)))[PATH]
+    np.testing.assert_array_equal(restored, array, strict=True)
 
 
 def test_a_zero_dim_bfloat16_is_read(tmp_path: Path) -> None:
-    """A bfloat16 scalar is one too, although numpy knows it as two raw bytes."""
+    """A bfloat16 scalar is read, although numpy stores it as two raw bytes."""
     array = np.array(1.5, ml_dtypes.bfloat16)
     assert_same_bits(read_all(one(tmp_path, npy(array))), {PATH: array})
 
@@ -113,8 +113,8 @@ def test_a_zero_dim_bfloat16_is_read(tmp_path: Path) -> None:
 def test_a_fortran_ordered_bfloat16_is_read(tmp_path: Path) -> None:
     """The order of a bfloat16 array is kept while its bytes are reinterpreted."""
     array = np.asfortranarray(np.arange(6).reshape(2, 3).astype(ml_dtypes.bfloat16))
-    found = read_all(one(tmp_path, npy(array)))[PATH]
-    np.testing.assert_array_equal(found, array, strict=True)
+    restored = read_all(one(tmp_path, npy(array)))[PATH]
+    np.testing.assert_array_equal(restored, array, strict=True)
 
 
 @pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
@@ -139,7 +139,7 @@ def refusal(path: Path) -> str:
 
 
 def test_a_pickle_is_refused_and_never_run(tmp_path: Path) -> None:
-    """A member of pickled objects is refused by name; the file that unpickling would make is not there."""
+    """A member of pickled objects is refused by name, and the file that unpickling would create does not exist."""
     made = tmp_path / "made_by_the_pickle"
     path = one(tmp_path, npy(np.array([Bomb(made)], dtype=object)))
     assert f"{MEMBER}.npy holds pickled objects, which are never loaded" in refusal(path)
@@ -163,7 +163,7 @@ def test_a_structured_array_of_objects_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("keep", [0, 10, 0.5, -1])
 def test_a_truncated_file_is_refused(tmp_path: Path, keep: float) -> None:
-    """An archive that ends early, by however much, is refused with the advice to get it again."""
+    """An archive that ends early, at any point, is refused with the advice to get it again."""
     path = one(tmp_path, npy(np.ones(100, np.float32)))
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * keep) if keep == 0.5 else int(keep)])
@@ -171,7 +171,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, keep: float) -> None:
 
 
 def test_a_flipped_bit_is_refused(tmp_path: Path) -> None:
-    """The archive's checksum notices a single changed bit, and the member is named."""
+    """The archive's checksum detects a single changed bit, and the member is named."""
     path = one(tmp_path, npy(np.ones(500, np.float32)))
     with_a_flipped_bit(path)
     assert f"{MEMBER}.npy is damaged" in refusal(path)
@@ -179,12 +179,12 @@ def test_a_flipped_bit_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", [-4, -1], ids=["one_number_less", "one_byte_less"])
 def test_a_member_with_too_little_data_is_refused(tmp_path: Path, change: int) -> None:
-    """A header that promises more data than there is, is refused by the member's name."""
+    """A header that promises too much data is refused by the member's name."""
     assert MEMBER in refusal(one(tmp_path, npy(np.ones(5, np.float32))[:change]))
 
 
 def test_a_member_with_too_much_data_is_refused(tmp_path: Path) -> None:
-    """Data beyond what the header says is damage: the shape may be wrong."""
+    """Data beyond the header's shape is damage: the shape may be wrong."""
     assert MEMBER in refusal(one(tmp_path, npy(np.ones(5, np.float32)) + bytes(4)))
 
 
@@ -206,7 +206,7 @@ def test_a_header_that_is_code_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
-    """A member that needs a password is refused as any other that cannot be read."""
+    """A member that needs a password is refused like any other that cannot be read."""
     path = one(tmp_path, npy(np.ones(5, np.float32)))
     data = bytearray(path.read_bytes())
     data[6] |= 1
@@ -216,7 +216,7 @@ def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
 
 
 def test_two_members_for_one_parameter_are_refused(tmp_path: Path) -> None:
-    """An archive in which two members are the same parameter does not say which one holds."""
+    """If two members are the same parameter, the archive does not say which one counts."""
     path = write(tmp_path / "pt_224.npz", {f"{MEMBER}.npy": npy(np.ones(3, np.float32))})
     with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # zipfile warns of a duplicate name
@@ -225,8 +225,8 @@ def test_two_members_for_one_parameter_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "found"), [("folder", "a folder"), ("nothing", "nothing")])
-def test_a_path_of_no_file_is_refused(tmp_path: Path, kind: str, found: str) -> None:
-    """A folder or nothing in place of the file is said to be that."""
+def test_a_path_without_a_file_is_refused(tmp_path: Path, kind: str, found: str) -> None:
+    """The error says whether a folder or nothing is in place of the file."""
     path = tmp_path / "pt_224.npz"
     if kind == "folder":
         path.mkdir()
@@ -240,7 +240,7 @@ def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_archive_is_closed(tmp_path: Path) -> None:
-    """After the block nothing can be read, and the file is not held open."""
+    """After the block nothing can be read, and the file is closed."""
     path = one(tmp_path, npy(np.ones(3, np.float32)))
     with open_npz(path) as npz:
         pass

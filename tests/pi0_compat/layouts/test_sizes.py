@@ -1,4 +1,4 @@
-"""Sizes from shapes: of openpi's parameters, of PyTorch's tensors, and the names of those that are known."""
+"""Sizes from shapes: of openpi's parameters, of PyTorch's tensors, and the names of known variants."""
 
 from typing import Any
 
@@ -23,25 +23,25 @@ def leaves(spec: specs.ModelSpec) -> dict[str, Leaf]:
 
 @pytest.mark.parametrize("name", FULL)
 def test_real_sizes_are_known(name: str) -> None:
-    """From openpi's own declaration of shapes come openpi's own sizes, and the names of its variants."""
-    found = sizes_of({path: Leaf(shape, np.dtype(dtype)) for path, (shape, dtype) in FULL[name].parameters.items()})
+    """openpi's own declaration of shapes gives openpi's sizes and the names of its variants."""
+    sizes = sizes_of({path: Leaf(shape, np.dtype(dtype)) for path, (shape, dtype) in FULL[name].parameters.items()})
     for part in ("siglip", "paligemma", "action_expert"):
         wanted: dict[str, Any] = dict(FULL[name].spec[part])
-        assert found[part] == {key: value for key, value in wanted.items() if key != "lora"}
-    assert [variant_of(found[part]) for part in ("siglip", "paligemma", "action_expert")] == [
+        assert sizes[part] == {key: value for key, value in wanted.items() if key != "lora"}
+    assert [variant_of(sizes[part]) for part in ("siglip", "paligemma", "action_expert")] == [
         "So400m/14",
         "gemma_2b",
         "gemma_300m",
     ]
-    assert (found["vocab_size"], found["image_size"], found["action_dim"]) == (257152, 224, 32)
+    assert (sizes["vocab_size"], sizes["image_size"], sizes["action_dim"]) == (257152, 224, 32)
 
 
 @pytest.mark.parametrize("name", specs.tiny_table())
 def test_a_model_of_these_sizes_has_these_parameters(name: str) -> None:
-    """The model that is made of the sizes has the paths and shapes that they came from, adapters included."""
+    """A model with the computed sizes has the original paths and shapes, adapters included."""
     spec = specs.with_lora(specs.tiny_table()[name])
-    found = leaves(spec)
-    model = model_of(sizes_of(found), found, "here")
+    original = leaves(spec)
+    model = model_of(sizes_of(original), original, "here")
     assert {path: leaf.shape for path, leaf in leaves_of(model.param_spec()).items()} == openpi_layout.shapes(spec)
 
 
@@ -59,8 +59,8 @@ def torch_tensors(spec: specs.ModelSpec) -> dict[str, Leaf]:
 
 
 @pytest.mark.parametrize("family", ["pi0", "pi05"])
-def test_torch_does_not_tell_heads(family: specs.Family) -> None:
-    """Of PyTorch's tensors everything but heads is known; with our config.json, or transformers', those too."""
+def test_torch_shapes_do_not_have_head_sizes(family: specs.Family) -> None:
+    """PyTorch's tensors give every size but the heads'; our config.json or transformers' gives those too."""
     spec = specs.tiny(family, num_kv_heads=2)
     tensors = torch_tensors(spec)
     alone = torch_sizes(tensors, {})
@@ -75,14 +75,14 @@ def test_torch_does_not_tell_heads(family: specs.Family) -> None:
 
 
 def test_the_names_of_tensors_may_have_prefixes() -> None:
-    """What torch.compile puts before every name changes nothing."""
+    """The prefix that torch.compile adds to every name changes nothing."""
     spec = specs.tiny("pi05")
     compiled = {f"_orig_mod.{name}": leaf for name, leaf in torch_tensors(spec).items()}
     assert torch_sizes(compiled, {"model": spec}) == sizes_of(leaves(spec))
 
 
-def test_a_variant_tells_its_heads() -> None:
-    """Of the sizes of a known variant, heads are known without a config."""
+def test_a_known_variant_has_its_head_sizes() -> None:
+    """The sizes of a known variant determine its heads without a config."""
     known = GEMMA_VARIANTS["gemma2_2b"]
     shapes = {
         "mlp.gate_proj": (known.mlp_dim, known.width),
@@ -94,20 +94,20 @@ def test_a_variant_tells_its_heads() -> None:
         for layer in range(known.depth)
         for name, shape in shapes.items()
     }
-    found = torch_sizes(tensors, {})["paligemma"]
-    assert variant_of(found) == "gemma2_2b"
-    assert found == {name: value for name, value in known.to_json().items() if name != "lora"}
+    sizes = torch_sizes(tensors, {})["paligemma"]
+    assert variant_of(sizes) == "gemma2_2b"
+    assert sizes == {name: value for name, value in known.to_json().items() if name != "lora"}
 
 
-def test_unknown_sizes_are_asked_for() -> None:
-    """A model cannot be made without heads; the message names what lacks."""
+def test_unknown_sizes_are_named() -> None:
+    """A model cannot be built without heads; the message names the missing sizes."""
     sizes = torch_sizes(torch_tensors(specs.tiny()), {})
     with pytest.raises(LoadError, match=r"^here: paligemma.num_heads, .*, siglip.num_heads cannot be told") as caught:
         model_of(sizes, {}, "here")
     assert str(caught.value).endswith("name the model: --config or --config-file")
 
 
-def test_nothing_sets_a_model_apart_from_itself() -> None:
+def test_a_model_does_not_differ_from_itself() -> None:
     """The sizes and ranks of a config's own parameters are the config's."""
     model = get_config("pi05_libero_low_mem_finetune").model
     own = leaves_of(model.param_spec())

@@ -1,4 +1,4 @@
-"""Arrays read chunk by chunk: which parts are read at a time, what is left to orbax, and where the bytes go."""
+"""Arrays read chunk by chunk: which parts are read at a time, and what is left to orbax."""
 
 import json
 from pathlib import Path
@@ -22,10 +22,10 @@ ARRAY = np.random.default_rng(0).standard_normal((6, 5), np.float32)
 
 
 def store(folder: Path, array: np.ndarray, *, driver: str = "zarr", chunk: tuple[int, ...] = (4, 2)) -> Any:
-    """A checkpoint's folder with one array, as orbax has it, in several chunks."""
+    """Write a checkpoint's folder with one array in several chunks, as orbax does."""
     folder.mkdir(exist_ok=True)
-    told = {"use_ocdbt": True, "use_zarr3": driver == "zarr3", "store_array_data_equal_to_fill_value": True}
-    (folder / "_METADATA").write_text(json.dumps(told))
+    metadata = {"use_ocdbt": True, "use_zarr3": driver == "zarr3", "store_array_data_equal_to_fill_value": True}
+    (folder / "_METADATA").write_text(json.dumps(metadata))
     name = ".".join(KEYS)
     spec = {"driver": driver, "kvstore": {"driver": "ocdbt", "base": f"file://{folder}/", "path": f"{name}/"}}
     layout = ts.ChunkLayout(chunk_shape=chunk)
@@ -35,15 +35,15 @@ def store(folder: Path, array: np.ndarray, *, driver: str = "zarr", chunk: tuple
 
 
 def read(array: StoredArray, dtype: Any) -> np.ndarray:
-    """The array as one reading gives it."""
-    found: list[np.ndarray] = []
-    read_all([Reading(array, np.dtype(dtype), 0, np.empty, lambda whole: whole, found.append)])
-    return found[0]
+    """Return the array as one reading gives it."""
+    arrays: list[np.ndarray] = []
+    read_all([Reading(array, np.dtype(dtype), 0, np.empty, lambda whole: whole, arrays.append)])
+    return arrays[0]
 
 
 @given(st.data(), st.integers(1, 3))
 def test_pieces_are_whole_chunks_and_cover_everything_once(data: st.DataObject, rank: int) -> None:
-    """Every number is in one piece; a piece ends where a chunk ends, and is larger than a chunk only if it is small."""
+    """Every number is in one piece; a piece ends where a chunk ends, and exceeds a chunk only if small."""
     shape = tuple(data.draw(st.lists(st.integers(1, 9), min_size=rank, max_size=rank)))
     chunk = tuple(data.draw(st.lists(st.integers(1, 9), min_size=rank, max_size=rank)))
     layout = SimpleNamespace(read_chunk=SimpleNamespace(shape=chunk))
@@ -59,7 +59,7 @@ def test_pieces_are_whole_chunks_and_cover_everything_once(data: st.DataObject, 
 
 
 def test_small_neighbours_are_one_piece() -> None:
-    """A million chunks of a number each are not a million pieces."""
+    """A million chunks of one number each are not a million pieces."""
     layout = SimpleNamespace(read_chunk=SimpleNamespace(shape=(1, 1)))
     array = StoredArray(SimpleNamespace(chunk_layout=layout), Leaf((1000, 1000), np.dtype(np.float32)))
     assert len(array.pieces()) == 1
@@ -68,13 +68,13 @@ def test_small_neighbours_are_one_piece() -> None:
 @pytest.mark.parametrize("driver", ["zarr", "zarr3"])
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16, np.float64])
 def test_every_chunk_lands_in_its_place(tmp_path: Path, driver: str, dtype: Any) -> None:
-    """An array of several pieces comes back as it was written, cast, from either version of zarr."""
+    """An array of several pieces is restored as written, cast, from either version of zarr."""
     store(tmp_path / "params", ARRAY, driver=driver)
     arrays = open_arrays(tmp_path / "params", {"a": KEYS}, {"a": leaf_of(ARRAY)})
     with mock.patch.object(stored_arrays, "_PIECE", 1):
         assert len(arrays["a"].pieces()) == 6
-        found = read(arrays["a"], dtype)
-    np.testing.assert_array_equal(found, ARRAY.astype(dtype), strict=True)
+        restored = read(arrays["a"], dtype)
+    np.testing.assert_array_equal(restored, ARRAY.astype(dtype), strict=True)
 
 
 @pytest.mark.parametrize(
@@ -82,20 +82,20 @@ def test_every_chunk_lands_in_its_place(tmp_path: Path, driver: str, dtype: Any)
     [("b", leaf_of(ARRAY)), ("a", Leaf((5, 6), ARRAY.dtype)), ("a", Leaf(ARRAY.shape, np.dtype(np.float16)))],
     ids=["not_there", "other_shape", "other_dtype"],
 )
-def test_what_is_not_as_told_is_left_to_orbax(tmp_path: Path, key: str, leaf: Leaf) -> None:
-    """An array that is not there, or not what the metadata claim, is not opened here: orbax says what is wrong."""
+def test_an_array_that_differs_from_its_metadata_is_left_to_orbax(tmp_path: Path, key: str, leaf: Leaf) -> None:
+    """An array that is missing, or differs from the metadata, is not opened: orbax reports the error."""
     store(tmp_path / "params", ARRAY)
     assert not open_arrays(tmp_path / "params", {"a": ("params", key, "value")}, {"a": leaf})
 
 
-def test_a_folder_an_array_is_left_to_orbax(tmp_path: Path) -> None:
-    """What is not in one store, as old orbax wrote it, is not opened here."""
+def test_one_folder_for_each_array_is_left_to_orbax(tmp_path: Path) -> None:
+    """A checkpoint without one common store, as old orbax wrote it, is not opened."""
     (tmp_path / "_METADATA").write_text("{}")
     assert not open_arrays(tmp_path, {"a": KEYS}, {"a": leaf_of(ARRAY)})
 
 
-def test_a_missing_chunk_is_no_zeros(tmp_path: Path) -> None:
-    """Where all chunks are written, one that is gone is an error."""
+def test_a_missing_chunk_is_an_error(tmp_path: Path) -> None:
+    """Since all chunks are written, a missing one does not mean zeros."""
     opened = store(tmp_path / "params", ARRAY)
     opened.kvstore.delete_range(ts.KvStore.KeyRange(b"0.1", b"0.2")).result()
     array = open_arrays(tmp_path / "params", {"a": KEYS}, {"a": leaf_of(ARRAY)})["a"]
@@ -104,7 +104,7 @@ def test_a_missing_chunk_is_no_zeros(tmp_path: Path) -> None:
 
 
 def test_files_are_read_where_they_cannot_be_mapped(tmp_path: Path) -> None:
-    """With a tensorstore that cannot map files, the same arrays are read."""
+    """If tensorstore cannot map files, the same arrays are read."""
     store(tmp_path / "params", ARRAY)
     with mock.patch.object(stored_arrays, "_mapped", dict):
         array = open_arrays(tmp_path / "params", {"a": KEYS}, {"a": leaf_of(ARRAY)})["a"]
@@ -113,7 +113,7 @@ def test_files_are_read_where_they_cannot_be_mapped(tmp_path: Path) -> None:
 
 @given(st.lists(st.integers(0, 5), max_size=3), st.sampled_from([np.float32, ml_dtypes.bfloat16, np.int8]))
 def test_jax_can_take_over_aligned_memory(shape: list[int], dtype: Any) -> None:
-    """An aligned array begins where jax on the CPU needs it to, and is as any other."""
+    """An aligned array starts where jax on the CPU needs it to, and is otherwise normal."""
     array = aligned(tuple(shape), np.dtype(dtype))
     assert array.ctypes.data % 64 == 0 or not array.size
     assert (array.shape, array.dtype, array.flags.c_contiguous) == (tuple(shape), np.dtype(dtype), True)

@@ -1,4 +1,4 @@
-"""Chunks decoded block by block: which are, that every number lands in its place, and what damage comes to."""
+"""Chunks decoded block by block: which ones are, that every number lands in its place, and damage."""
 
 import functools
 import json
@@ -21,12 +21,12 @@ from pi0_compat.params import leaf_of
 
 KEYS = ("params", "a", "value")
 PLAIN: dict[str, Any] = {"chunks": [3, 8, 5], "compressor": {"id": "zstd", "level": 1}}
-# Chunks of 480 bytes, which zstd cannot shorten much: none lies in the tree itself.
+# Chunks of 480 bytes, which zstd hardly shortens, so none is stored in the tree itself.
 ARRAY = np.random.default_rng(0).standard_normal((6, 8, 10), np.float32)
 
 
 def opened(folder: Path, array: np.ndarray = ARRAY, metadata: dict[str, Any] = PLAIN, driver: str = "zarr") -> Any:
-    """An array as a checkpoint has it, open for reading."""
+    """Write an array as a checkpoint stores it, and open it for reading."""
     (folder / "_METADATA").write_text(json.dumps({"use_ocdbt": True, "use_zarr3": driver == "zarr3"}))
     base = {"driver": "ocdbt", "base": f"file://{folder}/", "path": f"{'.'.join(KEYS)}/"}
     schema = {"schema": {"dtype": array.dtype.name, "domain": {"shape": array.shape}}}
@@ -36,47 +36,47 @@ def opened(folder: Path, array: np.ndarray = ARRAY, metadata: dict[str, Any] = P
 
 
 def read(array: StoredArray, dtype: Any) -> np.ndarray:
-    """The array as one reading gives it."""
-    found: list[np.ndarray] = []
+    """Return the array as one reading gives it."""
+    arrays: list[np.ndarray] = []
     with mock.patch.object(stored_arrays, "_PIECE", 1):
-        read_all([Reading(array, np.dtype(dtype), 0, np.empty, lambda whole: whole, found.append)])
-    return found[0]
+        read_all([Reading(array, np.dtype(dtype), 0, np.empty, lambda whole: whole, arrays.append)])
+    return arrays[0]
 
 
 def decoded(array: StoredArray) -> list[bool]:
-    """Of every piece, whether it is decoded without tensorstore."""
+    """Return for every piece whether it is decoded without tensorstore."""
     target = np.empty(array.leaf.shape, array.leaf.dtype)
     with mock.patch.object(stored_arrays, "_PIECE", 1):
         return [array._decode(piece, target[piece]) for piece in array.pieces()]
 
 
 def data_file(folder: Path) -> Path:
-    """The file that all chunks are in: they were written at once."""
+    """Return the file with all chunks, which were written at once."""
     return max((folder / "d").iterdir(), key=lambda file: file.stat().st_size)
 
 
 @pytest.mark.parametrize("block", [4, 40, 1 << 19])
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16, np.float64])
 def test_every_number_lands_in_its_place(tmp_path: Path, block: int, dtype: Any) -> None:
-    """Chunks that are no contiguous part of the array are decoded into it, however short the blocks are."""
+    """Chunks that are not contiguous in the array are decoded into it with blocks of any length."""
     array = opened(tmp_path)
     with mock.patch.multiple(chunk_files, _READ=7, _BLOCK=block):
         assert decoded(array) == [True] * 4
-        found = read(array, dtype)
-    np.testing.assert_array_equal(found, ARRAY.astype(dtype), strict=True)
+        restored = read(array, dtype)
+    np.testing.assert_array_equal(restored, ARRAY.astype(dtype), strict=True)
 
 
 @pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.int16, np.float64])
 def test_any_dtype_is_decoded(tmp_path: Path, dtype: Any) -> None:
-    """What is stored need not be float32."""
+    """Stored dtypes other than float32 are decoded too."""
     numbers = (1000 * ARRAY).astype(dtype)
     array = opened(tmp_path, numbers)
     assert all(decoded(array))
     np.testing.assert_array_equal(read(array, dtype), numbers, strict=True)
 
 
-def test_what_is_too_large_becomes_infinite_without_a_word(tmp_path: Path) -> None:
-    """A cast while decoding is numpy's."""
+def test_too_large_numbers_become_infinite_silently(tmp_path: Path) -> None:
+    """A cast while decoding behaves like numpy's."""
     array = opened(tmp_path, np.full_like(ARRAY, 1e38))
     assert np.isinf(read(array, np.float16)).all()
 
@@ -94,14 +94,14 @@ def test_what_is_too_large_becomes_infinite_without_a_word(tmp_path: Path) -> No
     ids=["plain", "zlib", "fortran", "big_endian", "cut", "larger"],
 )
 def test_other_encodings_are_left_to_tensorstore(tmp_path: Path, metadata: dict[str, Any]) -> None:
-    """What is not zstd in the machine's own order, or does not fill its chunks, is read all the same."""
+    """Chunks without zstd, in another byte order, or that do not divide the array, are still read."""
     array = opened(tmp_path, metadata=PLAIN | metadata)
     assert not any(decoded(array))
     np.testing.assert_array_equal(read(array, np.float32), ARRAY, strict=True)
 
 
 def test_without_zstandard_all_is_left_to_tensorstore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that can fetch nothing may lack it; whole chunks take more time and memory, and have the numbers."""
+    """Without the zstandard package, whole chunks take more time and memory, and have the same numbers."""
     monkeypatch.setattr(chunk_files, "zstandard", None)
     array = opened(tmp_path)
     assert not any(decoded(array))
@@ -109,28 +109,28 @@ def test_without_zstandard_all_is_left_to_tensorstore(tmp_path: Path, monkeypatc
 
 
 def test_zarr3_is_left_to_tensorstore(tmp_path: Path) -> None:
-    """The newer format has codecs of its own."""
+    """The newer format has its own codecs."""
     array = opened(tmp_path, metadata={}, driver="zarr3")
     assert not any(decoded(array))
     np.testing.assert_array_equal(read(array, np.float32), ARRAY, strict=True)
 
 
 def test_small_neighbours_are_left_to_tensorstore(tmp_path: Path) -> None:
-    """A piece of several chunks is read as one."""
+    """A piece of several chunks is read as a whole."""
     array = opened(tmp_path)
     assert len(array.pieces()) == 1
     assert not array._decode(array.pieces()[0], np.empty_like(ARRAY))
 
 
-def test_what_lies_in_the_tree_is_left_to_tensorstore(tmp_path: Path) -> None:
-    """A chunk of a few bytes has no place in a data file."""
+def test_chunks_in_the_tree_are_left_to_tensorstore(tmp_path: Path) -> None:
+    """A chunk of a few bytes is not in a data file."""
     array = opened(tmp_path, ARRAY[:3, :1, :5], PLAIN | {"chunks": [3, 1, 5]})
     assert decoded(array) == [False]
     np.testing.assert_array_equal(read(array, np.float32), ARRAY[:3, :1, :5], strict=True)
 
 
-def test_decoding_takes_its_place_and_some_blocks(tmp_path: Path) -> None:
-    """A chunk that is decoded here does not take what it takes as a whole."""
+def test_decoding_needs_memory_for_its_target_and_some_blocks(tmp_path: Path) -> None:
+    """A chunk that is decoded block by block does not take the memory of the whole chunk."""
     array = opened(tmp_path)
     plain = StoredArray(array.store, array.leaf)
     with mock.patch.object(stored_arrays, "_PIECE", 1), mock.patch.object(stored_arrays, "TAKEN", 7):
@@ -140,8 +140,8 @@ def test_decoding_takes_its_place_and_some_blocks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["truncated", "gone", "flipped"])
-def test_damage_is_told_as_tensorstore_does(tmp_path: Path, damage: str) -> None:
-    """What cannot be decoded is tried by tensorstore, whose error names the array."""
+def test_damage_is_reported_by_tensorstore(tmp_path: Path, damage: str) -> None:
+    """Chunks that cannot be decoded are tried by tensorstore, whose error names the array."""
     array = opened(tmp_path)
     file = data_file(tmp_path)
     if damage == "gone":
@@ -154,7 +154,7 @@ def test_damage_is_told_as_tensorstore_does(tmp_path: Path, damage: str) -> None
 
 
 def frame(count: int = 120) -> bytes:
-    """A chunk in zstd, of so many numbers."""
+    """Return a zstd chunk of `count` numbers."""
     return zstandard.compress(np.arange(count, dtype=np.float32).tobytes())
 
 
@@ -172,7 +172,7 @@ def frame(count: int = 120) -> bytes:
     ids=["whole", "short", "long", "followed", "twice", "cut", "empty"],
 )
 def test_a_chunk_is_one_frame_of_its_size(tmp_path: Path, value: bytes, whole: bool) -> None:
-    """Whatever else its bytes are is not taken for the chunk."""
+    """Any other bytes are not accepted as the chunk."""
     (tmp_path / "data").write_bytes(b"before" + value + b"after")
     places = {b"a/0": f"value::data:6:{len(value)}"}
     target = np.zeros(120, np.float32)
@@ -183,8 +183,8 @@ def test_a_chunk_is_one_frame_of_its_size(tmp_path: Path, value: bytes, whole: b
 
 
 @pytest.mark.parametrize("names", [":data", "%2e%2e/:data", "..:/data", "{outside}/:data", ":a/../../data"])
-def test_no_place_is_out_of_the_folder(tmp_path: Path, names: str) -> None:
-    """A store cannot have a file read that is not its own."""
+def test_places_outside_of_the_folder_are_ignored(tmp_path: Path, names: str) -> None:
+    """A store cannot make the reader open a file outside of it."""
     (tmp_path / "data").write_bytes(frame())
     (tmp_path / "store").mkdir()
     place = f"value:{names.format(outside=tmp_path)}:0:{len(frame())}"
@@ -192,14 +192,14 @@ def test_no_place_is_out_of_the_folder(tmp_path: Path, names: str) -> None:
     assert not files.decode((0,), np.zeros(120, np.float32), np.dtype(np.float32))
 
 
-def test_a_store_that_cannot_be_looked_into_has_no_places(tmp_path: Path) -> None:
-    """Its arrays are left to tensorstore, and to its errors."""
+def test_an_unreadable_store_has_no_places(tmp_path: Path) -> None:
+    """Its arrays are left to tensorstore and its errors."""
     (tmp_path / "manifest.ocdbt").write_bytes(b"no manifest")
     assert chunk_files.places(tmp_path) == {}
 
 
 def test_a_tree_of_several_nodes_has_no_places(tmp_path: Path) -> None:
-    """Only the root is looked into; all of a checkpoint's keys fit into it."""
+    """Only the root node is read; all of a checkpoint's keys fit into it."""
     small = {"max_decoded_node_bytes": 200, "max_inline_value_bytes": 1}
     store = ts.KvStore.open({"driver": "ocdbt", "base": f"file://{tmp_path}/", "config": small}).result()
     for number in range(50):
@@ -209,7 +209,7 @@ def test_a_tree_of_several_nodes_has_no_places(tmp_path: Path) -> None:
 
 @given(st.lists(st.integers(1, 7), min_size=1, max_size=4), st.integers(1, 40), st.booleans())
 def test_parts_are_the_whole_in_its_order(shape: list[int], size: int, transposed: bool) -> None:
-    """One after the other, the parts of an array have each of its numbers once, and none has too many."""
+    """In order, the parts of an array have each of its numbers once, and none exceeds the limit."""
     array = np.arange(np.prod(shape)).reshape(shape)
     array = array.T if transposed else array
     parts = list(chunk_files._parts(array, size))

@@ -21,26 +21,26 @@ PATHS = branches(st.recursive(st.just(0), branches, max_leaves=8)).map(lambda tr
 
 @given(PATHS)
 def test_a_recorded_suffix_is_stripped_from_all(paths: list[str]) -> None:
-    """Where a checkpoint records that leaves end in ``value``, each comes back as it was named."""
+    """If a checkpoint records that leaves end in ``value``, each gets its original name."""
     names = strip_value_suffix([f"{path}/value" for path in paths], value_suffix=True)
     assert list(names.values()) == paths
 
 
 @given(PATHS)
 def test_a_recorded_absence_strips_nothing(paths: list[str]) -> None:
-    """Where a checkpoint records that leaves carry no suffix, each keeps its name, also ``value``."""
+    """If a checkpoint records that leaves have no suffix, each keeps its name, even ``value``."""
     assert list(strip_value_suffix(paths, value_suffix=False).values()) == paths
 
 
 @given(PATHS)
 def test_a_suffix_on_all_leaves_is_found_without_record(paths: list[str]) -> None:
-    """openpi's own checkpoints record nothing: a suffix on every leaf is recognised."""
+    """openpi's own checkpoints record nothing, so a suffix on every leaf is recognized."""
     assert list(strip_value_suffix([f"{path}/value" for path in paths]).values()) == paths
 
 
 @given(PATHS, st.integers(0, 2**32 - 1))
 def test_a_suffix_on_some_leaves_is_found_without_record(paths: list[str], seed: int) -> None:
-    """Where no parameter is called ``value``, any mixture of leaves with and without it is resolved."""
+    """If no parameter is called ``value``, any mixture of leaves with and without it is resolved."""
     names = [path for path in paths if path.rpartition("/")[2] != "value"]
     suffixed = np.random.default_rng(seed).integers(0, 2, len(names))
     mixed = [f"{name}/value" if on else name for name, on in zip(names, suffixed, strict=True)]
@@ -48,7 +48,7 @@ def test_a_suffix_on_some_leaves_is_found_without_record(paths: list[str], seed:
 
 
 def test_a_nameless_parameter_loses_its_suffix_too() -> None:
-    """The suffix of a parameter whose name is the empty string is stripped as any other."""
+    """The suffix of a parameter whose name is the empty string is stripped like any other."""
     assert strip_value_suffix(["/value"], value_suffix=True) == {"/value": ""}
 
 

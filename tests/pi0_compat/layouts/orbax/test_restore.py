@@ -1,4 +1,4 @@
-"""Reading and writing openpi's checkpoint layout: names, placement, and what wrong files and paths are told."""
+"""Reading and writing openpi's checkpoint layout: names, placement, and errors of wrong files and paths."""
 
 import os
 import shutil
@@ -41,7 +41,7 @@ ORBAX_DAMAGES = [d for d in CORRUPTIONS if d.name.startswith("orbax_") and d.sev
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of ``LORA`` that ``save_params`` wrote."""
+    """Return a checkpoint of ``LORA`` that ``save_params`` wrote."""
     path = tmp_path_factory.mktemp("stored") / "params"
     save_params(lora_params(), path, config=LORA)
     return path
@@ -49,12 +49,12 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("suffix", [True, False])
 def test_an_only_child_called_value_keeps_its_name(tmp_path: Path, suffix: bool) -> None:
-    """Our checkpoints record the suffix, so a parameter that is really called ``value`` survives."""
+    """Our checkpoints record the suffix, so a parameter that is really called ``value`` keeps its name."""
     save_params({"critic/value": np.ones(2)}, tmp_path / "params", value_suffix=suffix)
     assert list(read_metadata(tmp_path / "params").leaves) == ["critic/value"]
 
 
-def test_the_suffix_can_be_told(tmp_path: Path) -> None:
+def test_the_suffix_can_be_passed(tmp_path: Path) -> None:
     """In a foreign checkpoint, ``value_suffix=False`` says that ``value`` is a name."""
     openpi_orbax.write({"critic/value": np.ones(2, np.float32)}, tmp_path / "p", value_suffix=False)
     assert list(restore_params(tmp_path / "p", value_suffix=False)) == ["critic/value"]
@@ -64,7 +64,7 @@ def test_the_suffix_can_be_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", [dict, unflatten])
 @pytest.mark.parametrize("kind", [str, Path])
 def test_round_trip(tmp_path: Path, form: Callable, kind: type) -> None:
-    """Flat or nested, to a str or a Path, what is saved is restored bit for bit in path order."""
+    """Flat or nested parameters, saved to a str or a Path, are restored bit for bit in path order."""
     save_params(form(dict(reversed(PARAMS.items()))), kind(tmp_path / "params"))
     restored = restore_params(kind(tmp_path / "params"), restore_type=np.ndarray)
     assert list(restored) == sorted(PARAMS)
@@ -76,8 +76,8 @@ def test_round_trip(tmp_path: Path, form: Callable, kind: type) -> None:
     [np.float32(3.5), np.ones((1, 1, 1), np.float32), np.asfortranarray(np.eye(3)[:2])],
     ids=["scalar", "ones", "fortran_order"],
 )
-def test_odd_arrays_make_the_round_trip(tmp_path: Path, array: np.ndarray) -> None:
-    """Scalars and arrays in Fortran order come back as they were."""
+def test_unusual_arrays_make_the_round_trip(tmp_path: Path, array: np.ndarray) -> None:
+    """Scalars and arrays in Fortran order are restored unchanged."""
     save_params({"a": array, "b": np.ones(2)}, tmp_path / "params")
     restored = restore_params(tmp_path / "params", restore_type=np.ndarray)["a"]
     assert_same_bits({"a": restored}, {"a": array})
@@ -91,7 +91,7 @@ def test_keys_with_slashes_make_the_round_trip(tmp_path: Path) -> None:
 
 
 def test_dots_in_keys_do_not_collide(tmp_path: Path) -> None:
-    """A name may have a dot, but ``a.b`` and ``b`` below ``a`` would be one in orbax, and are refused."""
+    """A name may have a dot, but ``a.b`` and ``b`` below ``a`` would be one name in orbax and are refused."""
     params = {"a.b": np.ones(2, np.float32), "c/d": np.zeros(2, np.float32)}
     save_params(params, tmp_path / "params")
     assert_same_bits(restore_params(tmp_path / "params", restore_type=np.ndarray), params)
@@ -99,13 +99,13 @@ def test_dots_in_keys_do_not_collide(tmp_path: Path) -> None:
         save_params(params | {"a/b": np.ones(2, np.float32)}, tmp_path / "other")
 
 
-def test_metadata_tells_shapes_and_dtypes(stored: Path) -> None:
+def test_metadata_has_shapes_and_dtypes(stored: Path) -> None:
     """Paths, shapes and dtypes are known before any array is read."""
     assert read_metadata(stored).leaves == leaves_of(lora_params())
 
 
-def test_rank_and_alpha_are_remembered(tmp_path: Path) -> None:
-    """A checkpoint remembers rank, alpha and rslora of its config, that it has none, or that it was not told any."""
+def test_rank_and_alpha_are_recorded(tmp_path: Path) -> None:
+    """A checkpoint records rank, alpha and rslora of its config, or that it has no LoRA; without a config, None."""
     save_params(lora_params(), tmp_path / "lora", config=LORA)
     save_params(PARAMS, tmp_path / "base", config=BASE)
     save_params(PARAMS, tmp_path / "unknown")
@@ -122,15 +122,15 @@ def test_adapters_of_another_config_are_not_recorded(tmp_path: Path, config: Any
     assert not list(tmp_path.iterdir())
 
 
-def test_a_checkpoint_of_openpi_remembers_no_alpha(tmp_path: Path) -> None:
-    """What openpi wrote has no record, and that is not the record of a model without LoRA."""
+def test_a_checkpoint_of_openpi_records_no_alpha(tmp_path: Path) -> None:
+    """openpi's checkpoints have no record, which differs from the record of a model without LoRA."""
     openpi_orbax.write(PARAMS, tmp_path / "params")
     assert read_metadata(tmp_path / "params").lora is None
 
 
 @pytest.mark.parametrize("content", ["file", "folder"])
 def test_saving_never_overwrites(tmp_path: Path, content: str) -> None:
-    """Whatever lies at the path stays, even an empty folder."""
+    """Existing files and folders stay, even an empty folder."""
     path = tmp_path / "params"
     path.mkdir() if content == "folder" else path.write_text("mine")
     before = digests(tmp_path)
@@ -139,21 +139,21 @@ def test_saving_never_overwrites(tmp_path: Path, content: str) -> None:
     assert digests(tmp_path) == before
 
 
-def test_nothing_cannot_be_saved(tmp_path: Path) -> None:
-    """Saving no parameters is refused, and no folder appears."""
+def test_saving_no_parameters_is_refused(tmp_path: Path) -> None:
+    """The refusal creates no folder."""
     with pytest.raises(ValueError, match="there are no parameters to save"):
         save_params({}, tmp_path / "params")
     assert not any(tmp_path.iterdir())
 
 
-def test_saving_makes_the_parents(tmp_path: Path) -> None:
-    """Missing parents of the folder are made."""
+def test_saving_creates_the_parents(tmp_path: Path) -> None:
+    """Missing parents of the folder are created."""
     save_params(PARAMS, tmp_path / "a" / "b" / "params")
     assert read_metadata(tmp_path / "a" / "b" / "params").leaves == leaves_of(PARAMS)
 
 
-def test_relative_paths_are_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A relative path is taken from the current folder, for saving and for restoring."""
+def test_relative_paths_start_at_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path is resolved in the current folder, for saving and for restoring."""
     monkeypatch.chdir(tmp_path)
     save_params(PARAMS, "params")
     assert_same_bits(restore_params("params", restore_type=np.ndarray), PARAMS)
@@ -168,7 +168,7 @@ def test_arrays_are_jax_arrays_by_default(stored: Path) -> None:
 
 @both_ways
 def test_arrays_go_where_the_sharding_says(stored: Path, verify: bool) -> None:
-    """A sharding for all parameters is the one that they come back with."""
+    """A sharding for all parameters is applied to every one of them."""
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     restored = restore_params(stored, sharding=sharding, verify=verify)
     assert {x.sharding for x in restored.values()} == {sharding}
@@ -176,23 +176,25 @@ def test_arrays_go_where_the_sharding_says(stored: Path, verify: bool) -> None:
 
 @both_ways
 def test_a_sharding_can_depend_on_the_path(stored: Path, verify: bool) -> None:
-    """A function is asked for the sharding of each path once, by the parameter's name."""
+    """A function is called for the sharding of each path once, with the parameter's name."""
     mesh = jax.sharding.Mesh(jax.devices()[:1], ("fsdp",))
-    asked = []
+    paths = []
 
     def sharding(path: str) -> jax.sharding.Sharding:
-        asked.append(path)
+        paths.append(path)
         axis = "fsdp" if path.endswith("kernel") else None
         return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(axis))
 
     restored = restore_params(stored, sharding=sharding, verify=verify)
-    assert sorted(asked) == sorted(lora_params())
+    assert sorted(paths) == sorted(lora_params())
     assert restored["action_in_proj/kernel"].sharding.spec == jax.sharding.PartitionSpec("fsdp")
     assert restored["action_in_proj/bias"].sharding.spec == jax.sharding.PartitionSpec(None)
 
 
 @both_ways
-def test_a_jax_array_takes_over_what_was_read(stored: Path, monkeypatch: pytest.MonkeyPatch, verify: bool) -> None:
+def test_a_jax_array_takes_over_the_memory_that_was_read(
+    stored: Path, monkeypatch: pytest.MonkeyPatch, verify: bool
+) -> None:
     """On the CPU no parameter is copied to become a jax array."""
     handed_over = {}
 
@@ -211,22 +213,22 @@ def test_a_jax_array_takes_over_what_was_read(stored: Path, monkeypatch: pytest.
 @both_ways
 @pytest.mark.parametrize("restore_type", [np.ndarray, jax.Array])
 def test_parameters_are_cast_while_they_are_read(stored: Path, restore_type: type, verify: bool) -> None:
-    """With a dtype every parameter has it, on the host and on the device alike."""
+    """With a dtype every parameter is cast, on the host and on the device alike."""
     restored = restore_params(stored, restore_type=restore_type, dtype=ml_dtypes.bfloat16, verify=verify)
     expected = {path: array.astype(ml_dtypes.bfloat16) for path, array in lora_params().items()}
     assert_same_bits(restored, expected)
 
 
-def test_only_what_is_asked_for_is_restored(stored: Path) -> None:
-    """The leaves that are asked for come back, each in its own dtype."""
+def test_only_requested_leaves_are_restored(stored: Path) -> None:
+    """Requested leaves are restored, each in its own dtype."""
     dtypes = {"action_in_proj/bias": np.float16, "action_out_proj/bias": None}
     restored = restore_leaves(read_metadata(stored), dtypes)
-    found = {path: array.dtype for path, array in restored.items()}
-    assert found == {"action_in_proj/bias": np.float16, "action_out_proj/bias": np.float32}
+    restored_dtypes = {path: array.dtype for path, array in restored.items()}
+    assert restored_dtypes == {"action_in_proj/bias": np.float16, "action_out_proj/bias": np.float32}
 
 
-def test_damaged_numbers_are_given_to_who_asks_for_them(tmp_path: Path) -> None:
-    """With ``verify=False`` a parameter comes as it is in the files; others are then unharmed."""
+def test_damaged_numbers_are_restored_without_verification(tmp_path: Path) -> None:
+    """With ``verify=False`` a parameter has the numbers in the files, and the others are unharmed."""
     save_params(PARAMS, tmp_path / "params")
     silent_damage.silent_zeros(tmp_path / "params", "head/kernel")
     restored = restore_params(tmp_path / "params", restore_type=np.ndarray, verify=False)
@@ -235,24 +237,24 @@ def test_damaged_numbers_are_given_to_who_asks_for_them(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("error")
 @both_ways
-def test_what_a_cast_makes_infinite_is_no_warning(tmp_path: Path, verify: bool) -> None:
-    """A value too large for the dtype that was asked for becomes infinite without a word: loaders refuse it by name."""
+def test_overflow_in_a_cast_does_not_warn(tmp_path: Path, verify: bool) -> None:
+    """A value too large for the requested dtype becomes infinite silently: loaders refuse it by name."""
     save_params({"a": np.full(2, 1e30, np.float32)}, tmp_path / "params")
     restored = restore_params(tmp_path / "params", restore_type=np.ndarray, dtype=np.float16, verify=verify)
     assert np.isposinf(restored["a"]).all()
 
 
 @given(st.dictionaries(st.text(max_size=2), st.integers(0, BLOCK_BYTES * 3), max_size=6))
-def test_what_is_read_at_once_is_small_or_alone(sizes: dict[str, int]) -> None:
-    """Windows go through the parameters in order, and those of several stay within the limit."""
+def test_windows_are_small_or_hold_one_parameter(sizes: dict[str, int]) -> None:
+    """Windows go through the parameters in order, and windows of several stay within the limit."""
     groups = list(windows(sizes))
     assert [path for group in groups for path in group] == list(sizes)
     assert all(len(group) == 1 or sum(sizes[path] for path in group) <= BLOCK_BYTES for group in groups)
 
 
 @reads_damage
-def test_what_is_not_asked_for_is_not_read(tmp_path: Path) -> None:
-    """A small parameter can be read though the data of a large one is gone."""
+def test_other_leaves_are_not_read(tmp_path: Path) -> None:
+    """A small parameter can be read although the data of a large one is gone."""
     large = np.random.default_rng(0).standard_normal((512, 512), np.float32)
     small = np.ones(2, np.float32)
     save_params({"large": large, "small": small}, tmp_path / "params")
@@ -264,8 +266,8 @@ def test_what_is_not_asked_for_is_not_read(tmp_path: Path) -> None:
         restore_leaves(metadata, {"large": None})
 
 
-def test_float64_is_not_narrowed_in_silence(tmp_path: Path) -> None:
-    """Asked for what is stored, float64 is given as float64 or refused, never as float32."""
+def test_float64_is_not_narrowed_silently(tmp_path: Path) -> None:
+    """Without a dtype, float64 is restored as float64 or refused, never as float32."""
     save_params({"a": np.full(2, 1 + 2**-40)}, tmp_path / "params")
     assert restore_params(tmp_path / "params", restore_type=np.ndarray)["a"].dtype == np.float64
     try:
@@ -278,7 +280,7 @@ def test_float64_is_not_narrowed_in_silence(tmp_path: Path) -> None:
 @reads_damage
 @pytest.mark.parametrize("damage", ORBAX_DAMAGES, ids=[d.name for d in ORBAX_DAMAGES])
 def test_damaged_files_are_checkpoint_errors(damage: Corruption, tmp_path: Path) -> None:
-    """Files that are missing or cut raise a ``CheckpointError`` that begins with the folder."""
+    """Missing or truncated files raise a ``CheckpointError`` that begins with the folder."""
     damage.apply(damage.spec(), tmp_path / "params")
     with pytest.raises(CheckpointError, match=f"^{tmp_path / 'params'}: "):
         restore_params(tmp_path / "params")
@@ -286,7 +288,7 @@ def test_damaged_files_are_checkpoint_errors(damage: Corruption, tmp_path: Path)
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null"])
 def test_unreadable_metadata_is_a_checkpoint_error(tmp_path: Path, text: str) -> None:
-    """Whatever stands in ``_METADATA`` in place of the tree, the error names the folder."""
+    """Whatever ``_METADATA`` contains in place of the tree, the error names the folder."""
     save_params(PARAMS, tmp_path / "params")
     (tmp_path / "params" / METADATA_FILE).write_text(text)
     with pytest.raises(CheckpointError, match=f"^{tmp_path / 'params'}: "):
@@ -294,7 +296,7 @@ def test_unreadable_metadata_is_a_checkpoint_error(tmp_path: Path, text: str) ->
 
 
 def test_another_top_level_is_named(tmp_path: Path) -> None:
-    """An orbax checkpoint of something else is refused with what it holds."""
+    """Another orbax checkpoint is refused with its top level."""
     import orbax.checkpoint as ocp
 
     with ocp.PyTreeCheckpointer() as checkpointer:
@@ -310,48 +312,48 @@ def advice(path: Path) -> str:
     return str(caught.value)
 
 
-def test_nowhere_is_no_checkpoint(tmp_path: Path) -> None:
-    """A path where nothing is says so."""
+def test_a_missing_folder_is_no_checkpoint(tmp_path: Path) -> None:
+    """The error says that the folder does not exist."""
     assert "no such folder" in advice(tmp_path / "nowhere")
 
 
-def test_the_folder_of_a_step_is_told_apart(stored: Path) -> None:
-    """Given a step's folder, the error says to pass its ``params``."""
+def test_the_folder_of_a_step_is_recognized(stored: Path) -> None:
+    """The error says to pass the step's ``params``."""
     assert advice(stored.parent).endswith(f"this is the folder of a step: pass {stored}")
 
 
-def test_the_folder_of_a_run_is_told_apart(stored: Path, tmp_path: Path) -> None:
-    """Given a run's folder, the error says to pass the latest step's ``params``: 10 comes after 9."""
+def test_the_folder_of_a_run_is_recognized(stored: Path, tmp_path: Path) -> None:
+    """The error says to pass the latest step's ``params``: 10 comes after 9."""
     for step in ("9", "10"):
         shutil.copytree(stored, tmp_path / step / "params")
     assert advice(tmp_path).endswith(f"folder of a run: pass {tmp_path / '10' / 'params'}")
 
 
-def test_a_pytorch_folder_is_told_apart(tmp_path: Path) -> None:
+def test_a_pytorch_folder_is_recognized(tmp_path: Path) -> None:
     """A folder of safetensors is called a PyTorch checkpoint."""
     (tmp_path / "model.safetensors").touch()
     assert "PyTorch" in advice(tmp_path)
 
 
 def test_an_empty_folder_is_called_empty(tmp_path: Path) -> None:
-    """An empty folder is said to be empty."""
+    """The error says that the folder is empty."""
     assert advice(tmp_path).endswith("it is empty")
 
 
-def test_a_strange_folder_is_described(tmp_path: Path) -> None:
-    """Of a folder that is none of these, the error lists what is in it."""
+def test_another_folder_is_described(tmp_path: Path) -> None:
+    """The error lists the content of any other folder."""
     (tmp_path / "notes.txt").touch()
     assert advice(tmp_path).endswith("it has ['notes.txt']")
 
 
-def test_an_npz_is_sent_to_its_loader(tmp_path: Path) -> None:
-    """An npz file is refused with the loader that takes it."""
+def test_an_npz_is_refused_with_its_loader(tmp_path: Path) -> None:
+    """The error of an npz file names the loader for it."""
     (tmp_path / "pt_224.npz").touch()
     assert "use PaliGemmaWeightLoader(path)" in advice(tmp_path / "pt_224.npz")
 
 
 def test_a_path_like_object_is_a_path(stored: Path) -> None:
-    """Any ``os.PathLike`` is taken."""
+    """Any ``os.PathLike`` is accepted."""
 
     class Elsewhere(os.PathLike):
         def __fspath__(self) -> str:

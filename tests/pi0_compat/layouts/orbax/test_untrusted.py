@@ -1,4 +1,4 @@
-"""What is refused from metadata and names alone, and what is plausible although it looks odd."""
+"""What is refused from metadata and names alone, and what is plausible although it looks unusual."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,14 +11,14 @@ from pi0_compat.layouts.orbax.untrusted import refuse_absurd_sizes, refuse_links
 
 
 def claimed(shape: tuple[int, ...], chunk: tuple[int, ...] | None = None) -> dict[str, SimpleNamespace]:
-    """What orbax's metadata says of an array."""
+    """Return orbax's metadata of one array."""
     storage = None if chunk is None else SimpleNamespace(chunk_shape=chunk)
     return {"w": SimpleNamespace(shape=shape, dtype=np.dtype(np.float32), storage=storage)}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A checkpoint of a thousand bytes."""
+    """Return a checkpoint of a thousand bytes."""
     (tmp_path / "params" / "d").mkdir(parents=True)
     (tmp_path / "params" / "d" / "0").write_bytes(bytes(1000))
     return tmp_path / "params"
@@ -29,8 +29,10 @@ def folder(tmp_path: Path) -> Path:
     [((), ()), ((0, 3), (1, 3)), ((2**22,), (2**22,)), ((1000,), (1,)), ((2**22,), None)],
     ids=["scalar", "empty", "zeros_that_compress_well", "a_byte_a_piece", "no_chunks_recorded"],
 )
-def test_what_files_can_hold_is_accepted(folder: Path, shape: tuple[int, ...], chunk: tuple[int, ...] | None) -> None:
-    """What an encoding could have brought down to the size of the files is not refused."""
+def test_sizes_that_files_can_hold_are_accepted(
+    folder: Path, shape: tuple[int, ...], chunk: tuple[int, ...] | None
+) -> None:
+    """Arrays that an encoding could have compressed to the size of the files are accepted."""
     refuse_absurd_sizes(folder, claimed(shape, chunk))
 
 
@@ -39,28 +41,30 @@ def test_what_files_can_hold_is_accepted(folder: Path, shape: tuple[int, ...], c
     [((2**50,), (2**50,)), ((2**31, 2**31), None), ((1001,), (1,)), ((2**20, 2**10), (2**10, 1))],
     ids=["bytes", "product", "a_piece_more_than_bytes", "pieces"],
 )
-def test_what_no_files_can_hold_is_refused(folder: Path, shape: tuple[int, ...], chunk: tuple[int, ...] | None) -> None:
-    """More bytes than any compression brings down to the files, or more pieces than they have bytes, is damage."""
+def test_sizes_that_no_files_can_hold_are_refused(
+    folder: Path, shape: tuple[int, ...], chunk: tuple[int, ...] | None
+) -> None:
+    """More bytes than any compression reduces to the files, or more pieces than bytes, are damage."""
     with pytest.raises(CheckpointError, match=rf"^{folder}: damaged: w claims to be float32\[.*have 1000 bytes"):
         refuse_absurd_sizes(folder, claimed(shape, chunk))
 
 
 @pytest.mark.parametrize("target", ["../outside", "d/../../outside", "/"])
 def test_links_out_are_refused_by_name_and_target(folder: Path, target: str) -> None:
-    """A link is refused with its place in the checkpoint, where it leads and what to do; a dangling one as well."""
+    """A link is refused with its place in the checkpoint, its target and a solution, even a dangling one."""
     (folder / "d" / "link").symlink_to(Path("..", target) if target != "/" else target)
     with pytest.raises(CheckpointError, match=rf"^{folder}: d/link is a symbolic link out of the folder, to .*cp -rL"):
         refuse_links_out(folder)
 
 
 def test_links_inside_are_accepted(folder: Path) -> None:
-    """A link to a neighbour, one to the folder itself, and one that leads nowhere inside are no danger."""
+    """Links to a neighbor, to the folder itself, or to a missing file inside are harmless."""
     for name, target in {"a": "d/0", "b": ".", "c": "d/nothing"}.items():
         (folder / name).symlink_to(target)
     refuse_links_out(folder)
 
 
 def test_a_link_to_the_checkpoint_is_accepted(folder: Path) -> None:
-    """The folder may be a link: its own files are inside of what it leads to."""
+    """The folder itself may be a link: its own files are inside the link's target."""
     (folder.parent / "link").symlink_to(folder)
     refuse_links_out(folder.parent / "link")

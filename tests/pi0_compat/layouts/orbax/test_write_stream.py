@@ -1,4 +1,4 @@
-"""Checkpoints written a slab at a time: what orbax, openpi's reader and the loaders find is what was meant."""
+"""Checkpoints written slab by slab: orbax, openpi's reader and the loaders restore the right parameters."""
 
 import json
 from pathlib import Path
@@ -35,8 +35,8 @@ ODD: Params = {
 
 
 @pytest.mark.parametrize("params", [PARAMS, ODD], ids=["model", "odd"])
-def test_what_is_read_back_is_what_was_meant(tmp_path: Path, params: Params) -> None:
-    """orbax's own reader and ours give every bit, and the digests are those of a save in one piece."""
+def test_every_bit_is_read_back(tmp_path: Path, params: Params) -> None:
+    """orbax's own reader and ours restore every bit, and the digests equal those of an unstreamed save."""
     save_streamed(InMemory(params), tmp_path / "streamed", lora=MODEL.lora)
     save_params(params, tmp_path / "whole")
     assert_same_bits(read_params(tmp_path / "streamed"), params)
@@ -45,8 +45,8 @@ def test_what_is_read_back_is_what_was_meant(tmp_path: Path, params: Params) -> 
     assert read_metadata(tmp_path / "streamed").lora == MODEL.lora
 
 
-def test_orbax_notes_what_it_notes_of_its_own(tmp_path: Path) -> None:
-    """But for our own metadata, the files beside the arrays are those of a save through orbax."""
+def test_the_metadata_equal_those_of_orbax(tmp_path: Path) -> None:
+    """Except for our own metadata, the files beside the arrays equal those of a save through orbax."""
     save_streamed(InMemory(PARAMS), tmp_path / "streamed", lora=MODEL.lora)
     save_params(PARAMS, tmp_path / "whole", config=MODEL)
     streamed, whole = (json.loads((tmp_path / name / "_METADATA").read_text()) for name in ("streamed", "whole"))
@@ -57,8 +57,8 @@ def test_orbax_notes_what_it_notes_of_its_own(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.arrays"))
 
 
-def test_large_arrays_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An array above the limit is several chunks, and is read through both readers as it was."""
+def test_large_arrays_have_several_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An array above the limit has several chunks, and both readers restore it."""
     monkeypatch.setattr(streamed_saving, "_LARGEST_CHUNK", 1000)
     save_streamed(InMemory(PARAMS), tmp_path / "params", lora=None)
     assert_same_bits(read_params(tmp_path / "params"), PARAMS)
@@ -79,12 +79,12 @@ def test_large_arrays_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     ],
 )
 def test_chunks_are_slices_of_the_first_axes(shape: tuple[int, ...], chunk: tuple[int, ...]) -> None:
-    """The first axes are cut first, into equal parts, until a chunk has 64 MB at most."""
+    """The first axes are divided first, into equal parts, until a chunk has at most 64 MB."""
     assert chunk_shape(Leaf(shape, np.dtype(np.float32))) == chunk
 
 
-def test_what_is_not_there_when_read_back_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that keeps other numbers than it was given is found out before anybody uses them."""
+def test_an_output_that_reads_back_differently_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that stores other numbers than it was given is detected before anybody uses them."""
     monkeypatch.setattr(Digest, "update", lambda self, part: None)
     with monkeypatch.context() as late:
         late.setattr(streamed_saving, "_verify", lambda *_: None)
@@ -97,7 +97,7 @@ def test_what_is_not_there_when_read_back_is_refused(tmp_path: Path, monkeypatch
 
 
 def test_a_full_disk_is_an_error_of_the_disk() -> None:
-    """What tensorstore says of a disk comes without the kilobytes of its spec."""
+    """tensorstore's disk errors are shortened: its spec takes kilobytes."""
 
     def write() -> None:
         with streamed_saving._disk_errors(Path("out")):

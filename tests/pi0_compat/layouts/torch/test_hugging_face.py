@@ -1,4 +1,4 @@
-"""Hugging Face's PaliGemma: what a file that does not fit is said to be."""
+"""Hugging Face's PaliGemma: errors of files that do not fit."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +27,7 @@ def named(**changes: np.ndarray) -> Params:
 
 
 def refusal(tensors: Params, tmp_path: Path, model: Pi0Config = BASE) -> str:
-    """The text of the error with which a file of these tensors is refused when it is opened."""
+    """Return the message that refuses a file of these tensors when it is opened."""
     path = tmp_path / "model.safetensors"
     hugging_face.write_tensors(tensors, path)
     with pytest.raises(LoadError) as caught, open_hugging_face(path, model):
@@ -37,7 +37,7 @@ def refusal(tensors: Params, tmp_path: Path, model: Pi0Config = BASE) -> str:
 
 
 def test_leaves_are_known_before_an_array_is_read(tmp_path: Path) -> None:
-    """Shapes and dtypes come from the headers; added tokens have an entry of their own."""
+    """Shapes and dtypes come from the headers; added tokens have a separate entry."""
     written = hugging_face.build(BASE_SPEC, tmp_path / "release", dtype="bfloat16", shards=2)
     with open_hugging_face(tmp_path / "release", BASE) as source:
         added = {"model.language_model.embed_tokens.weight[509:]": Leaf((3, 56), np.dtype(ml_dtypes.bfloat16))}
@@ -45,15 +45,15 @@ def test_leaves_are_known_before_an_array_is_read(tmp_path: Path) -> None:
         assert_same_bits({path: source.read(path) for path in written}, written)
 
 
-def test_what_is_read_is_no_view_of_the_file(tmp_path: Path) -> None:
-    """Parameters can be written to, and a change of the file does not change them."""
+def test_parameters_are_no_views_of_the_file(tmp_path: Path) -> None:
+    """Parameters are writable, and changing the file does not change them."""
     hugging_face.build(BASE_SPEC, tmp_path / "model.safetensors")
     with open_hugging_face(tmp_path / "model.safetensors", BASE) as source:
         arrays = [source.read(path) for path in source.leaves if "[" not in path]
     assert all(array.flags.writeable and array.flags.owndata for array in arrays)
 
 
-def test_a_missing_tensor_is_told_with_its_parameter(tmp_path: Path) -> None:
+def test_a_missing_tensor_is_named_with_its_parameter(tmp_path: Path) -> None:
     """The line has Hugging Face's name and openpi's."""
     tensors = named()
     del tensors[f"{LAYER}.mlp.up_proj.weight"]
@@ -62,7 +62,7 @@ def test_a_missing_tensor_is_told_with_its_parameter(tmp_path: Path) -> None:
     assert f"- {LAYER}.mlp.up_proj.weight (of PaliGemma/llm/layers/mlp/gating_einsum): expected, found nothing" in text
 
 
-def test_a_missing_table_is_told_with_both_names(tmp_path: Path) -> None:
+def test_a_missing_table_is_named_with_both_names(tmp_path: Path) -> None:
     """Without the token table the error names it and its tied copy."""
     tensors = named()
     del tensors["model.language_model.embed_tokens.weight"]
@@ -85,13 +85,13 @@ def test_layers_of_different_shapes_are_listed(tmp_path: Path) -> None:
         ("policy.", "expected for example model.language_model.norm.weight, found policy."),
     ],
 )
-def test_other_names_are_told(tmp_path: Path, prefix: str, words: str) -> None:
-    """Where nothing is where it should be, the error says what it looks like."""
+def test_other_names_are_recognized(tmp_path: Path, prefix: str, words: str) -> None:
+    """If no tensor is in its place, the error says what the file looks like."""
     assert words in refusal({prefix + name: array for name, array in named().items()}, tmp_path)
 
 
-def test_a_language_model_alone_is_told(tmp_path: Path) -> None:
-    """Gemma without images is no PaliGemma."""
+def test_a_language_model_alone_is_recognized(tmp_path: Path) -> None:
+    """Gemma without images is not a PaliGemma."""
     start = "model.language_model."
     tensors = {name.replace(start, "model."): array for name, array in named().items() if name.startswith(start)}
     assert "a language model without images" in refusal(tensors, tmp_path)
@@ -110,13 +110,13 @@ def test_a_language_model_alone_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_a_stack_holds_every_layer_exactly(dtypes: tuple[str, ...], expected: str) -> None:
-    """Mixed floats are held in one that holds both; what is no plain float is not hidden by its neighbours."""
+    """Mixed floats are stacked in a dtype that holds both; other dtypes are not hidden by their neighbors."""
     assert _common({np.dtype(name) for name in dtypes}) == np.dtype(expected)
 
 
 @pytest.mark.parametrize(("rows", "taken"), [(509, 509), (512, 509), (513, 513), (576, 576), (500, 500)])
 def test_only_the_added_tokens_are_left_out(tmp_path: Path, rows: int, taken: int) -> None:
-    """Of a table with exactly the rows that transformers adds the rest is taken; any other is left to be refused."""
+    """Only the number of rows that transformers adds is removed; a table of any other size is refused later."""
     table = np.ones((rows, 56), np.float32)
     hugging_face.write_tensors(named(**{"model.language_model.embed_tokens.weight": table}), tmp_path / "release")
     with open_tensors(tmp_path / "release") as tensors:
@@ -124,20 +124,20 @@ def test_only_the_added_tokens_are_left_out(tmp_path: Path, rows: int, taken: in
 
 
 def test_an_index_can_be_named(tmp_path: Path) -> None:
-    """The index itself is taken for the checkpoint, as a file is."""
+    """The index itself can be passed as the checkpoint."""
     hugging_face.build(BASE_SPEC, tmp_path / "release", shards=2)
     with open_tensors(tmp_path / "release/model.safetensors.index.json") as tensors:
         assert tensors.leaves == leaves_of(named())
 
 
-def test_a_folder_of_pickles_is_told(tmp_path: Path) -> None:
-    """Where there are only .bin files, the error says why they are not read."""
+def test_a_folder_of_pickles_is_recognized(tmp_path: Path) -> None:
+    """If there are only .bin files, the error says why they are not read."""
     (tmp_path / "pytorch_model.bin").write_bytes(b"x")
     with pytest.raises(CheckpointError, match=r"found pytorch_model.bin; .* pickles"), open_tensors(tmp_path):
         pass
 
 
-# What huggingface.co/google/paligemma-3b-pt-224 has.
+# The tensors of huggingface.co/google/paligemma-3b-pt-224.
 SINGLE = {
     "language_model.model.embed_tokens.weight": (257216, 2048),
     "language_model.model.norm.weight": (2048,),
@@ -172,7 +172,7 @@ VISION_LAYER = {
 
 
 class Headers(Source):
-    """Tensors of which only the headers are there, in float32."""
+    """Tensors with headers only, in float32."""
 
     path = Path("paligemma-3b-pt-224")
 
@@ -190,7 +190,7 @@ class Headers(Source):
 
 
 def test_the_real_release_fits_the_real_model() -> None:
-    """From the headers of the public release come exactly openpi's shapes of PaliGemma, and 64 added tokens."""
+    """The headers of the public release give exactly openpi's shapes of PaliGemma, and 64 added tokens."""
     model = get_config("pi0_libero_low_mem_finetune").model
     expected = {path: Leaf(x.shape, np.dtype(x.dtype)) for path, x in model.param_spec().items() if in_paligemma(path)}
     added = {"language_model.model.embed_tokens.weight[257152:]": Leaf((64, 2048), np.dtype(np.float32))}

@@ -19,7 +19,7 @@ from tests.pi0_compat.tiny_models import BASE, BASE_SPEC, LORA, PI05
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A checkpoint as openpi writes it."""
+    """Return a checkpoint as openpi writes it."""
     openpi_pytorch.build(BASE_SPEC, tmp_path / "torch")
     return tmp_path / "torch"
 
@@ -29,7 +29,7 @@ def read_all(path: Path, model: Pi0Config = BASE) -> dict[str, np.ndarray]:
     return {name: source.read(name) for name in model.param_spec()}
 
 
-def test_the_file_will_do_for_its_folder(folder: Path) -> None:
+def test_the_file_can_replace_its_folder(folder: Path) -> None:
     assert_same_bits(read_all(folder / openpi_pytorch.WEIGHTS), read_all(folder))
 
 
@@ -69,7 +69,7 @@ def test_recorded_sizes_without_a_part_are_refused_by_name(folder: Path) -> None
         open_pytorch(folder, BASE)
 
 
-def test_a_long_list_of_misfits_is_cut(tmp_path: Path) -> None:
+def test_a_long_list_of_misfits_is_truncated(tmp_path: Path) -> None:
     head = np.zeros((2, 2), np.float32)
     openpi_pytorch.write({openpi_pytorch.EXPERT_HEAD: head, "action_time_mlp_in.weight": head}, tmp_path)
     with pytest.raises(LoadError, match=r"does not fit the pi0 model(.|\n)*\.\.\. and \d+ more"):

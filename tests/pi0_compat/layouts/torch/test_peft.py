@@ -1,4 +1,4 @@
-"""PEFT's adapter folder: what is written reads back as the same function, and what does not fit is refused."""
+"""PEFT's adapter folder: the output reads back as the same function, and misfits are refused."""
 
 import json
 from collections.abc import Callable
@@ -29,24 +29,24 @@ ONE = LoRASpec(rank=1, alpha=1.0)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The adapters of the tiny model for PEFT."""
+    """Return the adapters of the tiny model in PEFT's layout."""
     save_params(PARAMS, tmp_path / "params", config=LORA)
     convert_checkpoint(tmp_path / "params", tmp_path / "peft", layout="peft")
     return tmp_path / "peft"
 
 
-def test_what_is_written_reads_back(folder: Path) -> None:
-    """Every matrix comes back bit for bit, but for lora_b behind attention, whose sum over heads does."""
-    found = read_peft(folder, LORA)
+def test_the_output_reads_back(folder: Path) -> None:
+    """Every matrix is read back bit for bit, except lora_b after attention, whose sum over heads is."""
+    restored = read_peft(folder, LORA)
     summed = [path for path in ADAPTERS if "attn_vec_einsum" in path and path.endswith("lora_b")]
     assert_same_bits(
-        {path: found[path] for path in ADAPTERS if path not in summed},
+        {path: restored[path] for path in ADAPTERS if path not in summed},
         {path: PARAMS[path] for path in ADAPTERS if path not in summed},
     )
     for path in summed:
         adapter = adapter_of(path)
         assert isinstance(adapter, Adapter)
-        got, expected = (sites.delta(adapter.site, PARAMS[adapter.a], b, ONE) for b in (found[path], PARAMS[path]))
+        got, expected = (sites.delta(adapter.site, PARAMS[adapter.a], b, ONE) for b in (restored[path], PARAMS[path]))
         np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
@@ -81,8 +81,8 @@ MISFITS: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize("case", MISFITS)
-def test_what_does_not_fit_is_refused(folder: Path, case: str) -> None:
-    """Missing and further tensors, another scale or width, and what openpi cannot hold are refused by name."""
+def test_misfits_are_refused(folder: Path, case: str) -> None:
+    """Missing and additional tensors, another scale or width, and mixed heads are refused by name."""
     change, text = MISFITS[case]
     tensors, settings = safetensors_file.read(folder / WEIGHTS), json.loads((folder / SETTINGS).read_text())
     change(tensors, settings)
@@ -93,8 +93,8 @@ def test_what_does_not_fit_is_refused(folder: Path, case: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[1]", None])
-def test_settings_that_are_none_are_refused(folder: Path, text: str | None) -> None:
-    """Without its settings an adapter has no scale."""
+def test_invalid_settings_are_refused(folder: Path, text: str | None) -> None:
+    """An adapter without its settings has no scale."""
     if text is None:
         (folder / SETTINGS).unlink()
     else:
@@ -103,8 +103,8 @@ def test_settings_that_are_none_are_refused(folder: Path, text: str | None) -> N
         read_peft(folder, LORA)
 
 
-def test_half_precision_is_summed_wide(tmp_path: Path) -> None:
-    """The sum over heads of bfloat16 matrices is written in float32: bfloat16 would round it."""
+def test_half_precision_is_summed_in_float32(tmp_path: Path) -> None:
+    """The sum over heads of bfloat16 matrices is written in float32, since bfloat16 would round it."""
     narrow = {path: x.astype("bfloat16") for path, x in PARAMS.items()}
     save_params(narrow, tmp_path / "params", config=LORA)
     convert_checkpoint(tmp_path / "params", tmp_path / "peft", layout="peft")
@@ -116,7 +116,7 @@ def test_half_precision_is_summed_wide(tmp_path: Path) -> None:
 
 
 def test_rslora_is_in_alpha(tmp_path: Path) -> None:
-    """alpha / rank of every module is openpi's scale, be it alpha / rank or alpha / sqrt(rank)."""
+    """alpha / rank of every module is openpi's scale, either alpha / rank or alpha / sqrt(rank)."""
     data: dict[str, Any] = {**SPEC}
     data["action_expert"] = {**data["action_expert"], "lora": {"attn": {"rank": 4, "alpha": 3.0, "rslora": True}}}
     model = Pi0Config.from_json(data)
@@ -129,8 +129,8 @@ def test_rslora_is_in_alpha(tmp_path: Path) -> None:
     assert set(read_peft(tmp_path / "peft", model)) == {path for path in fresh if "lora" in path}
 
 
-def test_what_is_not_read_back_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that keeps other numbers is found out."""
+def test_an_output_that_reads_back_differently_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that stores other numbers is detected."""
     save_params(PARAMS, tmp_path / "params", config=LORA)
     monkeypatch.setattr(peft_writing, "same_bits", lambda one, other: False)
     with pytest.raises(

@@ -26,7 +26,7 @@ def placed(rule: Rule, tensor: np.ndarray, shape: tuple[int, ...], dtype: Any) -
 
 
 @given(st.sampled_from(AXES), st.lists(st.integers(1, 4), min_size=4, max_size=4), st.integers(0, 99))
-def test_back_is_the_inverse_of_forth(axes: str, sizes: list[int], seed: int) -> None:
+def test_placing_a_tensor_is_the_inverse_of_to_torch(axes: str, sizes: list[int], seed: int) -> None:
     rule = Rule("path", axes, ("name",))
     shape = tuple(sizes[: len(rule.source)])
     piece = np.random.default_rng(seed).standard_normal(shape)
@@ -38,8 +38,8 @@ def test_back_is_the_inverse_of_forth(axes: str, sizes: list[int], seed: int) ->
 def test_a_tensor_is_cast_to_the_piece_that_it_is_put_in() -> None:
     tensor = np.random.default_rng(0).standard_normal((70, 33), np.float32)
     for dtype in (np.float16, ml_dtypes.bfloat16, np.float64):
-        found = placed(Rule("path", "IO->OI", ("name",)), tensor, (33, 70), dtype)
-        np.testing.assert_array_equal(found, tensor.T.astype(dtype), strict=True)
+        piece = placed(Rule("path", "IO->OI", ("name",)), tensor, (33, 70), dtype)
+        np.testing.assert_array_equal(piece, tensor.T.astype(dtype), strict=True)
 
 
 def test_every_parameter_has_one_rule() -> None:
@@ -57,7 +57,7 @@ def test_layers_and_parts_are_indexed_together() -> None:
     assert list(rule.pieces()) == [("k.0", (0, 0)), ("v.0", (0, 1)), ("k.1", (1, 0)), ("v.1", (1, 1))]
 
 
-# What each einsum of openpi computes for one token, and the linear layer that computes the same.
+# Each einsum of openpi for one token, and the linear layer that computes the same.
 EINSUMS = {
     "q_proj": ("q_einsum/w", "ndh,d->nh", ()),
     "k_proj": ("kv_einsum/w", "kdh,d->kh", (0,)),

@@ -1,4 +1,4 @@
-"""The safetensors format: what is written is read, and what breaks one of its rules is refused before a read."""
+"""The safetensors format: written files are read back, and a file that breaks a rule is refused before reading."""
 
 import json
 import tempfile
@@ -54,7 +54,7 @@ def test_reads_what_the_fixture_writes_and_the_other_way_round(tmp_path: Path) -
     assert_same_bits(fixture.read(written(TENSORS, tmp_path)), TENSORS)
 
 
-def test_views_of_any_order_are_written_by_their_values(tmp_path: Path) -> None:
+def test_views_in_any_order_are_written_by_value(tmp_path: Path) -> None:
     tensors = {"turned": TENSORS["a"].T, "reversed": TENSORS["b"][::-1], "scalar": np.float32(3).reshape(())}
     assert_same_bits(read_all(written(tensors, tmp_path)), tensors)
 
@@ -76,24 +76,24 @@ def test_reading_copies_nothing(tmp_path: Path) -> None:
     assert array.nbytes == TENSORS["a"].nbytes, "more of the file is held than the one tensor"
 
 
-def test_metadata_come_back(tmp_path: Path) -> None:
+def test_metadata_are_read_back(tmp_path: Path) -> None:
     with open_safetensors(written(TENSORS, tmp_path)) as file:
         assert file.metadata == {"format": "pt"}
 
 
-def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
+def test_an_existing_file_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_text("mine")
     with pytest.raises(FileExistsError):
         written(TENSORS, tmp_path)
     assert (tmp_path / "model.safetensors").read_text() == "mine"
 
 
-def test_an_array_that_is_not_what_was_announced_is_refused(tmp_path: Path) -> None:
+def test_an_array_that_differs_from_its_header_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a: expected float32\[3, 2\], found float32\[2, 3\]"):
         write_safetensors(tmp_path / "x", {"a": Leaf((3, 2), np.dtype(np.float32))}, [("a", TENSORS["a"])])
 
 
-def test_a_tensor_of_which_a_part_is_missing_is_refused(tmp_path: Path) -> None:
+def test_an_incomplete_tensor_is_refused(tmp_path: Path) -> None:
     leaf, rows = Leaf((3, 2), np.dtype(np.float32)), np.zeros((2, 2), np.float32)
     with pytest.raises(ValueError, match=r"a: expected float32\[3, 2\], of which 8 bytes were not given"):
         write_safetensors(tmp_path / "x", {"a": leaf}, [("a", rows)])
