@@ -65,12 +65,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _summary(matrix: Matrix) -> str:
-    """Return a line per fault: how many contracts caught it, and the first three."""
+    """Return a line per fault with the first three contracts that caught it."""
     lines = []
     for fault in all_faults():
         if caught := matrix.caught.get(fault):
-            first = ", ".join(sorted(caught)[:3])
-            lines.append(f"{fault}: {len(caught)} contracts ({first}{', ...' if len(caught) > 3 else ''})")
+            more = f" and {len(caught) - 3} more" if len(caught) > 3 else ""
+            lines.append(f"{fault}: caught by {', '.join(sorted(caught)[:3])}{more}")
     return "\n".join(lines)
 
 

@@ -81,11 +81,11 @@ def _line(area: str, rows: list[Row], columns: list[str], width: int) -> str:
 
 def _not_run(rows: list[Row]) -> list[str]:
     reasons = Counter(row["message"] for row in rows if row["outcome"] in ("absent", "unavailable"))
-    return [f"not run: {count:>3} cases, the subject {_is(reason)}" for reason, count in reasons.most_common()]
+    return [f"not run: {count} {_cases(count)}, {reason}" for reason, count in reasons.most_common()]
 
 
-def _is(reason: str) -> str:
-    return f"is {reason}" if reason.startswith("unavailable") else reason
+def _cases(count: int) -> str:
+    return "case" if count == 1 else "cases"
 
 
 def _broken(rows: list[Row]) -> list[str]:

@@ -11,7 +11,7 @@ load           2      3     1     1       0      1      3.5
 save           1      2     0     0       2      0      0.0
 -----------------------------------------------------------
 total          3      5     1     1       2      1      3.5
-not run:   2 cases, the subject does not declare save
+not run: 2 cases, does not declare save
 fail: load.is_whole[b] A load is whole. (a/w is missing)
 error: load.is_quiet A load is quiet. (no disk)
 subject other
