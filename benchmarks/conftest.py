@@ -1,4 +1,4 @@
-"""Turns of a plan as pytest items: ``python -m benchmarks`` brings a plan, plain pytest runs every cell once, tiny."""
+"""Turns of a plan as pytest items. ``python -m benchmarks`` brings a plan; plain pytest runs every tiny cell once."""
 
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -16,12 +16,12 @@ _TURN = "measurement"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Without a plan, the smallest one."""
+    """Use the smallest plan if there is none."""
     config.stash.setdefault(PLAN, smoke())
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """An item for each turn of the workload that a test is named after."""
+    """Make an item for each turn of the workload that a test is named after."""
     if _TURN in metafunc.fixturenames:
         workload = metafunc.function.__name__.removeprefix("test_")
         turns = [turn for turn in metafunc.config.stash[PLAN].turns if turn.cell.workload == workload]
@@ -29,17 +29,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In the plan's order, not file by file: what is compared runs side by side."""
+    """Sort items in the plan's order, not by file, so that compared turns run side by side."""
     places = {turn: place for place, turn in enumerate(config.stash[PLAN].turns)}
     others = [item for item in items if _TURN not in getattr(item, "fixturenames", ())]
-    # A workload without turns has an item that stands for none.
+    # pytest makes a placeholder item for a workload without turns.
     turns = [item for item in items if _turn_of(item) in places]
     items[:] = [*others, *sorted(turns, key=lambda item: places[_turn_of(item)])]
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """A turn that fails says so in its record; too little memory is a result, and the run goes on."""
+    """Record why a turn fails. Running out of memory is a result, not a failure."""
     turn = _turn_of(pyfuncitem)
     if turn is None:
         return (yield)
@@ -56,7 +56,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 
 @pytest.fixture
 def measurement(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Measurement]:
-    """A turn in a fresh process."""
+    """Start the turn's subject in a fresh process."""
     plan: Plan = request.config.stash[PLAN]
     turn: Turn = request.param
     record = plan.record(turn)

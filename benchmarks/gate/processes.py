@@ -1,4 +1,4 @@
-"""Fresh processes of both sides: each counts or times cells of a subject whose code is its side's."""
+"""Fresh processes of both sides, each with its side's code; they count or time cells of a subject."""
 
 import contextlib
 import math
@@ -16,8 +16,8 @@ from suite.subjects.process.rpc import Process, Server
 from suite.subjects.protocol import CallError
 
 _WORKER = Server("benchmarks.gate.worker:Worker", ("benchmarks.gate.counters", "benchmarks.gate.worker", *MODULES))
-# Two processes of one side then differ by little: sets are in the same order, memory goes back when it is freed, and
-# all threads have it from one place. Read when a process starts, so set in this one.
+# These make two processes of one side differ little: sets have the same order, freed memory is returned at once, and
+# all threads share one arena. They are read when a process starts, so they are set in this one.
 _STEADY = {
     "PYTHONHASHSEED": "0",
     "MALLOC_ARENA_MAX": "1",
@@ -25,9 +25,9 @@ _STEADY = {
     "MALLOC_TRIM_THRESHOLD_": str(1 << 16),
 }
 _THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-# Rounds over all cells, and the CPU seconds that those of a side take at least.
+# The least rounds over all cells, and the least CPU seconds of a side's rounds.
 _ROUNDS, _SECONDS = 5, 1.5
-# CPU seconds that the calls of a cell in one round take at least: shorter ones vary too much.
+# The least CPU seconds of a cell's calls in one round (shorter ones vary too much), and the most calls.
 _LONG_ENOUGH, _MOST_CALLS = 0.05, 200
 
 
@@ -36,20 +36,20 @@ class Processes:
 
     Args:
       subject: ``NAME[=PYTHON]``.
-      sides: whose code is measured.
-      checkpoints: the folder where they are made and kept.
-      scratch: a folder for what is compiled in this run.
+      sides: the sides whose code is measured.
+      checkpoints: the folder to make and keep checkpoints in.
+      scratch: a folder for the programs that this run compiles.
     """
 
     def __init__(self, subject: str, sides: tuple[Side, Side], checkpoints: Path, scratch: Path) -> None:
         os.environ.update(_STEADY)
         self._subject, self._sides, self._folder, self._scratch = subject, sides, checkpoints, scratch
         self._made: dict[str, Checkpoint] = {}
-        # CPU seconds of a call, as the counting process saw them.
+        # The CPU seconds of a call, from the counting process.
         self._seconds: dict[str, float] = {}
 
     def operations(self, side: int) -> set[str]:
-        """What a side's subject offers.
+        """Return the operations that a side's subject offers.
 
         Raises:
           CallError: it cannot be imported.
@@ -58,7 +58,7 @@ class Processes:
             return set(description["operations"])
 
     def counts(self, side: int, cells: Sequence[Cell]) -> dict[str, Any]:
-        """All that can be counted of cells, in one process; of a cell that fails, why."""
+        """Count everything that can be counted of cells, in one process; for a cell that fails, return the reason."""
         found: dict[str, Any] = {}
         with self._process(side) as (process, _):
             for cell in cells:
@@ -70,13 +70,13 @@ class Processes:
         return found
 
     def pair(self, cells: Sequence[Cell], first: int) -> tuple[dict[str, Sample], dict[str, Sample]]:
-        """Memory and time of cells, which ``counts`` has seen, in a fresh process of each side.
+        """Measure memory and time of cells in a fresh process of each side.
 
-        Memory before time: once a process keeps what it frees, nothing that it takes shows. Then the sides take turns,
-        a round over all cells each, so what makes the machine slow for some seconds makes both slow.
+        Memory comes before time: once a process keeps freed memory, its growth does not show. Then the sides alternate,
+        with one round over all cells each, so what slows the machine for some seconds slows both.
 
         Args:
-          cells: in the order in which they are measured.
+          cells: the cells, in the order to measure them; ``counts`` has counted them.
           first: the side that goes first.
 
         Raises:
@@ -84,7 +84,7 @@ class Processes:
         """
         order = (first, 1 - first)
         with contextlib.ExitStack() as stack:
-            # Within this run a side compiles a program once: compiling is counted, and not timed.
+            # A side compiles a program once per run: compiling is counted, not timed.
             there = {side: stack.enter_context(self._process(side, self._cache(side)))[0] for side in order}
             peaks = {
                 side: {cell.id: there[side].call("peak", cell.id, cell.operation, self._job(cell)) for cell in cells}
@@ -99,17 +99,17 @@ class Processes:
         return before, after
 
     def checkpoint(self, cell: Cell) -> Checkpoint:
-        """What a cell reads, made if it is not there."""
+        """Return the checkpoint that a cell reads; make it if it does not exist."""
         if cell.id not in self._made:
             self._made[cell.id] = checkpoint_of(cell, self._folder)
         return self._made[cell.id]
 
     def _calls(self, cell: Cell) -> int:
-        """How many calls of a cell are timed together."""
+        """Return how many calls of a cell are timed together."""
         return min(_MOST_CALLS, math.ceil(_LONG_ENOUGH / self._seconds[cell.id]))
 
     def _rounds(self, calls: Mapping[str, int]) -> int:
-        """How many rounds there are over so many calls of each cell: the fewer cells, the more."""
+        """Return the number of rounds for these numbers of calls: the fewer cells, the more rounds."""
         return max(_ROUNDS, math.ceil(_SECONDS / sum(number * self._seconds[name] for name, number in calls.items())))
 
     def _cache(self, side: int) -> dict[str, str]:

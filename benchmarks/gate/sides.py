@@ -1,4 +1,4 @@
-"""The two sides of a comparison: whose code is measured, by which interpreter, with which packages."""
+"""The two sides of a comparison: code, interpreter, and packages."""
 
 import dataclasses
 import os
@@ -18,7 +18,7 @@ _PIN = re.compile(r"[\w.-]+(\[[\w,-]+\])?==[\w.+!-]+")
 
 
 class NoSideError(Exception):
-    """There is nothing to compare with; the message says what to do."""
+    """There is nothing to compare with; the message says how to fix that."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Side:
     """One side.
 
     Attributes:
-      label: what it is, for people.
+      label: a name to show.
       tree: the checkout whose code is measured.
-      python: the interpreter; None for this one.
-      packages: a folder of packages that come before the interpreter's own.
+      python: the interpreter; None for this one, or the subject's.
+      packages: a folder of packages that take precedence over the interpreter's own.
     """
 
     label: str
@@ -39,13 +39,13 @@ class Side:
 
     @property
     def paths(self) -> list[Path]:
-        """Where a process finds the code."""
+        """The folders where a process finds the code."""
         sources = [self.tree / "src", *sorted(self.tree.glob("packages/*/src"))]
         code = [folder for folder in sources if folder.is_dir()] or [self.tree]
         return [*([self.packages] if self.packages else []), *code]
 
     def asked_as(self, subject: str, home: Path = ROOT) -> str:
-        """Return ``NAME[=PYTHON]`` with the side's own interpreter and its own copy of the harness, where it has them.
+        """Return ``NAME[=PYTHON]`` with the side's own interpreter and its own copy of the harness, if it has them.
 
         Args:
           subject: ``NAME[=PYTHON]`` as it was asked for.
@@ -60,7 +60,7 @@ class Side:
         return f"{name}={chosen}" if chosen else name
 
     def _own_harness(self, name: str, home: Path) -> Path | None:
-        """Return the file of this side that is the harness's in its own checkout; None if there is no other file."""
+        """Return this side's copy of the harness's file; None if it has none, or if it is the same file."""
         if not (is_path(name) or is_foreign(name)):
             return None
         file = harness_file(name).resolve()
@@ -70,7 +70,7 @@ class Side:
 
 @contextmanager
 def side_of(asked: str) -> Iterator[Side]:
-    """A side as it is asked for: a folder, ``venv:FOLDER``, ``PACKAGE==VERSION``, or a git revision.
+    """Set up a side: a folder, ``venv:FOLDER``, ``PACKAGE==VERSION``, or a git revision.
 
     Raises:
       NoSideError: it is none of them.
@@ -89,13 +89,13 @@ def side_of(asked: str) -> Iterator[Side]:
 
 
 def working_tree() -> Side:
-    """This checkout, with what is not committed."""
+    """Return this checkout, uncommitted changes included."""
     changed = "*" if _git("status", "--porcelain") else ""
     return Side(f"{_git('rev-parse', '--short', 'HEAD') or 'this checkout'}{changed}")
 
 
 def baseline_revision() -> str:
-    """The merge base with the main branch; where that is the checkout itself, unchanged, its parent.
+    """Return the merge base with the main branch; if that is the checkout itself, unchanged, its parent.
 
     Raises:
       NoSideError: git knows neither.
@@ -115,7 +115,7 @@ def baseline_revision() -> str:
 
 @contextmanager
 def _worktree(revision: str, folder: Path) -> Iterator[str]:
-    """A revision of this project in a folder; its short name."""
+    """Check a revision of this project out into a folder; yields its short name."""
     commit = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     if not commit:
         raise NoSideError(
@@ -139,7 +139,7 @@ def _interpreter(folder: Path) -> Path:
 
 
 def _installed(pin: str, folder: Path) -> Path:
-    """A folder with one package of another version; what it depends on is the interpreter's."""
+    """Install one package of another version into a folder; its dependencies are the interpreter's."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), pin]
     told = subprocess.run(command, capture_output=True, text=True, check=False)
     if told.returncode:
@@ -148,6 +148,6 @@ def _installed(pin: str, folder: Path) -> Path:
 
 
 def _git(*arguments: str) -> str:
-    """What git says; nothing where it fails."""
+    """Return git's output; empty if git fails."""
     told = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)
     return told.stdout.strip() if told.returncode == 0 else ""

@@ -24,14 +24,14 @@ _STEPS = 3
 
 
 class Worker:
-    """Operations of a subject, each prepared anew for every call of a method."""
+    """Operations of a subject; every call of a method prepares its operation again."""
 
     def __init__(self, harness: Any) -> None:
         self._harness = harness
-        # Counts what is compiled; no stage is watched.
+        # Counts compiled programs; no stage is timed.
         self._stages = Stages({})
         self._ready: dict[str, Callable[[], Any]] = {}
-        # What importing made stays: no collection looks at it again, each would take a tenth of a second.
+        # Imported objects stay: keep the garbage collector from scanning them, a tenth of a second each time.
         gc.freeze()
 
     def describe(self) -> Data:
@@ -54,7 +54,7 @@ class Worker:
         """Return the CPU and wall seconds of a call of each cell; ``calls`` says how many are timed together."""
         keep_memory()
         gc.collect()
-        # Else the next round would look at all of it again.
+        # Otherwise the next round would scan all of it again.
         gc.freeze()
         return {name: _timed(self._ready[name], number) for name, number in calls.items()}
 
@@ -90,7 +90,7 @@ class Worker:
 
 
 class _Steps:
-    """A program as its users call it, jitted: what has to be compiled anew is."""
+    """A program as its users call it: jitted, and compiled again if jax has to."""
 
     def __init__(self, program: Program) -> None:
         self._program, self.state, self.losses = program, program.state, list[float]()
@@ -102,11 +102,11 @@ class _Steps:
 
 
 def _compiled(program: Program, state: Any) -> tuple[str, Data]:
-    """The program's text, as a hash, and what the compiler says of it."""
+    """Return a hash of the program's text, and the compiler's analysis of it."""
     lowered = program.jitted.lower(*program.arguments(state))
     compiled = lowered.compile()
     memory, costs = compiled.memory_analysis(), compiled.cost_analysis()
-    # Old versions of jax give one a device.
+    # Old versions of jax return one per device.
     costs = costs[0] if isinstance(costs, list) else costs
     sizes = {kind: getattr(memory, f"{kind}_size_in_bytes", None) for kind in ("argument", "output", "temp", "alias")}
     told = {"flops": (costs or {}).get("flops")} | {f"{kind}_bytes": size for kind, size in sizes.items()}
@@ -114,7 +114,7 @@ def _compiled(program: Program, state: Any) -> tuple[str, Data]:
 
 
 def _placement(array: Any) -> str:
-    """Where an array is: the same words in every version of jax."""
+    """Describe where an array is, in the same words for every version of jax."""
     if not isinstance(array, jax.Array):
         return "host"
     spec = getattr(array.sharding, "spec", "")
@@ -127,7 +127,7 @@ def _repeated(call: Callable[[], Any], times: int) -> None:
 
 
 def _timed(call: Callable[[], Any], calls: int) -> tuple[float, float]:
-    """CPU (of all threads) and wall seconds of a call, averaged."""
+    """Return CPU seconds (all threads) and wall seconds per call, averaged over ``calls``."""
     gc.disable()
     wall, cpu = time.perf_counter(), time.process_time()
     for _ in range(calls):

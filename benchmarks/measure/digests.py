@@ -1,4 +1,4 @@
-"""What was loaded, as one digest of each parameter: a fast loader that gives something else is not fast."""
+"""A digest of each loaded parameter: a fast loader that returns something else is not fast."""
 
 import hashlib
 import os
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def digests(params: Mapping[str, Any]) -> dict[str, tuple[str, list[int], str]]:
-    """Path -> dtype, shape, and sha256 of the values (C order, little endian)."""
+    """Return {path: (dtype, shape, sha256 of the values in C order, little endian)}."""
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         return dict(zip(params, threads.map(_digest, params.values()), strict=True))
 

@@ -1,4 +1,4 @@
-"""What the benchmarks ask of a harness: its functions ``bench_*``, described in ``suite.subjects.protocol``."""
+"""Call a harness's functions ``bench_*``, which ``suite.subjects.protocol`` describes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ def operations(harness: Any) -> list[str]:
 
 
 def prepared(harness: Any, operation: str, job: dict[str, Any]) -> Callable[[], Any] | Program:
-    """Do what is not measured of an operation, and return what is: a call, or a program to compile.
+    """Prepare an operation, and return what to measure: a call, or a program to compile.
 
     Args:
       harness: the harness.
@@ -30,7 +30,7 @@ def prepared(harness: Any, operation: str, job: dict[str, Any]) -> Callable[[], 
 
 
 def arrays(harness: Any, result: Any) -> dict[str, Any]:
-    """Return the params of what a call returned, by path."""
+    """Return the params in the result of a call, by path."""
     params: dict[str, Any] = getattr(harness, "bench_arrays", lambda loaded: loaded)(result)
     return params
 

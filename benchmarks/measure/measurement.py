@@ -1,4 +1,4 @@
-"""One turn: a cell of a subject in a fresh process, and what goes into its record."""
+"""One turn: measure a cell of a subject in a fresh process, and record the results."""
 
 import contextlib
 from typing import Any
@@ -14,11 +14,11 @@ from suite.subjects.protocol import CallError
 
 
 class Measurement:
-    """The steps of a turn, in the order in which a benchmark takes them.
+    """The steps of a turn, in the order in which a benchmark calls them.
 
     Attributes:
-      cell: what is measured.
-      record: what was measured of it, in earlier passes too.
+      cell: the cell to measure.
+      record: the measurements of the cell, those of earlier passes included.
     """
 
     def __init__(self, process: Process, cell: Cell, checkpoint: Checkpoint, record: Record) -> None:
@@ -27,38 +27,38 @@ class Measurement:
         record.processes.append({})
 
     def prepare(self) -> None:
-        """Do over there what is not measured."""
+        """Prepare the cell's operation in the process; this is not measured."""
         self._process.call("prepare", self.cell.operation, self.cell.job(str(self._checkpoint.path)))
 
     def compile(self) -> None:
-        """Compile a program and call it once; what that costs is kept by process."""
+        """Compile a program and call it once; record the costs for this process."""
         costs = self._process.call("compile")
         self.record.processes[self._number] = costs | {"first_s": self._process.call("step")["wall_s"]}
 
     def warm_up(self, method: str) -> None:
-        """A call that is not kept: the first ones of a process are others than those that follow."""
+        """Make a call that is not recorded: the first calls of a process differ from later ones."""
         self._process.call(method)
 
     def sample(self) -> None:
-        """A call of an operation, kept."""
+        """Call the operation once and record it."""
         self._keep(self._process.call("sample"))
 
     def step(self) -> None:
-        """A call of a program, kept."""
+        """Call the program once and record it."""
         self._keep(self._process.call("step"))
 
     def compare(self) -> list[str]:
-        """Every parameter in which the last sample differs from what the checkpoint's factory wrote."""
+        """Return every parameter in which the last sample differs from what the checkpoint's factory wrote."""
         found = self._process.call("digest")
         self.record.values["resident_bytes"] = found["resident_bytes"]
         digest = comparison(expected(self.cell, self._checkpoint.manifest), found["leaves"])
-        # A difference in one process is one of the cell.
+        # A difference in one process counts for the cell.
         if self.record.digest is None or digest["differing"]:
             self.record.digest = digest
         return list(digest["differing"])
 
     def losses(self) -> list[float]:
-        """What this process' calls of the program gave, the first ones too; what they compute goes into the record."""
+        """Return the losses of all calls in this process, the first ones too; record them and the work per call."""
         ran = self._process.call("ran")
         self.record.processes[self._number] |= {"compiles": ran["compiles"]}
         self.record.losses = (self.record.losses or []) + ran["losses"]
@@ -66,10 +66,10 @@ class Measurement:
         return list(ran["losses"])
 
     def compile_cached(self) -> None:
-        """In the first process of a cell of one device, compile with jax's persistent cache, after all else."""
+        """Time compiling with jax's persistent cache, last, in the first process of a cell with one device."""
         if self._number or self.cell.devices > 1:
             return
-        # What was measured counts without it.
+        # The measurements count without it.
         with contextlib.suppress(CallError):
             self.record.processes[0]["compile_cached_s"] = self._process.call("cached_compile_seconds")
 
@@ -80,11 +80,11 @@ class Measurement:
 
 
 def _work(cell: Cell) -> dict[str, Any]:
-    """FLOPs and tokens of a sample, by count."""
+    """Return the FLOPs and tokens of a sample, counted from the spec."""
     spec = cell.model
     sampled = cell.workload == "sampling"
     work = flops.sampling(spec, cell.options["num_steps"]) if sampled else flops.training(spec)
-    # Next to nothing is computed twice where products are kept.
+    # Hardly anything is computed twice if products are kept.
     twice = not cell.operation.endswith("_kept")
     return {
         "flops_per_sample": work.model_flops,

@@ -1,6 +1,6 @@
-"""One call, measured: wall and CPU time, bytes read, peak memory of the host and of the device.
+"""Measure one call: wall and CPU time, bytes read, peak memory of the host and of the device.
 
-It runs in the process of a subject, in whatever interpreter that has: the standard library, numpy and jax are there.
+It runs in the process and the interpreter of a subject, and needs the standard library, numpy and jax.
 """
 
 import ctypes
@@ -17,18 +17,19 @@ from benchmarks.measure.stages import Stages
 from suite.subjects.process import memory
 
 _OWN_MEMORY_FROM = 1 << 16
-# Of glibc's mallopt: from which size on a block's memory is its own, and how much of the rest may stay free.
+# Parameters of glibc's mallopt: the size from which a block is mapped on its own, and how much of the rest stays free.
 _M_MMAP_THRESHOLD, _LARGEST, _M_TRIM_THRESHOLD, _KEPT = -3, 32 << 20, -1, 1 << 30
 _BLOCK = 8 << 20
 
 
 def measured(call: Callable[[], Any], stages: Stages | None = None) -> tuple[Any, dict[str, Any]]:
-    """What a call returns once its arrays are there, and its sample.
+    """Call a function and wait for its arrays.
 
-    The sample: ``wall_s`` and ``cpu_s`` (all threads) in seconds; ``read_bytes``, without what comes through a memory
-    map; ``disk_bytes``, what came from a disk as the page cache did not have it, mapped or not; ``host_peak_bytes``, by
-    how much the process grew at most; ``device_peak_bytes``, the most that the device's allocator ever held; ``stages``
-    in seconds. None where this system does not tell.
+    Returns:
+      Its result, and the sample: ``wall_s`` and ``cpu_s`` (all threads) in seconds; ``read_bytes``, without reads
+      through memory maps; ``disk_bytes``, what the page cache did not have, memory maps included; ``host_peak_bytes``,
+      by how much the process grew at most; ``device_peak_bytes``, the most that the device's allocator ever held;
+      ``stages`` in seconds. A value is None if the system does not report it.
     """
     before, read_before, disk_before = memory.start_anew(_OWN_MEMORY_FROM), bytes_read(), bytes_from_disk()
     if stages:
@@ -51,13 +52,13 @@ def measured(call: Callable[[], Any], stages: Stages | None = None) -> tuple[Any
 
 
 def device_peak() -> int | None:
-    """The most bytes that the first device's allocator held since the process began; None on a CPU."""
+    """Return the most bytes that the first device's allocator held since the process started; None on a CPU."""
     stats = jax.local_devices()[0].memory_stats() or {}
     return stats.get("peak_bytes_in_use")
 
 
 def keep_memory() -> None:
-    """From now on, what is freed stays: calls that follow do not wait for the system to give memory, which varies."""
+    """Keep freed memory from now on: waiting for the system to provide memory takes varying time."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST)
@@ -65,7 +66,7 @@ def keep_memory() -> None:
 
 
 def evict(path: str) -> None:
-    """Take a file, or those below a folder, out of this system's page cache; that of a host below it may keep them."""
+    """Evict a file, or all files below a folder, from this system's page cache; a host's cache may keep them."""
     for file in _files(path):
         with file.open("rb") as opened:
             os.fdatasync(opened.fileno())
@@ -73,7 +74,7 @@ def evict(path: str) -> None:
 
 
 def read_through(path: str) -> None:
-    """Read a file, or those below a folder, so that the page cache has what it can hold of them."""
+    """Read a file, or all files below a folder, into the page cache, as far as it has room."""
     block = bytearray(_BLOCK)
     for file in _files(path):
         with file.open("rb", buffering=0) as opened:
@@ -87,10 +88,10 @@ def _files(path: str) -> list[Path]:
 
 
 def bytes_from_disk() -> int | None:
-    """What this process had a disk read so far: what it asked for, mapped or not, and was not in the page cache."""
+    """Return the bytes that this process has read from a disk so far, memory maps included."""
     return memory.number_in("io", "read_bytes:")
 
 
 def bytes_read() -> int | None:
-    """What this process has read so far, without what comes through a memory map."""
+    """Return the bytes that this process has read so far, without reads through memory maps."""
     return memory.number_in("io", "rchar:")

@@ -1,6 +1,6 @@
-"""How long compiling takes where jax's persistent cache holds the program: what a user's second process waits for.
+"""Time compiling when jax's persistent cache has the program: what a user's second process waits for.
 
-What comes out of the cache is timed and thrown away. jax 0.5.3 computes wrong numbers on the CPU with such programs, so
+Programs from the cache are timed and discarded. jax 0.5.3 computes wrong numbers on the CPU with such programs, so
 nothing that is measured or compared may come from one.
 """
 
@@ -15,7 +15,7 @@ import jax
 from jax.experimental.compilation_cache import compilation_cache
 
 _HIT = "/jax/compilation_cache/cache_hits"
-# Whatever the program, it goes into the cache.
+# Cache every program.
 _ENABLED: Mapping[str, Any] = {
     "jax_enable_compilation_cache": True,
     "jax_persistent_cache_min_compile_time_secs": 0.0,
@@ -25,16 +25,16 @@ _events: Counter[str] = Counter()
 
 
 def cached_compile_seconds(jitted: Any, arguments: tuple[Any, ...]) -> float | None:
-    """Seconds of compiling what was compiled before, by way of an empty cache in a scratch folder.
+    """Compile into an empty cache in a scratch folder, then again from that cache.
 
     Everything that jax has compiled in this process is forgotten, before and after.
 
     Args:
-      jitted: a function as ``jax.jit`` gives it.
-      arguments: that it is called with; they are not changed.
+      jitted: a function as ``jax.jit`` returns it.
+      arguments: the arguments to call it with; they are not changed.
 
     Returns:
-      None where jax keeps no programs of this backend.
+      The seconds of the second compilation; None if jax does not cache programs for this backend.
     """
     with tempfile.TemporaryDirectory() as folder, _cache_in(folder):
         _compile_anew(jitted, arguments)
@@ -45,7 +45,7 @@ def cached_compile_seconds(jitted: Any, arguments: tuple[Any, ...]) -> float | N
 
 
 def _compile_anew(jitted: Any, arguments: tuple[Any, ...]) -> float:
-    """Seconds of compiling, with nothing left of what was compiled before but files."""
+    """Return the seconds of compiling after clearing jax's caches in memory; cached files remain."""
     jax.clear_caches()
     lowered = jitted.trace(*arguments).lower()
     start = time.perf_counter()
@@ -55,7 +55,7 @@ def _compile_anew(jitted: Any, arguments: tuple[Any, ...]) -> float:
 
 @contextlib.contextmanager
 def _cache_in(folder: str) -> Iterator[None]:
-    """In the body, programs are kept in a folder. jax reads its settings once, and has to be told that they changed."""
+    """Cache programs in a folder in the body. jax reads its settings once, so its cache is reset."""
     wanted = {**_ENABLED, "jax_compilation_cache_dir": folder}
     before = {name: getattr(jax.config, name) for name in wanted}
     try:

@@ -1,4 +1,4 @@
-"""What one run measures, in which order, and what came out of it."""
+"""What one run measures, in which order, and the results."""
 
 import dataclasses
 import itertools
@@ -17,7 +17,7 @@ from suite.subjects.process.harness_files import name_of
 
 @dataclasses.dataclass(frozen=True)
 class Turn:
-    """A cell of a subject, in one of the passes over all of them."""
+    """A cell of a subject, in one of the passes over all cells."""
 
     number: int
     asked_as: str
@@ -34,7 +34,7 @@ class Turn:
 
 @dataclasses.dataclass
 class Record:
-    """What was measured of one cell of one subject."""
+    """The measurements of one cell of one subject."""
 
     outcome: str = "absent"
     reason: str | None = None
@@ -45,7 +45,7 @@ class Record:
     losses: list[float | None] | None = None
 
     def end(self, outcome: str, reason: str) -> None:
-        """Say why there is no measurement; what earlier passes measured is no measurement either."""
+        """Record why there is no measurement, and drop those of earlier passes."""
         vars(self).update(vars(Record(outcome=outcome, reason=reason)))
 
 
@@ -53,12 +53,12 @@ class Plan:
     """The turns of a run and their records.
 
     Args:
-      subjects: as they are asked for, ``NAME[=PYTHON]``; a name may be the path of a harness.
-      cells: what is measured of each.
-      passes: over all cells; by default each cell's own.
+      subjects: each as ``NAME[=PYTHON]``; a name may be the path of a harness.
+      cells: the cells to measure of each subject.
+      passes: the number of passes over all cells; by default each cell's own.
       device: ``cpu``, ``gpu`` or ``tpu``.
-      folder: where checkpoints are made and kept; None for a scratch folder.
-      seed: of the order.
+      folder: the folder to make checkpoints in; None for a scratch folder.
+      seed: the seed of the order.
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class Plan:
         self.turns = self._in_order(passes, random.Random(seed))
 
     def record(self, turn: Turn) -> Record:
-        """Where what a turn measures goes."""
+        """Return the record of a turn's cell and subject."""
         return self.records[turn.cell.id, turn.subject]
 
     def _in_order(self, passes: int | None, order: random.Random) -> list[Turn]:
-        """Pass after pass, the cells of a pass in an order of its own; the subjects of a cell one after the other."""
+        """Return the turns, pass after pass. Each pass shuffles its cells; the subjects of a cell are adjacent."""
         turns = []
         for number in range(max((passes or cell.passes for cell in self.cells), default=0)):
             due = [cell for cell in self.cells if number < (passes or cell.passes)]
@@ -95,5 +95,5 @@ PLAN = pytest.StashKey[Plan]()
 
 
 def smoke() -> Plan:
-    """Every cell once, at the smallest size, of the reference: whether the benchmarks still run."""
+    """Return a plan with every cell once, of the reference at the smallest size: do the benchmarks still run?"""
     return Plan(["reference"], cells_of(sizes("cpu")["tiny"]), passes=1)

@@ -1,7 +1,7 @@
 """A fresh process that measures a subject, in the subject's own interpreter.
 
-Nothing that was measured before is in it. The modules that measure are sent there: in another interpreter nothing else
-of this project is needed, and the gate has the same ones on both sides.
+It shares nothing with what was measured before. The modules that measure are sent there, so another interpreter needs
+nothing of this project, and the gate measures both sides with the same ones.
 """
 
 import os
@@ -16,7 +16,7 @@ from suite.subjects.process.rpc import Process, Server, process_of
 ROOT = Path(__file__).parents[2]
 # Seconds that one call may take: a real-size checkpoint takes minutes.
 TIMEOUT = 1800.0
-# All that a worker imports of this project.
+# All modules of this project that a worker imports.
 MODULES = (
     *(f"benchmarks.measure.{name}" for name in ("digests", "harness", "measuring", "persistent_cache", "programs")),
     "benchmarks.measure.stages",
@@ -24,7 +24,7 @@ MODULES = (
     "suite.subjects.process.memory",
 )
 WORKER = Server("benchmarks.measure.worker:Worker", ("benchmarks.measure.worker", *MODULES))
-# What XLA compiles with unless told otherwise, and what compiles fastest.
+# XLA's default optimization level, and the one that compiles fastest.
 _DEFAULT_LEVEL, _QUICKEST_LEVEL = 3, 0
 _LEVEL = "--xla_backend_optimization_level"
 
@@ -36,7 +36,7 @@ def measuring(
     """Start a process with a subject; it is ended on leaving.
 
     Args:
-      asked_as: ``NAME[=PYTHON]``, as contracts are asked.
+      asked_as: ``NAME[=PYTHON]``, as for the contracts.
       environment: variables to set there before jax is imported.
       server: the worker that answers there.
       paths: folders that come first where modules are looked for there.
@@ -53,15 +53,15 @@ def environment_of(device: str, *, devices: int = 1, quickly_compiled: bool = Fa
 
     Args:
       device: ``cpu``, ``gpu`` or ``tpu``.
-      devices: how many; on the CPU that many are made of it.
+      devices: the number of devices; a CPU is split into as many.
       quickly_compiled: whether programs need not be fast, because nothing is measured.
     """
     flags = [os.environ.get("XLA_FLAGS", "")]
     if device == "cpu" and devices > 1:
         flags.append(f"--xla_force_host_platform_device_count={devices}")
-    # Always said: a harness may choose the quickest level where nobody chose, for the contracts' tiny models.
+    # Always explicit: without it, a harness may choose the quickest level for the contracts' tiny models.
     if quickly_compiled or _LEVEL not in flags[0]:
         flags.append(f"{_LEVEL}={_QUICKEST_LEVEL if quickly_compiled else _DEFAULT_LEVEL}")
     platform = {"gpu": "cuda"}.get(device, device)
-    # What was compiled before is not measured.
+    # Programs from a cache would not be compiled, and compiling is measured.
     return {"JAX_PLATFORMS": platform, "XLA_FLAGS": " ".join(flags).strip(), "JAX_ENABLE_COMPILATION_CACHE": "0"}

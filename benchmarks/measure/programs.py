@@ -1,7 +1,6 @@
-"""A compiled training step or sampling, run again and again.
+"""A compiled training step or sampling, called repeatedly.
 
-What compiles is measured apart from what runs: tracing, lowering, compiling, and then each call until its result is
-there.
+Tracing, lowering and compiling are measured apart from the calls, each of which waits for its result.
 """
 
 import math
@@ -13,13 +12,13 @@ from benchmarks.measure.persistent_cache import cached_compile_seconds
 
 
 class Program(NamedTuple):
-    """What a subject gives for a training or a sampling.
+    """What a harness returns for a training or a sampling.
 
     Attributes:
       jitted: the function, as the implementation jits it.
-      state: what the first call starts from; a program that donates it gives the next one.
-      arguments: of a state, what ``jitted`` is called with.
-      after: of what a call returned, the next state and a number, the loss.
+      state: the state of the first call; a program that donates it returns the next one.
+      arguments: returns the arguments of ``jitted`` for a state.
+      after: returns the next state and a number, the loss, for the outputs of a call.
     """
 
     jitted: Any
@@ -29,11 +28,11 @@ class Program(NamedTuple):
 
 
 class Running:
-    """A program that was compiled, once.
+    """A program, compiled once.
 
     Attributes:
-      costs: seconds of tracing, lowering and compiling.
-      losses: what the calls gave; None for what is not finite.
+      costs: the seconds of tracing, lowering and compiling.
+      losses: the loss of each call; None for one that is not finite.
     """
 
     def __init__(self, program: Program) -> None:
@@ -46,18 +45,18 @@ class Running:
         self.losses: list[float | None] = []
 
     def step(self) -> None:
-        """One call, until its number is here."""
-        # Nothing but the program holds the state while it runs: it may be donated.
+        """Make one call and wait for its loss."""
+        # Only the program holds the state while it runs, because it may be donated.
         arguments = self._program.arguments(self._state)
         self._state = None
         outputs = self._compiled(*arguments)
         del arguments
         self._state, loss = self._program.after(outputs)
-        # A file has no word for what is not a number.
+        # JSON cannot express NaN or infinity.
         self.losses.append(float(loss) if math.isfinite(loss) else None)
 
     def cached_compile_seconds(self) -> float | None:
-        """Seconds of compiling with jax's persistent cache; None where it keeps nothing of this backend."""
+        """Return the seconds of compiling with jax's persistent cache; None if it caches nothing for this backend."""
         return cached_compile_seconds(self._program.jitted, self._program.arguments(self._state))
 
     def _timed(self, name: str, call: Callable[[], Any]) -> Any:

@@ -1,7 +1,7 @@
 """Where the time of a call goes: seconds spent in named functions of an implementation, and in compiling.
 
-The functions are replaced by timed ones while a call is measured, in the implementation's own modules; none of them
-knows of it. Time counts for the innermost stage, so the stages of a call add up to no more than the call.
+While a call is measured, the functions are replaced by timed ones in the implementation's own modules. Time counts for
+the innermost stage, so the stages of a call add up to no more than the call.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from unittest import mock
 import jax
 
 COMPILE = "compile"
-# What jax tells of each program that it makes: tracing, lowering, compiling.
+# jax reports the seconds of tracing, lowering and compiling each program under these names.
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _COMPILING = (
     "/jax/core/compile/jaxpr_trace_duration",
@@ -27,29 +27,29 @@ _COMPILING = (
 
 
 class Stages:
-    """Seconds by stage of what ran in the main thread since ``clear``.
+    """The seconds that the main thread spent in each stage since ``clear``.
 
     Attributes:
-      seconds: by stage.
-      programs: how many were compiled, in any thread.
+      seconds: {stage: seconds}.
+      programs: the number of programs compiled, in any thread.
     """
 
     def __init__(self, functions: Mapping[str, Sequence[str]]) -> None:
         self._functions = functions
         self.seconds: dict[str, float] = defaultdict(float)
         self.programs = 0
-        # Of every stage that is open, the seconds that belong to others.
+        # For every open stage, the seconds that belong to inner stages.
         self._open: list[float] = []
         jax.monitoring.register_event_duration_secs_listener(self._compiled)
 
     def clear(self) -> None:
-        """Forget what was counted."""
+        """Reset seconds and programs."""
         self.seconds.clear()
         self.programs = 0
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """In the body, the functions are timed."""
+        """Time the functions in the body."""
         with contextlib.ExitStack() as patches:
             for stage, places in self._functions.items():
                 for place in places:
@@ -87,7 +87,7 @@ class Stages:
 
 
 def _find(place: str) -> tuple[Any, str]:
-    """The owner and the name of ``module:name`` or ``module:Class.name``."""
+    """Return the owner and the name of ``module:name`` or ``module:Class.name``."""
     module, _, path = place.partition(":")
     *owners, name = path.split(".")
     return functools.reduce(getattr, owners, importlib.import_module(module)), name

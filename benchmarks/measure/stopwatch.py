@@ -1,11 +1,11 @@
 """The clock that pytest-benchmark reads: seconds that subjects took in their own processes.
 
-It stands still while messages travel between the processes, so pytest-benchmark's numbers are those of the subject.
+It stands still while messages travel between processes, so pytest-benchmark's numbers are the subject's.
 """
 
 
 class Stopwatch:
-    """Seconds in all, as a timer is read: by its differences."""
+    """A timer that returns the total seconds so far."""
 
     def __init__(self) -> None:
         self._seconds = 0.0
@@ -14,7 +14,7 @@ class Stopwatch:
         return self._seconds
 
     def add(self, seconds: float) -> None:
-        """Let it run by this much."""
+        """Advance by ``seconds``."""
         self._seconds += seconds
 
 

@@ -1,6 +1,6 @@
 """The other side of ``benchmarks.measure.process``: measures one operation in a subject's interpreter.
 
-Nothing but the standard library, numpy, jax and the subject's implementation is needed there.
+It needs the standard library, numpy, jax, and the subject's implementation.
 """
 
 import sys
@@ -17,12 +17,12 @@ Data = dict[str, Any]
 
 
 class Worker:
-    """A subject's operation, prepared, and the samples of it."""
+    """A prepared operation of a subject, and its samples."""
 
     def __init__(self, harness: Any) -> None:
         self._harness = harness
         self._stages = stages(harness)
-        # A call, or a program and what was compiled of it; and what the last call returned.
+        # A call or a program, the compiled program, and the result of the last call.
         self._prepared: Any = None
         self._running: Any = None
         self._result: Any = None
@@ -33,14 +33,14 @@ class Worker:
         return {"python": python, "operations": operations(self._harness), **self._harness.describe()}
 
     def prepare(self, operation: str, job: Data) -> None:
-        """Do what is not measured."""
+        """Prepare an operation; this is not measured."""
         self._job = job
         if job["temperature"] == "warm":
             read_through(job["path"])
         self._prepared = prepared(self._harness, operation, job)
 
     def sample(self) -> Data:
-        """Measure one call of what was prepared."""
+        """Measure one call of the prepared operation."""
         self._result = None
         if self._job["temperature"] == "cold":
             evict(self._job["path"])
@@ -54,14 +54,14 @@ class Worker:
         return {"leaves": digests(arrays(self._harness, self._result)), "resident_bytes": held}
 
     def compile(self) -> Data:
-        """Compile what was prepared."""
+        """Compile the prepared program and return the seconds of each step."""
         program, self._prepared = self._prepared, None
         self._stages.clear()
         self._running = Running(program)
         return dict(self._running.costs)
 
     def step(self) -> Data:
-        """Measure one call of what was compiled."""
+        """Measure one call of the compiled program."""
         return measured(self._running.step)[1]
 
     def ran(self) -> Data:

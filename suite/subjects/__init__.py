@@ -1,1 +1,1 @@
-"""Implementations under test, one harness a file; ``protocol`` says what a harness is, ``find`` gets one by name."""
+"""Implementations under test, one harness per file; ``protocol`` says what a harness is."""

@@ -31,7 +31,7 @@ Data = dict[str, Any]
 Call = Callable[[], Any]
 Program = dict[str, Any]
 
-# Where the time of a load goes: what is called in each stage. Reading decodes, and casts into place.
+# The functions of each stage of a load. Reading includes decoding, and casting into place.
 STAGES = {
     "read": ("pi0_compat.layouts.orbax.restore:read_all", "pi0_compat.loading.match:_read_all"),
     "place": ("pi0_compat.training.step:_place",),
@@ -40,39 +40,39 @@ STAGES = {
 
 
 def restore(job: Data) -> Call:
-    """A checkpoint's parameters as jax arrays of a dtype."""
+    """Restore a checkpoint's parameters as jax arrays of a dtype."""
     dtype = jnp.dtype(job["dtype"])
     return lambda: restore_params(job["path"], dtype=dtype, sharding=sharding.first_device())
 
 
 def inference(job: Data) -> Call:
-    """A checkpoint's parameters, checked against the model, on the device in the dtype that is asked for."""
+    """Load a checkpoint into a model to serve, on the device, in the job's dtype."""
     dtype, config = jnp.dtype(job["dtype"]), _model(job)
     return lambda: config.load(restore_params(job["path"], dtype=dtype, sharding=sharding.first_device()))
 
 
 def lora_state(job: Data) -> Call:
-    """A base checkpoint as the first state of a LoRA fine-tuning."""
+    """Load a base checkpoint as the first state of a LoRA fine-tuning."""
     return _first_state(job, CheckpointWeightLoader(job["path"]))
 
 
 def paligemma_state(job: Data) -> Call:
-    """Google's PaliGemma as the first state of a LoRA fine-tuning; the action expert is fresh."""
+    """Load Google's PaliGemma as the first state of a LoRA fine-tuning; the action expert is fresh."""
     return _first_state(job, PaliGemmaWeightLoader(job["path"]))
 
 
 def hugging_face_state(job: Data) -> Call:
-    """Hugging Face's PaliGemma as the first state of a LoRA fine-tuning; the action expert is fresh."""
+    """Load Hugging Face's PaliGemma as the first state of a LoRA fine-tuning; the action expert is fresh."""
     return _first_state(job, HuggingFaceWeightLoader(job["path"]))
 
 
 def gemma_state(job: Data) -> Call:
-    """Google's Gemma for flax as the first state of a LoRA fine-tuning; the vision encoder and the expert are fresh."""
+    """Load Google's Gemma for flax as the first state of a LoRA fine-tuning; vision encoder and expert are fresh."""
     return _first_state(job, GemmaWeightLoader(job["path"]))
 
 
 def arrays(result: Any) -> dict[str, Any]:
-    """The params of what a call returned."""
+    """Return the params in the result of a call."""
     if isinstance(result, train.TrainState):
         return dict(result.params)
     if isinstance(result, dict):
@@ -81,36 +81,36 @@ def arrays(result: Any) -> dict[str, Any]:
 
 
 def initialize(job: Data) -> Call:
-    """Fresh adapters for a base model."""
+    """Initialize adapters for a base model."""
     base, config = restore_params(job["path"], restore_type=np.ndarray), _model(job)
     return lambda: lora_params.initialize_lora_parameters(base, config, 0)
 
 
 def merge(job: Data) -> Call:
-    """Base and adapters as one tree."""
+    """Merge base and adapters into one tree."""
     base, lora = lora_params.extract(restore_params(job["path"], restore_type=np.ndarray))
     return lambda: lora_params.merge_parameters(base, lora)
 
 
 def fold(job: Data) -> Call:
-    """Every adapter added to its weight."""
+    """Add every adapter to its weight."""
     params, config = restore_params(job["path"], restore_type=np.ndarray), _model(job)
     return lambda: adapters.fold(params, config).params
 
 
 def extract(job: Data) -> Call:
-    """The adapters of a tree."""
+    """Extract the adapters of a tree."""
     params = restore_params(job["path"], restore_type=np.ndarray)
     return lambda: lora_params.extract(params)[1]
 
 
 def train_step(job: Data) -> Program:
-    """Steps of a fine-tuning on one batch, with activations computed a second time on the way back."""
+    """Run fine-tuning steps on one batch, recomputing activations in the backward pass."""
     return _training(job, _train_config(job, CheckpointWeightLoader(job["path"])))
 
 
 def train_step_kept(job: Data) -> Program:
-    """The same steps, with the results of matrix products kept: less to compute, more to hold."""
+    """Run the same steps, keeping the results of matrix products: less to compute, more to hold."""
     config = _train_config(job, CheckpointWeightLoader(job["path"]))
     return _training(job, dataclasses.replace(config, model=dataclasses.replace(config.model, remat="cheap")))
 
@@ -128,7 +128,7 @@ def _training(job: Data, config: TrainConfig) -> Program:
 
 
 def sample_actions(job: Data) -> Program:
-    """Sampling of one batch of actions."""
+    """Sample one batch of actions."""
     config = _model(job)
     params = restore_params(job["path"], dtype=jnp.dtype(job["dtype"]), sharding=sharding.first_device())
     noise = jnp.asarray(job["inputs"]["noise"])
@@ -160,7 +160,7 @@ def _first_state(job: Data, loader: WeightLoader) -> Call:
 
 
 def _placement(job: Data) -> tuple[Any, Callable[[Any], Any]]:
-    """Where a state's arrays go, and what puts a batch there: one device, data parallel, or spread (FSDP)."""
+    """Return where a state's arrays go and a function that puts a batch there: one device, data parallel, or FSDP."""
     if job["devices"] == 1:
         return None, lambda inputs: jax.tree.map(jnp.asarray, inputs)
     mesh = jax.sharding.Mesh(jax.devices()[: job["devices"]], ("data",))

@@ -32,34 +32,34 @@ STAGES = {
     "read": ("openpi.models.model:restore_params", "numpy:load"),
     "merge": ("openpi.training.weight_loaders:_merge_params",),
 }
-# The sizes and files of a job stay openpi's for as long as the process lives.
+# openpi keeps the sizes and files of a job for the life of the process.
 _of_the_job = contextlib.ExitStack()
 
 
 def restore(job: Data) -> Call:
-    """A checkpoint's parameters as jax arrays of a dtype."""
+    """Restore a checkpoint's parameters as jax arrays of a dtype."""
     return lambda: openpi_model.restore_params(job["path"], dtype=jnp.dtype(job["dtype"]))
 
 
 def inference(job: Data) -> Call:
-    """A model to serve, as ``create_trained_policy`` makes it."""
+    """Load a model to serve, as ``create_trained_policy`` does."""
     _of_the_job.enter_context(at_size(job["model"]))
     config = config_of(job["model"])
     return lambda: nnx.state(config.load(openpi_model.restore_params(job["path"], dtype=jnp.dtype(job["dtype"]))))
 
 
 def lora_state(job: Data) -> Call:
-    """A base checkpoint as the first state of a LoRA fine-tuning."""
+    """Load a base checkpoint as the first state of a LoRA fine-tuning."""
     return _first_state(job, weight_loaders.CheckpointWeightLoader(job["path"]))
 
 
 def paligemma_state(job: Data) -> Call:
-    """Google's PaliGemma as the first state of a LoRA fine-tuning; the action expert is fresh."""
+    """Load Google's PaliGemma as the first state of a LoRA fine-tuning; the action expert is fresh."""
     return _first_state(job, _of_the_job.enter_context(loader_of("paligemma", job["path"])))
 
 
 def train_step(job: Data) -> Program:
-    """Steps of a fine-tuning on one batch; images are taken as they are, so that the loss can be compared."""
+    """Run fine-tuning steps on one batch; images are not augmented, so that the loss can be compared."""
     config, mesh = _config(job, weight_loaders.CheckpointWeightLoader(job["path"])), sharding.make_mesh(_fsdp(job))
     train = _script()
     state, places = train.init_train_state(config, jax.random.key(job["seed"]), mesh, resume=False)
@@ -83,7 +83,7 @@ def train_step(job: Data) -> Program:
 
 
 def sample_actions(job: Data) -> Program:
-    """Sampling of one batch of actions."""
+    """Sample one batch of actions."""
     graphdef, params = nnx.split(_model(job))
     observation, _ = observation_of(job["inputs"])
     _of_the_job.enter_context(_without_type_checks())
@@ -102,19 +102,19 @@ def sample_actions(job: Data) -> Program:
 
 
 def arrays(result: Any) -> Data:
-    """The params of what a call returned."""
+    """Return the params in the result of a call."""
     result = result.params if isinstance(result, TrainState) else result
     return flat(result, leaf=lambda array: array)
 
 
 @functools.cache
 def _script() -> Any:
-    """Return openpi's training script, not the one that the contracts share: what they trace, they trace once."""
+    """Return openpi's training script, unpatched: the contracts' copy traces each config only once."""
     return script("scripts/train.py")
 
 
 def _without_type_checks() -> contextlib.AbstractContextManager[Any]:
-    """Tracing apart from compiling puts placeholders into openpi's checked dataclasses."""
+    """Turn openpi's type checks off: tracing apart from compiling puts placeholders into its checked dataclasses."""
     return array_typing.disable_typechecking()
 
 
@@ -125,7 +125,7 @@ def _model(job: Data) -> Any:
 
 
 def _fsdp(job: Data) -> int:
-    """The devices that share a state; the others have a copy each."""
+    """Return the number of devices that share a state; others hold a copy each."""
     devices: int = job["devices"]
     return devices if job["spread"] else 1
 

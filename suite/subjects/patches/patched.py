@@ -1,7 +1,7 @@
-"""The reference with some of its lines changed, as a harness of its own beside the unchanged one.
+"""The reference with some lines changed, as another harness beside the unchanged one.
 
-A patch is text: what a line is, and what it is instead. Every module that is patched, or that depends on one that is,
-is imported again; the others are shared, with their classes, caches and compiled programs.
+A patch replaces text. Every module that is patched, or that imports a patched module, is imported again; the others are
+shared, with their classes, caches and compiled programs.
 """
 
 import ast
@@ -23,7 +23,10 @@ _SOURCES = _ROOT / "pi0_compat"
 
 
 class Patch(NamedTuple):
-    """In a file of ``pi0_compat`` (or ``../subjects/reference.py``), ``old``, which is there once, is ``new``."""
+    """Replaces ``old`` by ``new`` in a file of ``pi0_compat``, or in ``../suite/subjects/reference.py``.
+
+    ``old`` occurs there exactly once.
+    """
 
     file: str
     old: str
@@ -31,15 +34,15 @@ class Patch(NamedTuple):
 
 
 def patched_harness(name: str, patches: Sequence[Patch], lacks: frozenset[str] = frozenset()) -> ModuleType:
-    """A copy of the reference's harness, and of all that the patches can change in what it imports.
+    """Return a copy of the reference's harness, with a copy of everything it imports that the patches can change.
 
     Args:
-      name: the harness's name.
-      patches: all of them are applied.
-      lacks: traits that it no longer declares.
+      name: the copy's ``NAME``.
+      patches: the patches to apply.
+      lacks: traits that the copy does not declare.
 
     Raises:
-      ValueError: the text that a patch replaces is not there, or more than once; the reference has moved on.
+      ValueError: the text that a patch replaces does not occur exactly once; the reference has changed.
     """
     sources = patched_sources(patches)
     harness = _import_again(dependents(sources), sources)
@@ -49,12 +52,12 @@ def patched_harness(name: str, patches: Sequence[Patch], lacks: frozenset[str] =
 
 
 def fresh_harness(sources: Mapping[Path, str] | None = None) -> ModuleType:
-    """The reference's harness, all modules imported again, from other ``sources`` if given: nothing is cached."""
+    """Import the reference's harness and all its modules again, from ``sources`` if given; nothing is cached."""
     return _import_again(set(_files()), sources or {})
 
 
 def dependents(files: Collection[Path]) -> set[str]:
-    """The modules of these files and all that import one of them, themselves or through others; the harness always."""
+    """Return the modules of these files, all that import one of them, directly or not, and the harness."""
     modules = _files()
     imports = {name: _imports(file) for name, file in modules.items()}
     found = {name for name, file in modules.items() if file in files} | {_HARNESS}
@@ -64,7 +67,7 @@ def dependents(files: Collection[Path]) -> set[str]:
 
 
 def patched_sources(patches: Sequence[Patch]) -> dict[Path, str]:
-    """The changed text of every patched file."""
+    """Return the changed text of every patched file."""
     sources: dict[Path, str] = {}
     for patch in patches:
         file = (_SOURCES / patch.file).resolve()
@@ -78,7 +81,7 @@ def patched_sources(patches: Sequence[Patch]) -> dict[Path, str]:
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
-    """Loads a module of the reference from changed text; without, from its file."""
+    """Loads a module of the reference from changed text if it has any, otherwise from its file."""
 
     def __init__(self, fullname: str, path: str, source: str | None) -> None:
         super().__init__(fullname, path)
@@ -92,7 +95,7 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds these modules first."""
+    """Finds the given modules before other finders do."""
 
     def __init__(self, modules: Collection[str], sources: Mapping[Path, str]) -> None:
         self._modules, self._sources = modules, sources
@@ -107,7 +110,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 def _files() -> dict[str, Path]:
-    """The file of every module of the reference, and of its harness."""
+    """Return the file of every module of the reference, and of its harness."""
     files = {_module(file): file.resolve() for file in _SOURCES.rglob("*.py")}
     return files | {name: _ROOT / f"{name.replace('.', '/')}.py" for name in (_HARNESS, _ITS_BENCHMARKS)}
 
@@ -118,7 +121,7 @@ def _module(file: Path) -> str:
 
 
 def _imports(file: Path) -> set[str]:
-    """What a module imports; ``from package import module`` asks nothing of the package but the module."""
+    """Return what a module imports; of ``from pi0_compat import module``, only the module."""
     nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
     froms = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
     inner = {f"{node.module}.{alias.name}" for node in froms for alias in node.names}
@@ -142,7 +145,7 @@ def _searched_first(finder: importlib.abc.MetaPathFinder) -> Iterator[None]:
 
 @contextmanager
 def _set_aside(modules: Collection[str]) -> Iterator[None]:
-    """Make these modules look as if they were never imported, and put them back on leaving."""
+    """Remove these modules as if they were never imported; restore them on leaving."""
     before = {name: sys.modules[name] for name in modules if name in sys.modules}
     _forget(modules)
     try:

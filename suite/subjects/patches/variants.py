@@ -1,16 +1,16 @@
-"""Correct variants of the reference: other ways to run the same mathematics. No contract fails for one of them.
+"""Correct variants of the reference: other ways to run the same mathematics. No contract may fail for one of them.
 
-``reference:bf16`` computes in bfloat16 whatever the model's spec says, ``reference:eager`` runs forward passes one
-operation at a time (but not training, which would take minutes a case),
-``reference:unrolled`` has its layers one after the other instead of in a loop, ``reference:kept`` keeps matrix products
-for the backward pass instead of computing them again, ``reference:sharded8`` spreads parameters over eight devices.
+``reference:bf16`` computes in bfloat16, whatever the model's spec says. ``reference:eager`` runs forward passes one
+operation at a time (not training, which would take minutes per case). ``reference:unrolled`` unrolls the loop over
+layers. ``reference:kept`` keeps matrix products for the backward pass instead of recomputing them.
+``reference:sharded8`` spreads parameters over eight devices.
 """
 
 from typing import NamedTuple
 
 from suite.subjects.patches.patched import Patch
 
-# Before anything asks jax for its devices; ``elsewhere`` has its own idea of how many there are.
+# Runs before anything asks jax for its devices; ``elsewhere`` sets their number itself.
 _EIGHT_DEVICES = """import os
 if "device_count" not in os.environ.get("XLA_FLAGS", ""):
     jax.config.update("jax_num_cpu_devices", 8)

@@ -17,23 +17,13 @@ class Located(NamedTuple):
 
     Attributes:
       module: the module to import there.
-      name: the name to ask its ``find_harness`` for; None if the module is the harness.
+      name: the name to ask the module's ``find_harness`` for; None if the module is the harness, and is sent.
       sources: the text of the modules to send, by full name.
     """
 
     module: str
     name: str | None
     sources: dict[str, str]
-
-    @property
-    def is_sent(self) -> bool:
-        """Whether the harness is sent; otherwise it is imported from this project."""
-        return self.name is None
-
-    @property
-    def asked_for(self) -> tuple[str, str | None]:
-        """The module and the name, as ``serving.serve`` takes them."""
-        return self.module, self.name
 
 
 def foreign_names() -> list[str]:

@@ -1,7 +1,7 @@
-"""By how much a process grows: the system's own mark of the most memory that it had (VmHWM), set back beforehand.
+"""Measure by how much a process grows, from the system's high-water mark of its memory (VmHWM), reset beforehand.
 
-Not ``ru_maxrss``: a child starts with its parent's. It runs wherever a subject does, with the standard library alone;
-where the system has no such mark there is None.
+Not from ``ru_maxrss``, because a child process starts with its parent's. It runs wherever a subject does, with the
+standard library alone. The results are None on a system without such a mark.
 """
 
 import ctypes
@@ -9,17 +9,17 @@ import gc
 from pathlib import Path
 
 _PROC = Path("/proc/self")
-# Of glibc's mallopt: blocks from this size on have memory of their own, which goes back to the system with them.
+# A parameter of glibc's mallopt: blocks of at least this size are mapped, and unmapped when they are freed.
 _M_MMAP_THRESHOLD = -3
 
 
 def start_anew(own_memory_from: int) -> int | None:
-    """Set the mark back to what is used now, and return that.
+    """Reset the mark to the memory in use now, and return it in bytes.
 
-    What is free goes back to the system, now and later: growing into it would not show, and holes would count.
+    Free memory is returned to the system, now and later: growing into it would not show, and holes would count.
 
     Args:
-      own_memory_from: the bytes of a block that goes back as soon as it is free.
+      own_memory_from: the size in bytes from which a block is returned as soon as it is freed.
     """
     gc.collect()
     if not (_PROC / "clear_refs").exists():
@@ -33,13 +33,13 @@ def start_anew(own_memory_from: int) -> int | None:
 
 
 def peak() -> int | None:
-    """The most bytes that this process had since the mark was set back, or since it began."""
+    """Return the most bytes that this process had since the mark was reset, or since it started."""
     kilobytes = number_in("status", "VmHWM:")
     return None if kilobytes is None else 1024 * kilobytes
 
 
 def number_in(file: str, name: str) -> int | None:
-    """A number that the system tells of this process, in a file of /proc."""
+    """Return a number about this process from a file of /proc/self; None if it is not there."""
     if not (_PROC / file).exists():
         return None
     lines = (_PROC / file).read_text(encoding="ascii").splitlines()

@@ -160,16 +160,16 @@ def process_of(
       finder: the module of this project whose ``find_harness`` finds a harness that is imported, not sent.
       paths: folders that come first where modules are looked for there.
     """
-    harness = locate(asked_as, finder)
-    sources = harness.sources | _sources(server)
+    module, name, sources = locate(asked_as, finder)
+    sources |= _sources(server)
     # A harness that is imported finds this project, and what this process finds in its folder.
-    folders = [*paths, *([] if harness.is_sent else [_ROOT, Path.cwd()])]
+    folders = [*paths, *([_ROOT, Path.cwd()] if name else [])]
     sent = (_HERE / "sent.py").read_text(encoding="utf-8")
     python = parse(asked_as)[1] or sys.executable
     group = execnet.Group()
     try:
         gateway = group.makegateway(f"popen//python={shlex.quote(python)}")
-        start = (dict(environment or {}), list(map(str, folders)), sent, sources, server.place, harness.asked_for)
+        start = (dict(environment or {}), list(map(str, folders)), sent, sources, server.place, (module, name))
         yield Process(gateway, timeout, start)
     finally:
         group.terminate(timeout=1)

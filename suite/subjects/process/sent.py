@@ -1,4 +1,4 @@
-"""Modules that came as text: how a harness runs in an interpreter that has nothing of this project.
+"""Import modules that arrive as text, so that a harness runs in an interpreter without this project.
 
 This file is the first thing that is sent. It needs the standard library only, of Python 3.10 or newer.
 """
@@ -14,8 +14,8 @@ from types import CodeType, ModuleType
 class SentModules(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     """Imports modules from their source text, by full name.
 
-    A name that others are below is a package. The rest of a package comes from where the path has it: a worker that is
-    sent meets the side of the gate that it measures.
+    A name with others below it is a package. Modules of such a package that were not sent come from ``sys.path``: so a
+    worker that is sent measures the gate's side whose folder is there.
     """
 
     def __init__(self, sources: Mapping[str, str]) -> None:

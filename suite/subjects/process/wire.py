@@ -1,6 +1,6 @@
-"""What travels between processes: plain data as it is, arrays as dtype, shape and bytes. Needs numpy and nothing else.
+"""Encode values for another process: plain data unchanged, arrays as dtype, shape and bytes. Needs only numpy.
 
-Both sides of ``elsewhere`` use it. bfloat16 is known to numpy once ``ml_dtypes`` is imported, which every jax brings.
+Both sides of ``rpc`` use it. numpy knows bfloat16 once ``ml_dtypes`` is imported, which every jax installs.
 """
 
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ _ARRAY = "__array__"
 
 
 def encode(value: Any) -> Any:
-    """The value with every array replaced by plain data."""
+    """Return the value with every array replaced by plain data."""
     if isinstance(value, np.ndarray):
         if value.dtype.hasobject:
             raise TypeError("an array of Python objects cannot travel between processes: its bytes are addresses")
-        # bfloat16 has a name only, a foreign byte order is in the code only.
+        # Only the name identifies bfloat16; only the code has a foreign byte order.
         dtype = value.dtype.name if value.dtype.isnative else value.dtype.str
         return {_ARRAY: [dtype, list(value.shape), value.tobytes()]}
     if isinstance(value, np.generic):
@@ -31,7 +31,7 @@ def encode(value: Any) -> Any:
 
 
 def decode(value: Any) -> Any:
-    """What was encoded; tuples and sets come back as lists."""
+    """Return the value that was encoded; tuples and sets come back as lists."""
     if isinstance(value, dict):
         if _ARRAY in value:
             dtype, shape, data = value[_ARRAY]
@@ -50,7 +50,7 @@ def _dtype(name: str) -> np.dtype[Any]:
 
 
 def _ml_dtypes(name: str) -> Any:
-    """What gives numpy the dtypes that machine learning has beside its own."""
+    """Import the package that adds machine learning's dtypes to numpy."""
     try:
         import ml_dtypes
     except ModuleNotFoundError as error:
