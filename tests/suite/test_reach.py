@@ -142,7 +142,7 @@ def test_functions_of_another_process_are_noted(tmp_path: Path, monkeypatch: pyt
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
     entered = read_reach(tmp_path)["a.x"]
     assert entered is not None
-    assert {"suite/subjects/reference.py:param_spec", "pi0_compat/model/config.py:Pi0Config.param_spec"} <= entered
+    assert {"suite/subjects/reference.py:param_spec", "pi0_compat/model/pi0_spec.py:Pi0Spec.param_spec"} <= entered
     assert "suite/subjects/reference.py:train" not in entered
 
 
