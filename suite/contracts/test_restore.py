@@ -90,7 +90,7 @@ def test_casts_as_asked(subject: Subject, base_checkpoint: Checkpoint) -> None:
 @settings(max_examples=settings().max_examples // 3)
 @given(tree=nested_names(), suffixed=st.booleans())
 def test_keeps_any_names(subject: Subject, tree: dict[str, Any], suffixed: bool) -> None:
-    """Names of any characters, even digits, dots and slashes, in any nesting, restore each leaf under its own path."""
+    """Names with any characters, even digits, dots and slashes, survive in any nesting, each leaf at its own path."""
     leaves = [np.full(2, n, np.float32) for n in range(len(flat(tree)))]
     filled = filled_with(iter(leaves), tree)
     with tempfile.TemporaryDirectory() as folder:
