@@ -1,4 +1,4 @@
-"""Why parameters do not fit, in words: the family, what is missing, what would be lost, and the way out."""
+"""Why parameters do not fit, in words: the family, what is missing, what would be lost, and a suggestion."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ ADAPTER = "PaliGemma/llm/layers/attn/q_einsum/lora_a"
 
 
 def wrong(*, missing: tuple[str, ...] = (), unexpected: tuple[str, ...] = ()) -> Differences:
-    """Differences of which only the paths matter."""
+    """Return differences in which only the paths matter."""
     return Differences(dict.fromkeys(missing, LEAF), dict.fromkeys(unexpected, LEAF), {})
 
 
@@ -28,43 +28,43 @@ def wrong(*, missing: tuple[str, ...] = (), unexpected: tuple[str, ...] = ()) ->
         "head.lora_B.default.weight",
     ],
 )
-def test_adapters_are_known_by_any_name(path: str) -> None:
-    """openpi's, PEFT's and Gemma's names of LoRA matrices are known."""
+def test_adapters_are_recognized_by_any_name(path: str) -> None:
+    """openpi's, PEFT's and Gemma's names of LoRA matrices are recognized."""
     assert looks_like_an_adapter(path)
 
 
 @pytest.mark.parametrize(
     "path", ["explorations/kernel", "lorax/a", "lora_alpha", "flora_b/kernel", "a/b", "lora/kernel"]
 )
-def test_other_names_are_no_adapters(path: str) -> None:
-    """What has lora in it, or is called a, is no adapter for that."""
+def test_other_names_are_not_adapters(path: str) -> None:
+    """A name that contains lora, or is a, does not make an adapter."""
     assert not looks_like_an_adapter(path)
 
 
-def test_a_base_for_lora_is_told_what_to_call() -> None:
-    """Where only adapters are missing, the advice is how to add them."""
+def test_a_base_for_lora_gets_the_call_that_adds_adapters() -> None:
+    """If only adapters are missing, the advice is how to add them."""
     assert "initialize_lora_parameters" in advice("pi0", PI0, wrong(missing=(ADAPTER,)))
 
 
 def test_lost_adapters_are_counted() -> None:
-    """Where adapters are left over, the advice is the LoRA config or a fold; PEFT's names count too."""
+    """If adapters are left over, the advice is the LoRA config or a fold; PEFT's names count too."""
     text = advice("pi0", PI0, wrong(unexpected=(ADAPTER, "q/lora_B")))
     assert "2 matrices would be lost" in text
     assert "fold(params, lora_config)" in text
 
 
-def test_an_official_release_is_of_no_other_family() -> None:
-    """A release has no projections; where none are missed, a difference is not blamed on the family."""
+def test_an_official_release_is_not_another_family() -> None:
+    """A release has no projections; if none are missing, the family is not blamed for a difference."""
     text = advice("pi0", {"PaliGemma/img/head/bias"}, wrong(missing=("PaliGemma/img/head/kernel",)))
     assert text == "the parameters (of pi0-FAST or PaliGemma) are not those of the config"
 
 
-def test_pi0_fast_is_of_another_family() -> None:
-    """Where the projections are missed, PaliGemma alone is called what it is."""
+def test_pi0_fast_is_another_family() -> None:
+    """If projections are missing, parameters of PaliGemma alone are named as such."""
     text = advice("pi05", {"PaliGemma/img/head/bias"}, wrong(missing=("action_in_proj/kernel",)))
     assert text.startswith("these are parameters of pi0-FAST or PaliGemma, the config is pi05:")
 
 
-def test_foreign_names_are_of_no_family() -> None:
-    """Of names that nobody knows no family is told."""
+def test_foreign_names_belong_to_no_family() -> None:
+    """Unknown names belong to no pi0 model."""
     assert "no pi0 model" in advice("pi0", {"net/w"}, wrong(missing=("action_in_proj/kernel",), unexpected=("net/w",)))

@@ -1,4 +1,4 @@
-"""What a load counts in the values that it read."""
+"""Counting values that are not finite."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from pi0_compat.floats import count_nonfinite
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 5), st.sampled_from([1, 3, 7, 16, 100]))
 def test_nonfinite_values_are_counted_in_blocks(seed: int, count: int, block: int) -> None:
-    """The count does not depend on how the array is cut, and holds for any layout in memory."""
+    """The count does not depend on how the array is divided, and holds for any memory layout."""
     rng = np.random.default_rng(seed)
     array = rng.standard_normal((4, 4)).astype(np.float32)
     array.flat[rng.choice(16, count, replace=False)] = rng.choice([np.nan, np.inf, -np.inf], count)
@@ -25,7 +25,7 @@ def test_nonfinite_values_are_counted_in_blocks(seed: int, count: int, block: in
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
 def test_nonfinite_values_are_counted_in_any_float(dtype: Any) -> None:
-    """NaN and infinity are found in every float that may be stored, in scalars and in nothing."""
+    """NaN and infinity are found in every stored float dtype, in scalars and in empty arrays."""
     assert count_nonfinite(np.array([1, np.nan, np.inf], dtype)) == 2
     assert count_nonfinite(np.array(np.nan, dtype)) == 1
     assert count_nonfinite(np.zeros((0, 3), dtype)) == 0

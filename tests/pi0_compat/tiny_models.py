@@ -1,4 +1,4 @@
-"""The one tiny model that these tests share, and the fixture's batch as the model takes it."""
+"""The tiny model that these tests share, and the fixture's batch in the model's form."""
 
 from typing import Any
 
@@ -24,29 +24,29 @@ LINEAR = "PaliGemma/llm/layers/mlp/linear"
 
 
 def lora_params(seed: int = 0) -> Params:
-    """Parameters of ``LORA``, every adapter matrix non-zero."""
+    """Return parameters of ``LORA`` with every adapter matrix non-zero."""
     return dict(content.params(SPEC, seed))
 
 
 def base_params(seed: int = 0) -> Params:
-    """Parameters of ``BASE``; the same as those of ``LORA`` without adapters."""
+    """Return parameters of ``BASE``: those of ``LORA`` without adapters."""
     return dict(content.params(BASE_SPEC, seed))
 
 
 def train_config(**changes: Any) -> TrainConfig:
-    """A run that moves every trainable parameter visibly, with a moving average unless changed."""
+    """Return a run that moves every trainable parameter visibly, with a moving average unless changed."""
     schedule = CosineDecaySchedule(warmup_steps=1, peak_lr=0.01, decay_steps=10, decay_lr=0.001)
     options: dict[str, Any] = {"model": LORA, "ema_decay": 0.5, "lr_schedule": schedule}
     return TrainConfig(**(options | changes))
 
 
 def batch(seed: int = 0) -> dict[str, np.ndarray]:
-    """Two observations; the second has a masked camera and a padded prompt."""
+    """Return two observations; the second has a masked camera and a padded prompt."""
     return observations.batch(SPEC, seed=seed)
 
 
 def observation(arrays: dict[str, np.ndarray]) -> Observation:
-    """The fixture's flat arrays as an observation."""
+    """Return the fixture's flat arrays as an observation."""
     return Observation(
         images={camera: arrays[f"image/{camera}"] for camera in CAMERAS},
         image_masks={camera: arrays[f"image_mask/{camera}"] for camera in CAMERAS},
@@ -57,14 +57,14 @@ def observation(arrays: dict[str, np.ndarray]) -> Observation:
 
 
 def weight_of(path: str) -> str:
-    """The weight of an adapter matrix by openpi's two spellings, written apart from the reference."""
+    """Return the weight of an adapter matrix by openpi's two spellings, independently of the library."""
     if path.endswith(("/lora_a", "/lora_b")):
         return path[: -len("lora_a")] + "w"
     return path[: -len("_lora_a")]
 
 
 def without(params: Params, *paths: str) -> Params:
-    """The parameters but for these."""
+    """Return the parameters except these paths."""
     return {path: array for path, array in params.items() if path not in paths}
 
 

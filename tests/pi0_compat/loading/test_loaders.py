@@ -1,4 +1,4 @@
-"""Loaders: what they refuse and in which words, what they count, what they leave alone."""
+"""Loaders: what they refuse and with which messages, what they count, and what they leave alone."""
 
 import dataclasses
 from collections import Counter
@@ -33,7 +33,7 @@ def load(params: Params, model: Pi0Config, tmp_path: Path, **options: Any) -> tu
 
 
 def refusal(params: Params, model: Pi0Config, tmp_path: Path, **options: Any) -> str:
-    """The text of the error with which the checkpoint is refused."""
+    """Return the message that refuses the checkpoint."""
     with pytest.raises(LoadError) as caught:
         load(params, model, tmp_path, **options)
     assert str(caught.value).startswith(f"{tmp_path / 'params'}: ")
@@ -41,21 +41,21 @@ def refusal(params: Params, model: Pi0Config, tmp_path: Path, **options: Any) ->
 
 
 def with_values(dtype: Any, *values: float, path: str = WIDE) -> Params:
-    """The base parameters, of which one has these values in another dtype."""
+    """Return the base parameters, one of them with these values in another dtype."""
     array = base_params()[path].astype(dtype)
     array.flat[: len(values)] = values
     return base_params() | {path: array}
 
 
 def with_alpha(alpha: float) -> Pi0Config:
-    """``LORA`` with another alpha on PaliGemma's attention."""
+    """Return ``LORA`` with another alpha on PaliGemma's attention."""
     data = LORA.to_json()
     data["paligemma"]["lora"]["attn"]["alpha"] = alpha
     return Pi0Config.from_json(data)
 
 
 def test_a_whole_checkpoint_is_loaded(tmp_path: Path) -> None:
-    """Every parameter is the checkpoint's, as a host array, and the report says no more."""
+    """Every parameter is the checkpoint's, as a host array, and the report has no more than that."""
     save_params(lora_params(), tmp_path / "params", config=LORA)
     params, report = CheckpointWeightLoader(tmp_path / "params").load(LORA)
     assert_same_bits(params, lora_params())
@@ -63,20 +63,20 @@ def test_a_whole_checkpoint_is_loaded(tmp_path: Path) -> None:
     assert len(str(report).splitlines()) == 1
 
 
-def test_an_alpha_that_is_not_recorded_is_noted(tmp_path: Path) -> None:
-    """Of adapters that openpi saved the alpha is not known; the report says that the config's was taken."""
+def test_an_unrecorded_alpha_is_noted(tmp_path: Path) -> None:
+    """The alpha of openpi's adapters is unknown; the report says that the config's was used."""
     assert "does not record the alpha" in str(load(lora_params(), LORA, tmp_path)[1])
 
 
 def test_fresh_adapters_are_reported(tmp_path: Path) -> None:
-    """From a base, adapters are initialised, and the report lists each with shape and dtype."""
+    """From a base, adapters are initialized, and the report lists each with shape and dtype."""
     params, report = load(base_params(), LORA, tmp_path)
     assert report.paths(Status.INITIALISED) == [path for path in sorted(params) if is_adapter(path)]
     assert f"  {Q_EINSUM}/lora_a: initialised float32[3, 6, 56, 4]" in str(report).splitlines()
 
 
 def test_frozen_parameters_have_their_dtype(tmp_path: Path) -> None:
-    """With a frozen dtype, exactly the frozen parameters are cast to it, trained ones stay float32."""
+    """With a frozen dtype, exactly the frozen parameters are cast to it, and trained ones stay float32."""
     params, report = load(lora_params(), LORA, tmp_path, frozen_dtype="bfloat16")
     expected = {
         path: array.astype(ml_dtypes.bfloat16) if LORA.is_frozen(path) else array
@@ -93,22 +93,22 @@ def test_a_frozen_dtype_changes_nothing_without_lora(tmp_path: Path) -> None:
 
 
 def test_unused_parameters_are_dropped_by_name(tmp_path: Path) -> None:
-    """What the model does not have is not loaded, and the report names it."""
+    """Parameters that the model lacks are not loaded, and the report names them."""
     params, report = load(base_params() | {"opt/step": np.ones(2, np.float32)}, BASE, tmp_path)
     assert "opt/step" not in params
     assert "  opt/step: dropped float32[2]" in str(report).splitlines()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_is_counted(tmp_path: Path, value: float) -> None:
-    """NaN and infinity are loaded as they are, and the report counts them."""
+def test_values_that_are_not_finite_are_counted(tmp_path: Path, value: float) -> None:
+    """NaN and infinity are loaded unchanged, and the report counts them."""
     params, report = load(with_values(np.float32, value, value, value), BASE, tmp_path)
     (entry,) = [entry for entry in report.entries if entry.nonfinite]
     assert (entry.path, entry.nonfinite) == (WIDE, 3)
     assert not np.isfinite(params[WIDE].flat[:3]).any()
 
 
-def test_what_is_not_finite_is_counted_through_a_cast(tmp_path: Path) -> None:
+def test_values_that_are_not_finite_are_counted_through_a_cast(tmp_path: Path) -> None:
     """NaN in float16 stays NaN in float32 and is no overflow."""
     _, report = load(with_values(np.float16, np.nan, np.inf), BASE, tmp_path)
     assert f"{WIDE}: cast float16[9, 36] -> float32[9, 36], 2 values are not finite" in str(report)
@@ -131,14 +131,14 @@ def test_overflow_in_the_frozen_dtype_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["int8", "int32", "uint8", "bool"])
 def test_codes_are_refused(tmp_path: Path, dtype: str) -> None:
-    """Integers and booleans are no weights, and no cast makes them such."""
+    """Integers and booleans are not weights, and no cast turns them into weights."""
     text = refusal(with_values(dtype), BASE, tmp_path)
     assert "quantised or integer weights need their own loader" in text
     assert f"~ {WIDE}: expected floats, found {dtype}[9, 36]" in text
 
 
 def test_eight_bit_floats_are_refused(tmp_path: Path) -> None:
-    """Weights in float8 are quantised: without their scales they mean nothing."""
+    """Weights in float8 are quantized: without their scales they are meaningless."""
     assert WIDE in refusal(with_values(ml_dtypes.float8_e4m3fn), BASE, tmp_path)
 
 
@@ -148,8 +148,8 @@ def test_a_missing_weight_is_refused(tmp_path: Path) -> None:
     assert f"- {LINEAR}: expected float32[3, 88, 56], found nothing" in refusal(params, LORA, tmp_path)
 
 
-def test_all_that_is_wrong_is_listed_at_once(tmp_path: Path) -> None:
-    """Missing weights, other shapes and unused adapters are told in one error."""
+def test_all_errors_are_listed_at_once(tmp_path: Path) -> None:
+    """Missing weights, other shapes and unused adapters are in one error."""
     some = {path: lora_params()[path] for path in (f"{Q_EINSUM}/lora_a", f"{Q_EINSUM}/lora_b")}
     params = base_params() | some | {WIDE: np.ones((8, 36), np.float32)}
     del params[LINEAR]
@@ -159,7 +159,7 @@ def test_all_that_is_wrong_is_listed_at_once(tmp_path: Path) -> None:
     assert f"~ {WIDE}: expected float32[9, 36], found float32[8, 36]" in text
 
 
-def test_unused_adapters_are_refused_with_the_way_out(tmp_path: Path) -> None:
+def test_unused_adapters_are_refused_with_a_suggestion(tmp_path: Path) -> None:
     """Adapters without a place in the model are refused: load with their config, or fold."""
     text = refusal(lora_params(), BASE, tmp_path)
     assert "a LoRA checkpoint for a config without these adapters: 20 matrices would be lost" in text
@@ -185,20 +185,20 @@ def test_another_rank_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_alpha_than_recorded_is_refused(tmp_path: Path) -> None:
-    """A config whose alpha is not the one that the checkpoint records is refused with both."""
+    """A config whose alpha differs from the recorded one is refused with both."""
     save_params(lora_params(), tmp_path / "params", config=LORA)
     with pytest.raises(LoadError, match=r"trained with .*10\.0.*, the config has .*11\.0"):
         CheckpointWeightLoader(tmp_path / "params").load(with_alpha(11.0))
 
 
-def test_the_recorded_alpha_is_taken(tmp_path: Path) -> None:
+def test_the_recorded_alpha_is_used(tmp_path: Path) -> None:
     """A checkpoint that records rank and alpha loads into the config that has them."""
     save_params(lora_params(), tmp_path / "params", config=LORA)
     params, _ = CheckpointWeightLoader(tmp_path / "params").load(LORA)
     assert_same_bits(params, lora_params())
 
 
-def test_a_base_that_records_no_lora_takes_any(tmp_path: Path) -> None:
+def test_a_base_that_records_no_lora_loads_into_any(tmp_path: Path) -> None:
     """A checkpoint of a model without LoRA is a base for every LoRA config."""
     save_params(base_params(), tmp_path / "params", config=BASE)
     _, report = CheckpointWeightLoader(tmp_path / "params").load(LORA)
@@ -212,7 +212,7 @@ def test_another_family_is_named(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
-    """Where not one parameter matches, the error shows what there is instead."""
+    """If no parameter matches, the error shows what the checkpoint has instead."""
     text = refusal({f"net/w{n}": np.ones(2, np.float32) for n in range(4)}, BASE, tmp_path)
     assert text.endswith("not one parameter matches the model; found 4 others, for example net/w0, net/w1, net/w2")
 
@@ -224,14 +224,14 @@ def test_a_path_without_checkpoint_is_a_checkpoint_error(tmp_path: Path) -> None
 
 
 def test_a_path_may_be_text(tmp_path: Path) -> None:
-    """A str is taken as a Path is."""
+    """A str is accepted like a Path."""
     openpi_orbax.write(base_params(), tmp_path / "params")
     assert_same_bits(CheckpointWeightLoader(str(tmp_path / "params")).load(BASE)[0], base_params())
 
 
 @pytest.mark.parametrize(("stored", "served"), [("float16", "float16"), ("float64", "float32")])
 def test_serving_keeps_the_stored_dtype(tmp_path: Path, stored: str, served: str) -> None:
-    """For serving nothing is widened, and what is wider than the model is cast to it."""
+    """For serving nothing is widened, and wider values are cast to the model's dtype."""
     openpi_orbax.write({path: array.astype(stored) for path, array in base_params().items()}, tmp_path / "params")
     params, report = CheckpointWeightLoader(tmp_path / "params").load_for_inference(BASE)
     assert_same_bits(params, {path: array.astype(stored).astype(served) for path, array in base_params().items()})
@@ -239,14 +239,14 @@ def test_serving_keeps_the_stored_dtype(tmp_path: Path, stored: str, served: str
 
 
 def test_serving_adds_no_adapters(tmp_path: Path) -> None:
-    """For serving a base does not do for a LoRA config; the error says how to add adapters."""
+    """For serving, a base is refused for a LoRA config; the error says how to add adapters."""
     openpi_orbax.write(base_params(), tmp_path / "params")
     with pytest.raises(LoadError, match="initialize_lora_parameters"):
         CheckpointWeightLoader(tmp_path / "params").load_for_inference(LORA)
 
 
 def test_another_byte_order_is_cast(tmp_path: Path) -> None:
-    """Big-endian floats are floats: they are loaded, and reported as cast."""
+    """Big-endian floats are loaded, and reported as cast."""
     params = paligemma_npz.contents(BASE_SPEC)
     paligemma_npz.write({path: array.astype(">f4") for path, array in params.items()}, tmp_path / "pt_224.npz")
     loaded, report = PaliGemmaWeightLoader(tmp_path / "pt_224.npz").load(BASE)
@@ -264,28 +264,28 @@ def test_files_are_left_alone(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def from_paligemma(tmp_path_factory: pytest.TempPathFactory) -> tuple[Params, LoadReport, Params]:
-    """What comes of PaliGemma in float16 for a LoRA model with bfloat16 frozen: params, report, file."""
+    """Load float16 PaliGemma into a LoRA model frozen in bfloat16; return params, report, and the file's content."""
     path = tmp_path_factory.mktemp("npz") / "pt_224.npz"
     written = paligemma_npz.build(BASE_SPEC, path, dtype="float16")
     return (*PaliGemmaWeightLoader(path).load(LORA, frozen_dtype="bfloat16"), written)
 
 
 def test_paligemma_fills_its_part(from_paligemma: tuple) -> None:
-    """PaliGemma's parameters are the file's, cast to what the model holds."""
+    """PaliGemma's parameters are the file's, cast to the model's dtypes."""
     params, _, written = from_paligemma
     expected = {path: array.astype(expected_leaves(LORA, "bfloat16")[path].dtype) for path, array in written.items()}
     assert_same_bits({path: params[path] for path in written}, expected)
 
 
 def test_paligemma_report_counts_every_leaf(from_paligemma: tuple) -> None:
-    """What PaliGemma has is cast, what it lacks is initialised, and nothing else is reported."""
+    """Parameters of PaliGemma are cast, others are initialized, and nothing else is reported."""
     params, report, written = from_paligemma
     counts = Counter(entry.status for entry in report.entries)
     assert counts == {Status.CAST: len(written), Status.INITIALISED: len(params) - len(written)}
 
 
 def test_paligemma_dtypes_are_the_train_states(from_paligemma: tuple) -> None:
-    """Fresh parameters too have the dtype that the train state holds."""
+    """Fresh parameters also have the dtype of the train state."""
     params, _, _ = from_paligemma
     assert leaves_of(params) == expected_leaves(LORA, "bfloat16")
 
@@ -299,7 +299,7 @@ def refused_npz(params: Params, model: Pi0Config, tmp_path: Path) -> str:
     return str(caught.value)
 
 
-def test_paligemma_may_lack_nothing_of_its_own(tmp_path: Path) -> None:
+def test_paligemma_must_be_complete(tmp_path: Path) -> None:
     """A PaliGemma file without one of PaliGemma's weights is refused by name."""
     params = {p: x for p, x in paligemma_npz.contents(BASE_SPEC).items() if p != LINEAR}
     assert f"- {LINEAR}: expected float32[3, 88, 56], found nothing" in refused_npz(params, BASE, tmp_path)
@@ -331,8 +331,8 @@ def test_paligemma_overflow_is_an_error_and_no_warning(tmp_path: Path) -> None:
     refused_npz(params | {LINEAR: wide}, BASE, tmp_path)
 
 
-def test_paligemma_has_what_openpi_takes_from_it() -> None:
-    """Of openpi's real parameters PaliGemma has those outside of the action expert and projections."""
+def test_paligemma_has_the_parameters_that_openpi_uses() -> None:
+    """PaliGemma has openpi's real parameters outside of the action expert and the projections."""
     models = full_size()
     base = models["pi0_libero"].parameters.keys()
     expert_1 = base - models["pi0 with lora on the action expert only"].trainable
@@ -340,12 +340,12 @@ def test_paligemma_has_what_openpi_takes_from_it() -> None:
     every = {path for model in models.values() for path in model.parameters}
     pi05_llm = models["pi05 with lora on both"]
     expert_1 |= {p for p in pi05_llm.parameters.keys() - pi05_llm.trainable if p not in base}
-    found = {path for path in every if in_paligemma(path)}
-    assert found == base - expert_1 - projections
+    paligemma = {path for path in every if in_paligemma(path)}
+    assert paligemma == base - expert_1 - projections
 
 
 def test_no_loader_warns() -> None:
-    """Training from scratch is announced, and every parameter is fresh."""
+    """Training from scratch gives a warning, and every parameter is fresh."""
     with pytest.warns(UserWarning, match="every parameter is freshly initialised"):
         params, report = NoOpWeightLoader().load(LORA, seed=0, frozen_dtype="bfloat16")
     assert leaves_of(params) == expected_leaves(LORA, "bfloat16")
@@ -354,6 +354,6 @@ def test_no_loader_warns() -> None:
 
 @pytest.mark.parametrize("loader", [CheckpointWeightLoader("a"), PaliGemmaWeightLoader(), NoOpWeightLoader()])
 def test_loaders_are_data(loader: Any) -> None:
-    """Loaders are frozen and hashable: they are part of configs."""
+    """Loaders are frozen and hashable, since they are part of configs."""
     assert dataclasses.replace(loader) == loader
     assert hash(dataclasses.replace(loader)) == hash(loader)

@@ -1,4 +1,4 @@
-"""What a report says: counts, bytes, text."""
+"""The content of a report: counts, bytes, text."""
 
 import ml_dtypes
 import numpy as np
@@ -25,7 +25,7 @@ REPORT = LoadReport(
 
 
 def test_counts() -> None:
-    """Every status is counted, also one that no parameter has."""
+    """Every status is counted, even one without parameters."""
     counts = {status: REPORT.count(status) for status in Status}
     assert counts == {
         Status.LOADED: 1,
@@ -39,7 +39,7 @@ def test_counts() -> None:
 
 
 def test_paths_are_sorted() -> None:
-    """The paths with any of some statuses are given in order."""
+    """The paths with any of the given statuses are sorted."""
     assert REPORT.paths(Status.INITIALISED, Status.DROPPED) == ["c", "d"]
     assert REPORT.paths() == []
 
@@ -55,12 +55,12 @@ def test_paths_are_sorted() -> None:
     ],
 )
 def test_bytes(status: Status, expected: int) -> None:
-    """Bytes are those in the model, and of what was dropped those in the checkpoint."""
+    """Bytes are those in the model; for dropped parameters, those in the checkpoint."""
     assert REPORT.num_bytes(status) == expected
 
 
 def test_text() -> None:
-    """The text has the counts, everything that was not simply loaded, casts summed up, and NaNs."""
+    """The text has the counts, every parameter that was not simply loaded, a summary of casts, and NaNs."""
     assert str(REPORT).splitlines() == [
         "/ckpt/params: 1 loaded (24 B), 2 cast (36 B), 1 initialised (24 B), 1 dropped (12 B)",
         "  c: dropped float16[2, 3]",
@@ -72,7 +72,7 @@ def test_text() -> None:
 
 
 def test_text_of_an_uneventful_load_is_one_line() -> None:
-    """Where everything was simply loaded, there is nothing more to say."""
+    """If everything was simply loaded, there is only one line."""
     assert str(LoadReport("x", REPORT.entries[:1])) == "x: 1 loaded (24 B)"
 
 
@@ -82,7 +82,7 @@ def test_text_of_nothing() -> None:
 
 
 def test_long_texts_end_in_a_count() -> None:
-    """More than twenty remarkable parameters are cut after twenty, and the rest is counted."""
+    """More than twenty notable parameters are truncated after twenty, and the rest is counted."""
     entries = tuple(Entry(path=f"p{n:02}", status=Status.DROPPED, found=HALF) for n in range(25))
     lines = str(LoadReport("x", entries)).splitlines()
     assert len(lines) == 1 + 20 + 1
@@ -90,7 +90,7 @@ def test_long_texts_end_in_a_count() -> None:
 
 
 def test_many_parameters_that_are_not_finite_are_cut_too() -> None:
-    """A checkpoint that is NaN all over makes no text of a thousand lines."""
+    """A checkpoint full of NaN does not produce a text of a thousand lines."""
     entries = tuple(
         Entry(path=f"p{n:03}", status=Status.LOADED, expected=FLOAT, found=FLOAT, nonfinite=6) for n in range(1000)
     )

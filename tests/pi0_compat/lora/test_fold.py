@@ -46,7 +46,7 @@ def test_fold_of_stacked_layers_is_the_stack_of_folds() -> None:
 
 
 def test_fold_adds_the_delta_of_every_site() -> None:
-    """What folding adds to a weight is the delta of its site with the config's rank and alpha."""
+    """Folding adds the delta of each site to its weight, with the config's rank and alpha."""
     folded = adapters.fold(WHOLE, LORA).params
     path = "PaliGemma/llm/layers/mlp_1/gating_einsum"
     delta = sites.delta(sites.SITES["gating_einsum"], WHOLE[f"{path}_lora_a"], WHOLE[f"{path}_lora_b"], FFN[1])
@@ -55,7 +55,7 @@ def test_fold_adds_the_delta_of_every_site() -> None:
 
 
 def test_fold_touches_adapted_weights_only() -> None:
-    """Folding changes the adapted weights and hands every other array through as it is."""
+    """Folding changes the adapted weights and returns every other array unchanged."""
     folded = adapters.fold(WHOLE, LORA).params
     changed = {path for path, array in folded.items() if array is not WHOLE[path]}
     assert changed == {weight_of(path) for path in ADAPTERS}
@@ -68,13 +68,13 @@ def test_fold_of_zero_lora_b_is_the_base() -> None:
 
 
 def test_fold_of_a_base_is_the_base() -> None:
-    """Where there is no adapter there is nothing to fold."""
+    """Without adapters there is nothing to fold."""
     assert_same_bits(adapters.fold(base_params(), LORA).params, base_params())
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_fold_keeps_the_dtype_of_the_weight(dtype: str) -> None:
-    """A folded weight has the dtype it had, also beside adapters of another dtype."""
+    """A folded weight keeps its dtype, even beside adapters of another dtype."""
     params = WHOLE | {LINEAR: WHOLE[LINEAR].astype(jnp.dtype(dtype) if dtype == "bfloat16" else dtype)}
     assert adapters.fold(params, LORA).params[LINEAR].dtype == params[LINEAR].dtype
 
@@ -124,15 +124,15 @@ def test_fold_refuses_adapters_outside_of_the_language_model() -> None:
         adapters.fold({f"params/{path}": array for path, array in WHOLE.items()}, LORA)
 
 
-def test_fold_leaves_no_adapter_behind() -> None:
-    """An adapter matrix of which there is no site is refused and not dropped."""
+def test_fold_refuses_adapters_without_a_site() -> None:
+    """An adapter matrix without a site is refused and not dropped."""
     stray = {f"{LINEAR}_lora_b_lora_a": np.ones(1, np.float32)}
     with pytest.raises(ValueError, match="_lora_b_lora_a"):
         adapters.fold(WHOLE | stray, LORA)
 
 
 def in_bfloat16(share: float) -> Params:
-    """The shared parameters with a base in bfloat16 and adapters a share as large."""
+    """Return the shared parameters with a base in bfloat16 and adapters scaled by `share`."""
     narrow = {path: x if is_adapter(path) else x.astype(ml_dtypes.bfloat16) for path, x in lora_params().items()}
     return narrow | {path: share * narrow[path] for path in ADAPTERS if path.endswith("lora_b")}
 
@@ -144,7 +144,7 @@ def test_fold_warns_of_what_bfloat16_cannot_hold() -> None:
 
 
 def test_what_a_fold_loses_grows_as_the_delta_shrinks() -> None:
-    """In float32 next to nothing is lost; in bfloat16 the more, the smaller the delta is, and never more than all."""
+    """In float32 almost nothing is lost; in bfloat16 the loss grows as the delta shrinks, to at most everything."""
     whole = adapters.fold(WHOLE, LORA).lost
     large = adapters.fold(in_bfloat16(1.0), LORA).lost
     with pytest.warns(UserWarning, match="bfloat16 cannot hold"):
@@ -155,7 +155,7 @@ def test_what_a_fold_loses_grows_as_the_delta_shrinks() -> None:
 
 
 def test_a_zero_delta_loses_nothing() -> None:
-    """Where an adapter adds nothing, nothing is lost, and that is no division by zero."""
+    """A zero delta loses nothing and causes no division by zero."""
     zeros = {path: np.zeros_like(WHOLE[path]) for path in ADAPTERS if path.endswith("lora_b")}
     assert set(adapters.fold(WHOLE | zeros, LORA).lost.values()) == {0.0}
 
@@ -170,15 +170,15 @@ def test_fold_keeps_what_it_replaced() -> None:
 @pytest.mark.filterwarnings("ignore:.* cannot hold")
 @pytest.mark.parametrize("share", [1.0, 1e-3])
 def test_unfold_undoes_fold(share: float) -> None:
-    """Unfolding gives base and adapters back bit for bit, whatever the dtype lost."""
+    """Unfolding restores base and adapters bit for bit, whatever the dtype lost."""
     params = in_bfloat16(share)
     folded = adapters.fold(params, LORA)
     assert_same_bits(adapters.unfold(folded.params, folded.replaced, LORA), params)
     assert_same_bits(adapters.unfold(unflatten(folded.params), unflatten(folded.replaced), LORA), params)
 
 
-def test_unfold_refuses_what_was_trained_since() -> None:
-    """A folded weight that has changed is not given up for the old one: the error names it."""
+def test_unfold_refuses_weights_that_were_trained_since() -> None:
+    """A folded weight that has changed is not replaced by the old one: the error names it."""
     folded = adapters.fold(WHOLE, LORA)
     with pytest.raises(ValueError, match=f"^{LINEAR}: not the weight"):
         adapters.unfold(folded.params | {LINEAR: folded.params[LINEAR] + 1e-3}, folded.replaced, LORA)

@@ -1,4 +1,4 @@
-"""Adapters as parameters: what belongs together, made, merged, taken out, folded."""
+"""Adapters as parameters: which belong together, and initializing, merging, extracting and folding them."""
 
 import ml_dtypes
 import numpy as np
@@ -32,23 +32,23 @@ WHOLE = lora_params()
 @pytest.mark.parametrize("path", [path for path in REAL_PATHS if path.endswith(("lora_a", "lora_b"))])
 def test_a_matrix_belongs_to_its_weight(path: str) -> None:
     """Every adapter matrix of openpi's models is one of the two of its weight."""
-    found = adapter_of(path)
-    assert found is not None
-    assert found.weight == weight_of(path)
-    assert path in (found.a, found.b)
+    adapter = adapter_of(path)
+    assert adapter is not None
+    assert adapter.weight == weight_of(path)
+    assert path in (adapter.a, adapter.b)
 
 
 def test_matrix_and_weight_name_the_same_adapter() -> None:
-    """A weight, its lora_a and its lora_b are mapped to the same three paths."""
+    """A weight, its lora_a and its lora_b map to the same three paths."""
     for path in REAL_PATHS:
-        if found := adapter_of(path):
-            assert [adapter_of(p) for p in (found.weight, found.a, found.b)] == [found] * 3
+        if adapter := adapter_of(path):
+            assert [adapter_of(p) for p in (adapter.weight, adapter.a, adapter.b)] == [adapter] * 3
 
 
 def test_exactly_the_adapted_weights_can_have_adapters() -> None:
-    """Of openpi's weights, those and no others have an adapter that have one in a LoRA model."""
-    found = {path for path in REAL_PATHS if not is_adapter(path) and adapter_of(path)}
-    assert found == {weight_of(path) for path in REAL_PATHS if path.endswith(("lora_a", "lora_b"))}
+    """Exactly those of openpi's weights can have an adapter that have one in a LoRA model."""
+    adapted = {path for path in REAL_PATHS if not is_adapter(path) and adapter_of(path)}
+    assert adapted == {weight_of(path) for path in REAL_PATHS if path.endswith(("lora_a", "lora_b"))}
 
 
 def test_is_adapter_is_true_of_openpis_adapters_only() -> None:
@@ -69,76 +69,76 @@ def test_is_adapter_is_true_of_openpis_adapters_only() -> None:
         "lora_a",
     ],
 )
-def test_no_adapter_sits_elsewhere(path: str) -> None:
-    """A path that is named like an adapter but lies where none can sit belongs to none."""
+def test_other_paths_have_no_adapter(path: str) -> None:
+    """A path with an adapter's name at a place without adapters belongs to none."""
     assert adapter_of(path) is None
 
 
 @given(st.sets(st.sampled_from(sorted({weight_of(path) for path in ADAPTERS}))))
 def test_merge_undoes_extract(dropped: set[str]) -> None:
-    """Taking adapters out and merging them again gives the same arrays, whichever sites have one."""
+    """Extracting adapters and merging them again gives the same arrays, whichever sites have one."""
     params = {p: x for p, x in WHOLE.items() if not (is_adapter(p) and weight_of(p) in dropped)}
     merged = merge_parameters(*extract(params))
     assert list(merged) == sorted(params)
     assert all(merged[path] is params[path] for path in params)
 
 
-def test_extract_parts_by_name() -> None:
+def test_extract_splits_by_name() -> None:
     """The base has no adapter, and the adapters have nothing else."""
-    base, found = extract(WHOLE)
+    base, lora = extract(WHOLE)
     assert base.keys() == base_params().keys()
-    assert sorted(found) == ADAPTERS
+    assert sorted(lora) == ADAPTERS
 
 
 def test_nested_parameters_are_merged_and_extracted() -> None:
-    """Nested parameters are taken as flat ones are."""
-    base, found = extract(unflatten(WHOLE))
-    merged = merge_parameters(unflatten(base), unflatten(found))
+    """Nested parameters are accepted like flat ones."""
+    base, lora = extract(unflatten(WHOLE))
+    merged = merge_parameters(unflatten(base), unflatten(lora))
     assert_same_bits(merged, WHOLE)
 
 
 def test_functions_leave_their_arguments_alone() -> None:
     """Extracting, merging and folding change neither the dictionaries nor the arrays they are given."""
     params = lora_params()
-    base, found = extract(params)
-    base_before, found_before = dict(base), dict(found)
-    merge_parameters(base, found)
+    base, lora = extract(params)
+    base_before, lora_before = dict(base), dict(lora)
+    merge_parameters(base, lora)
     adapters.fold(params, LORA)
-    assert (base, found) == (base_before, found_before)
+    assert (base, lora) == (base_before, lora_before)
     assert_same_bits(params, WHOLE)
 
 
 @pytest.mark.parametrize("path", ADAPTERS)
 def test_half_an_adapter_is_refused(path: str) -> None:
     """An adapter without one of its matrices is refused, and the missing one is named."""
-    base, found = extract(WHOLE)
+    base, lora = extract(WHOLE)
     with pytest.raises(ValueError, match=f"^{path} is missing"):
-        merge_parameters(base, without(found, path))
+        merge_parameters(base, without(lora, path))
 
 
 def test_an_adapter_without_its_weight_is_refused() -> None:
     """An adapter whose weight is not in the base is refused, and the weight is named."""
-    base, found = extract(WHOLE)
+    base, lora = extract(WHOLE)
     with pytest.raises(ValueError, match=f"^{LINEAR} is missing"):
-        merge_parameters(without(base, LINEAR), found)
+        merge_parameters(without(base, LINEAR), lora)
 
 
-def test_an_adapter_where_none_can_sit_is_refused() -> None:
+def test_an_adapter_without_a_site_is_refused() -> None:
     """An adapter beside a weight that has none in a pi0 model is refused by name."""
-    base, found = extract(WHOLE)
+    base, lora = extract(WHOLE)
     stray = {"state_proj/lora_a": np.zeros(1), "state_proj/lora_b": np.zeros(1)}
     with pytest.raises(ValueError, match="state_proj/lora_a is named like an adapter"):
-        merge_parameters(base, found | stray)
+        merge_parameters(base, lora | stray)
 
 
 def test_overlap_is_refused() -> None:
-    """Parameters that are in the base and among the adapters are refused by name."""
-    _, found = extract(WHOLE)
+    """Parameters both in the base and among the adapters are refused by name."""
+    _, lora = extract(WHOLE)
     with pytest.raises(ValueError, match=f"20 parameters are in base_params and in lora_params.*{ADAPTERS[0]}"):
-        merge_parameters(WHOLE, found)
+        merge_parameters(WHOLE, lora)
 
 
-def test_strangers_among_the_adapters_are_refused() -> None:
+def test_other_parameters_among_the_adapters_are_refused() -> None:
     """Base weights among the adapters are refused by name."""
     with pytest.raises(ValueError, match="holds 1 parameters that are no adapters, for example head"):
         merge_parameters({}, {"head": np.zeros(1)})
@@ -148,10 +148,10 @@ def test_strangers_among_the_adapters_are_refused() -> None:
 @pytest.mark.parametrize("axis", [-1, -2, 0])
 def test_matrices_that_do_not_fit_are_refused(path: str, axis: int) -> None:
     """A matrix that is shorter along any axis (rank, weight or layers) is refused."""
-    base, found = extract(WHOLE)
-    shorter = np.delete(found[path], -1, axis=axis)
+    base, lora = extract(WHOLE)
+    shorter = np.delete(lora[path], -1, axis=axis)
     with pytest.raises(ValueError, match=r"lora_[ab]: expected shape .*, found "):
-        merge_parameters(base, found | {path: shorter})
+        merge_parameters(base, lora | {path: shorter})
 
 
 @pytest.fixture(scope="module")
@@ -179,8 +179,8 @@ def test_a_config_without_lora_makes_no_adapters() -> None:
         initialize_lora_parameters(base_params(), BASE, seed=0)
 
 
-def test_a_base_with_adapters_gets_no_others() -> None:
-    """A base that has adapters already is refused, and the error says what to call."""
+def test_a_base_with_adapters_gets_no_new_ones() -> None:
+    """A base that already has adapters is refused, and the error says what to call."""
     with pytest.raises(ValueError, match=r"already has 20 adapter matrices, .*lora_a; use extract"):
         initialize_lora_parameters(WHOLE, LORA, seed=0)
 

@@ -1,4 +1,4 @@
-"""A config and the parameters of its model: whose they are, which are frozen, which fit."""
+"""A config and the parameters of its model: their experts, which are frozen, and which fit."""
 
 import re
 from collections.abc import Callable
@@ -23,7 +23,7 @@ MODELS = full_size()
 
 
 def frozen(name: str) -> set[str]:
-    """What openpi freezes in a real-size model: a table that the reference does not know."""
+    """Return openpi's frozen parameters of a real-size model, from a table that the library does not have."""
     return set(MODELS[name].parameters) - MODELS[name].trainable
 
 
@@ -58,21 +58,21 @@ def test_both_experts_are_what_lora_on_both_freezes() -> None:
         ("action_out_proj_1/kernel", None),
     ],
 )
-def test_experts_are_told_by_whole_components(path: str, expert: int | None) -> None:
-    """``_10`` and ``Dense_1`` make no action expert, and only the language model has experts."""
+def test_experts_are_recognized_by_whole_components(path: str, expert: int | None) -> None:
+    """``_10`` and ``Dense_1`` do not mean the action expert, and only the language model has experts."""
     assert expert_of(path) == expert
 
 
 @pytest.mark.parametrize("family", ["pi0", "pi05"])
 @pytest.mark.parametrize("lora", ["none", "both", "paligemma", "action_expert"])
-def test_freeze_filter_is_is_frozen(family: str, lora: LoraPlacement) -> None:
-    """On the paths of the nnx model the filter takes exactly what ``is_frozen`` says."""
+def test_the_freeze_filter_equals_is_frozen(family: str, lora: LoraPlacement) -> None:
+    """On the paths of the nnx model the filter selects exactly those for which ``is_frozen`` is true."""
     config = Pi0Config.from_json({**tiny(family, lora=lora)})  # type: ignore[arg-type]
     state = nnx.state(config.create(0))
     by_filter, rest = nnx.split_state(state, config.freeze_filter(), ...)
-    found = {"/".join(map(str, path)) for path, _ in nnx.to_flat_state(by_filter)}
-    assert found == {path for path in config.param_spec() if config.is_frozen(path)}
-    assert len(nnx.to_flat_state(rest)) == len(config.param_spec()) - len(found)
+    filtered = {"/".join(map(str, path)) for path, _ in nnx.to_flat_state(by_filter)}
+    assert filtered == {path for path in config.param_spec() if config.is_frozen(path)}
+    assert len(nnx.to_flat_state(rest)) == len(config.param_spec()) - len(filtered)
 
 
 @pytest.mark.parametrize("lora", ["both", "paligemma", "action_expert"])
@@ -90,15 +90,15 @@ def test_a_config_without_lora_freezes_nothing() -> None:
 
 
 def test_param_spec_can_be_changed_by_its_caller() -> None:
-    """Every call gives a dictionary of its own, in the order of the paths."""
+    """Every call returns a new dictionary, sorted by path."""
     spec = LORA.param_spec()
     assert list(spec) == sorted(spec)
     spec.clear()
     assert LORA.param_spec()
 
 
-def test_only_what_is_asked_for_is_initialised() -> None:
-    """With ``only``, exactly these parameters are made, and they are those of the whole model."""
+def test_only_requested_parameters_are_initialized() -> None:
+    """With ``only``, exactly these parameters are initialized, with the values of the whole model."""
     some = ["action_in_proj/kernel", f"{Q_EINSUM}/lora_a"]
     fresh = LORA.init_params(0, only=some)
     assert leaves_of(fresh) == {path: leaves_of(LORA.param_spec())[path] for path in some}
@@ -106,7 +106,7 @@ def test_only_what_is_asked_for_is_initialised() -> None:
     assert_same_bits(pair, {some[0]: fresh[some[0]]})
 
 
-def test_an_unknown_path_cannot_be_initialised() -> None:
+def test_an_unknown_path_cannot_be_initialized() -> None:
     """A path that the model does not have is refused by name."""
     with pytest.raises(KeyError, match="nowhere"):
         LORA.init_params(0, only=["nowhere"])
@@ -122,7 +122,7 @@ def model_params(config: Pi0Config, params: Params) -> Params:
 
 @pytest.mark.parametrize("config", [LORA, PI05], ids=["pi0", "pi05"])
 def test_a_created_model_holds_fresh_parameters(config: Pi0Config) -> None:
-    """``create`` makes the model of what ``init_params`` draws, and no parameter keeps what flax gave it."""
+    """``create`` builds the model from the values of ``init_params``, and no parameter keeps flax's value."""
     fresh = config.init_params(5)
     assert_same_bits(params_of(config.create(5)), fresh)
     assert leaves_of(fresh) == leaves_of(config.param_spec())
@@ -131,7 +131,7 @@ def test_a_created_model_holds_fresh_parameters(config: Pi0Config) -> None:
 
 @pytest.mark.parametrize("form", [dict, unflatten])
 def test_a_loaded_model_holds_the_parameters(form: type) -> None:
-    """Flat or nested, each parameter lands at its path in the model, as it is."""
+    """Flat or nested, each parameter is placed unchanged at its path in the model."""
     params = lora_params()
     assert_same_bits(model_params(LORA, form(params)), params)
 
@@ -142,7 +142,7 @@ def test_a_loaded_model_keeps_the_dtypes() -> None:
     assert {x.dtype for x in model_params(BASE, params).values()} == {np.dtype(np.float16)}
 
 
-def test_a_loaded_model_keeps_its_numbers_when_the_caller_s_change() -> None:
+def test_a_loaded_model_shares_no_memory_with_the_caller() -> None:
     """On a CPU, jax shares the memory of an aligned numpy array unless told not to."""
     memory = np.zeros(4 * 9 + 64, np.uint8)
     start = -memory.ctypes.data % 64
@@ -176,7 +176,7 @@ def test_base_for_lora_says_how_to_add_adapters() -> None:
 
 
 def test_lora_for_base_says_what_would_be_lost() -> None:
-    """A LoRA checkpoint for a base config is refused with the two ways out."""
+    """A LoRA checkpoint for a base config is refused with both solutions."""
     text = str(refusal(BASE, lora_params()))
     assert "20 matrices would be lost" in text
     assert "fold(params, lora_config)" in text
@@ -190,31 +190,31 @@ def test_another_family_is_named(config: Pi0Config, params: Params, family: str)
     assert str(refusal(config, params)).startswith(expected)
 
 
-def test_no_parameters_are_refused_in_plain_words() -> None:
-    """An empty dictionary is no model of another family."""
+def test_an_empty_dictionary_is_refused() -> None:
+    """Missing parameters are not mistaken for another family."""
     assert str(refusal(BASE, {})).startswith("there are no parameters at all")
 
 
 def test_shapes_are_refused_with_both() -> None:
-    """A parameter of another shape is refused with the expected and the found one."""
+    """A parameter of another shape is refused with the expected and the actual one."""
     text = str(refusal(BASE, base_params() | {"action_out_proj/bias": np.zeros(3, np.float32)}))
     assert re.search(r"~ action_out_proj/bias: expected float32\[9\], found float32\[3\]", text)
 
 
 @pytest.mark.parametrize(("model", "family"), [("pi0_libero", "pi0"), ("pi05_libero", "pi05")])
-def test_families_are_told_by_their_paths(model: str, family: str) -> None:
-    """openpi's own paths tell pi0 from pi05."""
+def test_families_are_recognized_by_their_paths(model: str, family: str) -> None:
+    """openpi's own paths distinguish pi0 from pi05."""
     assert detect_family(MODELS[model].parameters) == family
 
 
-def test_what_is_no_pi0_is_not_taken_for_one() -> None:
-    """PaliGemma's paths and foreign ones are no pi0 model's."""
+def test_other_models_are_not_taken_for_pi0() -> None:
+    """PaliGemma's paths and foreign ones do not belong to a pi0 model."""
     paligemma = [path for path in base_params() if path.startswith("PaliGemma/")]
     assert detect_family(paligemma) == "pi0-FAST or PaliGemma"
     assert detect_family(["model.layers.0.weight"]) == "no pi0 model"
 
 
 def test_equal_configs_share_their_structure() -> None:
-    """A config is a static argument: equal ones are the same key, and nothing in it is an array."""
+    """A config is a static argument: equal ones are the same key, and none contains an array."""
     assert hash(LORA) == hash(Pi0Config.from_json(LORA.to_json()))
     assert not [x for x in jax.tree.leaves(LORA.to_json()) if isinstance(x, jax.Array)]

@@ -1,4 +1,4 @@
-"""Gemma's parts on their own: attention against a loop, rotations, norms."""
+"""Gemma's parts in isolation: attention against a loop, rotations, norms."""
 
 import jax
 import jax.numpy as jnp
@@ -25,16 +25,16 @@ def test_attention_by_loops(seed: int) -> None:
     q, k, v = normal(seed, B, T, K * G, H), normal(seed + 1, B, S, K, H), normal(seed + 2, B, S, K, H)
     mask = np.random.default_rng(seed).random((B, T, S)) < 0.6
     mask[:, :, 0] = True
-    found = np.asarray(gemma.attend(*map(jnp.asarray, (q, k, v, mask))))
+    attended = np.asarray(gemma.attend(*map(jnp.asarray, (q, k, v, mask))))
     for b, t, n in np.ndindex(B, T, K * G):
         allowed = mask[b, t]
         weights = np.exp(k[b, allowed, n // G] @ q[b, t, n])
         expected = weights @ v[b, allowed, n // G] / weights.sum()
-        np.testing.assert_allclose(found[b, t, n], expected, atol=10 * ATOL)
+        np.testing.assert_allclose(attended[b, t, n], expected, atol=10 * ATOL)
 
 
 def test_a_fully_masked_token_stays_finite() -> None:
-    """A token that may attend to nobody, as padding, gets finite numbers."""
+    """A token that may attend to nothing, such as padding, gets finite numbers."""
     q, kv = jnp.asarray(normal(0, B, T, K * G, H)), jnp.asarray(normal(1, B, S, K, H))
     assert np.isfinite(gemma.attend(q, kv, kv, jnp.zeros((B, T, S), bool))).all()
 
@@ -46,7 +46,7 @@ def test_position_zero_is_not_rotated() -> None:
 
 
 def test_rotations_keep_lengths() -> None:
-    """A rotated vector is as long as it was."""
+    """A rotated vector keeps its length."""
     x = normal(0, B, T, K, H)
     rotated = np.asarray(gemma.rotate(jnp.asarray(x), jnp.arange(T)[None].repeat(B, 0) * 7))
     np.testing.assert_allclose((rotated**2).sum(-1), (x**2).sum(-1), rtol=1e-5)
@@ -54,18 +54,18 @@ def test_rotations_keep_lengths() -> None:
 
 @pytest.mark.parametrize("shift", [1, 5, 100])
 def test_rotated_products_depend_on_the_distance(shift: int) -> None:
-    """The product of a query and a key depends on how far apart they are, not on where."""
+    """The product of a query and a key depends on their distance, not on their positions."""
     q, k = jnp.asarray(normal(0, 1, 1, 1, H)), jnp.asarray(normal(1, 1, 1, 1, H))
 
     def product(at: int) -> float:
-        here, there = (gemma.rotate(x, jnp.full((1, 1), n)) for x, n in ((q, at), (k, at + 3)))
-        return float(jnp.sum(here * there))
+        query, key = (gemma.rotate(x, jnp.full((1, 1), n)) for x, n in ((q, at), (k, at + 3)))
+        return float(jnp.sum(query * key))
 
     assert product(shift) == pytest.approx(product(0), abs=10 * ATOL)
 
 
 def test_rotation_turns_halves_as_pairs() -> None:
-    """The first coordinate is paired with the first of the second half, and turns by one radian a position."""
+    """The first coordinate pairs with the first of the second half, and turns by one radian per position."""
     x = jnp.zeros((1, 1, 1, H)).at[..., 0].set(1.0)
     rotated = np.asarray(gemma.rotate(x, jnp.full((1, 1), 2)))[0, 0, 0]
     expected = np.zeros(H)
@@ -74,8 +74,8 @@ def test_rotation_turns_halves_as_pairs() -> None:
 
 
 @pytest.mark.parametrize("factor", [1e-2, 1.0, 1e4])
-def test_the_norm_takes_out_the_scale(factor: float) -> None:
-    """A normed vector has a root mean square of one, however long it was."""
+def test_the_norm_removes_the_scale(factor: float) -> None:
+    """A normed vector has a root mean square of one, whatever its length."""
     normed, gate = gemma.RMSNorm(D)(jnp.asarray(normal(0, B, T, D) * factor))
     np.testing.assert_allclose(np.mean(np.asarray(normed) ** 2, -1), 1.0, rtol=0.05)
     assert gate is None
@@ -114,8 +114,8 @@ def test_embeddings_are_scaled_by_the_root_of_the_width() -> None:
 
 
 @pytest.mark.parametrize("lengths", [[2, 3], [0, 3], [3, 0]])
-def test_tokens_are_cut_where_the_experts_meet(lengths: list[int]) -> None:
-    """Each expert gets its own tokens back, and None if it has none."""
+def test_tokens_are_split_by_expert(lengths: list[int]) -> None:
+    """Each expert gets its own tokens back, or None if it has none."""
     encoded = jnp.arange(sum(lengths))[None]
     parts = gemma._split_tokens(encoded, lengths)
     assert [0 if part is None else part.shape[1] for part in parts] == lengths
@@ -123,7 +123,7 @@ def test_tokens_are_cut_where_the_experts_meet(lengths: list[int]) -> None:
 
 
 def test_dropped_values_are_zero_and_the_others_scaled_up() -> None:
-    """A dropped value is zero, a kept one is divided by the share that is kept, so their mean stays; experts differ."""
+    """A kept value is divided by the kept share, so the mean stays; the experts drop different values."""
     xs = [jnp.ones((4, 50, 30)), None, jnp.ones((4, 50, 30))]
     first, absent, other = gemma.drop(xs, 0.25, jax.random.key(0))
     assert absent is None
@@ -137,14 +137,14 @@ def test_dropped_values_are_zero_and_the_others_scaled_up() -> None:
 
 
 def test_without_a_key_nothing_is_dropped() -> None:
-    """Outside of training there is no key, and the values are the same arrays."""
+    """Outside of training there is no key, and the same arrays are returned."""
     xs = [jnp.ones((2, 3)), None]
-    assert all(found is x for found, x in zip(gemma.drop(xs, 0.5, None), xs, strict=True))
+    assert all(kept is x for kept, x in zip(gemma.drop(xs, 0.5, None), xs, strict=True))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_dropping_keeps_the_dtype(dtype: str) -> None:
-    """What is left has the dtype it had."""
-    (found,) = gemma.drop([jnp.ones((2, 3), dtype)], 0.5, jax.random.key(0))
-    assert found is not None
-    assert found.dtype == dtype
+    """The remaining values keep their dtype."""
+    (dropped,) = gemma.drop([jnp.ones((2, 3), dtype)], 0.5, jax.random.key(0))
+    assert dropped is not None
+    assert dropped.dtype == dtype

@@ -1,4 +1,4 @@
-"""Fresh parameters: every path has its distribution, that of jax's own initialiser, and a stream of its own."""
+"""Fresh parameters: every path has the distribution of jax's own initializer, and its own random stream."""
 
 import logging
 import os
@@ -25,7 +25,7 @@ HEADS = f"{BLOCKS}/MultiHeadDotProductAttention_0"
 XAVIER = initializers.xavier_uniform()
 LECUN = initializers.lecun_normal()
 PER_HEAD = initializers.lecun_normal(in_axis=-2, out_axis=-1, batch_axis=(0,))
-# Path, shape, and how flax draws it: the initialiser and the shape that it is given (a layer's, heads flattened).
+# Path, shape, and how flax draws it: the initializer and its shape argument (one layer's, with flattened heads).
 DRAWN = [
     (f"{ATTENTION}/q_einsum/w", (2, 5, 60, 90), PER_HEAD, (10, 60, 90)),
     (f"{ATTENTION}/kv_einsum_1/w", (3, 2, 1, 60, 90), PER_HEAD, (6, 60, 90)),
@@ -61,7 +61,7 @@ KERNEL = "action_in_proj/kernel"
 
 
 def distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Kolmogorov's and Smirnov's: the largest difference of the shares that lie below a value."""
+    """Return the Kolmogorov-Smirnov statistic: the largest difference of the shares that lie below a value."""
     values = np.concatenate([first, second])
     shares = [np.searchsorted(np.sort(sample), values, side="right") / sample.size for sample in (first, second)]
     return float(np.abs(shares[0] - shares[1]).max())
@@ -71,8 +71,8 @@ def drawn(path: str, *shape: int, seed: int = 0) -> np.ndarray:
     return draw(seed, {path: shape})[path]
 
 
-def test_every_parameter_has_one_distribution_and_every_distribution_a_parameter() -> None:
-    """Of all families and projections; a path that two patterns fit would be drawn by the order of the table."""
+def test_parameters_and_distributions_match_one_to_one() -> None:
+    """A path that matches two patterns would depend on the order of the table."""
     paths = {path for spec in SPECS for path in Pi0Config.from_json(spec).param_spec()}
     fitting = {path: [pattern for pattern in TABLE if re.fullmatch(pattern, path)] for path in paths}
     assert {path: patterns for path, patterns in fitting.items() if len(patterns) != 1} == {}
@@ -80,43 +80,43 @@ def test_every_parameter_has_one_distribution_and_every_distribution_a_parameter
 
 
 @pytest.mark.parametrize(("path", "shape", "initializer", "flat"), DRAWN, ids=[case[0] for case in DRAWN])
-def test_it_is_what_jax_draws(
+def test_draws_have_the_distribution_of_jax(
     path: str, shape: tuple[int, ...], initializer: initializers.Initializer, flat: tuple[int, ...]
 ) -> None:
-    """As many values of either are drawn from one distribution, in deviation, in bounds and in shape."""
-    found = drawn(path, *shape)
+    """Equally many values of both have the same deviation, bounds and distribution."""
+    values = drawn(path, *shape)
     expected = np.asarray(jax.jit(initializer, static_argnums=1)(jax.random.key(1), flat))
-    assert found.shape == shape
-    assert found.size == expected.size >= 30_000
-    # Five standard errors of each; the bounds of a normal's tail are looser than those of a cut distribution.
-    assert found.std() == pytest.approx(expected.std(), rel=5 / found.size**0.5)
-    assert abs(found.mean()) < 5 * expected.std() / found.size**0.5
-    assert np.abs(found).max() == pytest.approx(np.abs(expected).max(), rel=0.25)
-    # Two samples of one distribution differ by more once in 10 000 times.
-    assert distance(found.ravel(), expected.ravel()) < 2.23 * (2 / found.size) ** 0.5
+    assert values.shape == shape
+    assert values.size == expected.size >= 30_000
+    # Five standard errors each; the bounds of a normal's tail are looser than those of a truncated distribution.
+    assert values.std() == pytest.approx(expected.std(), rel=5 / values.size**0.5)
+    assert abs(values.mean()) < 5 * expected.std() / values.size**0.5
+    assert np.abs(values).max() == pytest.approx(np.abs(expected).max(), rel=0.25)
+    # Two samples of one distribution exceed this once in 10 000 times.
+    assert distance(values.ravel(), expected.ravel()) < 2.23 * (2 / values.size) ** 0.5
 
 
 @pytest.mark.parametrize(
     ("path", "limit"),
     [
-        # Two deviations of the normal that is cut, whose own is larger than what is left; heads x head dim inputs.
+        # Two deviations of the normal before truncation, which exceed those after it; heads x head dim inputs.
         (f"{ATTENTION}/attn_vec_einsum/w", 2 / 0.8796256610342398 / 900**0.5),
         (f"{HEADS}/value/kernel", (6 / (30 + 30 * 40)) ** 0.5),
     ],
 )
-def test_a_cut_distribution_ends_where_it_is_cut(path: str, limit: float) -> None:
-    """The limit is reached, and not passed."""
+def test_a_truncated_distribution_ends_at_its_limit(path: str, limit: float) -> None:
+    """The limit is reached but not exceeded."""
     assert 0.999 * limit < np.abs(drawn(path, 2, 30, 30, 40)).max() <= limit * (1 + 1e-6)
 
 
 @pytest.mark.parametrize(("path", "value"), CONSTANT)
-def test_what_is_constant(path: str, value: float) -> None:
-    """Adapters add nothing yet, norms and heads start as they do in openpi."""
+def test_constant_parameters(path: str, value: float) -> None:
+    """Adapters add nothing yet, and norms and heads start as in openpi."""
     assert_same_bits({path: drawn(path, 3, 4, 5)}, {path: np.full((3, 4, 5), value, np.float32)})
 
 
-def test_streams_are_told_by_seed_path_and_block() -> None:
-    """Another seed, another path and the next block of an array have other values, none of them again."""
+def test_streams_depend_on_seed_path_and_block() -> None:
+    """Another seed, another path and the next block of an array give other, uncorrelated values."""
     size = initialization._BLOCK
     first, block = drawn(KERNEL, 5, size // 2), drawn(KERNEL, 5, size // 2).reshape(-1)
     others = [drawn(KERNEL, 5, size // 2, seed=1), drawn("action_out_proj/kernel", 5, size // 2)]
@@ -128,18 +128,18 @@ def test_streams_are_told_by_seed_path_and_block() -> None:
 
 
 def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One core draws what eight draw, alone or with others."""
+    """One core draws the same as eight, alone or with other arrays."""
     shapes = {KERNEL: (3, initialization._BLOCK), "action_out_proj/kernel": (7, 5)}
-    found = []
+    draws = []
     for cores in (1, 8):
         monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
-        found.append(draw(3, shapes))
-    assert_same_bits(found[0], found[1])
-    assert_same_bits({KERNEL: found[0][KERNEL]}, {KERNEL: drawn(KERNEL, *shapes[KERNEL], seed=3)})
+        draws.append(draw(3, shapes))
+    assert_same_bits(draws[0], draws[1])
+    assert_same_bits({KERNEL: draws[0][KERNEL]}, {KERNEL: drawn(KERNEL, *shapes[KERNEL], seed=3)})
 
 
-def test_no_more_is_held_than_the_result_and_a_block_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cut normal, which draws again, holds a few blocks more than its 24 MiB."""
+def test_memory_is_limited_to_the_result_and_a_block_for_each_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A truncated normal, which redraws, takes a few blocks more than its 24 MiB."""
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     tracemalloc.start()
     array = drawn(KERNEL, 24, initialization._BLOCK)
@@ -149,7 +149,7 @@ def test_no_more_is_held_than_the_result_and_a_block_a_core(monkeypatch: pytest.
 
 
 def test_nothing_is_compiled(caplog: pytest.LogCaptureFixture) -> None:
-    """Neither for fresh parameters nor for the model of them; jax tells what it compiles."""
+    """Neither fresh parameters nor their model compile anything; jax logs what it compiles."""
     PI05.param_spec()
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
         PI05.create(0)
@@ -159,24 +159,24 @@ def test_nothing_is_compiled(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_path_of_no_model_is_refused_by_name() -> None:
-    """It has no distribution, and none is guessed."""
+    """An unknown path has no distribution, and none is guessed."""
     with pytest.raises(KeyError, match="nowhere/kernel"):
         drawn("nowhere/kernel", 2, 2)
 
 
 @pytest.mark.parametrize("seed", [0.5, "0", None])
 def test_a_seed_is_a_whole_number(seed: object) -> None:
-    """A part of a number, or the text of one, is another seed by mistake."""
+    """A fraction or a text would be another seed by mistake."""
     with pytest.raises(TypeError, match="integer"):
         LORA.init_params(seed)  # type: ignore[arg-type]
 
 
-def test_a_seed_that_is_not_known_yet_is_refused() -> None:
+def test_a_traced_seed_is_refused() -> None:
     """Under ``jax.jit`` the name of a tracer would be a seed too, the same in every call."""
     with pytest.raises(TypeError, match="traced"):
         jax.jit(lambda seed: draw(seed, {KERNEL: (2, 2)}))(0)
 
 
-def test_seeds_of_any_kind_are_the_number() -> None:
-    """A seed out of an array is the seed."""
+def test_numpy_seeds_equal_their_numbers() -> None:
+    """A seed from an array gives the same values."""
     assert_same_bits(draw(np.int64(7), {KERNEL: (2, 3)}), draw(7, {KERNEL: (2, 3)}))  # type: ignore[arg-type]

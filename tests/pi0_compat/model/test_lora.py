@@ -1,4 +1,4 @@
-"""What adapters compute at each site on its own: the oracle is ``lora.apply``, or a loop over heads."""
+"""What adapters compute at each site in isolation; the oracle is ``lora.apply``, or a loop over heads."""
 
 import math
 from typing import Any
@@ -30,7 +30,7 @@ def normal(rng: np.random.Generator, axes: str) -> np.ndarray:
 
 
 def arrays(name: str, seed: int, rank: int = RANK) -> tuple[np.ndarray, ...]:
-    """An input, a weight, lora_a and lora_b for a site."""
+    """Return an input, a weight, lora_a and lora_b for a site."""
     rng = np.random.default_rng(seed)
     x_axes, w_axes = SITES[name].base.split("->")[0].split(",")
     x, w = normal(rng, x_axes), normal(rng, w_axes)
@@ -40,7 +40,7 @@ def arrays(name: str, seed: int, rank: int = RANK) -> tuple[np.ndarray, ...]:
 
 
 def apply(name: str, x: np.ndarray, w: np.ndarray, *adapter: np.ndarray, **spec: Any) -> np.ndarray:
-    """The site's output as float32, with or without an adapter."""
+    """Return the site's output as float32, with or without an adapter."""
     a, b = adapter or (None, None)
     options = LoRASpec(**({"rank": RANK, "alpha": 5.0} | spec)) if adapter else None
     out = lora.apply(SITES[name], jnp.asarray(x), jnp.asarray(w), a, b, options)
@@ -48,7 +48,7 @@ def apply(name: str, x: np.ndarray, w: np.ndarray, *adapter: np.ndarray, **spec:
 
 
 def delta_by_basis(name: str, w: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """What the adapter adds to the weight, found by pushing every basis vector through ``apply``."""
+    """Return the delta of the weight, computed by passing every basis vector through ``apply``."""
     inputs, _, outputs = SITES[name].base.replace("->", ",").split(",")
     in_axes, w_axes = inputs[2:], SITES[name].base.split("->")[0].split(",")[1]
     sizes = [SIZES[axis] for axis in in_axes]
@@ -56,8 +56,8 @@ def delta_by_basis(name: str, w: np.ndarray, a: np.ndarray, b: np.ndarray) -> np
     out = apply(name, basis, np.zeros_like(w), a, b).squeeze(outputs.index("T"))
     batch_first = np.moveaxis(out, outputs.index("B"), 0)
     split = batch_first.reshape(*sizes, *batch_first.shape[1:])
-    found = in_axes + outputs.replace("B", "").replace("T", "")
-    return np.transpose(split, [found.index(axis) for axis in w_axes])
+    axes = in_axes + outputs.replace("B", "").replace("T", "")
+    return np.transpose(split, [axes.index(axis) for axis in w_axes])
 
 
 @sites
@@ -75,8 +75,8 @@ def test_rslora_divides_by_the_root_of_the_rank(name: str) -> None:
     """At every site rslora adds sqrt(rank) times as much as alpha / rank does."""
     x, w, a, b = arrays(name, 1)
     base = apply(name, x, w)
-    plain, stabilised = (apply(name, x, w, a, b, rslora=on) - base for on in (False, True))
-    np.testing.assert_allclose(stabilised, math.sqrt(RANK) * plain, atol=ATOL)
+    plain, stabilized = (apply(name, x, w, a, b, rslora=on) - base for on in (False, True))
+    np.testing.assert_allclose(stabilized, math.sqrt(RANK) * plain, atol=ATOL)
 
 
 @sites
@@ -98,7 +98,7 @@ def test_computes_in_the_dtype_of_its_input(name: str, dtype: type) -> None:
 
 
 @sites
-def test_delta_is_what_apply_adds(name: str) -> None:
+def test_delta_equals_what_apply_adds(name: str) -> None:
     """The delta of a site equals what its adapter does to each basis vector."""
     _, w, a, b = arrays(name, 4)
     delta = delta_of(SITES[name], a, b, LoRASpec(rank=RANK, alpha=5.0))
@@ -107,7 +107,7 @@ def test_delta_is_what_apply_adds(name: str) -> None:
 
 @sites
 def test_delta_has_the_rank_of_the_adapter(name: str) -> None:
-    """What an adapter does to one head has at most the adapter's rank, and at generic values just that."""
+    """Each head's delta has at most the adapter's rank, and for generic values exactly that."""
     _, w, a, b = arrays(name, 5)
     assert (np.linalg.matrix_rank(delta_by_basis(name, w, a, b), tol=1e-3) == RANK).all()
 
@@ -132,7 +132,7 @@ def test_each_head_has_its_own_product(name: str) -> None:
 
 
 def test_attn_vec_sums_lora_b_over_heads() -> None:
-    """Of attn_vec_einsum, head n's delta is A[n] times the sum of all heads' B, as in openpi."""
+    """In attn_vec_einsum, head n's delta is A[n] times the sum of all heads' B, as in openpi."""
     _, w, a, b = arrays("attn_vec_einsum", 7)
     delta = delta_by_basis("attn_vec_einsum", w, a, b)
     summed = sum(b[head] for head in range(len(b)))

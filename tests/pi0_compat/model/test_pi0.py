@@ -18,7 +18,7 @@ Batch = dict[str, np.ndarray]
 
 # One rounding of the input moves a velocity of order one by about 1e-6; ten times that.
 VELOCITY_ATOL = 1e-5
-# With and without cache the same sums are formed in another order.
+# With and without cache the same sums are computed in another order.
 CACHE_ATOL = 1e-4
 LENGTH = 6
 
@@ -63,7 +63,7 @@ def test_periods_reach_from_the_shortest_to_the_longest(pair: int, period: float
     np.testing.assert_allclose(cosines[:, pair], [0, -1, 1], atol=1e-4)
 
 
-def test_times_are_told_apart() -> None:
+def test_times_have_different_embeddings() -> None:
     """A thousand different times have a thousand different embeddings."""
     embedded = np.asarray(embed_time(jnp.linspace(0.001, 1.0, 1000), WIDTH))
     assert embedded.shape == (1000, WIDTH)
@@ -80,7 +80,7 @@ def test_drawn_times_are_those_of_the_paper() -> None:
 
 
 def changed(batch: Batch, name: str, where: tuple, seed: int = 1) -> Batch:
-    """The batch with other random content at a place."""
+    """Return the batch with other random content at a place."""
     array, rng = batch[name].copy(), np.random.default_rng(seed)
     if array.dtype == np.int32:
         array[where] = rng.integers(0, SPEC["vocab_size"], array[where].shape)
@@ -103,21 +103,25 @@ SEEN = {
 
 
 @pytest.mark.parametrize(("name", "where"), MASKED.values(), ids=MASKED)
-def test_what_is_masked_changes_nothing(velocity: Callable[..., np.ndarray], name: str, where: tuple) -> None:
+def test_masked_content_does_not_change_the_velocity(
+    velocity: Callable[..., np.ndarray], name: str, where: tuple
+) -> None:
     """Other content of an absent camera or of the prompt's padding changes no bit of the velocity."""
     batch = tiny_models.batch()
     assert velocity(changed(batch, name, where)).tobytes() == velocity(batch).tobytes()
 
 
 @pytest.mark.parametrize(("name", "where"), MASKED.values(), ids=MASKED)
-def test_what_is_masked_changes_no_sample(sample_once: Callable[[Batch], np.ndarray], name: str, where: tuple) -> None:
-    """Nor does it change a bit of the sampled actions: the cache holds it, and nobody attends to it."""
+def test_masked_content_does_not_change_samples(
+    sample_once: Callable[[Batch], np.ndarray], name: str, where: tuple
+) -> None:
+    """Masked content does not change a bit of the sampled actions: the cache holds it, but nothing attends to it."""
     batch = tiny_models.batch()
     assert sample_once(changed(batch, name, where)).tobytes() == sample_once(batch).tobytes()
 
 
 @pytest.mark.parametrize(("name", "where"), SEEN.values(), ids=SEEN)
-def test_what_is_seen_changes_the_velocity(velocity: Callable[..., np.ndarray], name: str, where: tuple) -> None:
+def test_visible_content_changes_the_velocity(velocity: Callable[..., np.ndarray], name: str, where: tuple) -> None:
     """Everything that is not masked matters, for its own sample and for no other."""
     batch, sample = tiny_models.batch(), where[0]
     before, after = velocity(batch), velocity(changed(batch, name, where))
@@ -125,8 +129,8 @@ def test_what_is_seen_changes_the_velocity(velocity: Callable[..., np.ndarray], 
     np.testing.assert_allclose(after[1 - sample], before[1 - sample], atol=VELOCITY_ATOL)
 
 
-def test_a_mask_is_no_content(velocity: Callable[..., np.ndarray]) -> None:
-    """Masking a camera that was there changes the velocity."""
+def test_masking_a_camera_changes_the_velocity(velocity: Callable[..., np.ndarray]) -> None:
+    """The mask of a present camera matters, not only its content."""
     batch, name = tiny_models.batch(), f"image_mask/{CAMERAS[0]}"
     assert np.abs(velocity(batch | {name: ~batch[name]}) - velocity(batch)).max() > VELOCITY_ATOL
 
@@ -138,10 +142,10 @@ def test_the_order_of_the_batch_does_not_matter(velocity: Callable[..., np.ndarr
     np.testing.assert_allclose(swapped[::-1], velocity(batch), atol=VELOCITY_ATOL)
 
 
-def test_padding_in_the_middle_is_as_good_as_at_the_end(
+def test_the_place_of_padding_does_not_matter(
     velocity: Callable[..., np.ndarray],
 ) -> None:
-    """Positions count real tokens only: where the padding of a prompt lies does not matter."""
+    """Positions count real tokens only, so padding may be anywhere in the prompt."""
     batch = tiny_models.batch()
     # The prompt's block attends in both directions, and rotary positions skip what is padded.
     order = np.array([0, 5, 1, 6, 2, 3, 4])
@@ -152,7 +156,7 @@ def test_padding_in_the_middle_is_as_good_as_at_the_end(
     np.testing.assert_allclose(velocity(moved), velocity(batch), atol=VELOCITY_ATOL)
 
 
-def test_cached_velocity_is_the_full_one(
+def test_cached_velocity_equals_the_full_one(
     velocity: Callable[..., np.ndarray], sample_once: Callable[[Batch], np.ndarray]
 ) -> None:
     """One Euler step through the cached prefix moves by the velocity of the full pass at time 1."""

@@ -1,4 +1,4 @@
-"""Sizes and options as data: JSON in, JSON out, mistakes refused at construction."""
+"""Sizes and options as data: JSON in and out, mistakes refused at construction."""
 
 import json
 import math
@@ -46,7 +46,7 @@ def pi0_json(**changes: Any) -> dict[str, Any]:
     action_expert=EXPERT_ADAPTERS,
 )
 def test_json_round_trip(family: Family, kv_heads: int, paligemma: ExpertLoRA, action_expert: ExpertLoRA) -> None:
-    """A spec is the same after it went through JSON text, nested records included."""
+    """A spec survives a round trip through JSON text, nested records included."""
     data: dict[str, Any] = {**tiny(family, num_kv_heads=kv_heads)}
     data["paligemma"]["lora"], data["action_expert"]["lora"] = paligemma, action_expert
     spec = Pi0Config.from_json(data)
@@ -54,19 +54,19 @@ def test_json_round_trip(family: Family, kv_heads: int, paligemma: ExpertLoRA, a
 
 
 def test_a_spec_and_its_json_are_hashed_alike() -> None:
-    """Equal specs have equal hashes, so that compiled programs are found again."""
+    """Equal specs have equal hashes, so that compiled programs are reused."""
     assert len({Pi0Config.from_json(tiny(lora="both")) for _ in range(2)}) == 1
 
 
 @pytest.mark.parametrize("kind", [LoRASpec, ExpertLoRA, GemmaSpec, Pi0Spec])
 def test_unknown_keys_are_refused_by_name(kind: type[specs.Spec]) -> None:
-    """A key that no field has is refused with its name and those that are known."""
+    """An unknown key is refused with its name and the known ones."""
     with pytest.raises(ValueError, match=rf"{kind.__name__}: unknown keys \['rnak'\]; known ones"):
         kind.from_json({"rnak": 4})
 
 
 def test_unknown_keys_of_nested_records_are_refused() -> None:
-    """A misspelled key deep inside is refused too."""
+    """A misspelled key in a nested record is refused too."""
     data = pi0_json()
     data["paligemma"] |= {"lora": {"atn": {"rank": 4, "alpha": 4.0}}}
     with pytest.raises(ValueError, match="atn"):
@@ -95,7 +95,7 @@ def test_adapters_of_impossible_size_are_refused(changes: dict[str, Any]) -> Non
 
 
 def test_a_dtype_that_does_not_exist_is_refused() -> None:
-    """A model cannot compute in a dtype that nobody knows."""
+    """A model cannot compute in an unknown dtype."""
     with pytest.raises((TypeError, ValueError), match="float33"):
         Pi0Spec.from_json(pi0_json(dtype="float33"))
 
@@ -108,8 +108,8 @@ def test_scale(rank: int) -> None:
 
 
 @pytest.mark.parametrize(("site", "limit"), [("attn", 8), ("ffn", 8)])
-def test_a_rank_up_to_the_smaller_dimension_is_taken(site: str, limit: int) -> None:
-    """A rank may be as large as the smaller dimension of the weight, and no larger."""
+def test_a_rank_up_to_the_smaller_dimension_is_accepted(site: str, limit: int) -> None:
+    """A rank may be as large as the smaller dimension of the weight, but no larger."""
     gemma(lora=ExpertLoRA(**{site: LoRASpec(rank=limit, alpha=1.0)}))
     with pytest.raises(ValueError, match=rf"lora.{site}.rank={limit + 1} exceeds {limit}"):
         gemma(lora=ExpertLoRA(**{site: LoRASpec(rank=limit + 1, alpha=1.0)}))
@@ -120,7 +120,7 @@ def test_a_rank_up_to_the_smaller_dimension_is_taken(site: str, limit: int) -> N
     [{"num_kv_heads": 3}, {"head_dim": 5}, {"width": 0}, {"depth": -1}, {"num_heads": 0}],
 )
 def test_impossible_gemmas_are_refused(changes: dict[str, Any]) -> None:
-    """Heads that do not divide, an odd head dim and sizes of nothing are refused by name."""
+    """Heads that do not divide, an odd head dim and empty sizes are refused by name."""
     with pytest.raises(ValueError, match=next(iter(changes))):
         gemma(**changes)
 
@@ -138,7 +138,7 @@ def test_impossible_gemmas_are_refused(changes: dict[str, Any]) -> None:
     ],
 )
 def test_impossible_models_are_refused(changes: dict[str, Any]) -> None:
-    """An unknown family, an image that patches do not fill, sizes of nothing and a dropout of all are refused."""
+    """An unknown family, an image that patches do not fill, empty sizes and a dropout of everything are refused."""
     with pytest.raises(ValueError, match=next(iter(changes))):
         Pi0Spec.from_json(pi0_json(**changes))
 
@@ -155,7 +155,7 @@ def test_experts_that_cannot_attend_together_are_refused(name: str, value: int) 
 
 @pytest.mark.parametrize("lora", ["none", "both", "paligemma", "action_expert"])
 def test_lora_record_names_the_adapted_experts(lora: LoraPlacement) -> None:
-    """What a checkpoint records has an entry for each adapted expert, and for no other."""
+    """A checkpoint's record has an entry for each adapted expert, and for no other."""
     spec = Pi0Spec.from_json({**tiny(lora=lora)})
     expected = {"none": set(), "both": set(specs.EXPERTS)}.get(lora, {lora})
     assert set(spec.lora) == expected
@@ -168,6 +168,6 @@ def test_an_adapter_record_without_adapters_is_none() -> None:
 
 
 def test_lora_alpha_is_the_rank_by_default() -> None:
-    """The shorthand takes alpha equal to the rank, as openpi's variants do, unless it is given."""
+    """The shorthand uses alpha equal to the rank, as openpi's variants do, unless it is given."""
     assert specs.lora(4).attn == LoRASpec(rank=4, alpha=4.0)
     assert specs.lora(4, alpha=10).ffn == LoRASpec(rank=4, alpha=10.0)

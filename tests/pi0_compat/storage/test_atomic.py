@@ -1,4 +1,4 @@
-"""What is being written: it appears whole or not at all, and what a killed run left is cleared and told."""
+"""Output appears completely or not at all, and the remains of a killed run are removed with a warning."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_it_appears_when_the_body_ends(tmp_path: Path, kind: str) -> None:
-    """A file or a folder is there at the end, in new parents, and nothing beside it."""
+    """A file or a folder exists at the end, in new parents, and nothing beside it."""
     out = tmp_path / "new" / "out"
     with appearing_at(out) as writing:
         writing.mkdir() if kind == "folder" else writing.write_text("whole")
@@ -23,8 +23,8 @@ def test_it_appears_when_the_body_ends(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
-def test_nothing_is_left_of_a_failure(tmp_path: Path, error: type[BaseException]) -> None:
-    """When the body fails or is interrupted, nothing is at the place or beside it."""
+def test_a_failure_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+    """If the body fails or is interrupted, nothing is at the place or beside it."""
 
     def fail() -> None:
         with appearing_at(tmp_path / "out") as writing:
@@ -37,8 +37,8 @@ def test_nothing_is_left_of_a_failure(tmp_path: Path, error: type[BaseException]
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_there_is_left_alone(tmp_path: Path) -> None:
-    """A file, a folder or a dangling link at the place is refused with its path and the way out."""
+def test_existing_files_are_left_alone(tmp_path: Path) -> None:
+    """A file, a folder or a dangling link at the place is refused with its path and a solution."""
     (tmp_path / "file").write_text("mine")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for name in ("file", "link"):
@@ -50,8 +50,8 @@ def test_what_is_there_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_what_came_meanwhile_is_left_alone(tmp_path: Path) -> None:
-    """What another program put at the place while it was written is not replaced."""
+def test_files_created_meanwhile_are_left_alone(tmp_path: Path) -> None:
+    """A file that another program created at the place during the write is not replaced."""
 
     def write() -> None:
         with appearing_at(tmp_path / "out") as writing:
@@ -83,8 +83,8 @@ def test_another_process_is_not_disturbed(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_text() == "theirs"
 
 
-def test_what_a_killed_run_left_is_cleared(tmp_path: Path) -> None:
-    """The folder of a process that was killed has a name that tells; the next run removes it, with a warning."""
+def test_the_remains_of_a_killed_run_are_removed(tmp_path: Path) -> None:
+    """The folder of a killed process has a recognizable name; the next run removes it with a warning."""
     code = (
         "import os, signal\nfrom pi0_compat.storage.atomic import appearing_at\n"
         f"with appearing_at({str(tmp_path / 'out')!r}) as writing:\n"

@@ -1,4 +1,4 @@
-"""Jobs within a limit of bytes: what runs at once, who is handed results, and what becomes of errors."""
+"""Jobs within a limit of bytes: which run at once, who gets the results, and how errors are raised."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from pi0_compat.storage.bounded import Bounded
 
 
 class Meter:
-    """Jobs that say what they hold, and the most that was held at once."""
+    """Jobs that record how many bytes they hold together, and the most at once."""
 
     def __init__(self) -> None:
         self._lock, self._held, self.most = threading.Lock(), 0, 0
@@ -28,8 +28,8 @@ class Meter:
 
 @settings(max_examples=30)
 @given(st.lists(st.integers(0, 12), max_size=12), st.integers(0, 20))
-def test_no_more_is_held_than_the_limit_or_one_job(sizes: list[int], limit: int) -> None:
-    """Jobs run together as far as the limit allows; one that is larger runs alone."""
+def test_jobs_hold_at_most_the_limit_or_one_of_them_runs_alone(sizes: list[int], limit: int) -> None:
+    """Jobs run together within the limit; a larger one runs alone."""
     meter = Meter()
     handed_over: list[int] = []
     with Bounded(limit) as jobs:
@@ -41,7 +41,7 @@ def test_no_more_is_held_than_the_limit_or_one_job(sizes: list[int], limit: int)
 
 
 def test_jobs_that_fit_run_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two jobs that each wait for the other end, because both are running; a machine with one core is given two."""
+    """Two jobs wait for each other and both end, so both run at once; a machine with one core counts as two."""
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     both = threading.Barrier(2, timeout=30)
     with Bounded(2) as jobs:
@@ -50,8 +50,8 @@ def test_jobs_that_fit_run_together(monkeypatch: pytest.MonkeyPatch) -> None:
             jobs.do(1, both.wait, lambda _: None)
 
 
-def test_what_is_held_makes_others_wait() -> None:
-    """Bytes that are held beside the jobs count, until they are given back."""
+def test_held_bytes_make_jobs_wait() -> None:
+    """Bytes that are held beside the jobs count until they are released."""
     meter = Meter()
     with Bounded(3) as jobs:
         jobs.hold(2)
@@ -67,7 +67,7 @@ def test_what_is_held_makes_others_wait() -> None:
 
 
 def test_results_are_handed_over_in_the_thread_of_the_caller() -> None:
-    """Jobs run elsewhere, and who takes their results needs no lock."""
+    """Jobs run in other threads, but consuming their results needs no lock."""
     ran, took = [], []
     with Bounded(1) as jobs:
         jobs.do(1, lambda: ran.append(threading.current_thread()), lambda _: took.append(threading.current_thread()))
@@ -75,8 +75,8 @@ def test_results_are_handed_over_in_the_thread_of_the_caller() -> None:
 
 
 @pytest.mark.parametrize("where", ["job", "taking"])
-def test_an_error_comes_out_and_nothing_runs_on(where: str) -> None:
-    """What a job or a hand-over raises is raised to the caller, after what is running has ended."""
+def test_an_error_is_raised_after_running_jobs_have_ended(where: str) -> None:
+    """An error of a job or of consuming a result is raised to the caller after running jobs have ended."""
     began, ended = threading.Event(), threading.Event()
 
     def slow() -> None:

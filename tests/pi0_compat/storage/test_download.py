@@ -1,4 +1,4 @@
-"""Downloads, beyond what the contracts say of them: the cache's own files, messages, drivers."""
+"""Downloads beyond their contracts: the cache's own files, messages, drivers."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,14 +21,14 @@ FILES = {"_METADATA": b"{}", "d/0a": b"first", "d/0b": bytes(100), "ocdbt.proces
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache."""
+    """Return the path of an empty cache."""
     monkeypatch.setenv(download.CACHE_VARIABLE, str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
 @pytest.fixture
 def remote() -> Iterator[MemoryFileSystem]:
-    """A remote file system that holds ``FILES`` at ``URL``, and nothing else."""
+    """Return a remote file system that holds ``FILES`` at ``URL`` and nothing else."""
     filesystem = fsspec.filesystem("memory")
     filesystem.store.clear()
     put(filesystem, URL, FILES)
@@ -42,18 +42,18 @@ def put(filesystem: MemoryFileSystem, url: str, files: dict[str, bytes]) -> None
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder."""
+    """Return every file below a folder."""
     files = (file for file in folder.rglob("*") if file.is_file())
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
 def kept(cache: Path) -> dict[str, bytes]:
-    """What is in the cache, lock files aside."""
+    """Return the content of the cache without lock files."""
     return {name: data for name, data in tree(cache).items() if not name.endswith(".lock")}
 
 
 class Transfers:
-    """Replaces the transfer of a file by one that is counted and, once, fails after half the bytes."""
+    """Replace the transfer of a file by one that is counted and, once, fails after two bytes."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, error: BaseException | None = None) -> None:
         self.names: list[str] = []
@@ -80,13 +80,13 @@ def transfers(monkeypatch: pytest.MonkeyPatch) -> Transfers:
 
 @pytest.mark.parametrize("url", [URL, f"{URL}/", f"{URL}//"])
 def test_a_folder_arrives_whole(cache: Path, remote: MemoryFileSystem, url: str) -> None:
-    """A folder is fetched with all that is below it, with or without a trailing slash."""
+    """A folder is fetched with everything below it, with or without a trailing slash."""
     assert tree(fetch(url)) == FILES
     assert fetch(url).is_relative_to(cache)
 
 
 def test_a_file_of_any_file_system_arrives(cache: Path, tmp_path: Path) -> None:
-    """A single file is fetched also where the file system lists it without its size."""
+    """A single file is fetched even if the file system lists it without its size."""
     (tmp_path / "pt_224.npz").write_bytes(b"weights")
     assert fetch((tmp_path / "pt_224.npz").as_uri()).read_bytes() == b"weights"
 
@@ -94,13 +94,13 @@ def test_a_file_of_any_file_system_arrives(cache: Path, tmp_path: Path) -> None:
 def test_a_file_without_a_known_size_arrives(
     cache: Path, remote: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A single file whose listing is empty, as fsspec's over http is, is fetched."""
+    """A single file is fetched if its listing is empty, as with fsspec over http."""
     monkeypatch.setattr(MemoryFileSystem, "find", lambda fs, path, **_: {path: {}})
     assert fetch(f"{URL}/d/0a").read_bytes() == b"first"
 
 
 def test_a_local_path_is_left_alone(cache: Path, tmp_path: Path) -> None:
-    """A local path, also one that does not exist, comes back absolute, and nothing is made."""
+    """A local path, even a missing one, is returned absolute, and nothing is created."""
     assert fetch(tmp_path / "nowhere") == tmp_path / "nowhere"
     assert not cache.exists()
 
@@ -109,8 +109,8 @@ def test_a_local_path_is_left_alone(cache: Path, tmp_path: Path) -> None:
     ("path", "expected"),
     [("gs://b/k", True), ("S3://b/k", True), ("/a/b", False), ("a:/b", False), ("C://", True)],
 )
-def test_urls_are_told_from_paths(path: str, expected: bool) -> None:
-    """What has a scheme is a URL, everything else a local path."""
+def test_urls_are_distinguished_from_paths(path: str, expected: bool) -> None:
+    """A path with a scheme is a URL, any other a local path."""
     assert is_url(path) == expected
 
 
@@ -125,7 +125,7 @@ def test_a_dying_transfer_leaves_nothing(
     assert kept(cache) == {}
 
 
-def test_a_short_file_is_noticed(cache: Path, remote: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_file_is_detected(cache: Path, remote: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that ends early without an error is refused with both sizes, and nothing is kept."""
     Transfers(monkeypatch).fail_on = "d/0b"
     with pytest.raises(CheckpointError, match=r"d/0b:? came with 2 bytes of 100"):
@@ -134,15 +134,15 @@ def test_a_short_file_is_noticed(cache: Path, remote: MemoryFileSystem, monkeypa
 
 
 def test_an_interrupt_leaves_nothing(cache: Path, remote: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C comes through as what it is, and nothing is kept."""
+    """Ctrl-C is raised unchanged, and nothing is kept."""
     Transfers(monkeypatch, error=KeyboardInterrupt()).fail_on = "d/0b"
     with pytest.raises(KeyboardInterrupt):
         fetch(URL)
     assert kept(cache) == {}
 
 
-def test_junk_of_an_earlier_try_stays_out(cache: Path, remote: MemoryFileSystem) -> None:
-    """What a killed download left beside the target is neither mixed in nor deleted."""
+def test_leftovers_of_an_earlier_download_are_ignored(cache: Path, remote: MemoryFileSystem) -> None:
+    """Files that a killed download left beside the target are neither mixed in nor deleted."""
     parent = cache / "memory" / "bucket" / "v1.0"
     junk = {".params.x1/params/old": b"old", "params.partial/d/0a": b"half", ".params.lock": b""}
     for name, content in junk.items():
@@ -152,7 +152,7 @@ def test_junk_of_an_earlier_try_stays_out(cache: Path, remote: MemoryFileSystem)
     assert {name: data for name, data in tree(parent).items() if name in junk} == junk
 
 
-def test_a_download_in_the_cache_holds_nothing_of_ours(cache: Path, remote: MemoryFileSystem) -> None:
+def test_a_downloaded_folder_has_no_other_files(cache: Path, remote: MemoryFileSystem) -> None:
     """No lock or scratch file appears inside of a folder that was fetched."""
     fetch(URL)
     fetch(f"{URL}/d/0a")
@@ -181,22 +181,22 @@ def test_distinct_urls_have_distinct_places(left: str, right: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["memory://", "memory://bucket", "memory://b/../../x", "memory://b/.."])
-def test_a_url_of_no_file_is_refused(cache: Path, url: str) -> None:
-    """A bucket alone, or a path out of the cache, is refused by the URL."""
+def test_a_url_without_a_path_is_refused(cache: Path, url: str) -> None:
+    """A bucket alone, or a path out of the cache, is refused by its URL."""
     with pytest.raises(CheckpointError, match="expected the URL of a file or folder"):
         fetch(url)
     assert not cache.exists()
 
 
-def test_a_url_where_nothing_is_is_refused(cache: Path, remote: MemoryFileSystem) -> None:
-    """A URL of no file is refused by its name, and nothing is kept."""
+def test_an_empty_url_is_refused(cache: Path, remote: MemoryFileSystem) -> None:
+    """A URL without files is refused by its name, and nothing is kept."""
     with pytest.raises(CheckpointError, match=r"^memory://bucket/v2: "):
         fetch("memory://bucket/v2")
     assert kept(cache) == {}
 
 
 def test_a_missing_driver_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a scheme's driver is not installed, the error says what to install or do instead."""
+    """If a scheme's driver is not installed, the error says what to install or do instead."""
     broken = {"class": "no_such_module.S3FileSystem", "err": "Install s3fs to access S3"}
     monkeypatch.setitem(known_implementations, "s3", broken)
     with pytest.raises(CheckpointError, match=r"no driver for s3:// .*Install s3fs.*local path"):
@@ -205,7 +205,7 @@ def test_a_missing_driver_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_unknown_scheme_is_named(cache: Path) -> None:
-    """A scheme that nobody knows is refused by its name."""
+    """An unknown scheme is refused by its name."""
     with pytest.raises(CheckpointError, match=r"^nosuch://b/k: nosuch:// is unknown to fsspec"):
         fetch("nosuch://b/k")
 
@@ -214,11 +214,11 @@ def test_an_unknown_scheme_is_named(cache: Path) -> None:
 def test_public_buckets_are_read_without_an_account(
     monkeypatch: pytest.MonkeyPatch, scheme: str, options: dict[str, Any]
 ) -> None:
-    """Google's and Amazon's drivers are told not to look for credentials."""
-    asked = []
-    monkeypatch.setattr(fsspec, "filesystem", lambda name, **given: asked.append((name, given)))
+    """Google's and Amazon's drivers are configured not to look for credentials."""
+    calls = []
+    monkeypatch.setattr(fsspec, "filesystem", lambda name, **given: calls.append((name, given)))
     download._filesystem(f"{scheme}://bucket/key")
-    assert asked == [(scheme, options)]
+    assert calls == [(scheme, options)]
 
 
 def test_the_cache_is_where_the_variable_says(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Parameters a slab at a time: every layout gives the numbers that it gives whole, in their order."""
+"""Parameters slab by slab: every layout gives the numbers of the whole arrays, in order."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,7 +37,7 @@ LAYOUTS: dict[str, tuple[str, Callable[[Path], Params]]] = {
 
 @pytest.fixture
 def small_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slab has 20 kB: of many parameters it is a few layers, of some a single one."""
+    """Make a slab 20 kB: a few layers of many parameters, a single one of some."""
     monkeypatch.setattr(slabs_module, "BLOCK_BYTES", 20_000)
 
 
@@ -48,7 +48,7 @@ def read_whole(source: Source, paths: Any) -> Params:
 @pytest.mark.usefixtures("small_slabs")
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_slabs_are_the_parameter(tmp_path: Path, layout: str) -> None:
-    """The slabs of every parameter, one behind the other, are what was written."""
+    """The slabs of every parameter, one after another, are what was written."""
     name, build = LAYOUTS[layout]
     written = build(tmp_path / name)
     with open_parameters(detect(tmp_path / name), MODEL) as source:
@@ -60,7 +60,7 @@ def test_slabs_are_the_parameter(tmp_path: Path, layout: str) -> None:
 @pytest.mark.usefixtures("small_slabs")
 @pytest.mark.parametrize("largest", [4000, 30_000])
 def test_chunks_beside_each_other_are_one_slab(tmp_path: Path, largest: int) -> None:
-    """Arrays that are cut along any axes, as orbax cuts large ones, come in the order of their numbers."""
+    """Arrays divided along any axes, as orbax divides large ones, are read in the order of their numbers."""
     shapes = openpi_layout.shapes(SPEC)
     with Content(shapes) as content:
         streamed_orbax.write(content, tmp_path / "params", SPEC, largest_chunk=largest)
@@ -71,8 +71,8 @@ def test_chunks_beside_each_other_are_one_slab(tmp_path: Path, largest: int) -> 
 
 
 @reads_damage
-def test_a_chunk_that_is_cut_off_is_damage(tmp_path: Path) -> None:
-    """A file that ends early is refused by the name of the checkpoint, though the slabs before it were read."""
+def test_a_truncated_chunk_is_damage(tmp_path: Path) -> None:
+    """A file that ends early is refused by the checkpoint's name, although the slabs before it were read."""
     openpi_orbax.build(SPEC, tmp_path / "params")
     for file in (tmp_path / "params" / "ocdbt.process_0" / "d").iterdir():
         file.write_bytes(file.read_bytes()[:100])
@@ -82,7 +82,7 @@ def test_a_chunk_that_is_cut_off_is_damage(tmp_path: Path) -> None:
 
 
 def test_rows_cover_the_array() -> None:
-    """Rows follow each other from the first to the last, and each part is as small as it may be."""
+    """Rows follow each other from the first to the last, and each part is as small as possible."""
     parts = list(rows_at_a_time(Leaf((10, 1 << 20), np.dtype(np.float64))))
     assert [(part.start, part.stop) for part in parts] == [(0, 8), (8, 10)]
     parts = list(rows_at_a_time(Leaf((2, 1 << 30), np.dtype(np.float64))))
@@ -92,22 +92,22 @@ def test_rows_cover_the_array() -> None:
 
 @pytest.mark.parametrize("rows", [1, 3, 4, 100])
 def test_regrouped_rows_are_the_same(rows: int) -> None:
-    """Parts of any lengths become parts of one length, in their order."""
+    """Parts of any lengths become parts of one length, in order."""
     array = np.arange(22).reshape(11, 2)
-    found = list(regrouped([array[:2], array[2:9], array[9:]], rows))
-    assert [len(part) for part in found[:-1]] == [rows] * (len(found) - 1)
-    np.testing.assert_array_equal(np.concatenate(found), array)
+    parts = list(regrouped([array[:2], array[2:9], array[9:]], rows))
+    assert [len(part) for part in parts[:-1]] == [rows] * (len(parts) - 1)
+    np.testing.assert_array_equal(np.concatenate(parts), array)
 
 
 def test_a_scalar_is_its_own_slab() -> None:
-    """What has no first axis is one slab."""
+    """An array without a first axis is one slab."""
     [slab] = cut(np.float32(3.0) * np.ones(()))
     assert slab.shape == ()
 
 
 @pytest.mark.usefixtures("small_slabs")
-def test_reading_ahead_raises_in_its_place() -> None:
-    """An error comes after what was there before it."""
+def test_reading_ahead_raises_errors_in_order() -> None:
+    """An error is raised after the slabs that were read before it."""
 
     class Failing(Source):
         path, leaves = Path("failing"), {"a": Leaf((2, 1 << 20), np.dtype(np.float32))}

@@ -1,4 +1,4 @@
-"""Readers of another reader: a fold that comes in slabs is the fold of the whole, whatever a slab is."""
+"""Sources that transform another source: a fold in slabs equals the fold of the whole, for any slab size."""
 
 import numpy as np
 import pytest
@@ -25,26 +25,26 @@ def read(source) -> Params:
 
 @pytest.mark.parametrize("slab", [1, 20_000, 1 << 30], ids=["a layer", "some layers", "all layers"])
 def test_each_layer_gets_its_own_adapter(monkeypatch: pytest.MonkeyPatch, slab: int) -> None:
-    """However many layers a slab has, the fold is that of the whole, and so is the share that rounding took."""
+    """With any number of layers in a slab, the fold and the rounding loss are those of the whole."""
     monkeypatch.setattr(slabs_module, "BLOCK_BYTES", slab)
     folded = FoldedStream(InMemory(WHOLE), lora_of(LORA))
     expected = adapters.fold(WHOLE, LORA)
-    found = read(folded)
-    assert found.keys() == expected.params.keys()
+    restored = read(folded)
+    assert restored.keys() == expected.params.keys()
     for path, array in expected.params.items():
-        assert_close(found[path], array, atol=FOLD_ATOL, name=path)
+        assert_close(restored[path], array, atol=FOLD_ATOL, name=path)
     assert folded.lost.keys() == expected.lost.keys()
     assert all(share < 1e-5 for share in folded.lost.values())
 
 
 def test_half_an_adapter_is_refused_with_the_checkpoint() -> None:
-    """What the functions on arrays refuse is told with the file that it is in."""
+    """Errors of the functions on arrays are prefixed with the path of the file."""
     with pytest.raises(LoadError, match=f"^memory: {LINEAR}_lora_b is missing, but the rest of its adapter is there"):
         FoldedStream(InMemory(without(WHOLE, f"{LINEAR}_lora_b")), lora_of(LORA))
 
 
 def test_a_zero_delta_loses_nothing() -> None:
-    """Where an adapter adds nothing, nothing is lost, and that is no division by zero."""
+    """A zero delta loses nothing and causes no division by zero."""
     zeros = {path: np.zeros_like(WHOLE[path]) for path in ADAPTERS if path.endswith("lora_b")}
     folded = FoldedStream(InMemory(WHOLE | zeros), lora_of(LORA))
     read(folded)
@@ -52,7 +52,7 @@ def test_a_zero_delta_loses_nothing() -> None:
 
 
 def test_chosen_and_joined_are_the_whole() -> None:
-    """What is parted and put together again is what it was."""
+    """Splitting and joining gives the original parameters."""
     source = InMemory(WHOLE)
     base, adapters_alone = Chosen(source, lambda path: path not in ADAPTERS), Chosen(source, ADAPTERS.__contains__)
     assert set(adapters_alone.leaves) == set(ADAPTERS)
@@ -60,7 +60,7 @@ def test_chosen_and_joined_are_the_whole() -> None:
 
 
 def test_a_cast_to_its_own_dtype_keeps_every_bit() -> None:
-    """NaN and infinities that are there are no overflow."""
+    """Existing NaN and infinities are not overflow."""
     params = {"a": np.array([np.nan, np.inf, -0.0, 1e30], np.float32)}
     assert_same_bits(read(Cast(InMemory(params), "float32")), params)
     assert not np.isfinite(read(Cast(InMemory({"a": params["a"][:2]}), "float16"))["a"]).any()
@@ -70,11 +70,11 @@ def test_a_cast_to_its_own_dtype_keeps_every_bit() -> None:
 
 def test_digests_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """A digest does not depend on the slabs."""
-    found = []
+    digests = []
     for slab in (1, 1 << 30):
         monkeypatch.setattr(slabs_module, "BLOCK_BYTES", slab)
         source = Digested(InMemory(WHOLE))
         read(source)
-        found.append(source.digests)
-    assert found[0] == found[1]
-    assert found[0].keys() == WHOLE.keys()
+        digests.append(source.digests)
+    assert digests[0] == digests[1]
+    assert digests[0].keys() == WHOLE.keys()

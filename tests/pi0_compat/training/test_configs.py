@@ -13,7 +13,7 @@ from pi0_compat.training import configs
 
 NAMES = configs.config_names()
 REAL = [name for name in NAMES if not name.endswith(TINY_SUFFIX)]
-# Which of openpi's models, as they declare them, each config is of.
+# openpi's model, as it declares it, of each config.
 DECLARED = {
     "pi0_base": "pi0_libero",
     "pi0_libero": "pi0_libero",
@@ -29,7 +29,7 @@ real_names = pytest.mark.parametrize("name", REAL)
 
 @every_name
 def test_a_config_has_the_name_it_is_found_by(name: str) -> None:
-    """``get_config`` gives the config of that name, and the same one every time."""
+    """``get_config`` returns the config of that name, and an equal one every time."""
     assert configs.get_config(name).name == name
     assert configs.get_config(name) == configs.get_config(name)
 
@@ -38,14 +38,14 @@ def test_a_config_has_the_name_it_is_found_by(name: str) -> None:
     ("typo", "meant"),
     [("pi0_liber", "pi0_libero"), ("pi05-base", "pi05_base"), ("PI0_BASE", "pi0_base")],
 )
-def test_a_misspelled_name_is_answered_with_the_closest(typo: str, meant: str) -> None:
+def test_a_misspelled_name_gets_the_closest_names(typo: str, meant: str) -> None:
     """An unknown name is refused with the names that are close to it."""
     with pytest.raises(ValueError, match=rf"no config '{typo}'.*closest names are .*\b{meant}\b"):
         configs.get_config(typo)
 
 
-def test_a_name_like_no_other_is_answered_with_all() -> None:
-    """Where nothing is close, every name is listed."""
+def test_an_unknown_name_gets_all_names() -> None:
+    """If no name is close, every name is listed."""
     with pytest.raises(ValueError, match=", ".join(NAMES)):
         configs.get_config("???")
 
@@ -60,7 +60,7 @@ def test_parameters_are_openpis(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["pi0_libero", "pi0_libero_low_mem_finetune", "pi05_libero"])
 def test_moving_average_is_openpis(name: str) -> None:
-    """Configs that openpi has too average as openpi's do."""
+    """Configs that openpi also has use openpi's moving average."""
     assert configs.get_config(name).ema_decay == full_size()[name].ema_decay
 
 
@@ -84,7 +84,7 @@ def test_a_twin_is_trained_like_its_config(name: str) -> None:
     assert twin.model.dtype == real.model.dtype
 
 
-def test_every_twin_is_of_a_config() -> None:
+def test_every_twin_belongs_to_a_config() -> None:
     """There are as many twins as configs."""
     assert {name + TINY_SUFFIX for name in REAL} == set(NAMES) - set(REAL)
 
@@ -105,7 +105,7 @@ def test_a_twin_has_no_public_checkpoint(name: str) -> None:
 
 
 @every_name
-def test_the_freeze_filter_is_the_models(name: str) -> None:
+def test_the_freeze_filter_equals_the_models(name: str) -> None:
     """The filter freezes what the model says, and something exactly if the model has LoRA."""
     config = configs.get_config(name)
     taken = {p for p in config.model.param_spec() if config.freeze_filter(tuple(p.split("/")), None)}
@@ -115,5 +115,5 @@ def test_the_freeze_filter_is_the_models(name: str) -> None:
 
 @every_name
 def test_a_config_can_be_a_dictionary_key(name: str) -> None:
-    """Configs are hashable, so that compiled steps are found again."""
+    """Configs are hashable, so that compiled steps are reused."""
     assert {configs.get_config(name): 1}[configs.get_config(name)] == 1

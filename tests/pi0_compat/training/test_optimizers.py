@@ -1,4 +1,4 @@
-"""The schedule at the steps that matter, and the optimizer's clipping."""
+"""The schedule at important steps, and the optimizer's clipping."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +20,7 @@ def test_schedule(step: int, rate: float) -> None:
 
 
 def test_warm_up_is_linear() -> None:
-    """Every step of the warm-up adds the same."""
+    """Every step of the warm-up adds the same amount."""
     steps = np.diff([float(SCHEDULE.create()(n)) for n in range(11)])
     np.testing.assert_allclose(steps, (0.5 - 0.5 / 11) / 10, rtol=1e-4)
 
@@ -33,12 +33,12 @@ def test_no_warm_up_starts_at_the_peak() -> None:
 
 def updates(optimizer: AdamW, gradient: float, steps: int) -> list[float]:
     params = {"w": jnp.zeros(4)}
-    made, found = optimizer.create(SCHEDULE), []
-    state = made.init(params)
+    transform, changes = optimizer.create(SCHEDULE), []
+    state = transform.init(params)
     for _ in range(steps):
-        change, state = made.update({"w": jnp.full(4, gradient)}, state, params)
-        found.append(float(change["w"][0]))
-    return found
+        change, state = transform.update({"w": jnp.full(4, gradient)}, state, params)
+        changes.append(float(change["w"][0]))
+    return changes
 
 
 def test_a_step_has_the_size_of_the_rate() -> None:

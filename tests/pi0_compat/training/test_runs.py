@@ -1,4 +1,4 @@
-"""Saving and resuming a run, without training it: any state of the right form will do."""
+"""Saving and resuming a run without training: any state of the right form suffices."""
 
 import dataclasses
 from collections.abc import Callable
@@ -27,7 +27,7 @@ with_and_without_ema = pytest.mark.parametrize("ema_decay", [0.5, None], ids=["e
 
 
 def state_at(config: TrainConfig, step: int) -> TrainState:
-    """A state in which every array is told apart by its values."""
+    """Return a state in which every array has distinct values."""
     params = base_params() if config.model == BASE else lora_params()
     state = make_train_state(config, params)
     opt_state = jax.tree.map(lambda x: x + jnp.asarray(step, x.dtype), state.opt_state)
@@ -46,16 +46,16 @@ def resume(folder: Path, config: TrainConfig, step: int | None = None) -> TrainS
         return resume_train_state(run, config, step=step)
 
 
-def assert_same_state(found: TrainState, expected: TrainState) -> None:
+def assert_same_state(actual: TrainState, expected: TrainState) -> None:
     __tracebackhide__ = True
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
-    leaves = (enumerate(jax.tree.leaves(state)) for state in (found, expected))
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    leaves = (enumerate(jax.tree.leaves(state)) for state in (actual, expected))
     assert_same_bits(*({str(n): x for n, x in numbered} for numbered in leaves))
 
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the shared config, saved at steps 2 and 10."""
+    """Save a run of the shared config at steps 2 and 10."""
     folder = tmp_path_factory.mktemp("run")
     save(folder, train_config(), 2, 10)
     return folder
@@ -71,18 +71,18 @@ def test_round_trip(tmp_path: Path, ema_decay: float | None, model: Pi0Config) -
 
 
 def test_the_latest_step_is_resumed(run_folder: Path) -> None:
-    """Without a step, the one with the highest number is taken: 10 comes after 2."""
+    """Without a step, the one with the highest number is used: 10 comes after 2."""
     assert int(resume(run_folder, train_config()).step) == 10
 
 
 def test_an_earlier_step_can_be_resumed(run_folder: Path) -> None:
-    """Any step that is still there can be asked for."""
+    """Any step that still exists can be requested."""
     assert_same_state(resume(run_folder, train_config(), 2), state_at(train_config(), 2))
 
 
 @with_and_without_ema
-def test_what_to_serve_lies_under_params(tmp_path: Path, ema_decay: float | None) -> None:
-    """A step's ``params`` are a checkpoint of what to serve, for anyone who reads openpi's."""
+def test_params_of_a_step_can_be_served(tmp_path: Path, ema_decay: float | None) -> None:
+    """A step's ``params`` are a checkpoint for serving, for any reader of openpi's checkpoints."""
     config = train_config(ema_decay=ema_decay)
     save(tmp_path, config, 3)
     restored = restore_params(tmp_path / "3" / "params", restore_type=np.ndarray)
@@ -97,17 +97,17 @@ def refusal(folder: Path, config: TrainConfig, step: int | None = None) -> str:
 
 
 def test_a_missing_step_is_refused(run_folder: Path) -> None:
-    """A step that is not there is refused with those that are."""
+    """A missing step is refused with the existing ones."""
     assert refusal(run_folder, train_config(), 5).endswith("no checkpoint of step 5; found [2, 10]")
 
 
 def test_an_empty_run_is_refused(tmp_path: Path) -> None:
-    """Where nothing was saved there is nothing to resume."""
+    """Without saved steps there is nothing to resume."""
     assert refusal(tmp_path / "run", train_config()).endswith("found []")
 
 
 def changed(**changes: Any) -> Pi0Config:
-    """``LORA`` with another attention adapter on PaliGemma."""
+    """Return ``LORA`` with another attention adapter on PaliGemma."""
     data = LORA.to_json()
     data["paligemma"]["lora"]["attn"] |= changes
     return Pi0Config.from_json(data)
@@ -134,7 +134,7 @@ def test_another_model_is_refused(run_folder: Path, model: Pi0Config) -> None:
 
 
 def test_another_frozen_dtype_is_refused(run_folder: Path) -> None:
-    """Frozen parameters that were rounded to bfloat16 do not come back as float32."""
+    """Frozen parameters that were rounded to bfloat16 are not resumed as float32."""
     text = refusal(run_folder, train_config(frozen_dtype="float32"))
     assert "expected float32[509, 56], found bfloat16[509, 56]" in text
 
@@ -147,7 +147,7 @@ def test_switching_the_average_is_refused(tmp_path: Path, before: float | None, 
 
 
 def test_a_leftover_temporary_folder_does_not_block(tmp_path: Path) -> None:
-    """What a killed save left behind does not keep the same step from being saved."""
+    """The remains of a killed save do not keep the same step from being saved."""
     for name in ("3.orbax-checkpoint-tmp-0", "3.orbax-checkpoint-tmp"):
         (tmp_path / name / "params").mkdir(parents=True)
         (tmp_path / name / "params" / "half").write_bytes(b"half")
@@ -156,14 +156,14 @@ def test_a_leftover_temporary_folder_does_not_block(tmp_path: Path) -> None:
 
 
 def test_a_leftover_temporary_folder_is_no_step(tmp_path: Path) -> None:
-    """A save that was killed is not taken for a checkpoint."""
+    """A killed save is not taken for a checkpoint."""
     (tmp_path / "3.orbax-checkpoint-tmp-0" / "params").mkdir(parents=True)
     assert refusal(tmp_path, train_config()).endswith("found []")
 
 
 @pytest.mark.parametrize("step", [10, 5])
-def test_no_save_is_skipped_in_silence(tmp_path: Path, step: int) -> None:
-    """A step that is there already, or lies before the last, is written or refused, not ignored."""
+def test_no_save_is_skipped_silently(tmp_path: Path, step: int) -> None:
+    """A step that exists already, or precedes the last, is written or refused, not ignored."""
     save(tmp_path, train_config(), 10)
     with open_run(tmp_path, max_to_keep=None) as run:
         state = state_at(train_config(), step)
@@ -175,7 +175,7 @@ def test_no_save_is_skipped_in_silence(tmp_path: Path, step: int) -> None:
     assert_same_state(resume(tmp_path, train_config(), step), state)
 
 
-def test_old_steps_make_room(tmp_path: Path) -> None:
+def test_old_steps_are_removed(tmp_path: Path) -> None:
     """By default only the last step is kept."""
     with open_run(tmp_path) as run:
         for step in (1, 2, 3):
@@ -184,15 +184,15 @@ def test_old_steps_make_room(tmp_path: Path) -> None:
         assert run.all_steps() == [3]
 
 
-def test_a_run_in_a_folder_that_is_given_as_text(tmp_path: Path) -> None:
-    """A str names the folder as a Path does, and its parents are made."""
+def test_the_folder_of_a_run_may_be_text(tmp_path: Path) -> None:
+    """A str is accepted like a Path, and parent folders are created."""
     with open_run(str(tmp_path / "a" / "run")) as run:
         save_train_state(run, train_config(), state_at(train_config(), 1))
     assert (tmp_path / "a" / "run" / "1" / "params").is_dir()
 
 
 def error_of(call: Callable[[], object]) -> str:
-    """The type and text of the error; the error itself would keep orbax's coroutines alive."""
+    """Return the type and text of the error; the error itself would keep orbax's coroutines alive."""
     try:
         call()
     except Exception as error:  # noqa: BLE001 - its type is what the test is about
@@ -212,7 +212,7 @@ def test_a_damaged_step_is_a_checkpoint_error(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory: pytest.TempPathFactory, training: Training) -> tuple[Any, Any, int]:
-    """The second step of the shared run, made after an interruption, and how many programs it added."""
+    """Return the second step of the shared run after an interruption, and the number of programs that it added."""
     folder, batch = tmp_path_factory.mktemp("resumed"), tiny_models.batch()
     with open_run(folder) as run:
         save_train_state(run, train_config(), jax.tree.map(jnp.asarray, training.states[0]))
@@ -222,12 +222,12 @@ def resumed(tmp_path_factory: pytest.TempPathFactory, training: Training) -> tup
     return jax.device_get(state), info, training.step._cache_size() - programs
 
 
-def test_a_resumed_run_goes_on_as_if_nothing_had_happened(resumed: tuple[Any, Any, int], training: Training) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one(resumed: tuple[Any, Any, int], training: Training) -> None:
     """After an interruption the second step has the loss and the state of an uninterrupted one."""
     assert float(resumed[1]["loss"]) == float(training.infos[1]["loss"])
     assert_same_state(resumed[0], training.states[1])
 
 
 def test_a_resumed_state_runs_the_same_program(resumed: tuple[Any, Any, int]) -> None:
-    """A resumed state is placed as a fresh one is: the step that is compiled already takes it."""
+    """A resumed state is placed like a fresh one, so the compiled step accepts it."""
     assert resumed[2] == 0

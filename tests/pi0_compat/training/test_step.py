@@ -1,4 +1,4 @@
-"""What is trained, what a train state holds, and one step."""
+"""Which parameters are trained, what a train state holds, and one step."""
 
 import dataclasses
 from typing import Any
@@ -24,12 +24,12 @@ FLOATS = [np.float16, ml_dtypes.bfloat16, np.float32]
 
 @pytest.fixture(scope="module")
 def state() -> Any:
-    """The state before the first step."""
+    """Return the state before the first step."""
     return Training.fresh_state()
 
 
 def test_with_lora_the_experts_own_weights_are_not_trained() -> None:
-    """Trained are adapters, vision encoder and projections; of the language model nothing else."""
+    """Adapters, vision encoder and projections are trained; of the language model nothing else."""
     paths = set(trainable_paths(LORA))
     assert {path for path in paths if path.startswith("PaliGemma/llm/")} == {
         path for path in LORA.param_spec() if is_adapter(path)
@@ -38,7 +38,7 @@ def test_with_lora_the_experts_own_weights_are_not_trained() -> None:
 
 
 def test_without_lora_everything_is_trained() -> None:
-    """A model without adapters is fine-tuned whole."""
+    """A model without adapters is fine-tuned completely."""
     assert trainable_paths(BASE) == list(BASE.param_spec())
 
 
@@ -49,7 +49,7 @@ def test_a_state_holds_every_parameter_once(state: Any) -> None:
 
 
 def test_frozen_parameters_have_the_frozen_dtype(state: Any) -> None:
-    """Frozen parameters are rounded once to bfloat16, trained ones are float32 as they were."""
+    """Frozen parameters are rounded once to bfloat16; trained ones stay float32."""
     expected = {
         path: array.astype(ml_dtypes.bfloat16) if LORA.is_frozen(path) else array
         for path, array in lora_params().items()
@@ -57,7 +57,7 @@ def test_frozen_parameters_have_the_frozen_dtype(state: Any) -> None:
     assert_same_bits(state.params, expected)
 
 
-def test_trained_parameters_are_float32_whatever_they_were() -> None:
+def test_trained_parameters_are_always_float32() -> None:
     """Parameters that come in bfloat16 are trained in float32."""
     params = {path: x.astype(ml_dtypes.bfloat16) for path, x in lora_params().items()}
     trained = make_train_state(train_config(), params).trainable
@@ -65,13 +65,13 @@ def test_trained_parameters_are_float32_whatever_they_were() -> None:
 
 
 def test_only_trained_parameters_have_moments(state: Any) -> None:
-    """The optimizer's state is two moments of what is trained, and counters."""
+    """The optimizer's state is two moments of each trained parameter, and counters."""
     sizes = sum(x.size for x in jax.tree.leaves(state.opt_state) if x.ndim)
     assert sizes == 2 * sum(x.size for x in state.trainable.values())
 
 
 def test_only_trained_parameters_are_averaged(state: Any) -> None:
-    """The average starts as the trained parameters, in buffers of its own."""
+    """The average starts as the trained parameters, in its own buffers."""
     assert_same_bits(state.ema, state.trainable)
     pointers = [{x.unsafe_buffer_pointer() for x in t.values()} for t in (state.ema, state.trainable)]
     assert pointers[0].isdisjoint(pointers[1])
@@ -85,13 +85,13 @@ def test_without_decay_there_is_no_average() -> None:
 
 
 def test_the_average_is_served(state: Any) -> None:
-    """To serve, averaged parameters take the place of trained ones, frozen ones stay."""
+    """For serving, averaged parameters replace trained ones, and frozen ones stay."""
     ones = {path: jnp.ones_like(x) for path, x in state.trainable.items()}
     assert_same_bits(dataclasses.replace(state, ema=ones).inference_params, dict(sorted((state.frozen | ones).items())))
 
 
-def test_the_abstract_state_is_of_the_real_ones_form(state: Any) -> None:
-    """Without allocating, structure, shapes and dtypes of a state are known."""
+def test_the_abstract_state_has_the_form_of_a_real_one(state: Any) -> None:
+    """Structure, shapes and dtypes of a state are known without allocating it."""
     abstract = abstract_train_state(train_config())
     assert jax.tree.structure(abstract) == jax.tree.structure(state)
     expected = [(x.shape, x.dtype) for x in jax.tree.leaves(state)]
@@ -99,7 +99,7 @@ def test_the_abstract_state_is_of_the_real_ones_form(state: Any) -> None:
 
 
 def test_a_state_starts_from_the_configs_loader() -> None:
-    """The loader's parameters make the state, and its report is handed on."""
+    """The loader's parameters make the state, and its report is returned."""
     with pytest.warns(UserWarning, match="freshly initialised"):
         state, report = init_train_state(train_config(), seed=1)
     assert leaves_of(state.params) == leaves_of(Training.fresh_state().params)
@@ -112,7 +112,7 @@ def test_a_state_starts_from_the_configs_loader() -> None:
     dtype=st.sampled_from(FLOATS),
 )
 def test_the_average_of_a_constant_is_the_constant(seed: int, decay: float, dtype: Any) -> None:
-    """Averaging what does not change changes no bit, in any float and with any decay."""
+    """Averaging constant values changes no bit, in any float and with any decay."""
     rng = np.random.default_rng(seed)
     constant = (rng.standard_normal(8) * 10.0 ** rng.integers(-4, 4)).astype(dtype)
     averaged = average({"w": jnp.asarray(constant)}, {"w": jnp.asarray(constant)}, decay)
@@ -141,7 +141,7 @@ def test_steps_are_counted(training: Training) -> None:
 
 
 def test_a_second_step_compiles_nothing(training: Training) -> None:
-    """What a step returns is what it takes: the next one runs the same program."""
+    """A step returns what it accepts, so the next one runs the same program."""
     assert training.step._cache_size() == 1
 
 
@@ -152,7 +152,7 @@ def test_every_trained_parameter_moves(training: Training) -> None:
 
 
 def test_frozen_parameters_do_not_move(training: Training) -> None:
-    """After two steps frozen parameters are what they were, in their dtype, bit for bit."""
+    """After two steps frozen parameters are unchanged bit for bit, in their dtype."""
     expected = {p: training.start[p].astype(ml_dtypes.bfloat16) for p in training.states[-1].frozen}
     assert_same_bits(training.states[-1].frozen, expected)
 
@@ -171,13 +171,13 @@ def test_the_average_follows(training: Training) -> None:
 
 
 def test_loss_and_gradient_norm_are_numbers(training: Training) -> None:
-    """Each step tells its loss and the norm of its gradient, both finite and positive."""
+    """Each step returns its loss and the norm of its gradient, both finite and positive."""
     for info in training.infos:
         assert info.keys() == {"loss", "grad_norm"}
         assert all(np.isfinite(value) and value > 0 for value in info.values())
 
 
-def test_a_step_draws_anew(training: Training) -> None:
+def test_every_step_draws_new_noise(training: Training) -> None:
     """Step n draws from the run's key and n: the same state at another step has another loss."""
     inputs = (tiny_models.observation(tiny_models.batch()), tiny_models.batch()["actions"])
     state = Training.fresh_state()
@@ -187,18 +187,18 @@ def test_a_step_draws_anew(training: Training) -> None:
 
 
 def test_the_state_is_donated(training: Training) -> None:
-    """A step takes over the buffers that it is given, so that none is there twice."""
+    """A step takes over the buffers that it is given, so that none exists twice."""
     assert all(x.is_deleted() for x in training.donated.trainable.values())
 
 
 def test_training_leaves_host_arrays_alone(training: Training) -> None:
-    """The arrays that a state was made of are the caller's, and donation does not write to them."""
+    """The arrays that a state was made from stay the caller's, and donation does not write to them."""
     assert_same_bits(training.start, lora_params())
 
 
 def test_training_leaves_device_arrays_alone(training: Training) -> None:
-    """Parameters that were on the device before a state was made of them can be used after a step."""
-    mine = {path: jnp.asarray(array) for path, array in lora_params().items()}
+    """Parameters that were on the device before can be used after a step."""
+    params = {path: jnp.asarray(array) for path, array in lora_params().items()}
     inputs = (tiny_models.observation(tiny_models.batch()), tiny_models.batch()["actions"])
-    training.step(make_train_state(train_config(), mine), jax.random.key(0), inputs)
-    assert not [path for path, array in mine.items() if array.is_deleted()]
+    training.step(make_train_state(train_config(), params), jax.random.key(0), inputs)
+    assert not [path for path, array in params.items() if array.is_deleted()]
