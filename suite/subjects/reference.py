@@ -1,4 +1,4 @@
-"""The reference implementation as a subject, in this process."""
+"""The harness of the reference implementation, in the suite's own process."""
 
 import dataclasses
 import functools
@@ -108,7 +108,7 @@ def save(model: Data, params: Params, path: str) -> None:
 
 
 def loss(model: Data, params: Params, batch: Params, noise: Any, time: Any, seed: int) -> np.ndarray:
-    # Drawing apart from the forward pass gives the same numbers and one program for both kinds of call.
+    # Drawing outside of the forward pass gives the same numbers, and one program for both kinds of call.
     drawn_noise, drawn_time = _draw(jax.random.key(seed), batch["actions"].shape)
     noise, time = drawn_noise if noise is None else noise, drawn_time if time is None else time
     return np.asarray(_compiled_loss(Pi0Config.from_json(model))(params, *_split(batch), noise, time))
@@ -268,8 +268,8 @@ def _split(batch: Params) -> tuple[Observation, np.ndarray]:
 _draw = jax.jit(draw_noise_and_time, static_argnums=1)
 
 
-# Of tiny models, compiling is nearly all the time. Draws are left alone: unoptimised, they are off openpi's by an ulp;
-# so would be, with ``quickest``, a model whose adapters add zero.
+# Compiling takes nearly all the time of tiny models. Draws stay optimized: otherwise they differ from openpi's by an
+# ulp; so would, with ``quickest``, a model whose adapters add zero.
 
 
 @functools.lru_cache
@@ -316,7 +316,7 @@ def _mesh() -> jax.sharding.Mesh:
 
 
 def _device_bytes(tree: Any) -> list[int]:
-    """What every device of all processes holds of a tree."""
+    """Return the bytes of a tree that each device of all processes holds."""
     held = dict.fromkeys(jax.devices(), 0)
     for array in jax.tree.leaves(tree):
         part = array.sharding.shard_shape(array.shape)
@@ -326,7 +326,7 @@ def _device_bytes(tree: Any) -> list[int]:
 
 
 def _gather(tree: Any) -> Params:
-    """Host arrays, with the parts that other processes hold."""
+    """Return host arrays, with the parts that other processes hold."""
     whole = {
         path: array if array.is_fully_addressable else process_allgather(array, tiled=True)
         for path, array in tree.items()

@@ -1,10 +1,10 @@
-"""The sizes of a spec under the names of transformers' configs, which the models of openpi and lerobot have too."""
+"""The sizes of a spec under the names of transformers' configs, which openpi's and lerobot's models use too."""
 
 from typing import Any
 
 
 def gemma_sizes(gemma: Any) -> dict[str, Any]:
-    """Of one of the two Gemmas; key/value heads are not among them."""
+    """Return the sizes of one of the two Gemmas, without the number of key/value heads."""
     return {
         "hidden_size": gemma["width"],
         "num_hidden_layers": gemma["depth"],
@@ -15,7 +15,7 @@ def gemma_sizes(gemma: Any) -> dict[str, Any]:
 
 
 def siglip_sizes(siglip: Any) -> dict[str, Any]:
-    """Of the vision encoder; the image's size is not among them."""
+    """Return the sizes of the vision encoder, without the image's size."""
     return {
         "patch_size": siglip["patch_size"],
         "hidden_size": siglip["width"],

@@ -1,8 +1,8 @@
-"""lerobot's policies at the sizes of a spec, and where a pi0's parameters are in them.
+"""lerobot's policies at the sizes of a spec, and the places of a pi0's parameters in them.
 
-lerobot writes sizes into its code: those of openpi's own models, and 8 heads. While a model is made or runs they are
-the spec's, and afterwards lerobot's own again. No code path changes. A spec with PaliGemma's own vocabulary is of real
-size and replaces nothing.
+lerobot hard-codes sizes: those of openpi's own models, and 8 heads. They are replaced by the spec's while a model is
+made or runs, and restored afterwards. No code path changes. A spec with PaliGemma's own vocabulary has real sizes, and
+nothing is replaced.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ PROJECTIONS = {
 
 @contextlib.contextmanager
 def at_size(spec: Any) -> Iterator[ModuleType]:
-    """In the body, the module of the spec's family has its sizes."""
+    """Give the module of the spec's family the spec's sizes in the body."""
     module = MODULES[spec["family"]]
     if spec["vocab_size"] == REAL_VOCABULARY:
         yield module
@@ -64,14 +64,14 @@ def _vision_sizes(spec: Any) -> dict[str, int]:
 
 
 def _with_heads(function: FunctionType, num_heads: int) -> FunctionType:
-    """``att_output.reshape(batch_size, -1, 1 * 8 * head_dim)`` with another number than 8, the only one there."""
+    """Replace the 8 of ``att_output.reshape(batch_size, -1, 1 * 8 * head_dim)``, the only 8 in the function."""
     code = function.__code__
     constants = (num_heads if type(value) is int and value == REAL_HEADS else value for value in code.co_consts)
     return FunctionType(code.replace(co_consts=tuple(constants)), function.__globals__, function.__name__)
 
 
 def rules_of(spec: Any) -> Rules:
-    """Every parameter of a model without adapters, in the tensors of a policy."""
+    """Return the rule of every parameter of a model without adapters, for the tensors of a policy."""
     root = "model.paligemma_with_expert"
     rules = paligemma_rules(spec, f"{root}.paligemma.model.")
     rules |= gemma_rules(spec["action_expert"], f"{root}.gemma_expert.model", "_1")

@@ -1,4 +1,4 @@
-"""``from_pretrained`` of transformers: of a folder, with its loading report."""
+"""Call transformers' ``from_pretrained`` on a folder, and check its loading report."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,18 +9,18 @@ from transformers import GenerationConfig
 
 
 def load_model(model: Any, path: str, config: Any, unread: tuple[str, ...], file_name: Callable[[str], str]) -> Any:
-    """A model of the files at a path.
+    """Load a model from the files at a path.
 
     A missing or an unexpected tensor does not stop ``from_pretrained``: it logs a warning with the names, and lists
-    them in the ``output_loading_info`` that is asked for here. A user is told by the call, so it counts as an error.
+    them in ``output_loading_info``. A user sees the warning, so it counts as an error.
 
     Args:
-      model: the class.
-      path: a folder, or the one file in it: ``from_pretrained`` takes the folder.
-      config: the model's config. Folders of the suite have no config.json of transformers, so what would be read from
-        there is given, the empty config of text generation too.
-      unread: tensors that the model has and never reads, so that a file need not have them.
-      file_name: what a tensor of the model is called in the file.
+      model: the class of the model.
+      path: a folder, or the only file in it; ``from_pretrained`` takes the folder.
+      config: the model's config. The suite's folders have no config.json of transformers, so the configs are passed,
+        including an empty one for text generation.
+      unread: tensors that the model has but never reads; the file may lack them.
+      file_name: returns the name in the file of a tensor of the model.
     """
     folder = Path(path).parent if path.endswith(".safetensors") else path
     loaded, info = model.from_pretrained(

@@ -1,7 +1,7 @@
-"""openpi as its checkout has it, at the sizes of a spec.
+"""openpi, from its checkout, at the sizes of a spec.
 
-openpi writes its sizes into its code. While a model is built or traced they are those of the spec, and afterwards
-openpi's own again. No code path changes. A spec with openpi's own vocabulary is of real size and replaces nothing.
+openpi hard-codes its sizes. They are replaced by the spec's while a model is built or traced, and restored afterwards.
+No code path changes. A spec with openpi's own vocabulary has real sizes, and nothing is replaced.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-# Imported at the top of openpi's training, used by its data sets and its logging alone; ``uv sync`` has both.
+# openpi's training imports these for its data sets and its logging only; ``uv sync`` installs both.
 for _name in ("lerobot.common.datasets.lerobot_dataset", "wandb"):
     if importlib.util.find_spec(_name.partition(".")[0]) is None:
         for _end in range(_name.count(".") + 1):
@@ -41,16 +41,16 @@ REAL_VOCABULARY = gemma.PALIGEMMA_VOCAB_SIZE
 
 
 def version() -> str:
-    """The checkout's commit, with a + where files differ from it; of a copy without git, a digest of its source."""
+    """Return the checkout's commit, with a + if files differ from it; without git, a digest of the source."""
     git = ["git", f"--git-dir={ROOT / '.git'}", f"--work-tree={ROOT}"]
     git += ["describe", "--always", "--abbrev=7", "--dirty=+", "--exclude=*"]
-    told = subprocess.run(git, capture_output=True, check=False, text=True)
+    described = subprocess.run(git, capture_output=True, check=False, text=True)
     source = b"".join(file.read_bytes() for file in sorted(ROOT.glob("src/**/*.py")))
-    return told.stdout.strip() or f"source-{hashlib.sha256(source).hexdigest()[:7]}"
+    return described.stdout.strip() or f"source-{hashlib.sha256(source).hexdigest()[:7]}"
 
 
 def script(path: str) -> Any:
-    """A script of the checkout, as a module."""
+    """Import a script of the checkout as a module."""
     spec = importlib.util.spec_from_file_location(f"openpi_{Path(path).stem}", ROOT / path)
     assert spec
     assert spec.loader
@@ -60,7 +60,7 @@ def script(path: str) -> Any:
 
 
 def config_of(model: dict[str, Any]) -> pi0_config.Pi0Config:
-    """openpi's own config of a spec; the name of a variant with adapters decides what is frozen."""
+    """Return openpi's config for a spec; the name of a variant with adapters decides what is frozen."""
     return pi0_config.Pi0Config(
         dtype=model["dtype"],
         pi05=model["family"] == "pi05",
@@ -75,7 +75,7 @@ def config_of(model: dict[str, Any]) -> pi0_config.Pi0Config:
 
 @contextlib.contextmanager
 def at_size(model: dict[str, Any]) -> Iterator[None]:
-    """In the body, openpi has the sizes of the spec."""
+    """Give openpi the sizes of the spec in the body."""
     if model["vocab_size"] == REAL_VOCABULARY:
         yield
         return
@@ -99,7 +99,7 @@ def _gemma_config(model: dict[str, Any], variant: str) -> gemma.Config:
 
 
 def key_of(model: dict[str, Any]) -> str:
-    """A spec as something that a cache takes."""
+    """Return a spec as a hashable key."""
     return json.dumps(model, sort_keys=True)
 
 
@@ -111,25 +111,25 @@ def _abstract(key: str) -> tuple[nnx.GraphDef, nnx.State]:
 
 
 def abstract(model: dict[str, Any]) -> tuple[nnx.GraphDef, nnx.State]:
-    """The model's definition, and a state of its own without any values."""
+    """Return the model's definition, and a new abstract state."""
     graphdef, state = _abstract(key_of(model))
     return graphdef, jax.tree.map(lambda x: x, state)
 
 
 def filled(model: dict[str, Any], params: dict[str, np.ndarray]) -> tuple[nnx.GraphDef, nnx.State]:
-    """The model's definition, and a state with these values, put there as openpi's ``config.load`` does."""
+    """Return the model's definition, and a state with these values, filled as openpi's ``config.load`` does."""
     graphdef, state = abstract(model)
     state.replace_by_pure_dict(nested(params))
     return graphdef, state
 
 
 def nested(params: dict[str, Any]) -> Any:
-    """openpi's tree of flat params."""
+    """Return openpi's tree for flat params."""
     return traverse_util.unflatten_dict(params, sep="/")
 
 
 def flat(tree: Any, leaf: Callable[[Any], Any] = np.asarray) -> dict[str, Any]:
-    """Flat params of openpi's tree, or of a state of its model; with ``leaf``, something else of every leaf."""
+    """Return flat params of openpi's tree or model state; ``leaf`` converts every leaf."""
     tree = tree.to_pure_dict() if isinstance(tree, nnx.State) else tree
     return {_joined(path): leaf(value) for path, value in traverse_util.flatten_dict(tree).items()}
 

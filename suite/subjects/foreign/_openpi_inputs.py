@@ -1,4 +1,4 @@
-"""What openpi's models are given: observations, and noise and time in place of what they draw."""
+"""Inputs of openpi's models: observations, and noise and time in place of drawn ones."""
 
 import contextlib
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from . import _openpi_checkout  # noqa: F401 - has to be imported before openpi and jax
+from . import _openpi_checkout  # noqa: F401 - must be imported before openpi and jax
 
 # isort: split
 import jax
@@ -19,7 +19,7 @@ Params = dict[str, np.ndarray]
 
 
 def observation_of(batch: Params) -> tuple[openpi_model.Observation, Any]:
-    """openpi's observation and actions of a batch."""
+    """Return openpi's observation and the actions of a batch."""
     batch = {name: jnp.asarray(array) for name, array in batch.items()}
     cameras = openpi_model.IMAGE_KEYS
     observation = openpi_model.Observation.from_dict(
@@ -30,7 +30,7 @@ def observation_of(batch: Params) -> tuple[openpi_model.Observation, Any]:
 
 
 class _Scaled:
-    """A drawn time that openpi's scaling to (0.001, 1) leaves as it is, to the last bit."""
+    """A time that openpi's scaling to (0.001, 1) leaves unchanged, bit for bit."""
 
     def __init__(self, time: Any) -> None:
         self._time = time
@@ -44,11 +44,11 @@ class _Scaled:
 
 @contextlib.contextmanager
 def drawn(noise: Any, time: Any) -> Iterator[None]:
-    """In the body, where a program is traced and compiled, the model draws this noise and this time; None: it draws."""
+    """Have the model draw this noise and time while a program is traced in the body; None leaves its own draws."""
     random = dict(vars(jax.random))
     random |= {} if noise is None else {"normal": lambda *_: noise}
     random |= {} if time is None else {"beta": lambda *_: _Scaled(time)}
-    # In that module alone: flax checks shapes with jax's own draws.
+    # Only in that module: flax checks shapes with jax's own draws.
     seen = SimpleNamespace(**vars(jax) | {"random": SimpleNamespace(**random)})
     with mock.patch.object(pi0, "jax", seen):
         yield
@@ -56,7 +56,7 @@ def drawn(noise: Any, time: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def images_as_they_are() -> Iterator[None]:
-    """In the body, training augments no images: with noise and time given, nothing in a step is drawn."""
+    """Turn image augmentation off in the body: with noise and time given, a step draws nothing."""
     preprocess = openpi_model.preprocess_observation
     with mock.patch.object(
         openpi_model,

@@ -1,4 +1,4 @@
-"""openpi's PyTorch models at the sizes of a spec: its converter to them, and its own reading of what that writes."""
+"""openpi's PyTorch models at the sizes of a spec: its converter, and its own loading of converted files."""
 
 import contextlib
 import functools
@@ -25,7 +25,7 @@ converter = script("examples/convert_jax_model_to_pytorch.py")
 
 
 def convert(model: Data, path: str, layout: str, out: str) -> Data:
-    """What the script does for a step's folder, ``path`` being its params."""
+    """Run the script's conversion of a step's folder, whose params are at ``path``."""
     if layout != LAYOUT:
         raise ValueError(f"openpi converts to {LAYOUT} alone, not to {layout}")
     config = config_of(model)
@@ -36,7 +36,7 @@ def convert(model: Data, path: str, layout: str, out: str) -> Data:
 
 
 def load(model: Data, path: str) -> Params:
-    """A PyTorch checkpoint in openpi's own PyTorch model, its tensors under their names in JAX."""
+    """Load a PyTorch checkpoint into openpi's own PyTorch model; return its tensors under their names in JAX."""
     config = config_of(model)
     with _at_size(model):
         loaded = config.load_pytorch(mock.Mock(model=config), str(Path(path) / "model.safetensors"))
@@ -45,7 +45,7 @@ def load(model: Data, path: str) -> Params:
 
 @contextlib.contextmanager
 def _at_size(model: Data) -> Iterator[None]:
-    """In the body, the converter and the PyTorch models have the sizes of the spec too."""
+    """Give the converter and the PyTorch models the sizes of the spec too, in the body."""
     if model["vocab_size"] == REAL_VOCABULARY:
         yield
         return
@@ -82,7 +82,7 @@ def _vision_sizes(model: Data) -> Data:
 
 
 def _in_jax(model: Data, tensors: Params) -> Params:
-    """Tensors under openpi's names in JAX, with its axes."""
+    """Return tensors under openpi's names in JAX, with JAX's axes."""
     language, vision = f"{BOTH}.paligemma.model.language_model", f"{BOTH}.paligemma.model.vision_tower.vision_model"
     named = {
         "embedding/kernel": np.moveaxis(tensors[f"{vision}.embeddings.patch_embedding.weight"], (0, 1), (3, 2)),

@@ -1,4 +1,4 @@
-"""Training as openpi's ``scripts/train.py`` has it: its first state, its steps, its saves and how it resumes."""
+"""Training with openpi's ``scripts/train.py``: first state, steps, saving and resuming."""
 
 import contextlib
 import dataclasses
@@ -26,7 +26,7 @@ Data = dict[str, Any]
 
 
 class _TracedOnce:
-    """jax, as the script sees it: what ``init_train_state`` traced for a config is used again for the same config."""
+    """jax for the script: what ``init_train_state`` traces for a config is reused for the same config."""
 
     def __init__(self) -> None:
         self.key = ""
@@ -52,7 +52,7 @@ _traced_once = script_of_training.jax = _TracedOnce()
 
 @dataclasses.dataclass(frozen=True)
 class _Given(weight_loaders.WeightLoader):
-    """Params that are there already, given as openpi's loaders give theirs: in the dtype that training wants."""
+    """A loader of given params; as openpi's loaders do, it returns them in training's dtypes."""
 
     params: Any
 
@@ -62,21 +62,21 @@ class _Given(weight_loaders.WeightLoader):
 
 @dataclasses.dataclass(frozen=True)
 class _NoOptimizer(optimizer.OptimizerConfig):
-    """What an optimizer keeps is no part of a load."""
+    """An optimizer without state, which is no part of a load."""
 
     def create(self, lr: Any, weight_decay_mask: Any = None) -> optax.GradientTransformation:
         return optax.identity()
 
 
 class _NoData:
-    """All that a save asks of a data loader: norm stats, which there are none of."""
+    """A data loader for saving, which only reads norm stats; it has none."""
 
     def data_config(self) -> openpi_config.DataConfig:
         return openpi_config.DataConfig()
 
 
 def load(model: Data, loader: weight_loaders.WeightLoader, seed: int) -> Params:
-    """The params that a full fine-tuning begins with. Freezing, which rounds to bfloat16, is no part of a load."""
+    """Return the params that a full fine-tuning starts with. Freezing rounds to bfloat16 and is no part of a load."""
     config = openpi_config.TrainConfig(
         name="load", model=config_of(model), weight_loader=loader, optimizer=_NoOptimizer(), ema_decay=None
     )
@@ -114,12 +114,12 @@ def resume(model: Data, batches: list[Params], options: Data, folder: str, step:
 
 
 def _key(model: Data, options: Data) -> str:
-    """A training but for its numbers."""
+    """The part of a training that does not depend on its values."""
     return key_of({"model": model} | {name: x for name, x in options.items() if name not in ("noise", "time", "seed")})
 
 
 def save(model: Data, params: Params, path: str) -> None:
-    """A run of one step, step 0, with these params."""
+    """Save a run of one step, step 0, with these params."""
     graphdef, _ = abstract(model)
     leaves = {tuple(name.split("/")): nnx.VariableState(nnx.Param, jnp.asarray(x)) for name, x in params.items()}
     nothing = optax.identity()
@@ -139,7 +139,7 @@ def save(model: Data, params: Params, path: str) -> None:
 
 @contextlib.contextmanager
 def loader_of(kind: str, path: str = "") -> Iterator[weight_loaders.WeightLoader]:
-    """openpi's loader of a source. The one of PaliGemma downloads a release: in the body, a local file is that."""
+    """Yield openpi's loader for a source. PaliGemma's downloads a release; in the body it gets a local file instead."""
     if kind == "checkpoint":
         yield weight_loaders.CheckpointWeightLoader(path)
     elif kind == "paligemma":
@@ -153,7 +153,7 @@ def loader_of(kind: str, path: str = "") -> Iterator[weight_loaders.WeightLoader
 
 @contextlib.contextmanager
 def _training(model: Data, options: Data, loader: weight_loaders.WeightLoader) -> Iterator[openpi_config.TrainConfig]:
-    """openpi's config of a training; in the body, openpi has the model's sizes and cuts arrays as asked."""
+    """Yield openpi's config for a training; in the body, openpi has the model's sizes and shards as requested."""
     settings = options["optimizer"]
     adamw = {name: settings[name] for name in ("b1", "b2", "eps", "weight_decay")}
     shard_above = options["shard_above"]
@@ -172,14 +172,14 @@ def _training(model: Data, options: Data, loader: weight_loaders.WeightLoader) -
 
 
 def _first_state(config: openpi_config.TrainConfig, key: str, seed: int, *, resume: bool = False) -> tuple[Any, Any]:
-    """A training's first state, or its shapes to resume into, and where its arrays are."""
+    """Return a training's first state, or its shapes to resume into, and its shardings."""
     _traced_once.key = key
     mesh, (_, rng) = sharding.make_mesh(config.fsdp_devices), jax.random.split(jax.random.key(seed))
     return script_of_training.init_train_state(config, rng, mesh, resume=resume)
 
 
 def _in_asked_dtype(model: Data, state: TrainState, places: Any, params: Params, options: Data) -> TrainState:
-    """openpi keeps frozen params in bfloat16. Where float32 is asked for, the given ones take their place."""
+    """Replace frozen params, which openpi keeps in bfloat16, by the given ones if float32 is requested."""
     if options["frozen_dtype"] == "bfloat16":
         return state
     given = filled(model, params)[1]
@@ -190,7 +190,7 @@ def _in_asked_dtype(model: Data, state: TrainState, places: Any, params: Params,
 def _steps(
     config: openpi_config.TrainConfig, key: str, state: TrainState, places: Any, batches: list[Params], options: Data
 ) -> tuple[TrainState, list[Data]]:
-    """The steps that the batches from the state's own step on are for, as the script's loop makes them."""
+    """Run the steps from the state's own step on, one per batch, as the script's loop does."""
     mesh, infos = sharding.make_mesh(config.fsdp_devices), []
     rng, _ = jax.random.split(jax.random.key(options["seed"]))
     draws = [options.get(name) for name in ("noise", "time")]
@@ -208,7 +208,7 @@ _known_steps: dict[str, Any] = {}
 
 
 def _step(config: openpi_config.TrainConfig, key: str, mesh: jax.sharding.Mesh, places: Any) -> Any:
-    """The script's step, compiled as it compiles it."""
+    """Return the script's step, compiled as the script compiles it."""
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(sharding.DATA_AXIS))
 
@@ -228,11 +228,11 @@ def _step(config: openpi_config.TrainConfig, key: str, mesh: jax.sharding.Mesh, 
 
 @contextlib.contextmanager
 def _run(folder: str | None) -> Iterator[tuple[Any, bool]]:
-    """The manager of a run's folder, which may be there already, and whether there is a step to resume."""
+    """Return the manager of a run's folder, which may exist, and whether it has a step to resume."""
     if folder is None:
         yield None, False
         return
-    # A step number that the period divides is kept, so all are.
+    # openpi keeps steps that the period divides; a period of 1 keeps all.
     manager, resuming = checkpoints.initialize_checkpoint_dir(folder, keep_period=1, overwrite=False, resume=True)
     with contextlib.closing(manager):
         yield manager, resuming
@@ -244,7 +244,7 @@ def _save(manager: Any, state: TrainState) -> None:
 
 
 def _device_bytes(tree: Any) -> list[int]:
-    """What every device holds of a tree."""
+    """Return the bytes of a tree that each device holds."""
     held = dict.fromkeys(jax.devices(), 0)
     for array in jax.tree.leaves(tree):
         for device in array.sharding.device_set:

@@ -1,4 +1,4 @@
-"""A pi0 of transformers, whoever has put what into it: its config, its inputs, what it computes."""
+"""A pi0 of transformers, whatever was loaded into it: its config, its inputs, its results."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ from ._hugging_face_sizes import gemma_sizes, siglip_sizes
 from ._tensors import VISION_TOWER, Params, Rules, dense, gemma_rules, paligemma_rules, to_numpy, to_torch
 
 CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
-# The action expert's token table: it has one by its class, and is only ever given embeddings.
+# The action expert's token table: its class has one, but it only gets embeddings.
 UNREAD = "model.dit.embed_tokens.weight"
-# What ``from_pretrained`` renames, backwards.
+# The reverse of the renaming in ``from_pretrained``.
 FILE_NAMES = {
     "model.dit.embed_tokens": "paligemma_with_expert.gemma_expert.lm_head",
     "model.dit.": "paligemma_with_expert.gemma_expert.model.",
@@ -20,12 +20,12 @@ FILE_NAMES = {
     "model.vlm.": "paligemma_with_expert.paligemma.model.",
     "embed_action_time.": "",
 }
-# One thread: the models are tiny, and others run beside.
+# One thread: the models are tiny, and other tests run in parallel.
 torch.set_num_threads(1)
 
 
 def pi0_rules(spec: Any) -> Rules:
-    """Every parameter of a pi0 without adapters."""
+    """Return the rule of every parameter of a pi0 without adapters."""
     rules = paligemma_rules(spec, "model.vlm.") | gemma_rules(spec["action_expert"], "model.dit", "_1")
     rules |= dense("action_out_proj", "action_out_proj")
     for name in ("action_in_proj", "state_proj", "action_time_mlp_in", "action_time_mlp_out"):
@@ -34,7 +34,7 @@ def pi0_rules(spec: Any) -> Rules:
 
 
 def paligemma_config(spec: Any, vocab_size: int) -> dict[str, Any]:
-    """The options of a PaliGemmaConfig."""
+    """Return the options of a PaliGemmaConfig."""
     return {
         "model_type": "paligemma",
         "image_token_id": spec["vocab_size"],
@@ -50,7 +50,7 @@ def paligemma_config(spec: Any, vocab_size: int) -> dict[str, Any]:
 
 
 def gemma_config(spec: Any, vocab_size: int) -> dict[str, Any]:
-    """The options of a GemmaConfig."""
+    """Return the options of a GemmaConfig."""
     return {
         "model_type": "gemma",
         "vocab_size": vocab_size,
@@ -66,18 +66,18 @@ def pi0_config(spec: Any) -> PI0Config:
         chunk_size=spec["action_horizon"],
         max_state_dim=spec["action_dim"],
         max_action_dim=spec["action_dim"],
-        # Every action's own loss is asked for.
+        # Contracts compare the loss of every action.
         loss_reduction="none",
     )
 
 
 def fresh_model(spec: Any, dtype: str = "float32") -> Any:
-    """A PI0ForConditionalGeneration in one dtype."""
+    """Make a PI0ForConditionalGeneration in one dtype."""
     return AutoModelForImageTextToText.from_config(pi0_config(spec), dtype=getattr(torch, dtype)).eval()
 
 
 def loss(model: Any, batch: Params, noise: np.ndarray | None, time: np.ndarray | None) -> np.ndarray:
-    """The loss float[b, horizon]: what the model gives for every number of an action, averaged."""
+    """Return the loss float[b, horizon]: the mean of the model's losses over an action's dimensions."""
     inputs = _inputs(model, batch) | {
         "actions": to_torch(batch["actions"]).to(model.dtype),
         "noise": None if noise is None else to_torch(noise).to(model.dtype),
@@ -93,7 +93,7 @@ def sample_actions(model: Any, batch: Params, noise: np.ndarray, num_steps: int)
 
 
 def embed_prefix(model: Any, batch: Params) -> np.ndarray:
-    """The tokens of all cameras, as openpi embeds them: absent ones too."""
+    """Return the tokens of all cameras as openpi embeds them, masked cameras included."""
     inputs = _inputs(model, {name: np.ones_like(x) if "image_mask" in name else x for name, x in batch.items()})
     names = ("input_ids", "pixel_values", "pixel_attention_mask")
     with torch.no_grad():
@@ -101,7 +101,7 @@ def embed_prefix(model: Any, batch: Params) -> np.ndarray:
 
 
 def _inputs(model: Any, batch: Params) -> dict[str, torch.Tensor]:
-    """A batch as PI0Processor packs it: a sample's cameras in front of its absent ones, then its prompt."""
+    """Pack a batch as PI0Processor does: a sample's present cameras, its absent ones, its prompt."""
     images = torch.stack([to_torch(batch[f"image/{camera}"]) for camera in CAMERAS], dim=1)
     present = torch.stack([to_torch(batch[f"image_mask/{camera}"]) for camera in CAMERAS], dim=1)
     order = (~present).int().argsort(dim=1, stable=True)
@@ -110,19 +110,19 @@ def _inputs(model: Any, batch: Params) -> dict[str, torch.Tensor]:
     prompt, vision = to_torch(batch["tokenized_prompt"]).long(), model.config.vlm_config.vision_config
     patches = (vision.image_size // vision.patch_size) ** 2
     places = present.repeat_interleave(patches, dim=1)
-    # There are image tokens for present cameras only; what fills the places of the others is masked.
+    # Only present cameras have image tokens; the places of the others are masked.
     image_tokens = places.long() * model.config.vlm_config.image_token_id
     return {
         "state": to_torch(batch["state"]).to(model.dtype),
         "input_ids": torch.cat([image_tokens, prompt], dim=1),
         "attention_mask": torch.cat([places, to_torch(batch["tokenized_prompt_mask"])], dim=1).long(),
-        # Channels lie in front of rows and columns.
+        # Channels come before rows and columns.
         "pixel_values": images.movedim(-1, 2).to(model.dtype),
         "pixel_attention_mask": present,
     }
 
 
 def file_name(tensor: str) -> str:
-    """What a tensor of the model is called in openpi's PyTorch layout."""
+    """Return the name in openpi's PyTorch layout of a tensor of the model."""
     start = next((start for start in FILE_NAMES if tensor.startswith(start)), "")
     return FILE_NAMES.get(start, "") + tensor.removeprefix(start)

@@ -1,10 +1,10 @@
 """openpi's stacked arrays as the tensors of transformers' modules, one for each layer and projection, and back.
 
 Axes: N heads, H head dim, D width, R rank, I inputs, O outputs, S, T, C rows, columns and channels of a patch. A torch
-Linear holds [outputs, inputs]; heads lie side by side in the outputs of q, k and v and in the inputs of o.
+Linear holds [outputs, inputs]; heads are adjacent in the outputs of q, k and v and in the inputs of o.
 
-Two forms that only adapters have: BLOCKS, a matrix that is zero but for one block a head, and SUM, the sum over the
-heads, all of which the first head gets on the way back.
+Two forms are for adapters only: BLOCKS, a block-diagonal matrix with one block per head, and SUM, the sum over heads,
+which goes to the first head on the way back.
 """
 
 import re
@@ -19,7 +19,7 @@ import torch
 
 Params = dict[str, np.ndarray]
 Tensors = dict[str, torch.Tensor]
-# Before 5.6 the image encoder lay one module deeper.
+# Before 5.6 the image encoder was one module deeper.
 _VERSION = tuple(int(part) for part in metadata.version("transformers").split(".")[:2])
 VISION_TOWER = "vision_tower" if _VERSION >= (5, 6) else "vision_tower.vision_model"
 BLOCKS, SUM = "blocks", "sum"
@@ -27,9 +27,9 @@ IMG, LLM = "PaliGemma/img", "PaliGemma/llm"
 
 
 class Rule(NamedTuple):
-    """The tensors that hold one parameter: several where a projection is fused, one a layer where ``depth`` is given.
+    """The tensors that hold one parameter: several for a fused projection, one per layer if ``depth`` is given.
 
-    ``axes`` are openpi's, then torch's, merged ones in parentheses with the heads in front.
+    ``axes`` are openpi's, then torch's; merged axes are in parentheses, heads first.
     """
 
     names: tuple[str, ...]
@@ -86,7 +86,7 @@ def _parse(axes: str) -> tuple[str, list[str]]:
 
 
 def tensors_of(params: Mapping[str, np.ndarray], rules: Rules) -> Tensors:
-    """The tensors of all parameters; one that no rule knows keeps its name, for the implementation to judge."""
+    """Return the tensors of all parameters; one without a rule keeps its name, for the implementation to judge."""
     found: Tensors = {}
     for path, array in params.items():
         try:
@@ -97,19 +97,19 @@ def tensors_of(params: Mapping[str, np.ndarray], rules: Rules) -> Tensors:
 
 
 def params_of(tensors: Mapping[str, torch.Tensor], rules: Rules) -> Params:
-    """The parameters that the rules are of."""
+    """Return the parameters of the rules, from their tensors."""
     return {path: to_numpy(rule.array(tensors)) for path, rule in rules.items()}
 
 
 def shapes_of(tensors: Mapping[str, torch.Tensor], rules: Rules) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shape and dtype of the parameters that the rules are of."""
+    """Return shape and dtype of the parameters of the rules."""
     arrays = {path: rule.array(tensors) for path, rule in rules.items()}
     return {path: (tuple(x.shape), str(x.dtype).removeprefix("torch.")) for path, x in arrays.items()}
 
 
 @contextmanager
 def in_openpi_names(rules: Rules) -> Iterator[None]:
-    """Of an error that names tensors, say which parameters of openpi they are: names are translated in results too."""
+    """Append openpi's names to an error that names tensors, as results have openpi's names too."""
     try:
         yield
     except (RuntimeError, ValueError) as error:
@@ -119,14 +119,14 @@ def in_openpi_names(rules: Rules) -> Iterator[None]:
 
 
 def to_torch(array: np.ndarray) -> torch.Tensor:
-    """The same bits in memory of its own."""
+    """Return a copy with the same bits."""
     if array.dtype == ml_dtypes.bfloat16:
         return torch.tensor(array.view(np.int16)).view(torch.bfloat16)
     return torch.tensor(array)
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:
-    """The same bits in memory of its own."""
+    """Return a copy with the same bits."""
     tensor = tensor.detach().contiguous()
     if tensor.dtype == torch.bfloat16:
         return np.array(tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16))
@@ -134,7 +134,7 @@ def to_numpy(tensor: torch.Tensor) -> np.ndarray:
 
 
 def paligemma_rules(spec: Any, root: str) -> Rules:
-    """The image encoder and expert 0, in modules below ``root``."""
+    """Return the rules of the image encoder and expert 0, in modules below ``root``."""
     rules = _siglip(spec["siglip"], f"{root}{VISION_TOWER}", f"{root}multi_modal_projector.linear")
     rules[f"{LLM}/embedder/input_embedding"] = Rule((f"{root}language_model.embed_tokens.weight",), "ND->ND")
     return rules | gemma_rules(spec["paligemma"], f"{root}language_model", "")
@@ -146,7 +146,7 @@ def _siglip(spec: Any, vision: str, projector: str) -> Rules:
     rules = {
         f"{IMG}/embedding/kernel": Rule((f"{vision}.embeddings.patch_embedding.weight",), "STCD->DCST"),
         f"{IMG}/embedding/bias": Rule((f"{vision}.embeddings.patch_embedding.bias",), "D->D"),
-        # One image's position embeddings: an axis of length one in front.
+        # The position embeddings of one image have a leading axis of length one.
         f"{IMG}/pos_embedding": Rule((f"{vision}.embeddings.position_embedding.weight",), "NPD->(NP)D"),
         f"{attention}/out/kernel": Rule((f"{layer}.self_attn.out_proj.weight",), "NHD->D(NH)", depth, heads),
         f"{attention}/out/bias": Rule((f"{layer}.self_attn.out_proj.bias",), "D->D", depth),
@@ -163,7 +163,7 @@ def _siglip(spec: Any, vision: str, projector: str) -> Rules:
 
 
 def dense(path: str, name: str, depth: int | None = None) -> Rules:
-    """A dense layer."""
+    """Return the rules of a dense layer."""
     return _affine(path, name, "kernel", "IO->OI", depth)
 
 
@@ -175,7 +175,7 @@ def _affine(path: str, name: str, weight: str, axes: str, depth: int | None = No
 
 
 def gemma_rules(spec: Any, root: str, suffix: str) -> Rules:
-    """An expert without adapters; openpi's names of its modules end in ``suffix``."""
+    """Return the rules of an expert without adapters; openpi's names of its modules end in ``suffix``."""
     layer, depth = f"{root}.layers.{{}}", spec["depth"]
     rules = {
         f"{LLM}/final_norm{suffix}/scale": Rule((f"{root}.norm.weight",), "D->D"),
@@ -190,7 +190,7 @@ def gemma_rules(spec: Any, root: str, suffix: str) -> Rules:
 
 
 class Site(NamedTuple):
-    """A weight of an expert that may have an adapter: its names in openpi, and the modules below the expert's."""
+    """A weight of an expert that may have an adapter: its names in openpi, and its modules below the expert's."""
 
     name: str
     group: str
@@ -201,7 +201,7 @@ class Site(NamedTuple):
 
 
 def sites(spec: Any, suffix: str) -> list[Site]:
-    """All such weights of an expert."""
+    """Return all such weights of an expert."""
     heads, kv_heads = spec["num_heads"], spec["num_kv_heads"]
     fused = (
         [("qkv_einsum", "qkv", heads)]

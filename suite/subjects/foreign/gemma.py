@@ -1,7 +1,7 @@
-"""DeepMind's gemma: reads official Gemmas for flax, parts and merges trees with adapters.
+"""DeepMind's gemma: reads official Gemmas for flax, splits and merges trees with adapters.
 
-It has neither image encoder nor action expert of a pi0. What it loads is the language model, expert 0. Its own adapters
-have one rank, no alpha and matrices of other shapes than openpi's: a load leaves them out of what it gives.
+It has no image encoder and no action expert; it loads the language model, expert 0. Its own adapters have one rank, no
+alpha, and matrices of other shapes than openpi's, so a load leaves them out of its result.
 """
 
 import re
@@ -37,7 +37,7 @@ def describe() -> Data:
 def load(model: Data, source: Data, seed: int) -> Data:
     if source["kind"] != "gemma_flax":
         raise NotImplementedError(f"gemma reads official Gemmas for flax, not {source['kind']}")
-    # A model with adapters is loaded without them, as gm.ckpts.SkipLoRA does it.
+    # A model with adapters is loaded without them, as gm.ckpts.SkipLoRA does.
     base = peft.split_params(_abstract(model)).original
     loaded = gm.ckpts.load_params(source["path"], params=base)
     return {"params": _stacked(loaded), "report": None, "nonfinite": None, "warnings": [], "notes": None}
@@ -53,13 +53,13 @@ def merge(model: Data, base: Params, lora: Params) -> Params:
 
 
 def _abstract(model: Data) -> Any:
-    """Shapes and dtypes of the model's parameters, all float32 as openpi's are, in gemma's tree."""
+    """Return shapes and dtypes of the model's parameters in gemma's tree, all float32 as in openpi."""
     transformer: Any = gm.nn.Transformer(config=_config(model), dtype=jnp.float32)
     if lora := model["paligemma"]["lora"]:
         rank = next(site["rank"] for site in lora.values() if site)
         transformer = gm.nn.LoRA(rank=rank, model=transformer, dtype=jnp.float32)
     tree = jax.eval_shape(transformer.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
-    # With a device for each array, a load gives what a jitted init would have given.
+    # With a device for each array, a load returns what a jitted init would.
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     return jax.tree.map(lambda leaf: leaf.update(sharding=device), tree)
 
@@ -82,7 +82,7 @@ def _config(model: Data) -> Any:
 
 
 def _stacked(tree: Any) -> Params:
-    """gemma's tree under openpi's names: the layers of one kind in one array."""
+    """Return gemma's tree under openpi's names, with the layers of one kind stacked."""
     leaves: Params = {}
     layers: dict[str, dict[int, Any]] = {}
     for name, leaf in traverse_util.flatten_dict(tree, sep="/").items():
@@ -95,7 +95,7 @@ def _stacked(tree: Any) -> Params:
 
 
 def _tree(params: Params) -> Any:
-    """openpi's tree with its adapters where gemma has them: below the name ``lora``."""
+    """Return openpi's tree with its adapters where gemma has them: below the name ``lora``."""
     named = {}
     for path, array in params.items():
         renamed = re.sub(r"(\w+)_lora_([ab])$", r"_LoRAEinsum_\1/lora/\2", path)
@@ -104,7 +104,7 @@ def _tree(params: Params) -> Any:
 
 
 def _flat(tree: Any) -> Params:
-    """openpi's names of such a tree."""
+    """Return such a tree under openpi's names."""
     params = {}
     for name, array in traverse_util.flatten_dict(tree, sep="/").items():
         renamed = re.sub(r"/_LoRAEinsum_0/lora/([ab])$", r"/lora_\1", name)

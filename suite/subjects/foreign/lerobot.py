@@ -1,7 +1,7 @@
 """lerobot's PI0Policy and PI05Policy: read openpi's PyTorch layout; losses, sampling, tokens.
 
-``from_pretrained`` never raises: what it could not load it prints, and returns the model all the same, with fresh
-weights there. So a load gives what is in the model, and it is for the contracts to compare.
+``from_pretrained`` never raises: it prints what it could not load, and returns the model with fresh weights there. So a
+load returns what is in the model, and the contracts compare it.
 """
 
 import functools
@@ -21,9 +21,9 @@ NAME = "lerobot"
 TRAITS = ("pi0", "pi05", "openpi_pytorch", "float32")
 CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 PACKAGES = ("lerobot", "transformers", "torch", "safetensors", "numpy")
-# The modules have heads by their class; no policy reads a head.
+# The modules' classes have heads; no policy reads one.
 UNREAD = tuple(f"model.paligemma_with_expert.{name}.lm_head.weight" for name in ("paligemma", "gemma_expert"))
-# One thread: the models are tiny, and others run beside.
+# One thread: the models are tiny, and other tests run in parallel.
 torch.set_num_threads(1)
 
 # Specs, sources and batches are plain data.
@@ -36,7 +36,7 @@ def describe() -> Data:
 
 
 def param_spec(model: Data) -> Data:
-    # On the meta device nothing is allocated; a whole policy would ask for a real one.
+    # The meta device allocates nothing; a whole policy would need a real device.
     with at_size(model) as module, torch.device("meta"):
         core = module.PI0Pytorch if model["family"] == "pi0" else module.PI05Pytorch
         tensors = core(_config(model, "float32")).state_dict()
@@ -80,7 +80,7 @@ def embed_prefix(model: Data, params: Params, batch: Params) -> np.ndarray:
 
 
 def _config(spec: Data, dtype: str) -> Any:
-    """A policy's config. Its dtype is that of its parameters: openpi's are float32, whatever it computes in."""
+    """Return a policy's config. Its dtype is that of its parameters, float32 as in openpi, whatever it computes in."""
     options = {
         "dtype": dtype,
         "chunk_size": spec["action_horizon"],
@@ -104,7 +104,7 @@ def _fresh(spec: Data, dtype: str) -> Any:
 
 
 def _filled(model: Data, params: Params) -> Any:
-    """A policy with these parameters. Making one takes longer than running it."""
+    """Make a policy with these parameters; cached, as making one takes longer than running it."""
     made, rules = _made(json.dumps(model)), rules_of(model)
     tensors = {name: made.get_parameter(name) for name in UNREAD} | tensors_of(params, rules)
     with in_openpi_names(rules):
@@ -118,8 +118,8 @@ def _made(spec: str) -> Any:
 
 
 def _inputs(model: Data, batch: Params) -> tuple[Any, ...]:
-    """What the core of a policy is called with. pi05 has the state in its prompt."""
-    # Channels lie in front of rows and columns.
+    """Return the arguments of a policy's core. pi05 has the state in its prompt."""
+    # Channels come before rows and columns.
     images = [to_torch(batch[f"image/{camera}"]).movedim(-1, 1) for camera in CAMERAS]
     masks = [to_torch(batch[f"image_mask/{camera}"]) for camera in CAMERAS]
     prompt = to_torch(batch["tokenized_prompt"]).long(), to_torch(batch["tokenized_prompt_mask"])

@@ -1,7 +1,7 @@
-"""openpi, by the interpreter of its own checkout.
+"""openpi, in the interpreter of its own checkout.
 
-Params go through openpi's own code alone: its weight loaders, ``init_train_state`` and ``train_step`` of its
-``scripts/train.py``, ``restore_params``, ``config.load``, its checkpoint manager and its converter to PyTorch.
+Params pass only through openpi's own code: its weight loaders, ``init_train_state`` and ``train_step`` of its
+``scripts/train.py``, ``restore_params``, ``config.load``, its checkpoint manager, and its converter to PyTorch.
 """
 
 import functools
@@ -14,8 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-# Of the contracts' tiny models compiling is nearly all the time; benchmarks choose a level. jax reads this when it is
-# imported.
+# Compiling takes nearly all the time of the contracts' tiny models. Benchmarks set a level of their own. jax reads this
+# when it is imported.
 if "--xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
 
@@ -96,13 +96,13 @@ def load(model: Data, source: Data, seed: int) -> Data:
 
 
 def load_for_inference(model: Data, path: str) -> Params:
-    # As its notebooks do. create_trained_policy asks for everything in bfloat16 here, whatever the model computes in.
+    # As its notebooks do. create_trained_policy loads everything in bfloat16, whatever the model computes in.
     with at_size(model):
         return flat(nnx.state(config_of(model).load(openpi_model.restore_params(path))))
 
 
 def save(model: Data, params: Params, path: str) -> None:
-    # openpi saves runs, and none where something is. Else a run of one step lies beside until its params are whole.
+    # openpi saves runs, and refuses a folder that exists. Otherwise a run of one step is saved beside, then moved.
     run = Path(path if Path(path).exists() else f"{path}.run-{uuid.uuid4().hex}")
     _openpi_training.save(model, params, str(run))
     (run / "0" / "params").rename(path)

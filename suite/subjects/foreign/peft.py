@@ -1,11 +1,11 @@
 """PEFT's LoRA on transformers' pi0: each of openpi's adapters as the PEFT adapter that computes the same.
 
-Where openpi has an adapter for each head, PEFT has one of as many times the rank, whose B is zero between the heads;
-alpha grows with the rank. Behind attention openpi sums over the heads in both products: there PEFT has the rank of one
-head, and of lora_b the sum. rslora is an option of a whole PEFT adapter, so there may be two, one with it and one
-without, both active.
+Where openpi has an adapter per head, PEFT has one with the rank times the number of heads and a block-diagonal B; alpha
+grows with the rank. After attention, openpi sums over the heads in both products: there PEFT has the rank of one head,
+and the sum of lora_b. rslora is an option of a whole PEFT adapter, so there may be two, one with it and one without,
+both active.
 
-PEFT's training is not offered: it would fill what is zero between the heads, and openpi has no place for that.
+PEFT's training is not offered: it would fill the zeros between the blocks, and openpi has no place for them.
 """
 
 import copy
@@ -42,13 +42,13 @@ TRAITS = ("pi0", "lora", "peft_adapter", "float32")
 # PEFT wraps a model twice.
 PREFIX = "base_model.model."
 EXPERTS = (("paligemma", "model.vlm.language_model", ""), ("action_expert", "model.dit", "_1"))
-# What becomes of lora_a and lora_b; of attention's inputs, where there is an adapter for each head, of PER_HEAD.
+# The forms of lora_a and lora_b; PER_HEAD for attention's inputs, which have an adapter per head.
 FORMS = {"attn_vec_einsum": ("NHR->R(NH)", SUM), "gating_einsum": ("IR->RI", "RO->OR"), "linear": ("IR->RI", "RO->OR")}
 PER_HEAD = ("NDR->(NR)D", BLOCKS)
 
 
 class Adapter(NamedTuple):
-    """One adapter of PEFT: its options and the parameters that are in it."""
+    """One adapter of PEFT: its options and its parameters."""
 
     name: str
     config: LoraConfig
@@ -61,7 +61,7 @@ def describe() -> dict[str, Any]:
 
 
 def param_spec(model: Any) -> dict[str, Any]:
-    # On the meta device nothing is allocated.
+    # The meta device allocates nothing.
     with torch.device("meta"):
         base, lora = _parted(model, _adapted(model, fresh_model(model)))
     return shapes_of(base, pi0_rules(model)) | shapes_of(lora, _lora_rules(model))
@@ -82,7 +82,7 @@ def load(model: Any, source: Any, seed: int) -> dict[str, Any]:
     rules = _lora_rules(model)
     lora = get_peft_model_state_dict(adapted)
     with in_openpi_names(rules):
-        # The model's own scales are used later, so those of the file are in lora_b here.
+        # The model's own scales are applied later, so the file's scales go into lora_b here.
         scaled = {name: x * _scale(adapted, name, model) if ".lora_B." in name else x for name, x in lora.items()}
         if strangers := scaled.keys() - {name for rule in rules.values() for name in rule.tensor_names()}:
             raise ValueError(f"unexpected keys {sorted(strangers)}")
@@ -92,7 +92,7 @@ def load(model: Any, source: Any, seed: int) -> dict[str, Any]:
 
 
 def _scale(adapted: PeftModel, tensor: str, model: Any) -> float:
-    """The scale of a file's adapter over that of the model's."""
+    """Return the scale of a file's adapter divided by that of the model's."""
     module = tensor.partition(".lora_")[0]
     expert = "action_expert" if ".dit." in module else "paligemma"
     lora = model[expert]["lora"]["ffn" if ".mlp." in module else "attn"]
@@ -136,12 +136,12 @@ def merge(model: Any, base: Params, lora: Params) -> Params:
 
 
 def _filled(model: Any, params: Params) -> Any:
-    """A model with these parameters, in the dtypes that they have, to be changed."""
+    """Make a model with these parameters in their own dtypes, for changing."""
     return _fill(copy.deepcopy(_made(json.dumps(model))), model, params, assign=True)
 
 
 def _refilled(model: Any, params: Params) -> Any:
-    """A model with these parameters, in the dtype that it computes in. Making one for each call would take longer."""
+    """Make a model with these parameters in its compute dtype; cached, as making one per call would take longer."""
     return _fill(_made(json.dumps(model)), model, params, assign=False)
 
 
@@ -156,7 +156,7 @@ def _fill(made: Any, model: Any, params: Params, *, assign: bool) -> Any:
     in_adapters = {path for adapter in adapters for path in adapter.rules}
     base = tensors_of({path: x for path, x in params.items() if path not in in_adapters}, rules)
     state = made.state_dict()
-    # PEFT has put a module between the names of what it adapts.
+    # PEFT inserts a module into the names of what it adapts.
     names = {name.removeprefix(PREFIX).replace(".base_layer", ""): name for name in state}
     others = {name: x for name, x in state.items() if ".lora_" in name or name.endswith(UNREAD)}
     with in_openpi_names(rules):
@@ -169,8 +169,11 @@ def _fill(made: Any, model: Any, params: Params, *, assign: bool) -> Any:
 
 
 def _set(model: PeftModel, adapter: Adapter, tensors: Tensors) -> None:
-    """PEFT returns what was missing, base weights always among it, and ``PeftModel.from_pretrained`` warns of missing
-    adapter weights by name: a user is told, so it counts as an error."""
+    """Set an adapter's tensors; missing ones are an error.
+
+    PEFT returns missing tensors, always with the base weights, and ``PeftModel.from_pretrained`` warns of missing
+    adapter weights by name. A user sees the warning, so it counts as an error.
+    """
     result = set_peft_model_state_dict(model, tensors, adapter_name=adapter.name)
     missing = [name for name in result.missing_keys if f".{adapter.name}." in name]
     if missing or result.unexpected_keys:
@@ -178,7 +181,7 @@ def _set(model: PeftModel, adapter: Adapter, tensors: Tensors) -> None:
 
 
 def _adapted(model: Any, base: Any) -> Any:
-    """The base with all adapters that the model has, fresh and active; without any, the base."""
+    """Return the base with all adapters of the model, fresh and active; without any, the base."""
     adapters = _adapters(model)
     if not adapters:
         return base
@@ -191,7 +194,7 @@ def _adapted(model: Any, base: Any) -> Any:
 
 
 def _parted(model: Any, adapted: Any) -> tuple[Tensors, Tensors]:
-    """The tensors of base and adapters."""
+    """Return the tensors of base and adapters."""
     lora: Tensors = {}
     for adapter in _adapters(model):
         lora |= get_peft_model_state_dict(adapted, adapter_name=adapter.name)
@@ -208,7 +211,7 @@ def _lora_rules(model: Any) -> Rules:
 
 
 def _adapters(model: Any) -> list[Adapter]:
-    """What adapters the model has: those without rslora, and those with it."""
+    """Return the model's adapters: the one without rslora, and the one with it."""
     return [adapter for name in ("plain", "rslora") if (adapter := _adapter(model, name, name == "rslora")).rules]
 
 

@@ -24,7 +24,7 @@ def describe() -> dict[str, Any]:
 
 
 def param_spec(model: Any) -> dict[str, Any]:
-    # On the meta device nothing is allocated.
+    # The meta device allocates nothing.
     with torch.device("meta"):
         tensors = fresh_model(model).state_dict()
     return shapes_of(tensors, pi0_rules(model))
@@ -59,7 +59,7 @@ def embed_prefix(model: Any, params: Params, batch: Params) -> np.ndarray:
 
 
 def _filled(model: Any, params: Params) -> Any:
-    """A model with these parameters, in the dtype that it computes in. Making one takes longer than running it."""
+    """Make a model with these parameters in its compute dtype; cached, as making one takes longer than running it."""
     made = _made(json.dumps(model))
     tensors = tensors_of(params, pi0_rules(model))
     with in_openpi_names(pi0_rules(model)):

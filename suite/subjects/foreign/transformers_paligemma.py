@@ -14,7 +14,7 @@ from ._tensors import Params, in_openpi_names, paligemma_rules, params_of, tenso
 NAME = "transformers-paligemma"
 TRAITS = ("pi0", "hugging_face", "float32")
 TOKEN_TABLE = "PaliGemma/llm/embedder/input_embedding"
-# A release of transformers has rows for two more tokens, and then some up to a multiple of 64: 257216 for 257152.
+# A release of transformers has rows for two more tokens, padded to a multiple of 64: 257216 for 257152.
 ADDED_TOKENS, MULTIPLE = 2, 64
 
 
