@@ -85,14 +85,16 @@ class Processes:
         order = (first, 1 - first)
         with contextlib.ExitStack() as stack:
             # A side compiles a program once per run: compiling is counted, not timed.
-            there = {side: stack.enter_context(self._process(side, self._cache(side)))[0] for side in order}
+            processes = {side: stack.enter_context(self._process(side, self._cache(side)))[0] for side in order}
             peaks = {
-                side: {cell.id: there[side].call("peak", cell.id, cell.operation, self._job(cell)) for cell in cells}
+                side: {
+                    cell.id: processes[side].call("peak", cell.id, cell.operation, self._job(cell)) for cell in cells
+                }
                 for side in order
             }
             calls = {cell.id: self._calls(cell) for cell in cells}
-            times = [{side: there[side].call("time", calls) for side in order} for _ in range(self._rounds(calls))]
-        fastest = ({name: _fastest([told[side][name] for told in times]) for name in calls} for side in (0, 1))
+            times = [{side: processes[side].call("time", calls) for side in order} for _ in range(self._rounds(calls))]
+        fastest = ({name: _fastest([of_round[side][name] for of_round in times]) for name in calls} for side in (0, 1))
         before, after = (
             {name: peaks[side][name] | found[name] for name in calls} for side, found in enumerate(fastest)
         )

@@ -141,13 +141,13 @@ def _interpreter(folder: Path) -> Path:
 def _installed(pin: str, folder: Path) -> Path:
     """Install one package of another version into a folder; its dependencies are the interpreter's."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), pin]
-    told = subprocess.run(command, capture_output=True, text=True, check=False)
-    if told.returncode:
-        raise NoSideError(f"nothing to compare: pip did not install {pin}: {told.stderr.strip().splitlines()[-1]}")
+    installed = subprocess.run(command, capture_output=True, text=True, check=False)
+    if installed.returncode:
+        raise NoSideError(f"nothing to compare: pip did not install {pin}: {installed.stderr.strip().splitlines()[-1]}")
     return folder
 
 
 def _git(*arguments: str) -> str:
     """Return git's output; empty if git fails."""
-    told = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)
-    return told.stdout.strip() if told.returncode == 0 else ""
+    answer = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)
+    return answer.stdout.strip() if answer.returncode == 0 else ""

@@ -109,8 +109,8 @@ def _compiled(program: Program, state: Any) -> tuple[str, Data]:
     # Old versions of jax return one per device.
     costs = costs[0] if isinstance(costs, list) else costs
     sizes = {kind: getattr(memory, f"{kind}_size_in_bytes", None) for kind in ("argument", "output", "temp", "alias")}
-    told = {"flops": (costs or {}).get("flops")} | {f"{kind}_bytes": size for kind, size in sizes.items()}
-    return hashlib.sha256(lowered.as_text().encode()).hexdigest(), told
+    analysis = {"flops": (costs or {}).get("flops")} | {f"{kind}_bytes": size for kind, size in sizes.items()}
+    return hashlib.sha256(lowered.as_text().encode()).hexdigest(), analysis
 
 
 def _placement(array: Any) -> str:

@@ -54,8 +54,8 @@ def elsewhere(
         raise ValueError(f"{subject.name}: was not found by a name, so another process cannot find it")
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}".strip()
     variables = {"XLA_FLAGS": flags, **(environment or {})}
-    with harness_process(subject.asked_as, variables, timeout, subject.finder) as there:
-        yield there
+    with harness_process(subject.asked_as, variables, timeout, subject.finder) as process:
+        yield process
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Where harnesses are, by the name or the path that they are asked for, and how another process gets one."""
+"""Find harnesses by name or path, and say how another process gets one."""
 
 import ast
 import shutil
@@ -38,7 +38,7 @@ def parse(asked_as: str) -> tuple[str, str | None]:
 
 
 def is_path(name: str) -> bool:
-    """Return whether a harness is asked for by the path of its file."""
+    """Return whether a harness is given as the path of its file."""
     return name.endswith(".py")
 
 
@@ -48,7 +48,7 @@ def is_foreign(name: str) -> bool:
 
 
 def harness_file(name: str) -> Path:
-    """Return the file of a foreign harness, or of one that is asked for by its path.
+    """Return the file of a foreign harness, or of one given as a path.
 
     Raises:
       LookupError: there is none, or it is a harness that needs this project around it.
@@ -89,7 +89,7 @@ def name_of(asked_as: str) -> str:
 def locate(asked_as: str, finder: str | None = None) -> Located:
     """Return how another process gets a harness.
 
-    A foreign harness is sent, and so is one that is asked for by a path with an interpreter. Any other is imported from
+    A foreign harness is sent, and so is one given as a path with an interpreter. Any other is imported from
     this project, through ``finder``.
 
     Args:

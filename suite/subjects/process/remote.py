@@ -21,11 +21,11 @@ class RemoteHarness:
     def __init__(self, asked_as: str, timeout: float = TIMEOUT) -> None:
         self._asked_as, self._timeout = asked_as, timeout
         self._running = ExitStack()
-        self._there: Elsewhere | None = None
-        there = self._start()
-        self.NAME, self.TRAITS = there.name, there.traits
-        self._operations = there.operations
-        self._description: dict[str, Any] = there.describe()
+        self._process: Elsewhere | None = None
+        process = self._start()
+        self.NAME, self.TRAITS = process.name, process.traits
+        self._operations = process.operations
+        self._description: dict[str, Any] = process.describe()
 
     def describe(self) -> dict[str, Any]:
         """Return the harness's own description."""
@@ -38,24 +38,24 @@ class RemoteHarness:
 
     def rest(self) -> None:
         """End the process. The next call starts another."""
-        self._there = None
+        self._process = None
         self._running.close()
 
     def _call(self, operation: str, *args: Any, **kwargs: Any) -> Any:
-        there = self._there or self._start()
+        process = self._process or self._start()
         try:
-            return getattr(there, operation)(*args, **kwargs)
+            return getattr(process, operation)(*args, **kwargs)
         except ProcessDiedError as error:
             self.rest()
             raise type(error)(f"{self.NAME}, {operation}: {error}") from error
 
     def _start(self) -> Elsewhere:
         try:
-            self._there = self._running.enter_context(harness_process(self._asked_as, {}, self._timeout))
+            self._process = self._running.enter_context(harness_process(self._asked_as, {}, self._timeout))
         except (SubjectError, ProcessDiedError, OSError) as error:
             name, python = parse(self._asked_as)
             raise UnavailableError(
                 f"cannot be imported by {python or sys.executable} ({error}); "
                 f"give an interpreter that has it: --subject {name}=PYTHON"
             ) from error
-        return self._there
+        return self._process
