@@ -1,4 +1,4 @@
-"""One file makes an implementation a subject of the contracts and of the benchmarks: the template does."""
+"""One file makes an implementation a subject of the contracts and of the benchmarks, as the template shows."""
 
 import json
 import os
@@ -15,8 +15,8 @@ from suite.session.find import find_subject
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_same_file_is_asked_and_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In an interpreter that has a copy of the reference and nothing else of this project."""
+def test_the_same_file_is_tested_and_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter has a copy of the library and nothing else of this project."""
     shutil.copytree(ROOT / "pi0_compat", tmp_path / "copy" / "pi0_compat")
     shutil.copy(ROOT / "suite/subjects/template.py", tmp_path / "my_harness.py")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "copy"))
@@ -30,7 +30,7 @@ def test_the_same_file_is_asked_and_measured(tmp_path: Path, monkeypatch: pytest
     ended = subprocess.run(
         [*command, *cells, "--subject", asked_as, *folders],
         cwd=ROOT,
-        # Not as a worker of this test run, where nothing is timed.
+        # pytest's variables would mark a worker of this test run, where nothing is timed.
         env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
         capture_output=True,
         text=True,

@@ -16,11 +16,11 @@ from suite.session.registry import Contract
 
 # Ids without a link to the catalog: "bugs C1", "bugs rule 5", "(C1)", "(C1, P2; #648)". A reader cannot look these up.
 BARE = re.compile(r"\bbugs? (?:[A-HP]\d{1,2}|rule \d)\b|\((?:[A-HP]\d{1,2}, )*[A-HP]\d{1,2}[;)]")
-# A citation with an anchor of any form, also one that cited_anchors does not read.
+# A citation with an anchor of any form, even one that cited_anchors does not read.
 LINKED = re.compile(r"\bbugs\.md#([^\s,;:)\"'`\]]+)")
 FOLDERS = ("pi0_compat", "tests", "suite", "fixtures", "benchmarks", "reports", "docs", ".ci", ".github")
 TEXTS = {".py", ".md", ".toml", ".html", ".yml", ".cff"}
-# Data of runs, and what is generated from it, keep the words of the day they were written.
+# Data of runs, and pages generated from it, keep the words of the day they were written.
 OF_RUNS = re.compile(r"reports/(?:index\.html|matrix\.md|README\.md)|.*\.jsonl")
 ROW = """\
 [areas]
@@ -45,7 +45,7 @@ not_rebuilt = "As A1."
 
 
 def texts() -> dict[str, str]:
-    """Every text file of the project by its path, but for this test and what runs wrote."""
+    """Return every text file of the project by its path, except this test and the data of runs."""
     inside = (file for folder in FOLDERS for file in (ROOT / folder).rglob("*"))
     files = {file.relative_to(ROOT).as_posix(): file for file in [*ROOT.iterdir(), *inside] if file.suffix in TEXTS}
     return {
@@ -79,10 +79,10 @@ def test_every_citation_has_a_row(catalog: Catalog) -> None:
     assert {(name, anchor) for name, anchor in cited if anchor not in catalog.anchors} == set()
 
 
-def test_no_citation_is_without_a_link() -> None:
-    """In the catalog itself the page makes links of them."""
-    found = {name: sorted(set(BARE.findall(text))) for name, text in texts().items() if ROOT / name != FILE}
-    assert {name: bare for name, bare in found.items() if bare} == {}
+def test_every_citation_is_a_link() -> None:
+    """In the catalog itself the page turns ids into links."""
+    citations = {name: sorted(set(BARE.findall(text))) for name, text in texts().items() if ROOT / name != FILE}
+    assert {name: bare for name, bare in citations.items() if bare} == {}
 
 
 def test_every_bug_of_a_fault_has_a_row(catalog: Catalog) -> None:
@@ -99,12 +99,12 @@ def test_every_bug_has_either_a_fault_or_a_reason(catalog: Catalog) -> None:
 def test_ids_of_an_area_have_no_gaps(catalog: Catalog) -> None:
     """Ids are cited forever, so a row that disappears is a mistake."""
     numbers = {letter: [int(id_[1:]) for id_ in catalog.bugs if id_[0] == letter] for letter in catalog.areas}
-    assert numbers == {letter: [*range(1, len(found) + 1)] for letter, found in numbers.items()}
+    assert numbers == {letter: [*range(1, len(area) + 1)] for letter, area in numbers.items()}
     assert all(numbers.values())
     assert [rule.id for rule in catalog.rules] == [*range(1, len(catalog.rules) + 1)]
 
 
-def test_symptoms_are_of_their_own(catalog: Catalog) -> None:
+def test_symptoms_are_unique(catalog: Catalog) -> None:
     assert len({bug.symptom for bug in catalog.bugs.values()}) == len(catalog.bugs)
 
 
@@ -175,7 +175,7 @@ It fails too.
 
 
 def anchors_of(text: str) -> list[str]:
-    """The anchors of a page's headings."""
+    """Return the anchors of a page's headings."""
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
@@ -191,12 +191,12 @@ def test_links_lead_to_a_heading() -> None:
     assert all(linked.values())
 
 
-def test_headings_are_of_their_own() -> None:
-    found = anchors_of(bugs.page())
-    assert len(set(found)) == len(found)
+def test_headings_are_unique() -> None:
+    anchors = anchors_of(bugs.page())
+    assert len(set(anchors)) == len(anchors)
 
 
-def test_contracts_are_all_there() -> None:
+def test_all_contracts_are_read() -> None:
     assert len(all_contracts()) > 150
     assert all(id_ == contract.id for id_, contract in all_contracts().items())
 

@@ -1,4 +1,4 @@
-"""The generated pages say what the code does, and Markdown shows it."""
+"""The generated pages match the code, and Markdown shows their text literally."""
 
 import argparse
 import dataclasses
@@ -9,13 +9,13 @@ from suite.session.registry import Contract
 
 
 def law(**changes: object) -> Contract:
-    """A contract of an area that does not exist."""
+    """Return a contract of an area that does not exist."""
     fields = {"id": "toys.a_law", "law": "A law.", "source": "a page", "needs": ("load",)}
     return Contract(**(fields | changes))  # type: ignore[arg-type]
 
 
 def test_contracts_are_listed_by_area() -> None:
-    """Each has its heading, law, source and needs; an area says how many it has."""
+    """Each contract has its heading, law, source and needs; an area has its number of contracts."""
     laws = [law(id="toys.b"), law(id="games.c", needs=()), law(id="toys.a")]
     page = contracts.render(laws, {"toys": "Of toys.", "games": "Of games."})
     assert "3 contracts in 2 areas" in page
@@ -26,7 +26,7 @@ def test_contracts_are_listed_by_area() -> None:
 
 
 def test_sources_are_links() -> None:
-    """Bugs, rules, issues of known repositories, and papers lead somewhere; the rest stays text."""
+    """Bugs, rules, issues of known repositories, and papers are links; other text stays text."""
     source = "arXiv:2106.09685 section 4.1; openpi #396, #958; lerobot PR #2996; docs/bugs.md#a5, #rule-1; README"
     page = contracts.render([law(source=source)], {"toys": "Of toys."})
     assert "[arXiv:2106.09685](https://arxiv.org/abs/2106.09685) section 4.1" in page
@@ -36,14 +36,14 @@ def test_sources_are_links() -> None:
     assert "[A5](bugs.md#a5), [rule-1](bugs.md#rule-1); README" in page
 
 
-def test_text_is_no_markup() -> None:
-    """Stars and brackets are shown as they are; code between backticks stays code."""
+def test_text_is_escaped() -> None:
+    """Stars and brackets are shown literally; code between backticks stays code."""
     page = contracts.render([law(law="Of [x, y] and `a_b*` and 2*3 < 7.")], {"toys": "Of toys."})
     assert r"Of \[x, y\] and `a_b*` and 2\*3 &lt; 7." in page
 
 
 def test_every_argument_of_a_command_is_described() -> None:
-    """Positional and optional ones, choices, flags, and which are required."""
+    """The page has positional and optional arguments, choices, flags, and which are required."""
     parser = argparse.ArgumentParser(description="Do it.\n\n  a  one\n  b  two", epilog="examples:\n  do it\n\nstatus")
     parser.add_argument("path", metavar="PATH", help="where")
     parser.add_argument("-o", "--out", required=True, help="to <where>")
@@ -90,7 +90,7 @@ class Toy:
 
 
 def test_a_class_shows_its_fields_and_methods() -> None:
-    """Public ones, with signatures as written and docstrings as Markdown."""
+    """Public members are shown with signatures as written and docstrings as Markdown."""
     text = api.entry("Toy", Toy)
     assert "```python\nclass Toy\n    name: str = 'bear'\n```" in text
     assert r"A toy for \[children\]." in text
@@ -109,7 +109,7 @@ def long(
 
 
 def test_a_long_signature_has_a_line_per_parameter() -> None:
-    """A comma in a default or an annotation starts no line."""
+    """A comma in a default or an annotation does not start a new line."""
     expected = """\
 long(
     first: dict[str, int],
@@ -124,6 +124,6 @@ long(
 
 
 def test_every_public_name_has_a_section() -> None:
-    """Each once, under the heading of its folder."""
+    """Every public name appears once, under the heading of its folder."""
     headings = [line.removeprefix("### ") for line in api.page().splitlines() if line.startswith("### ")]
     assert sorted(headings) == sorted(pi0_compat.__all__)

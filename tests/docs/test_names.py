@@ -1,4 +1,4 @@
-"""What the pages link to and name is there."""
+"""Links and names in the pages refer to things that exist."""
 
 import re
 from collections.abc import Iterator
@@ -9,14 +9,14 @@ import pytest
 from tests.docs.pages import PAGES, ROOT, text_of
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-# A path of the project between backticks. Names that stand for the reader's own are not there.
+# A path of the project between backticks. Names that stand for the reader's own files do not match.
 NAMED = re.compile(
     r"`((?:pi0_compat|suite|fixtures|benchmarks|reports|tests|docs|locks|\.ci|\.github)/[\w./-]*)`",
 )
 OF_THE_READER = re.compile(r"my_|/new_")
 # A row of a table: a package and three versions.
 VERSIONS = re.compile(r"^\| ([\w-]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", re.MULTILINE)
-# Decisions keep the names of their day.
+# Decisions keep the names of the day they were written.
 TODAY = [page for page in PAGES if page.parent.name != "decisions"]
 
 
@@ -41,7 +41,7 @@ def test_paths_exist(page: Path) -> None:
 
 
 def test_versions_are_those_of_the_locks() -> None:
-    """The table of supported versions in the quickstart: a column of the oldest lock, two of the newest."""
+    """The table of supported versions in the quickstart has one column of the oldest lock and two of the newest."""
     rows = VERSIONS.findall(text_of(ROOT / "docs" / "quickstart.md"))
     assert len(rows) >= 5
     locks = {name: (ROOT / "locks" / f"{name}.txt").read_text(encoding="utf-8") for name in ("oldest", "test")}
@@ -51,7 +51,7 @@ def test_versions_are_those_of_the_locks() -> None:
 
 
 def test_a_broken_link_and_a_wrong_path_are_found() -> None:
-    """The patterns above see what they are for."""
+    """The patterns above match what they should."""
     text = "[a](nowhere.md#x) [b](https://example.org) [c](#here) `suite/nothing.py` `fixtures/` `my_folder/x.py`"
     assert list(targets(text)) == ["nowhere.md"]
     assert NAMED.findall(text) == ["suite/nothing.py", "fixtures/"]

@@ -1,4 +1,4 @@
-"""What the README and the guides show runs as written, from the root of a clone."""
+"""The README and the guides run as written, from the root of a clone."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ MAX_RECIPE_LINES = 8
 
 @pytest.fixture(autouse=True)
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stand in a folder that has the fixtures of a clone, and may be written to."""
+    """Change to a writable folder that has the fixtures of a clone."""
     (tmp_path / "fixtures").symlink_to(ROOT / "fixtures")
     monkeypatch.chdir(tmp_path)
 
@@ -39,7 +39,7 @@ def test_python_runs(page: Path) -> None:
 
 
 def test_a_base_checkpoint_loads_into_the_lora_config() -> None:
-    """The README gives a model; the quickstart also a train state and a report of what was fresh."""
+    """The README returns a model; the quickstart also a train state and a report of fresh parameters."""
     assert isinstance(run_python(README)["model"], Pi0)
     names = run_python(ROOT / "docs" / "quickstart.md")
     assert isinstance(names["state"], TrainState)
@@ -49,14 +49,14 @@ def test_a_base_checkpoint_loads_into_the_lora_config() -> None:
 
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.stem)
 def test_commands_run(page: Path) -> None:
-    """Each `pi0-compat` answers yes or no, in the order of the page: none refuses."""
+    """Each `pi0-compat` command answers yes or no, in the order of the page; none refuses."""
     lines = list(commands(page))
     assert lines
     assert [line for line in lines if main(line) not in (0, 1)] == []
 
 
 def test_the_readme_is_short() -> None:
-    """It has at most 8,000 bytes, and a recipe at most eight lines."""
+    """The README has at most 8,000 bytes, and a recipe at most eight lines."""
     assert len(README.read_bytes()) <= MAX_README_BYTES
     recipes = [block for language in ("python", "bash") for block in blocks(README, language)]
     assert [block for block in recipes if len(block.splitlines()) > MAX_RECIPE_LINES] == []

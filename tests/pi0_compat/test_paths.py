@@ -1,4 +1,4 @@
-"""What the path of a parameter says about it."""
+"""Which parameters no model uses, by their paths."""
 
 import pytest
 
@@ -16,12 +16,12 @@ ADDED_ROWS = f"{EMBED_TOKENS}[509:]"
         ([EMBED_TOKENS, "language_model.lm_head.weight"], ["language_model.lm_head.weight"]),
         ([TOKEN_TABLE, UNUSED_HEAD, ADDED_ROWS], [UNUSED_HEAD, ADDED_ROWS]),
         ([UNUSED_HEAD], [UNUSED_HEAD]),
-        # Here the output layer is the table.
+        # In these checkpoints the output layer is the token table.
         (["lm_head.weight"], []),
         (["lm_head.weight", "paligemma_with_expert.gemma_expert.model.embed_tokens.weight"], []),
         ([TOKEN_TABLE, "my_lm_head.weight", "lm_head.bias", f"{EMBED_TOKENS}[3:4]", "lm_head.weight/kernel"], []),
     ],
 )
 def test_what_no_model_uses(paths: list[str], unused: list[str]) -> None:
-    """Heads that are nobody's or tied to a table beside them, and rows that transformers adds; nothing else."""
+    """Unused are heads without a model or tied to a table in the same checkpoint, and rows that transformers adds."""
     assert unused_in(paths) == set(unused)

@@ -63,7 +63,7 @@ def test_only_what_breaks_is_an_error(tmp_path: Path, before: str, after: str, s
     assert main([str(file) for file in files]) == status
 
 
-def test_every_pair_of_neighbours_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_pair_of_neighbors_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A break is an error even if a later run fixed it, and a known failure is reported with its reason."""
     outcomes = {"1": "known", "2": "fail", "3": "pass"}
     files = [write_run(tmp_path / v, header(toy(v)), row("load.is_whole", o)) for v, o in outcomes.items()]

@@ -25,15 +25,15 @@ from pi0_compat.storage.download import fetch
 SPEC = specs.tiny()
 LORA_SPEC = specs.tiny(lora="both")
 MODEL, LORA_MODEL = Pi0Config.from_json({**SPEC}), Pi0Config.from_json({**LORA_SPEC})
-# The ways in, and the parameter that names the path.
+# The functions to count, and the parameter that names the path.
 _WAYS_IN = {fetch.__code__: "path", detect.__code__: "path", require_tree.__code__: "folder"}
 
 
 @contextmanager
 def counted(*roots: Path) -> Iterator[Counter[tuple[str, str]]]:
-    """Count the calls of every way in, by its name and the one of ``roots`` that the call is about.
+    """Count the calls of every function in ``_WAYS_IN``, by its name and the one of ``roots`` that its path is in.
 
-    A profiler counts, not a replaced attribute: a module that imported the function by name is counted too.
+    A profiler counts, since replacing an attribute would miss modules that imported the function by name.
     """
     counts: Counter[tuple[str, str]] = Counter()
 
@@ -54,7 +54,7 @@ def counted(*roots: Path) -> Iterator[Counter[tuple[str, str]]]:
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a checkpoint in every layout; nobody may change it."""
+    """Return a folder with a checkpoint in every layout; tests must not change it."""
     folder = tmp_path_factory.mktemp("checkpoints")
     openpi_orbax.build(SPEC, folder / "base" / "params")
     openpi_orbax.build(LORA_SPEC, folder / "run" / "3" / "params")
@@ -135,7 +135,7 @@ def test_the_command_diff_detects_each_side_once(checkpoints: Path) -> None:
 
 
 def test_restoring_fetches_and_searches_once(checkpoints: Path) -> None:
-    """This one does not detect: it takes the params folder and nothing else."""
+    """Restoring does not detect the layout: it accepts the params folder only."""
     with counted(checkpoints / "base") as counts:
         pi0_compat.restore_params(checkpoints / "base" / "params")
     assert counts == {("fetch", "base"): 1, ("require_tree", "base"): 1}
@@ -152,7 +152,7 @@ _LOADERS: dict[str, Callable[[Path], Any]] = {
 
 @pytest.mark.parametrize("name", _LOADERS)
 def test_a_loader_fetches_and_searches_once(checkpoints: Path, name: str) -> None:
-    """A loader does not detect either: it is named for its layout, and says so if the checkpoint has another."""
+    """A loader does not detect the layout either: it rejects a checkpoint of another one."""
     root = checkpoints / name.partition("/")[0]
     with counted(root) as counts:
         _LOADERS[name](checkpoints / name).load(MODEL)
@@ -161,6 +161,6 @@ def test_a_loader_fetches_and_searches_once(checkpoints: Path, name: str) -> Non
 
 
 def _assert_once(counts: Counter[tuple[str, str]], name: str, *, searches: int = 0) -> None:
-    """Besides ``detect``, at most the search that it does itself for the folder of a tree."""
+    """Require one fetch, one detection, and at most the search that ``detect`` does for the folder of a tree."""
     mine = {way: number for (way, root), number in counts.items() if root == name}
     assert mine == {"fetch": 1, "detect": 1} | ({"require_tree": searches} if searches else {})

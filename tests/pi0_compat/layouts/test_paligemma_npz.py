@@ -224,13 +224,13 @@ def test_two_members_for_one_parameter_are_refused(tmp_path: Path) -> None:
     refusal(path)
 
 
-@pytest.mark.parametrize(("kind", "found"), [("folder", "a folder"), ("nothing", "nothing")])
-def test_a_path_without_a_file_is_refused(tmp_path: Path, kind: str, found: str) -> None:
+@pytest.mark.parametrize(("kind", "actual"), [("folder", "a folder"), ("nothing", "nothing")])
+def test_a_path_without_a_file_is_refused(tmp_path: Path, kind: str, actual: str) -> None:
     """The error says whether a folder or nothing is in place of the file."""
     path = tmp_path / "pt_224.npz"
     if kind == "folder":
         path.mkdir()
-    assert refusal(path).endswith(f"expected an official PaliGemma npz (pt_224.npz), found {found}")
+    assert refusal(path).endswith(f"expected an official PaliGemma npz (pt_224.npz), found {actual}")
 
 
 def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
-"""Named training configs."""
+"""Named training configs, the learning rate at important steps, and the optimizer's clipping."""
 
 import math
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from fixtures.golden_cases import full_size
@@ -10,6 +12,7 @@ from pi0_compat.model.named import TINY_SUFFIX
 from pi0_compat.model.specs import EXPERTS
 from pi0_compat.params import leaves_of
 from pi0_compat.training import configs
+from pi0_compat.training.configs import AdamW, CosineDecaySchedule
 
 NAMES = configs.config_names()
 REAL = [name for name in NAMES if not name.endswith(TINY_SUFFIX)]
@@ -22,6 +25,9 @@ DECLARED = {
     "pi05_libero": "pi05_libero",
     "pi05_libero_low_mem_finetune": "pi05 with lora on both",
 }
+
+# The learning rate of the tests at the end.
+SCHEDULE = CosineDecaySchedule(warmup_steps=10, peak_lr=0.5, decay_steps=100, decay_lr=0.05)
 
 every_name = pytest.mark.parametrize("name", NAMES)
 real_names = pytest.mark.parametrize("name", REAL)
@@ -117,3 +123,49 @@ def test_the_freeze_filter_equals_the_models(name: str) -> None:
 def test_a_config_can_be_a_dictionary_key(name: str) -> None:
     """Configs are hashable, so that compiled steps are reused."""
     assert {configs.get_config(name): 1}[configs.get_config(name)] == 1
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"),
+    [(0, 0.5 / 11), (10, 0.5), (55, (0.5 + 0.05) / 2), (100, 0.05), (1000, 0.05)],
+    ids=["first", "peak", "halfway_down", "end", "after"],
+)
+def test_schedule(step: int, rate: float) -> None:
+    """The rate starts above zero, is the peak after warm-up and stays at its end value."""
+    assert float(SCHEDULE.create()(step)) == pytest.approx(rate, rel=1e-5)
+
+
+def test_warm_up_is_linear() -> None:
+    """Every step of the warm-up adds the same amount."""
+    steps = np.diff([float(SCHEDULE.create()(n)) for n in range(11)])
+    np.testing.assert_allclose(steps, (0.5 - 0.5 / 11) / 10, rtol=1e-4)
+
+
+def test_no_warm_up_starts_at_the_peak() -> None:
+    """Without warm-up the first step has the peak rate."""
+    schedule = CosineDecaySchedule(warmup_steps=0, peak_lr=0.5, decay_steps=100, decay_lr=0.05)
+    assert float(schedule.create()(0)) == 0.5
+
+
+def updates(optimizer: AdamW, gradient: float, steps: int) -> list[float]:
+    params = {"w": jnp.zeros(4)}
+    transform, changes = optimizer.create(SCHEDULE), []
+    state = transform.init(params)
+    for _ in range(steps):
+        change, state = transform.update({"w": jnp.full(4, gradient)}, state, params)
+        changes.append(float(change["w"][0]))
+    return changes
+
+
+def test_a_step_has_the_size_of_the_rate() -> None:
+    """AdamW's steps on a constant gradient are the schedule's rates, against the gradient."""
+    rates = [-float(SCHEDULE.create()(n)) for n in range(3)]
+    np.testing.assert_allclose(updates(AdamW(weight_decay=0.0), 0.1, 3), rates, rtol=1e-4)
+
+
+def test_gradients_are_clipped_by_their_global_norm() -> None:
+    """A gradient of norm 2 is halved: with a large eps, where Adam is linear, so is the step."""
+    options = {"eps": 1e6, "weight_decay": 0.0}
+    (clipped,) = updates(AdamW(clip_gradient_norm=1.0, **options), 1.0, 1)
+    (free,) = updates(AdamW(clip_gradient_norm=10.0, **options), 1.0, 1)
+    assert clipped == pytest.approx(free / 2, rel=1e-5)

@@ -58,7 +58,7 @@ def test_pieces_are_whole_chunks_and_cover_everything_once(data: st.DataObject, 
     assert (seen == 1).all()
 
 
-def test_small_neighbours_are_one_piece() -> None:
+def test_small_neighbors_are_one_piece() -> None:
     """A million chunks of one number each are not a million pieces."""
     layout = SimpleNamespace(read_chunk=SimpleNamespace(shape=(1, 1)))
     array = StoredArray(SimpleNamespace(chunk_layout=layout), Leaf((1000, 1000), np.dtype(np.float32)))

@@ -115,7 +115,7 @@ def test_zarr3_is_left_to_tensorstore(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(array, np.float32), ARRAY, strict=True)
 
 
-def test_small_neighbours_are_left_to_tensorstore(tmp_path: Path) -> None:
+def test_small_neighbors_are_left_to_tensorstore(tmp_path: Path) -> None:
     """A piece of several chunks is read as a whole."""
     array = opened(tmp_path)
     assert len(array.pieces()) == 1

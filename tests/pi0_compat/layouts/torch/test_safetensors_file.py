@@ -158,11 +158,11 @@ def test_a_broken_rule_is_refused(tmp_path: Path, damage: str) -> None:
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize(("make", "found"), [(Path.mkdir, "a folder"), (lambda path: None, "nothing")])
-def test_no_file_is_refused(tmp_path: Path, make: Callable[[Path], None], found: str) -> None:
+@pytest.mark.parametrize(("make", "actual"), [(Path.mkdir, "a folder"), (lambda path: None, "nothing")])
+def test_no_file_is_refused(tmp_path: Path, make: Callable[[Path], None], actual: str) -> None:
     make(tmp_path / "x.safetensors")
     with (
-        pytest.raises(CheckpointError, match=f"expected a safetensors file, found {found}"),
+        pytest.raises(CheckpointError, match=f"expected a safetensors file, found {actual}"),
         open_safetensors(tmp_path / "x.safetensors"),
     ):
         pass
