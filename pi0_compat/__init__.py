@@ -8,7 +8,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pi0_compat.checkpoints.check import check_checkpoint
     from pi0_compat.checkpoints.convert import convert_checkpoint
+    from pi0_compat.checkpoints.diff import diff_checkpoints
+    from pi0_compat.checkpoints.inspect import inspect_checkpoint
     from pi0_compat.checkpoints.lora import attach_checkpoint, extract_checkpoint, fold_checkpoint
     from pi0_compat.errors import CheckpointError, LoadError
     from pi0_compat.layouts.orbax.restore import restore_params
@@ -52,7 +55,9 @@ _HOMES = {
     "TrainConfig": "pi0_compat.training.configs",
     "TrainState": "pi0_compat.training.step",
     "attach_checkpoint": "pi0_compat.checkpoints.lora",
+    "check_checkpoint": "pi0_compat.checkpoints.check",
     "convert_checkpoint": "pi0_compat.checkpoints.convert",
+    "diff_checkpoints": "pi0_compat.checkpoints.diff",
     "extract": "pi0_compat.lora.params",
     "extract_checkpoint": "pi0_compat.checkpoints.lora",
     "fold": "pi0_compat.lora.fold",
@@ -60,6 +65,7 @@ _HOMES = {
     "get_config": "pi0_compat.training.configs",
     "init_train_state": "pi0_compat.training.step",
     "initialize_lora_parameters": "pi0_compat.lora.params",
+    "inspect_checkpoint": "pi0_compat.checkpoints.inspect",
     "make_train_step": "pi0_compat.training.step",
     "merge_parameters": "pi0_compat.lora.params",
     "named_model": "pi0_compat.model.named",
@@ -90,7 +96,9 @@ __all__ = [
     "TrainConfig",
     "TrainState",
     "attach_checkpoint",
+    "check_checkpoint",
     "convert_checkpoint",
+    "diff_checkpoints",
     "extract",
     "extract_checkpoint",
     "fold",
@@ -98,6 +106,7 @@ __all__ = [
     "get_config",
     "init_train_state",
     "initialize_lora_parameters",
+    "inspect_checkpoint",
     "make_train_step",
     "merge_parameters",
     "named_model",

@@ -4,14 +4,17 @@ A verdict is given twice: training may draw fresh what a loader lets be fresh, i
 """
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
+from pi0_compat.checkpoints.values import Finding, examine
 from pi0_compat.diagnosis import other_sizes
 from pi0_compat.errors import CheckpointError, LoadError
 from pi0_compat.layouts.gemma_flax import require_sizes
 from pi0_compat.layouts.layout import Detected, Layout
+from pi0_compat.layouts.locate import located, located_metadata
 from pi0_compat.layouts.open import open_parameters
 from pi0_compat.layouts.orbax.completeness import what_is_missing
 from pi0_compat.layouts.orbax.lora_record import require_same_lora
@@ -22,10 +25,12 @@ from pi0_compat.layouts.torch.safetensors_folder import recorded_beside, tensors
 from pi0_compat.layouts.torch.sizes import torch_sizes
 from pi0_compat.loading.match import expected_leaves, refuse, refuse_half_adapters, settle, to_read
 from pi0_compat.loading.report import Entry, Status
+from pi0_compat.model.named import named_models, spec_of
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.model.specs import EXPERTS
-from pi0_compat.params import Differences, differences
+from pi0_compat.params import Differences, differences, num_bytes
 from pi0_compat.paths import expert_of, in_gemma, in_paligemma, is_adapter, looks_like_an_adapter
+from pi0_compat.progress import Progress, no_progress
 from pi0_compat.storage.stream import Source
 
 _RELEASES = (Layout.PALIGEMMA_NPZ, Layout.HUGGING_FACE, Layout.GEMMA_FLAX)
@@ -41,6 +46,12 @@ _PROJECTIONS = {
     *("action_in_proj", "action_out_proj", "state_proj"),
     *("action_time_mlp_in", "action_time_mlp_out", "time_mlp_in", "time_mlp_out"),
 }
+
+
+Purpose: TypeAlias = Literal["training", "inference"]
+PURPOSES: tuple[Purpose, ...] = ("training", "inference")
+# What a config that has no name is called in ``Check.fits``.
+CONFIG = "config"
 
 
 class Verdict(NamedTuple):
@@ -93,10 +104,85 @@ class Fit:
     sizes: tuple[str, ...] = ()
     details: tuple[str, ...] = ()
 
+    def verdict(self, purpose: Purpose) -> Verdict:
+        """Return the verdict for "training" or "inference"."""
+        return self.training if purpose == "training" else self.inference
+
     @property
     def num_differences(self) -> int:
         """How many parameters differ."""
         return sum(len(group.paths) for group in self.groups) + len(self.details)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Check:
+    """Whether a checkpoint loads, and what to do where it does not.
+
+    Attributes:
+      name: what to call the checkpoint: its URL, or its path, relative to the working folder if it is below.
+      layout: how it is stored.
+      fits: config -> how it goes together with the checkpoint: the config that was named, else all named configs.
+      fixes: what to do where the named config does not fit, the likeliest first.
+      findings: what is unusual in the values; None if they were not read.
+    """
+
+    name: str
+    layout: Layout
+    fits: dict[str, Fit]
+    fixes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] | None = None
+
+    def loads(self, *purposes: Purpose) -> bool:
+        """Return whether it loads into one of the configs for these purposes, and no value is wrong.
+
+        Args:
+          purposes: "training", "inference"; both if none is given.
+        """
+        asked = purposes or PURPOSES
+        fitting = any(all(fit.verdict(purpose).loads for purpose in asked) for fit in self.fits.values())
+        return fitting and all(finding.expected for finding in self.findings or ())
+
+
+def check_checkpoint(
+    path: str | os.PathLike[str],
+    config: Pi0Spec | str | None = None,
+    *,
+    values: bool = False,
+    progress: Progress = no_progress,
+) -> Check:
+    """Return whether a checkpoint loads into a model, for training and for inference, as the loaders decide it.
+
+    Only metadata are read, of a remote checkpoint a few kilobytes of each file; with ``values`` all arrays, a slab at
+    a time. Not in any shape, and so not checked: action horizon, prompt length, and alpha where it is not recorded.
+
+    Args:
+      path: a checkpoint in any layout, local or a URL: its file or folder, or the folder of a step or run.
+      config: the model it should load into, or the name of a config; without it all named configs are tried.
+      values: read the arrays too, and report NaN, infinities, constants, and arrays that are as they were initialized.
+      progress: shows how far reading the values is.
+
+    Raises:
+      CheckpointError: ``path`` does not lead to a checkpoint, or it is damaged.
+      ValueError: no config has the name ``config``.
+    """
+    model = spec_of(config)
+    asked = {} if model is None else {config if isinstance(config, str) else CONFIG: model}
+    # Values have to be downloaded; for the rest, the metadata of a remote checkpoint do.
+    place = nullcontext(located(path)) if values else located_metadata(path)
+    with place as (checkpoint, name):
+        known = fits(checkpoint, named_models() | asked)
+        return Check(
+            name=name,
+            layout=checkpoint.layout,
+            fits={label: known[label] for label in asked or known},
+            fixes=tuple(fixes_of(checkpoint, model, known[next(iter(asked))], known)) if model else (),
+            findings=tuple(_examined(checkpoint, model, progress)) if values else None,
+        )
+
+
+def _examined(checkpoint: Detected, model: Pi0Spec | None, progress: Progress) -> list[Finding]:
+    with open_parameters(checkpoint, model) as source, progress("reading", num_bytes(source.leaves)) as advance:
+        return examine(source, advance)
 
 
 def fits(found: Detected, models: Mapping[str, Pi0Spec]) -> dict[str, Fit]:
@@ -125,7 +211,7 @@ class _Seen(NamedTuple):
         return nullcontext(StoredParameters(self.stored)) if self.stored else open_parameters(self.found, model)
 
 
-def way_out(found: Detected, model: Pi0Spec, told: Fit, known: Mapping[str, Fit]) -> list[str]:
+def fixes_of(found: Detected, model: Pi0Spec, told: Fit, known: Mapping[str, Fit]) -> list[str]:
     """What to do where one of the verdicts is no, in the order of how likely it helps."""
     ways = []
     if told.training.loads and told.training.fresh and not told.inference.loads:
@@ -134,10 +220,10 @@ def way_out(found: Detected, model: Pi0Spec, told: Fit, known: Mapping[str, Fit]
     lost = [group for group in told.groups if group.kind == "unexpected" and "adapters" in group.part]
     if lost and not model.has_lora:
         ways.append("keep its fine-tuning: use the LoRA config it was trained with, or fold it: pi0-compat fold")
-    for purpose in ("training", "inference"):
-        if getattr(told, purpose).loads:
+    for purpose in PURPOSES:
+        if told.verdict(purpose).loads:
             continue
-        names = [name for name, other in known.items() if getattr(other, purpose).loads]
+        names = [name for name, other in known.items() if other.verdict(purpose).loads]
         if names:
             ways.append(f"for {purpose}, these configs fit: {', '.join(names)}")
     if found.layout in _RELEASES and not told.inference.loads:

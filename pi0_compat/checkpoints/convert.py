@@ -18,6 +18,7 @@ from pi0_compat.layouts.orbax.read_stream import StoredParameters
 from pi0_compat.layouts.write import TARGETS, Job, Target
 from pi0_compat.lora.fold_stream import FoldedStream
 from pi0_compat.lora.sites import ExpertLoRAs, adapter_of
+from pi0_compat.model.named import spec_of
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.params import Leaf
 from pi0_compat.paths import detect_family, is_adapter, unused_in
@@ -55,7 +56,7 @@ def convert_checkpoint(
     path: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    config: Pi0Spec | None = None,
+    config: Pi0Spec | str | None = None,
     layout: str = "openpi-pytorch",
     dtype: Any = None,
     fold: bool = False,
@@ -71,7 +72,7 @@ def convert_checkpoint(
     Args:
       path: a checkpoint in any layout, local or a URL: its file or folder, or the folder of a step or run.
       out: the file (``paligemma-npz``) or folder to make; its parents are made too.
-      config: the model that the checkpoint is of. Only its sizes and family count, of its adapters only alpha. Without
+      config: the model that the checkpoint is of, or the name of a config. Only its sizes and family count, of its adapters only alpha. Without
         it the sizes are told from shapes, and what no shape tells is looked up among the named configs.
       layout: one of ``LAYOUTS``.
       dtype: of what is written; without it every array keeps its bits.
@@ -86,6 +87,7 @@ def convert_checkpoint(
       LoadError: the layout has no place for something, or the checkpoint is not of ``config``, or a size or alpha
         that has to be known is not.
     """
+    config = spec_of(config)
     target = _target(layout)
     out = Path(out).expanduser().absolute()
     refuse_to_overwrite(out)

@@ -16,15 +16,42 @@ import numpy as np
 
 from pi0_compat.errors import LoadError
 from pi0_compat.layouts.layout import ADAPTER_WEIGHTS, Detected, Layout
+from pi0_compat.layouts.locate import Located, located
 from pi0_compat.layouts.open import open_parameters
 from pi0_compat.layouts.sizes import model_of, sizes_of
 from pi0_compat.layouts.torch.safetensors_folder import open_tensors
+from pi0_compat.model.named import spec_of
 from pi0_compat.model.pi0_spec import Pi0Spec
-from pi0_compat.params import Leaf
+from pi0_compat.params import Leaf, num_bytes
 from pi0_compat.paths import unused_in
+from pi0_compat.progress import Progress, no_progress
 from pi0_compat.storage.stream import CACHED_VALUES, Source, read_ahead, regrouped, rows_at_a_time, whole
 
 _TORCH = (Layout.OPENPI_PYTORCH, Layout.HUGGING_FACE, Layout.PEFT)
+
+
+class Diff(NamedTuple):
+    """Two checkpoints, compared.
+
+    Attributes:
+      left, right: the checkpoints, with what to call them.
+      pairs: every parameter that a model uses: those that are not on both sides in the same shape, then from the
+        largest distance to none.
+      unused: (path, "A" or "B") of what one side alone has and no model uses.
+    """
+
+    left: Located
+    right: Located
+    pairs: list["Compared"]
+    unused: list[tuple[str, str]]
+
+    def differing(self, tolerance: float = 0.0) -> list["Compared"]:
+        """Return the pairs that differ.
+
+        Args:
+          tolerance: the largest relative distance that still counts as equal; 0 means equal bits and dtypes.
+        """
+        return [pair for pair in self.pairs if pair.differs_by_more_than(tolerance)]
 
 
 class Distance(NamedTuple):
@@ -55,6 +82,43 @@ class Compared(NamedTuple):
     def differs(self) -> bool:
         """Whether anything is different, be it the dtype alone."""
         return self.left != self.right or self.distance is None or self.distance.differing > 0
+
+    def differs_by_more_than(self, tolerance: float) -> bool:
+        """Return whether the values are further apart than ``tolerance``; with 0, whether anything is different."""
+        if self.distance is None or not tolerance:
+            return self.differs
+        return self.distance.relative > tolerance
+
+
+def diff_checkpoints(
+    left: str | os.PathLike[str],
+    right: str | os.PathLike[str],
+    *,
+    config: Pi0Spec | str | None = None,
+    progress: Progress = no_progress,
+) -> Diff:
+    """Compare two checkpoints parameter by parameter, in structure and values, whatever their layouts.
+
+    Parameters are compared under openpi's names, or under their own where both are PyTorch's of the same layout. Arrays
+    are read a slab at a time.
+
+    Args:
+      left, right: checkpoints in any layout, local or URLs (downloaded once into the cache).
+      config: the model of both, or the name of its config, where neither layout tells its sizes.
+      progress: shows how far the comparison is.
+
+    Raises:
+      CheckpointError: one of them is not a checkpoint, or is damaged.
+      LoadError: one does not hold a model, or cannot be of the same model as the other.
+      ValueError: no config has the name ``config``.
+    """
+    model = spec_of(config)
+    one, other = located(left), located(right)
+    with (
+        open_both(one.checkpoint, other.checkpoint, model) as (a, b),
+        progress("comparing", num_bytes(a.leaves)) as advance,
+    ):
+        return Diff(one, other, compare(a, b, advance), unused(a, b))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from pi0_compat.diagnosis import generation
 from pi0_compat.errors import CheckpointError
 from pi0_compat.layouts.gemma_flax import stacked
 from pi0_compat.layouts.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Detected, Layout
+from pi0_compat.layouts.locate import located_metadata
 from pi0_compat.layouts.orbax.completeness import leftovers, what_is_missing
 from pi0_compat.layouts.orbax.folder import METADATA_FILE, PARAMS, holds_tree, steps_of
 from pi0_compat.layouts.orbax.metadata import item_metadata, read_metadata, tree_entries
@@ -38,7 +40,8 @@ class Description:
     """A checkpoint in words and numbers.
 
     Attributes:
-      path: what holds the arrays.
+      path: the file or folder that holds the arrays; for a URL, a local outline that is gone by now.
+      name: what to call the checkpoint: its URL, or its path, relative to the working folder if it is below.
       layout: how they are stored.
       family: pi0, pi05, PaliGemma, Gemma 2, ...; or "pi0-FAST or PaliGemma", whose names and shapes are the same.
       leaves: shape and dtype by name; openpi's names, but for PyTorch's tensors and what no model has.
@@ -54,6 +57,7 @@ class Description:
     """
 
     path: Path
+    name: str
     layout: Layout
     family: str
     leaves: dict[str, Leaf]
@@ -78,12 +82,24 @@ class Description:
         return sum(leaf.num_bytes // leaf.dtype.itemsize for leaf in self.leaves.values())
 
 
-def describe(found: Detected) -> Description:
-    """What a checkpoint is.
+def inspect_checkpoint(path: str | os.PathLike[str]) -> Description:
+    """Return what a checkpoint is: layout, family, sizes, dtypes, adapters, training run, completeness.
+
+    No array is read. Of a remote checkpoint, a few kilobytes of each file are downloaded.
+
+    Args:
+      path: a checkpoint in any layout, local or a URL: its file or folder, or the folder of a step or run, of which
+        the latest step counts.
 
     Raises:
-      CheckpointError: its metadata are damaged, or there is no checkpoint.
+      CheckpointError: ``path`` does not lead to a checkpoint, or its metadata are damaged; the message says what is
+        there and what to pass instead.
     """
+    with located_metadata(path) as (checkpoint, name):
+        return dataclasses.replace(_describe(checkpoint), name=name)
+
+
+def _describe(found: Detected) -> Description:
     if found.layout is Layout.OPENPI:
         return _describe_openpi(found)
     if found.layout in (Layout.TRAIN_STATE, Layout.GEMMA_FLAX):
@@ -145,6 +161,7 @@ def _describe_torch(found: Detected) -> Description:
 def _describe_leaves(found: Detected, leaves: dict[str, Leaf], family: str) -> Description:
     return Description(
         path=found.path,
+        name=str(found.path),
         layout=found.layout,
         family=family,
         leaves=leaves,

@@ -19,6 +19,7 @@ from pi0_compat.layouts.orbax.read_stream import StoredParameters
 from pi0_compat.layouts.orbax.write_stream import save_streamed
 from pi0_compat.lora.fold_stream import FoldedStream, naming
 from pi0_compat.lora.sites import adapter_of, adapters_in, require_rank, require_whole_adapters, spec_among
+from pi0_compat.model.named import spec_of
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.params import Leaf
 from pi0_compat.paths import expert_of, is_adapter
@@ -49,7 +50,7 @@ def fold_checkpoint(
     path: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    config: Pi0Spec | None = None,
+    config: Pi0Spec | str | None = None,
     dtype: Any = None,
     progress: Progress = no_progress,
 ) -> Made:
@@ -58,7 +59,7 @@ def fold_checkpoint(
     Args:
       path: the checkpoint, or the folder of its step or run, local or a URL.
       out: the folder of a step to make.
-      config: what it was trained with; needed where the checkpoint does not record rank and alpha, as openpi's do not.
+      config: the model it was trained with, or the name of its config; needed where the checkpoint does not record rank and alpha, as openpi's do not.
       dtype: of all parameters; without it each keeps its own. Sums are formed in float32 and rounded once.
       progress: is told how far it is.
 
@@ -69,7 +70,7 @@ def fold_checkpoint(
     """
     stored = _read(path, out)
     _require_adapters(stored, "there is nothing to fold")
-    folded = FoldedStream(StoredParameters(stored), experts_of(stored, config), dtype)
+    folded = FoldedStream(StoredParameters(stored), experts_of(stored, spec_of(config)), dtype)
     source = folded if dtype is None else Cast(folded, dtype)
     made = _write(source, stored, out, {}, "folding", progress)
     return made._replace(lost=folded.lost)
@@ -79,7 +80,7 @@ def extract_checkpoint(
     path: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    config: Pi0Spec | None = None,
+    config: Pi0Spec | str | None = None,
     base: bool = False,
     progress: Progress = no_progress,
 ) -> Made:
@@ -90,7 +91,7 @@ def extract_checkpoint(
     if base:
         rest = Chosen(source, lambda path: not is_adapter(path))
         return _write(rest, stored, out, {}, "extracting the base", progress)
-    lora = stored.lora if config is None else as_record(experts_of(stored, config))
+    lora = stored.lora if config is None else as_record(experts_of(stored, spec_of(config)))
     return _write(Chosen(source, is_adapter), stored, out, lora, "extracting", progress)
 
 
@@ -99,7 +100,7 @@ def attach_checkpoint(
     base: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    config: Pi0Spec | None = None,
+    config: Pi0Spec | str | None = None,
     progress: Progress = no_progress,
 ) -> Made:
     """Adapters and a base as one checkpoint; the norm stats are those of the adapters, if they have any.
@@ -112,7 +113,7 @@ def attach_checkpoint(
     _require_adapters(adapters, "there is nothing to attach")
     _require_parted(adapters, onto)
     joined = Joined(StoredParameters(onto), StoredParameters(adapters))
-    experts = experts_of(adapters, config)
+    experts = experts_of(adapters, spec_of(config))
     recorded = adapters.lora is not None or config is not None
     with naming(adapters.path):
         _require_attachable(joined, experts if recorded else ())

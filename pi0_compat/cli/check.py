@@ -6,24 +6,19 @@ Without a config, all named ones are tried. Action horizon, prompt length and (u
 nobody can check them. Exit status 1: it does not load for what was asked, or values are wrong.
 
 --json gives: path, layout, configs (name -> training and inference: loads, reason, loaded, fresh, dropped; differences:
-kind, part, paths, example; sizes; details), way_out, and with --values: values (path, finding, evidence, expected).
+kind, part, paths, example; sizes; details), fixes, and with --values: values (path, finding, evidence, expected).
 """
 
 import argparse
-from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+import dataclasses
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pi0_compat.checkpoints.check import Fit, Verdict, fits, way_out
-from pi0_compat.checkpoints.values import Finding, examine
+from pi0_compat.checkpoints.check import CONFIG, PURPOSES, Check, Fit, Purpose, Verdict, check_checkpoint
+from pi0_compat.checkpoints.values import Finding
 from pi0_compat.cli import NO, YES
-from pi0_compat.cli.locating import add_config, located, located_metadata, read_config
+from pi0_compat.cli.config_options import add_config, read_config
 from pi0_compat.cli.output import Output, counted
-from pi0_compat.layouts.layout import Detected
-from pi0_compat.layouts.open import open_parameters
-from pi0_compat.model.named import named_models
-from pi0_compat.model.pi0_spec import Pi0Spec
-from pi0_compat.params import num_bytes
 from pi0_compat.text import shorten
 
 EXAMPLES = """\
@@ -32,7 +27,6 @@ EXAMPLES = """\
   pi0-compat check checkpoints/my_run --config-file sizes.json --for inference
   pi0-compat check checkpoints/my_run --values
 """
-_PURPOSES = ("training", "inference")
 # Lines of a loader's list that a person reads; a document has all of them.
 _DETAILS = 4
 
@@ -41,57 +35,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument("path", metavar="PATH", help="a checkpoint in any layout: a file or folder, local or a URL")
     add_config(parser, "the model that it should load into")
-    parser.add_argument("--for", dest="purpose", choices=_PURPOSES, help="ask for this alone; default: for both")
+    parser.add_argument("--for", dest="purpose", choices=PURPOSES, help="ask for this alone; default: for both")
     parser.add_argument("--values", action="store_true", help="read the arrays too")
 
 
 def run(options: argparse.Namespace, output: Output) -> int:
     """Check the checkpoint and print the verdicts."""
-    purposes = (options.purpose,) if options.purpose else _PURPOSES
-    model = read_config(options)
-    # Values have to be downloaded; for the rest, the metadata of a remote checkpoint do.
-    place = nullcontext(located(options.path)) if options.values else located_metadata(options.path)
-    with place as (checkpoint, name):
-        asked = {} if model is None else {_config(options): model}
-        known = fits(checkpoint, named_models() | asked)
-        told = {name: known[name] for name in asked or known}
-        ways = way_out(checkpoint, model, told[_config(options)], known) if model else []
-        values = _examined(checkpoint, model, output) if options.values else None
-    text = _one(told, ways) if model else _all(told, purposes)
-    document = {"path": name, "layout": str(checkpoint.layout), **_document(told, ways, values)}
-    output.give(document, "\n".join([f"{name}: {checkpoint.layout}", *text, *_values(values)]))
-    loads = any(all(getattr(fit, purpose).loads for purpose in purposes) for fit in told.values())
-    return YES if loads and not any(not finding.expected for finding in values or []) else NO
+    purposes: tuple[Purpose, ...] = (options.purpose,) if options.purpose else PURPOSES
+    model = options.config or read_config(options)
+    check = check_checkpoint(options.path, model, values=options.values, progress=output.progress)
+    if options.config_file:
+        check = dataclasses.replace(check, fits={str(options.config_file): check.fits[CONFIG]})
+    text = _one(check) if model else _all(check, purposes)
+    output.give(_document(check), "\n".join([f"{check.name}: {check.layout}", *text, *_values(check.findings)]))
+    return YES if check.loads(*purposes) else NO
 
 
-def _config(options: argparse.Namespace) -> str:
-    return str(options.config or options.config_file)
-
-
-def _examined(found: Detected, model: Pi0Spec | None, output: Output) -> list[Finding]:
-    with open_parameters(found, model) as source, output.progress("reading", num_bytes(source.leaves)) as advance:
-        return examine(source, advance)
-
-
-def _one(asked: Mapping[str, Fit], ways: list[str]) -> Iterator[str]:
-    for name, told in asked.items():
+def _one(check: Check) -> Iterator[str]:
+    """Render the fit with the config that was named."""
+    for name, fit in check.fits.items():
         yield f"config {name}"
-        yield f"  {'training':<11} {_verdict(told.training)}"
-        again = not told.inference.loads and told.inference.reason == told.training.reason
-        yield f"  {'inference':<11} {'no: as for training' if again else _verdict(told.inference)}"
-        yield from (f"  {'sizes':<11} {words}" for words in told.sizes)
-        for group in told.groups:
+        yield f"  {'training':<11} {_verdict(fit.training)}"
+        same = not fit.inference.loads and fit.inference.reason == fit.training.reason
+        yield f"  {'inference':<11} {'no: as for training' if same else _verdict(fit.inference)}"
+        yield from (f"  {'sizes':<11} {words}" for words in fit.sizes)
+        for group in fit.groups:
             yield f"  {group.kind:<11} {len(group.paths)} of the {group.part}, for example"
             yield f"              {group.example}"
-        yield from (f"    {line}" for line in told.details[:_DETAILS])
-    yield from (f"  {'way out':<11} {way}" for way in ways)
+        yield from (f"    {line}" for line in fit.details[:_DETAILS])
+    yield from (f"  {'fix':<11} {fix}" for fix in check.fixes)
 
 
-def _all(known: Mapping[str, Fit], purposes: tuple[str, ...]) -> Iterator[str]:
-    """Which configs fit; where none does, how far the closest is off."""
-    fitting = {name: told for name, told in known.items() if told.training.loads or told.inference.loads}
-    for name, told in fitting.items():
-        answers = ", ".join(f"{purpose}: {_verdict(getattr(told, purpose), brief=True)}" for purpose in purposes)
+def _all(check: Check, purposes: tuple[Purpose, ...]) -> Iterator[str]:
+    """Render the configs that fit; where none does, how far off the closest is."""
+    known = check.fits
+    fitting = {name: fit for name, fit in known.items() if fit.training.loads or fit.inference.loads}
+    for name, fit in fitting.items():
+        answers = ", ".join(f"{purpose}: {_verdict(fit.verdict(purpose), brief=True)}" for purpose in purposes)
         yield f"  {name:<35} {answers}"
     if not fitting:
         yield f"  none of the {len(known)} named configs fits"
@@ -102,7 +82,7 @@ def _all(known: Mapping[str, Fit], purposes: tuple[str, ...]) -> Iterator[str]:
 
 def _verdict(verdict: Verdict, *, brief: bool = False) -> str:
     if not verdict.loads:
-        # The second sentence is what to call in Python; here the ways out follow.
+        # The second sentence is what to call in Python; here the fixes follow.
         return "no" if brief else f"no: {verdict.reason.partition('. ')[0]}"
     counts = [(verdict.fresh, "start fresh"), (verdict.dropped, "are not used")]
     words = [f"{number} {what}" for number, what in counts if number]
@@ -111,27 +91,35 @@ def _verdict(verdict: Verdict, *, brief: bool = False) -> str:
     return f"yes: {', '.join([f'{verdict.loaded} parameters are loaded', *words])}"
 
 
-def _values(found: list[Finding] | None) -> Iterator[str]:
-    if found is None:
+def _values(findings: Sequence[Finding] | None) -> Iterator[str]:
+    if findings is None:
         return
-    wrong = [f"  ! {finding}" for finding in found if not finding.expected]
-    expected = [f"    {finding}" for finding in found if finding.expected]
+    wrong = [f"  ! {finding}" for finding in findings if not finding.expected]
+    expected = [f"    {finding}" for finding in findings if finding.expected]
     what = counted(len(wrong), "finding")
     yield f"values: {what} that a trained model does not have" if wrong else "values: nothing is wrong"
     yield from shorten(wrong)
     if expected:
-        yield f"  conspicuous, but as it may be: {counted(len(expected), 'array')}"
+        yield f"  unusual but expected: {counted(len(expected), 'array')}"
         yield from shorten(expected)
 
 
-def _document(asked: Mapping[str, Fit], ways: list[str], values: list[Finding] | None) -> dict[str, Any]:
-    document: dict[str, Any] = {"configs": {name: _plain(told) for name, told in asked.items()}, "way_out": ways}
+def _document(check: Check) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "path": check.name,
+        "layout": str(check.layout),
+        "configs": {name: _plain(fit) for name, fit in check.fits.items()},
+        "fixes": list(check.fixes),
+    }
+    values = check.findings
     return document if values is None else document | {"values": [finding._asdict() for finding in values]}
 
 
-def _plain(told: Fit) -> dict[str, Any]:
+def _plain(fit: Fit) -> dict[str, Any]:
     verdicts = {
-        purpose: {"loads": getattr(told, purpose).loads, **getattr(told, purpose)._asdict()} for purpose in _PURPOSES
+        purpose: {"loads": verdict.loads, **verdict._asdict()}
+        for purpose in PURPOSES
+        if (verdict := fit.verdict(purpose))
     }
-    groups = [{**group._asdict(), "paths": list(group.paths)} for group in told.groups]
-    return {**verdicts, "differences": groups, "sizes": list(told.sizes), "details": list(told.details)}
+    groups = [{**group._asdict(), "paths": list(group.paths)} for group in fit.groups]
+    return {**verdicts, "differences": groups, "sizes": list(fit.sizes), "details": list(fit.details)}

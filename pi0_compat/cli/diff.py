@@ -12,11 +12,11 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pi0_compat.checkpoints.diff import Compared, compare, open_both, unused
+from pi0_compat.checkpoints.diff import Compared, Diff, diff_checkpoints
 from pi0_compat.cli import NO, YES
-from pi0_compat.cli.locating import Located, add_config, located, read_config
+from pi0_compat.cli.config_options import add_config, read_config
 from pi0_compat.cli.output import Output, Refusal, counted
-from pi0_compat.params import Leaf, num_bytes
+from pi0_compat.params import Leaf
 from pi0_compat.text import shorten
 
 EXAMPLES = """\
@@ -45,32 +45,20 @@ def run(options: argparse.Namespace, output: Output) -> int:
     """Compare."""
     if not 0 <= options.tolerance < math.inf:
         raise Refusal(f"--tolerance is {options.tolerance}; expected a number from 0")
-    left, right = located(options.left), located(options.right)
-    with (
-        open_both(left.checkpoint, right.checkpoint, read_config(options)) as (one, other),
-        output.progress("comparing", num_bytes(one.leaves)) as advance,
-    ):
-        pairs = compare(one, other, advance)
-        idle = unused(one, other)
-    different = [pair for pair in pairs if _differ(pair, options.tolerance)]
+    diff = diff_checkpoints(options.left, options.right, config=read_config(options), progress=output.progress)
+    different = diff.differing(options.tolerance)
     structure = [pair for pair in different if pair.distance is None]
     values = [pair for pair in different if pair.distance]
-    same = len(pairs) - len(different)
-    text = [*_sides(left, right), *_lines(structure, values, same, whole=options.all), *_idle(idle)]
-    document = {**_document(left, right, structure, values, same), "unused": [path for path, _ in idle]}
+    same = len(diff.pairs) - len(different)
+    text = [*_sides(diff), *_lines(structure, values, same, whole=options.all), *_unused(diff)]
+    document = {**_document(diff, structure, values, same), "unused": [path for path, _ in diff.unused]}
     output.give(document, "\n".join(text))
     return NO if different else YES
 
 
-def _differ(pair: Compared, tolerance: float) -> bool:
-    if pair.distance is None or not tolerance:
-        return pair.differs
-    return pair.distance.relative > tolerance
-
-
-def _sides(left: Located, right: Located) -> Iterator[str]:
-    yield f"A: {left.name} ({left.checkpoint.layout})"
-    yield f"B: {right.name} ({right.checkpoint.layout})"
+def _sides(diff: Diff) -> Iterator[str]:
+    yield f"A: {diff.left.name} ({diff.left.checkpoint.layout})"
+    yield f"B: {diff.right.name} ({diff.right.checkpoint.layout})"
 
 
 def _lines(structure: Sequence[Compared], values: Sequence[Compared], same: int, *, whole: bool) -> Iterator[str]:
@@ -84,8 +72,8 @@ def _lines(structure: Sequence[Compared], values: Sequence[Compared], same: int,
     yield f"the same: {'' if structure or values else 'all '}{counted(same, 'array')}"
 
 
-def _idle(paths: Sequence[tuple[str, str]]) -> Iterator[str]:
-    yield from (f"not compared: {path}, in {side} alone: no model uses it" for path, side in paths)
+def _unused(diff: Diff) -> Iterator[str]:
+    yield from (f"not compared: {path}, in {side} alone: no model uses it" for path, side in diff.unused)
 
 
 def _structure_line(pair: Compared) -> str:
@@ -106,13 +94,11 @@ def _values_line(pair: Compared) -> str:
     return f"  {relative:8.2e}  {pair.path}: {differing / size:.1%} of the values, {apart}{dtypes}"
 
 
-def _document(
-    left: Located, right: Located, structure: Sequence[Compared], values: Sequence[Compared], same: int
-) -> dict[str, Any]:
+def _document(diff: Diff, structure: Sequence[Compared], values: Sequence[Compared], same: int) -> dict[str, Any]:
     return {
         **{
             name: {"path": side.name, "layout": str(side.checkpoint.layout)}
-            for name, side in (("left", left), ("right", right))
+            for name, side in (("left", diff.left), ("right", diff.right))
         },
         "differ": bool(structure or values),
         "same": same,

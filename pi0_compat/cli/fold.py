@@ -11,7 +11,7 @@ import argparse
 
 from pi0_compat.checkpoints.lora import fold_checkpoint
 from pi0_compat.cli import YES, writing
-from pi0_compat.cli.locating import add_config, read_config
+from pi0_compat.cli.config_options import add_config, read_config
 from pi0_compat.cli.output import Output
 
 EXAMPLES = """\

@@ -10,9 +10,8 @@ import argparse
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pi0_compat.checkpoints.inspect import Description, describe, site_of
+from pi0_compat.checkpoints.inspect import Description, inspect_checkpoint, site_of
 from pi0_compat.cli import NO, YES
-from pi0_compat.cli.locating import located_metadata
 from pi0_compat.cli.output import Output, counted
 from pi0_compat.layouts.layout import Layout
 from pi0_compat.model.specs import EXPERTS
@@ -46,10 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, output: Output) -> int:
     """Say what is there."""
-    with located_metadata(options.path) as (found, name):
-        described = describe(found)
-    text = [name, *_lines(described, arrays=options.arrays)]
-    output.give({"path": name, **_document(described)}, "\n".join(text))
+    described = inspect_checkpoint(options.path)
+    text = [described.name, *_lines(described, arrays=options.arrays)]
+    output.give({"path": described.name, **_document(described)}, "\n".join(text))
     return NO if described.missing else YES
 
 

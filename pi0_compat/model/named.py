@@ -91,6 +91,15 @@ def named_model(name: str) -> Pi0Spec:
     raise ValueError(f"no config {name!r}; the closest names are {', '.join(closest)}")
 
 
+def spec_of(config: Pi0Spec | str | None) -> Pi0Spec | None:
+    """Return the model of a config that is given by its name; a model, or None, as it is.
+
+    Raises:
+      ValueError: no config has this name; the message has the closest names.
+    """
+    return named_model(config) if isinstance(config, str) else config
+
+
 def _tiny_twin(model: Pi0Spec) -> Pi0Spec:
     """Return the model at tiny sizes and ranks."""
     return tiny_model(
