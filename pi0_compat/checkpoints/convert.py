@@ -72,8 +72,8 @@ def convert_checkpoint(
     Args:
       path: a checkpoint in any layout, local or a URL: its file or folder, or the folder of a step or run.
       out: the file (``paligemma-npz``) or folder to make; its parents are made too.
-      config: the model that the checkpoint is of, or the name of a config. Only its sizes and family count, of its adapters only alpha. Without
-        it the sizes are told from shapes, and what no shape tells is looked up among the named configs.
+      config: the model that the checkpoint is of, or the name of a config. Only its sizes, family and alpha count.
+        Without it sizes come from shapes, and what is in no shape from the named config that fits.
       layout: one of ``LAYOUTS``.
       dtype: of what is written; without it every array keeps its bits.
       fold: add adapters to their weights first.

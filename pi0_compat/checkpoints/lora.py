@@ -59,7 +59,8 @@ def fold_checkpoint(
     Args:
       path: the checkpoint, or the folder of its step or run, local or a URL.
       out: the folder of a step to make.
-      config: the model it was trained with, or the name of its config; needed where the checkpoint does not record rank and alpha, as openpi's do not.
+      config: the model it was trained with, or the name of its config; needed where the checkpoint does not record
+        rank and alpha, as openpi's do not.
       dtype: of all parameters; without it each keeps its own. Sums are formed in float32 and rounded once.
       progress: is told how far it is.
 

@@ -42,10 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, output: Output) -> int:
     """Check the checkpoint and print the verdicts."""
     purposes: tuple[Purpose, ...] = (options.purpose,) if options.purpose else PURPOSES
-    model = options.config or read_config(options)
+    model = read_config(options)
     check = check_checkpoint(options.path, model, values=options.values, progress=output.progress)
-    if options.config_file:
-        check = dataclasses.replace(check, fits={str(options.config_file): check.fits[CONFIG]})
+    if model:
+        check = dataclasses.replace(check, fits={str(options.config or options.config_file): check.fits[CONFIG]})
     text = _one(check) if model else _all(check, purposes)
     output.give(_document(check), "\n".join([f"{check.name}: {check.layout}", *text, *_values(check.findings)]))
     return YES if check.loads(*purposes) else NO
@@ -116,10 +116,13 @@ def _document(check: Check) -> dict[str, Any]:
 
 
 def _plain(fit: Fit) -> dict[str, Any]:
-    verdicts = {
-        purpose: {"loads": verdict.loads, **verdict._asdict()}
-        for purpose in PURPOSES
-        if (verdict := fit.verdict(purpose))
+    return {
+        **{str(purpose): _verdict_document(fit.verdict(purpose)) for purpose in PURPOSES},
+        "differences": [{**group._asdict(), "paths": list(group.paths)} for group in fit.groups],
+        "sizes": list(fit.sizes),
+        "details": list(fit.details),
     }
-    groups = [{**group._asdict(), "paths": list(group.paths)} for group in fit.groups]
-    return {**verdicts, "differences": groups, "sizes": list(fit.sizes), "details": list(fit.details)}
+
+
+def _verdict_document(verdict: Verdict) -> dict[str, Any]:
+    return {"loads": verdict.loads, **verdict._asdict()}

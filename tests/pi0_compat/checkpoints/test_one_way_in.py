@@ -13,9 +13,6 @@ import pytest
 import pi0_compat
 from fixtures import specs
 from fixtures.writers import gemma_flax, hugging_face, openpi_orbax, openpi_pytorch, paligemma_npz
-from pi0_compat.checkpoints.check import fits
-from pi0_compat.checkpoints.diff import compare, open_both
-from pi0_compat.checkpoints.inspect import describe
 from pi0_compat.cli import main as cli
 from pi0_compat.layouts.detect import detect
 from pi0_compat.layouts.orbax.folder import require_tree
@@ -67,11 +64,11 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _inspect(path: Path, out: Path) -> None:
-    describe(detect(path))
+    pi0_compat.inspect_checkpoint(path)
 
 
 def _check(path: Path, out: Path) -> None:
-    fits(detect(path), {"model": MODEL})
+    pi0_compat.check_checkpoint(path, MODEL)
 
 
 def _check_values(path: Path, out: Path) -> None:
@@ -116,8 +113,8 @@ def test_a_path_is_detected_once(
 @pytest.mark.filterwarnings("ignore:.*norm stats")
 def test_both_paths_of_two_are_detected_once(checkpoints: Path, tmp_path: Path) -> None:
     base, pytorch = checkpoints / "base", checkpoints / "pytorch"
-    with counted(base, pytorch) as counts, open_both(detect(base), detect(pytorch)) as (left, right):
-        compare(left, right)
+    with counted(base, pytorch) as counts:
+        pi0_compat.diff_checkpoints(base, pytorch)
     for name in ("base", "pytorch"):
         _assert_once(counts, name)
     pi0_compat.extract_checkpoint(checkpoints / "run", tmp_path / "adapters", config=LORA_MODEL)

@@ -37,8 +37,8 @@ def test_a_base_for_a_lora_config(pi0_compat: Callable, monkeypatch: pytest.Monk
         "              PaliGemma/llm/layers/attn/attn_vec_einsum/lora_a: expected float32[3, 4, 10, 4]",
         "  missing     10 of the adapters of the action expert, for example",
         "              PaliGemma/llm/layers/attn/attn_vec_einsum_1/lora_a: expected float32[3, 4, 10, 6]",
-        "  way out     for training, load it with CheckpointWeightLoader: fresh adapters are added, and reported",
-        "  way out     for inference, these configs fit: pi0_base_tiny, pi0_libero_tiny",
+        "  fix         for training, load it with CheckpointWeightLoader: fresh adapters are added, and reported",
+        "  fix         for inference, these configs fit: pi0_base_tiny, pi0_libero_tiny",
     ]
 
 
@@ -203,7 +203,7 @@ def test_values_are_read_on_request(pi0_compat: Callable, tmp_path: Path, sizes:
     assert result.out.splitlines()[-4:] == [
         "values: 1 finding that a trained model does not have",
         "  ! action_in_proj/kernel: values that are not finite (1 NaN of 324)",
-        "  conspicuous, but as it may be: 1 array",
+        "  unusual but expected: 1 array",
         "    action_in_proj/bias: all zero (all 36 values are 0, as freshly initialised)",
     ]
 
@@ -221,7 +221,7 @@ def test_the_document(pi0_compat: Callable) -> None:
         "check", GOLDEN / "pi0_base" / "params", "--config", "pi0_libero_low_mem_finetune_tiny", "--json"
     )
     document = result.document
-    assert document.keys() == {"command", "path", "layout", "configs", "way_out"}
+    assert document.keys() == {"command", "path", "layout", "configs", "fixes"}
     fit = document["configs"]["pi0_libero_low_mem_finetune_tiny"]
     assert fit.keys() == {"training", "inference", "differences", "sizes", "details"}
     assert fit["training"] == {"loads": True, "reason": "", "loaded": 50, "fresh": 20, "dropped": 0}
