@@ -75,7 +75,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     side = "a revision, a folder, venv:FOLDER or PACKAGE==VERSION"
-    parser.add_argument("--subject", default="reference", metavar="NAME[=PYTHON]")
+    parser.add_argument(
+        "--subject", default="reference", metavar="NAME[=PYTHON]", help="a name or the path of a harness"
+    )
     parser.add_argument("--baseline", help=f"{side}; default: the merge base with main")
     parser.add_argument("--candidate", help=f"{side}; default: the working tree")
     parser.add_argument("--only", action="append", default=[], metavar="TEXT", help="cells whose id contains it")

@@ -116,7 +116,7 @@ def _pick(name: str, known: Mapping[str, T]) -> T:
     if name in known:
         return known[name]
     close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
+    hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}."
     raise LookupError(f"no subject {name!r}; {hint} A harness of your own is given as a path: ./my_harness.py")
 
 

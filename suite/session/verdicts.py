@@ -13,7 +13,7 @@ from suite.subjects.protocol import ProcessDiedError, SubjectError
 # Maximum length of a message in characters: torch errors name every key of a model.
 _LONGEST = 400
 # The prefix of errors raised in another process; the original exception's type, which follows, is enough.
-_ELSEWHERE = re.compile(rf"^suite\.subjects\.(\w+\.)+({SubjectError.__qualname__}: )?")
+_ELSEWHERE = re.compile(r"^suite\.subjects\.(\w+\.)+((SubjectError|OutOfMemoryError): )?")
 
 UNAVAILABLE = "unavailable: "
 

@@ -7,7 +7,14 @@ import pytest
 
 from suite.session.find import find_subject
 from suite.subjects.process.elsewhere import Elsewhere, elsewhere
-from suite.subjects.protocol import ProcessDiedError, ProcessKilledError, Subject, SubjectError, Unsupported
+from suite.subjects.protocol import (
+    OutOfMemoryError,
+    ProcessDiedError,
+    ProcessKilledError,
+    Subject,
+    SubjectError,
+    Unsupported,
+)
 from suite.writing.asserts import assert_same_bits
 
 HARNESS = """
@@ -30,6 +37,8 @@ def restore(path, dtype):
         os._exit(3)
     if path == "raise":
         raise KeyError("no such leaf")
+    if path == "grow":
+        raise MemoryError("9 exabytes")
     return {"flags": np.array([ord(c) for c in os.environ.get("XLA_FLAGS", "")]), "pid": np.array(os.getpid())}
 """
 
@@ -62,6 +71,13 @@ def test_its_errors_have_type_and_text(process: Elsewhere) -> None:
 def test_an_absent_operation_is_unsupported(process: Elsewhere) -> None:
     with pytest.raises(Unsupported):
         process.fold({}, {})
+
+
+def test_too_little_memory_is_an_error_of_its_own(process: Elsewhere) -> None:
+    with pytest.raises(OutOfMemoryError, match="MemoryError: 9 exabytes") as failed:
+        process.restore("grow", None)
+    assert failed.value.kind == "MemoryError"
+    assert process.restore("x", None)["pid"] == process.pid
 
 
 def test_a_name_that_is_no_operation_is_no_attribute(process: Elsewhere) -> None:

@@ -1,14 +1,16 @@
 """How a subject is found and called, whatever its harness."""
 
 import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from suite.session.find import find_subject, known_subjects
+from suite.session.find import find_subject, known_subjects, resolve
 from suite.subjects.capabilities import OPERATIONS
+from suite.subjects.process.harness_files import name_of
 from suite.subjects.protocol import Subject, Unsupported
 
 ROOT = Path(__file__).parents[2]
@@ -83,6 +85,24 @@ def test_no_layer_above_is_named() -> None:
     files = list((ROOT / "suite" / "subjects").rglob("*.py"))
     assert len(files) > 20
     assert [str(file) for file in files if above.search(file.read_text())] == []
+
+
+def test_a_file_declares_its_name(tmp_path: Path) -> None:
+    """The name of a subject is known without importing its harness, which may need another interpreter."""
+    declared, computed = tmp_path / "declared.py", tmp_path / "computed.py"
+    declared.write_text(f"import no_such_package\n{HARNESS}")
+    computed.write_text("import no_such_package\n")
+    asked = ("openpi=python3", str(declared), f"{declared}=python3", str(computed))
+    assert [name_of(name) for name in asked] == ["openpi", "toy", "toy", "computed"]
+
+
+def test_asking_makes_paths_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So another process finds the same harness and interpreter from its own folder; nothing is imported."""
+    (tmp_path / "mine.py").write_text("import no_such_package\n")
+    monkeypatch.chdir(tmp_path)
+    assert resolve("./mine.py") == str(tmp_path / "mine.py")
+    assert resolve(f"mine.py={sys.executable}") == f"{tmp_path / 'mine.py'}={sys.executable}"
+    assert resolve("reference:bf16") == "reference:bf16"
 
 
 def test_missing_harness_file_is_named(tmp_path: Path) -> None:
