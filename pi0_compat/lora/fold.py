@@ -128,7 +128,7 @@ def _nearly_equal(found: Any, expected: Any) -> bool:
     """Return whether two folds of the same parameters agree: another device may round a sum differently."""
     if found.shape != expected.shape:
         return False
-    eps = float(ml_dtypes.finfo(expected.dtype).eps)
+    eps = float(ml_dtypes.finfo(expected.dtype).eps)  # type: ignore[no-untyped-call]
     found, expected = np.asarray(_widen(found)), np.asarray(_widen(expected))
     return bool(np.abs(found - expected).max() <= 8 * eps * np.abs(expected).max())
 

@@ -11,6 +11,7 @@ expert 1's end in ``_1``. All layers live in one module whose parameters have a 
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,12 +39,14 @@ def stack_layers(layer: nnx.Module, depth: int) -> nnx.Module:
     return nnx.merge(graphdef, jax.tree.map(lambda x: jnp.zeros((depth, *x.shape), x.dtype), state))
 
 
-def scan_layers(layers: nnx.Module, step: Callable, carry: object, xs: object = None, *, remat: Remat) -> tuple:
+def scan_layers(
+    layers: nnx.Module, step: Callable[..., Any], carry: object, xs: object = None, *, remat: Remat
+) -> tuple[Any, Any]:
     """``carry, y = step(layer, carry, x)`` over stacked layers; ``remat`` is what training computes a second time."""
     graphdef, state = nnx.split(layers)
 
     @functools.partial(jax.checkpoint, policy=_KEPT[remat])
-    def body(carry: object, inputs: tuple) -> tuple:
+    def body(carry: object, inputs: tuple[Any, Any]) -> tuple[Any, Any]:
         layer_state, x = inputs
         return step(nnx.merge(graphdef, layer_state), carry, x)
 
@@ -239,9 +242,11 @@ def make_norm(width: int, adaptive: bool) -> RMSNorm | AdaRMSNorm:
     return AdaRMSNorm(width) if adaptive else RMSNorm(width)
 
 
-def apply_norms(module: nnx.Module, name: str, xs: PerExpert, conds: PerExpert) -> tuple[list, list]:
+def apply_norms(
+    module: nnx.Module, name: str, xs: PerExpert, conds: PerExpert
+) -> tuple[list[jax.Array | None], list[jax.Array | None]]:
     """Tokens by the experts' norms of that name in the module, and residual gates; None for one that does not run."""
-    pairs: list[tuple] = [(None, None)] * len(xs)
+    pairs: list[tuple[jax.Array | None, jax.Array | None]] = [(None, None)] * len(xs)
     for i, (x, cond) in enumerate(zip(xs, conds, strict=True)):
         if x is not None:
             pairs[i] = getattr(module, expert_name(name, i))(x, cond)

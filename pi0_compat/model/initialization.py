@@ -17,11 +17,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-Shape = tuple[int, ...]
+Shape: TypeAlias = tuple[int, ...]
+# Writes standard values into a flat float32 block.
+Fill: TypeAlias = Callable[[np.random.Generator, np.ndarray], object]
 # So many values are drawn from one stream: they fit a core's cache, and a large array keeps all cores busy.
 _BLOCK = 1 << 18
 # Of a standard normal that is cut off at two.
@@ -36,7 +38,7 @@ class Distribution(NamedTuple):
       scale: what they are multiplied by, from the shape of the whole array.
     """
 
-    fill: Callable[[np.random.Generator, np.ndarray], object]
+    fill: Fill
     scale: Callable[[Shape], float]
 
 
@@ -106,7 +108,7 @@ def _jobs(seed: int, path: str, array: np.ndarray) -> Iterator[Callable[[], None
         yield functools.partial(_fill, name, block, distribution.fill, scale)
 
 
-def _fill(name: str, block: np.ndarray, fill: Callable, scale: np.float32) -> None:
+def _fill(name: str, block: np.ndarray, fill: Fill, scale: np.float32) -> None:
     entropy = int.from_bytes(hashlib.sha256(name.encode()).digest())
     fill(np.random.Generator(np.random.SFC64(entropy)), block)
     block *= scale
@@ -143,7 +145,7 @@ def _truncated_quantile(share: float) -> float:
 
 _STANDARD_NORMAL = NormalDist()
 # What fills a block -> the quantiles of its values.
-_QUANTILES: dict[Callable, Callable[[float], float]] = {
+_QUANTILES: dict[Fill, Callable[[float], float]] = {
     _fill_normal: _normal_quantile,
     _fill_truncated: _truncated_quantile,
     _fill_uniform: lambda share: 2 * share - 1,

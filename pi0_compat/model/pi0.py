@@ -8,6 +8,7 @@ and time as openpi. Images come in at the model's resolution: resizing and augme
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -214,7 +215,7 @@ class Pi0(nnx.Module):
         noisy_actions: jax.Array,
         time: jax.Array,
         prefix_mask: jax.Array,
-        cache: tuple,
+        cache: tuple[Any, ...],
     ) -> jax.Array:
         batch = noisy_actions.shape[0]
         suffix, cond, new_block = self.embed_suffix(state, noisy_actions, jnp.broadcast_to(time, batch))

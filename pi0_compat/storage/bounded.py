@@ -19,7 +19,7 @@ class Bounded:
 
     def __init__(self, limit: int) -> None:
         self._free = limit
-        self._flying: dict[Future, tuple[int, Then]] = {}
+        self._flying: dict[Future[None], tuple[int, Then]] = {}
         self._threads = ThreadPoolExecutor(os.cpu_count())
 
     def __enter__(self) -> Self:

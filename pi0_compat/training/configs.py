@@ -73,7 +73,7 @@ class TrainConfig:
     seed: int = 42
 
     @property
-    def freeze_filter(self) -> Callable[[tuple, Any], bool]:
+    def freeze_filter(self) -> Callable[[tuple[Any, ...], Any], bool]:
         """The nnx filter of frozen parameters: the model's own, as a copy could disagree (openpi #317, #806)."""
         return self.model.freeze_filter()
 

@@ -8,7 +8,7 @@ never written.
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,9 @@ from pi0_compat.params import Params, as_flat
 from pi0_compat.storage.placement import Placement, first_device, placed, put, shardings
 from pi0_compat.training.compile_options import quickest
 from pi0_compat.training.configs import TrainConfig
+
+# Observations, and their actions [batch, action_horizon, action_dim].
+Batch: TypeAlias = tuple[Observation, jax.Array]
 
 
 @jax.tree_util.register_dataclass
@@ -52,6 +55,10 @@ class TrainState:
     def inference_params(self) -> Params:
         """All parameters, averaged ones in place of trained ones if there is an average: what to serve and to save."""
         return self.params if self.ema is None else dict(sorted((self.frozen | self.ema).items()))
+
+
+# The next state, and the metrics of the step.
+Stepped: TypeAlias = tuple[TrainState, dict[str, jax.Array]]
 
 
 def trainable_paths(model: Pi0Config) -> list[str]:
@@ -134,7 +141,7 @@ def _compiled_fresh(config: TrainConfig, treedef: Any, places: tuple[jax.shardin
 
 def make_train_step(
     config: TrainConfig, *, sharding: Placement | None = None, compiler_options: dict[str, Any] | None = None
-) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+) -> Callable[..., Stepped]:
     """``train_step`` for the config, compiled; the state is donated, so use what it returns.
 
     Args:
@@ -143,7 +150,7 @@ def make_train_step(
       compiler_options: of XLA, as ``jax.jit`` takes them.
     """
 
-    def step(state: TrainState, key: jax.Array, batch: tuple, noise: Any = None, time: Any = None) -> tuple:
+    def step(state: TrainState, key: jax.Array, batch: Batch, noise: Any = None, time: Any = None) -> Stepped:
         return train_step(config, state, key, batch, noise=noise, time=time)
 
     # Left to itself, the compiler may place the next state elsewhere, and the step is compiled again for that.
@@ -155,11 +162,11 @@ def train_step(
     config: TrainConfig,
     state: TrainState,
     key: jax.Array,
-    batch: tuple[Observation, jax.Array],
+    batch: Batch,
     *,
     noise: jax.Array | None = None,
     time: jax.Array | None = None,
-) -> tuple[TrainState, dict[str, jax.Array]]:
+) -> Stepped:
     """One optimizer step on a batch.
 
     Args:
