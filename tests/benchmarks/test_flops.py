@@ -158,10 +158,10 @@ def test_the_figures_that_are_reported() -> None:
 def test_unread_products_of_the_last_layer() -> None:
     """The last layer's prefix needs keys and values only: no queries, attention, output projection or feed-forward."""
     spec = tiny()
-    expert, seen = spec["paligemma"], tokens(spec)
+    expert, counts = spec["paligemma"], tokens(spec)
     heads = expert["num_heads"] * expert["head_dim"]
     matrices = expert["width"] * (2 * heads + 3 * expert["mlp_dim"])
-    forward = 2 * seen.prefix * matrices + 4 * seen.prefix * (seen.prefix + seen.suffix) * heads
+    forward = 2 * counts.prefix * matrices + 4 * counts.prefix * (counts.prefix + counts.suffix) * heads
     assert flops.training(spec, ()).total.unread == forward
     # With everything trained, every product and every attention has two gradients.
     assert flops.training(spec).total.unread == 3 * forward

@@ -185,13 +185,13 @@ def test_a_large_page_opens_within_a_second(page: Any, tmp_path: Path) -> None:
     write_run(tmp_path / "reports" / "compat" / "large.jsonl", head, *rows)
     toy_project.write_marked(tmp_path)
     file = write_page(tmp_path)
-    taken = []
+    seconds = []
     for _ in range(3):
         before = time.monotonic()
         page.goto(file.as_uri())
         page.locator("#shown").wait_for()
-        taken.append(time.monotonic() - before)
+        seconds.append(time.monotonic() - before)
     # The machine has other work, so the best of three is the page's own time.
-    assert min(taken) < OPENS_WITHIN_S, json.dumps(taken)
+    assert min(seconds) < OPENS_WITHIN_S, json.dumps(seconds)
     page.get_by_role("button", name="Open all").click()
     assert len(page.locator("#laws tr.law:visible").all()) == 150

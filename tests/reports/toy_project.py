@@ -30,7 +30,7 @@ def make(root: Path) -> Path:
 
 
 def write_marked(root: Path) -> None:
-    """The pages that the project wrote by hand, with empty parts."""
+    """Write the hand-written pages of the project, with empty generated parts."""
     for name, text in MARKED.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text, encoding="utf-8")

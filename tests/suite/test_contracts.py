@@ -97,14 +97,14 @@ def _attributes(function: ast.FunctionDef) -> set[str]:
 def test_every_operation_is_needed() -> None:
     """A contract needs every operation that it calls, so that a subject without one of them does not run it."""
     needs = {contract.id: contract.needs for contract in contracts()}
-    lacking = {
+    undeclared = {
         _id(name, function): missing
         for name, tree in modules().items()
         for function in tree.body
         if isinstance(function, ast.FunctionDef) and function.name.startswith("test_")
         if (missing := operations(tree, function) - set(needs[_id(name, function)]))
     }
-    assert lacking == {}
+    assert undeclared == {}
 
 
 def _id(module: str, function: ast.FunctionDef) -> str:

@@ -159,5 +159,5 @@ def test_a_loader_fetches_and_searches_once(checkpoints: Path, name: str) -> Non
 
 def _assert_once(counts: Counter[tuple[str, str]], name: str, *, searches: int = 0) -> None:
     """Require one fetch, one detection, and at most the search that ``detect`` does for the folder of a tree."""
-    mine = {way: number for (way, root), number in counts.items() if root == name}
-    assert mine == {"fetch": 1, "detect": 1} | ({"require_tree": searches} if searches else {})
+    of_root = {way: number for (way, root), number in counts.items() if root == name}
+    assert of_root == {"fetch": 1, "detect": 1} | ({"require_tree": searches} if searches else {})

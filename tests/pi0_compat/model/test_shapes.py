@@ -1,4 +1,4 @@
-"""The table of a model's parameters is that of the flax model."""
+"""The table of a model's parameters equals the flax model's parameters."""
 
 import jax
 import numpy as np
@@ -16,14 +16,14 @@ from pi0_compat.params import Leaf
 
 
 def of_flax(spec: Pi0Spec) -> dict[str, Leaf]:
-    """Path -> shape and dtype of the flax model's parameters, nothing allocated."""
+    """Return the path, shape and dtype of the flax model's parameters, without allocating them."""
     state = nnx.state(nnx.eval_shape(lambda: Pi0(spec)))
     return {"/".join(map(str, path)): Leaf(leaf.shape, np.dtype(leaf.dtype)) for path, leaf in nnx.to_flat_state(state)}
 
 
 @pytest.mark.parametrize("name", named_models())
-def test_the_table_of_a_named_model_is_that_of_flax(name: str) -> None:
-    """Of every named config, the table has the paths, shapes and dtypes of the flax model, sorted by path."""
+def test_the_table_of_a_named_model_equals_flax(name: str) -> None:
+    """For every named config, the table has the paths, shapes and dtypes of the flax model, sorted by path."""
     spec = named_models()[name]
     assert spec.param_spec() == of_flax(spec)
     assert list(spec.param_spec()) == sorted(spec.param_spec())
@@ -36,7 +36,7 @@ experts_lora = st.none() | st.builds(ExpertLoRA, attn=loras, ffn=loras)
 
 @st.composite
 def specs(draw: st.DrawFn) -> Pi0Spec:
-    """A model of any small sizes."""
+    """Draw a model of any small sizes."""
     kv_heads, depth = draw(sizes), draw(sizes)
     shared = {
         "depth": depth,
@@ -68,8 +68,8 @@ def specs(draw: st.DrawFn) -> Pi0Spec:
 
 @given(spec=specs())
 @settings(max_examples=15, deadline=None)
-def test_the_table_of_any_sizes_is_that_of_flax(spec: Pi0Spec) -> None:
-    """Whatever the sizes, the family and the adapters are, the table has what the flax model has."""
+def test_the_table_of_any_sizes_equals_flax(spec: Pi0Spec) -> None:
+    """For any sizes, family and adapters, the table equals the flax model's parameters."""
     assert spec.param_spec() == of_flax(spec)
 
 

@@ -68,10 +68,14 @@ def test_held_bytes_make_jobs_wait() -> None:
 
 def test_results_are_handed_over_in_the_thread_of_the_caller() -> None:
     """Jobs run in other threads, but consuming their results needs no lock."""
-    ran, took = [], []
+    ran_in, consumed_by = [], []
     with Bounded(1) as jobs:
-        jobs.do(1, lambda: ran.append(threading.current_thread()), lambda _: took.append(threading.current_thread()))
-    assert took == [threading.current_thread()] != ran
+        jobs.do(
+            1,
+            lambda: ran_in.append(threading.current_thread()),
+            lambda _: consumed_by.append(threading.current_thread()),
+        )
+    assert consumed_by == [threading.current_thread()] != ran_in
 
 
 @pytest.mark.parametrize("where", ["job", "taking"])

@@ -114,9 +114,9 @@ def test_a_twin_has_no_public_checkpoint(name: str) -> None:
 def test_the_freeze_filter_equals_the_models(name: str) -> None:
     """The filter freezes what the model says, and something exactly if the model has LoRA."""
     config = configs.get_config(name)
-    taken = {p for p in config.model.param_spec() if config.freeze_filter(tuple(p.split("/")), None)}
-    assert taken == {path for path in config.model.param_spec() if config.model.is_frozen(path)}
-    assert bool(taken) == config.model.has_lora
+    frozen = {p for p in config.model.param_spec() if config.freeze_filter(tuple(p.split("/")), None)}
+    assert frozen == {path for path in config.model.param_spec() if config.model.is_frozen(path)}
+    assert bool(frozen) == config.model.has_lora
 
 
 @every_name

@@ -48,14 +48,14 @@ def test_pieces_are_whole_chunks_and_cover_everything_once(data: st.DataObject, 
     chunk = tuple(data.draw(st.lists(st.integers(1, 9), min_size=rank, max_size=rank)))
     layout = SimpleNamespace(read_chunk=SimpleNamespace(shape=chunk))
     array = StoredArray(SimpleNamespace(chunk_layout=layout), Leaf(shape, np.dtype(np.int8)))
-    seen = np.zeros(shape, int)
+    covered = np.zeros(shape, int)
     with mock.patch.object(stored_arrays, "_PIECE", 20):
         pieces = array.pieces()
     for piece in pieces:
-        seen[piece] += 1
+        covered[piece] += 1
         assert all(part.start % side == 0 for part, side in zip(piece, chunk, strict=True))
-        assert seen[piece].size <= max(20, int(np.prod(np.minimum(shape, chunk))))
-    assert (seen == 1).all()
+        assert covered[piece].size <= max(20, int(np.prod(np.minimum(shape, chunk))))
+    assert (covered == 1).all()
 
 
 def test_small_neighbors_are_one_piece() -> None:

@@ -114,13 +114,13 @@ def test_a_stack_holds_every_layer_exactly(dtypes: tuple[str, ...], expected: st
     assert _common({np.dtype(name) for name in dtypes}) == np.dtype(expected)
 
 
-@pytest.mark.parametrize(("rows", "taken"), [(509, 509), (512, 509), (513, 513), (576, 576), (500, 500)])
-def test_only_the_added_tokens_are_left_out(tmp_path: Path, rows: int, taken: int) -> None:
+@pytest.mark.parametrize(("rows", "kept"), [(509, 509), (512, 509), (513, 513), (576, 576), (500, 500)])
+def test_only_the_added_tokens_are_left_out(tmp_path: Path, rows: int, kept: int) -> None:
     """Only the number of rows that transformers adds is removed; a table of any other size is refused later."""
     table = np.ones((rows, 56), np.float32)
     hugging_face.write_tensors(named(**{"model.language_model.embed_tokens.weight": table}), tmp_path / "release")
     with open_tensors(tmp_path / "release") as tensors:
-        assert HuggingFacePaliGemma(tensors, BASE).leaves[TOKEN_TABLE].shape == (taken, 56)
+        assert HuggingFacePaliGemma(tensors, BASE).leaves[TOKEN_TABLE].shape == (kept, 56)
 
 
 def test_an_index_can_be_named(tmp_path: Path) -> None:
