@@ -4,8 +4,9 @@ import ast
 import importlib
 import inspect
 import re
+import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 _INTRODUCTION = """\
@@ -29,6 +30,12 @@ _HEADINGS = {
     "training": "Training",
 }
 _OTHERS = "Errors"
+_RESULTS = """\
+## Results
+
+What functions return, and what that holds. Import these from their modules, to annotate.
+"""
+_PACKAGE = "pi0_compat"
 _WIDTH = 100
 _SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Yields):$")
 _ENTRY = re.compile(r"^  (\w[\w*`., ]*?): (.*)$")
@@ -36,14 +43,46 @@ _ENTRY = re.compile(r"^  (\w[\w*`., ]*?): (.*)$")
 
 def page() -> str:
     """Return the text of ``docs/api.md``."""
-    package = importlib.import_module("pi0_compat")
+    package = importlib.import_module(_PACKAGE)
     names = sorted(package.__all__, key=lambda name: (name.lower(), name))
     placed = {name: _heading(getattr(package, name)) for name in names}
     parts = [_INTRODUCTION]
     for heading in (*_HEADINGS.values(), _OTHERS):
         if found := [name for name in names if placed[name] == heading]:
             parts += [f"## {heading}\n", *(entry(name, getattr(package, name)) for name in found)]
+    results = returned([getattr(package, name) for name in names])
+    parts += [_RESULTS, *(entry(name, results[name]) for name in sorted(results))]
     return "\n".join(parts)
+
+
+def returned(values: Iterable[Any]) -> dict[str, type]:
+    """Return the classes of this project that functions return, and that fields of those hold, by their names.
+
+    Args:
+      values: functions and classes; what is among them is no result.
+    """
+    public, found = list(values), dict[str, type]()
+    functions = [value for value in public if inspect.isfunction(value)]
+    new = [each for value in functions for each in _classes(value, _function_result(value))]
+    while new:
+        each = new.pop()
+        if each.__name__ not in found and each not in public:
+            found[each.__name__] = each
+            new += [other for field in _fields(_node(each)) for other in _classes(each, ast.unparse(field.annotation))]
+    return found
+
+
+def _function_result(value: Any) -> str:
+    node = _node(value)
+    return ast.unparse(node.returns) if isinstance(node, ast.FunctionDef) and node.returns else ""
+
+
+def _classes(value: Any, annotation: str) -> Iterator[type]:
+    """The classes of this project that an annotation of a function or class names."""
+    names = vars(sys.modules[value.__module__])
+    for name in re.findall(r"\b[A-Z]\w+", annotation):
+        if inspect.isclass(each := names.get(name)) and each.__module__.partition(".")[0] == _PACKAGE:
+            yield each
 
 
 def entry(name: str, value: Any) -> str:
@@ -109,18 +148,26 @@ def _parameter(argument: ast.arg, default: ast.expr | None) -> str:
 
 
 def _class(node: ast.ClassDef) -> str:
-    """The class with its bases, and the fields of a dataclass."""
+    """The class with its bases, and the fields of a dataclass or the members of an enum."""
     bases = ", ".join(map(ast.unparse, node.bases))
-    fields = [ast.unparse(each) for each in node.body if isinstance(each, ast.AnnAssign) and _is_public(each.target)]
+    fields = map(ast.unparse, [*_fields(node), *_members(node)])
     return "\n".join([f"class {node.name}{f'({bases})' if bases else ''}", *(f"    {field}" for field in fields)])
+
+
+def _members(node: ast.ClassDef) -> list[ast.Assign]:
+    """The members of an enum."""
+    assigned = (each for each in node.body if isinstance(each, ast.Assign))
+    return [each for each in assigned if ast.unparse(each.targets[0]).isupper()]
 
 
 def _methods(node: ast.ClassDef) -> Iterator[ast.FunctionDef]:
     return (each for each in node.body if isinstance(each, ast.FunctionDef) and not each.name.startswith("_"))
 
 
-def _is_public(target: ast.expr) -> bool:
-    return not ast.unparse(target).startswith("_")
+def _fields(node: ast.AST) -> list[ast.AnnAssign]:
+    """The public fields of a dataclass or a named tuple."""
+    body = node.body if isinstance(node, ast.ClassDef) else []
+    return [each for each in body if isinstance(each, ast.AnnAssign) and not ast.unparse(each.target).startswith("_")]
 
 
 def _method(node: ast.FunctionDef) -> list[str]:

@@ -124,6 +124,14 @@ long(
 
 
 def test_every_public_name_has_a_section() -> None:
-    """Every public name appears once, under the heading of its folder."""
-    headings = [line.removeprefix("### ") for line in api.page().splitlines() if line.startswith("### ")]
+    """Each once, under the heading of its folder; results of functions follow."""
+    public, _, _ = api.page().partition("## Results")
+    headings = [line.removeprefix("### ") for line in public.splitlines() if line.startswith("### ")]
     assert sorted(headings) == sorted(pi0_compat.__all__)
+
+
+def test_results_are_what_functions_return_and_what_that_holds() -> None:
+    """Public names have a section of their own."""
+    results = api.returned([pi0_compat.check_checkpoint, pi0_compat.get_config, pi0_compat.TrainConfig])
+    assert {"Check", "Fit", "Verdict", "Finding"} <= results.keys()
+    assert "TrainConfig" not in results
