@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measure(size: Size, folder: Path) -> Iterator[dict[str, Any]]:
     """A row a command: ``name``, ``read_bytes`` (on disk), ``seconds``, ``peak_bytes``, ``status``."""
-    base, adapted = (made(size, "openpi_orbax", folder, adapted=adapted).path for adapted in (False, True))
+    base, adapted = (made(size, "openpi", folder, adapted=adapted).path for adapted in (False, True))
     with tempfile.TemporaryDirectory(dir=folder, prefix="commands-") as scratch, terminal.progress() as progress:
         tasks = list(_tasks(size, base, adapted, Path(scratch)))
         bar = progress.add_task("commands", total=len(tasks))
@@ -99,8 +99,8 @@ def _tasks(size: Size, base: Path, adapted: Path, scratch: Path) -> Iterator[Tas
     yield Task("check --config", ["check", str(base), *plain], [base])
     yield Task("check --values", ["check", str(base), *plain, "--values"], [base])
     yield Task("fold", ["fold", str(adapted), "-o", str(folded), *with_lora], [adapted])
-    to_torch = ["convert", str(folded), "--to", "openpi-pytorch", "-o", str(torch), *plain]
-    yield Task("convert --to openpi-pytorch", to_torch, [folded])
+    to_torch = ["convert", str(folded), "--to", "openpi_pytorch", "-o", str(torch), *plain]
+    yield Task("convert --to openpi_pytorch", to_torch, [folded])
     yield Task("diff", ["diff", str(folded), str(torch), *plain], [folded, torch], [folded, torch])
     yield Task("extract", ["extract", str(adapted), "-o", str(adapters), *with_lora], [adapted])
     yield Task("attach", ["attach", str(adapters), "--to", str(base), "-o", str(attached)], [adapters, base])

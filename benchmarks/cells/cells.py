@@ -18,9 +18,9 @@ Adapters = Literal["lora", "full"]
 
 # Operation -> the layout of the checkpoint that it reads.
 LOADS = {
-    "restore": "openpi_orbax",
-    "inference": "openpi_orbax",
-    "lora_state": "openpi_orbax",
+    "restore": "openpi",
+    "inference": "openpi",
+    "lora_state": "openpi",
     "paligemma_state": "paligemma_npz",
     "hugging_face_state": "hugging_face",
     "gemma_state": "gemma_flax",
@@ -54,7 +54,7 @@ class Cell:
     workload: Literal["load", "lora", "step", "sampling"]
     operation: str
     size: Size
-    layout: str = "openpi_orbax"
+    layout: str = "openpi"
     adapted: bool = False
     lora: bool = True
     temperature: Temperature = "warm"

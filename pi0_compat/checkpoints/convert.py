@@ -15,7 +15,7 @@ from pi0_compat.layouts.layout import Detected, Layout
 from pi0_compat.layouts.open import open_parameters
 from pi0_compat.layouts.orbax.lora_record import as_record, experts_of
 from pi0_compat.layouts.orbax.read_stream import StoredParameters
-from pi0_compat.layouts.write import TARGETS, Job, Target
+from pi0_compat.layouts.write import TARGETS, Job, Target, writable
 from pi0_compat.lora.fold_stream import FoldedStream
 from pi0_compat.lora.sites import ExpertLoRAs, adapter_of
 from pi0_compat.model.named import spec_of
@@ -28,7 +28,7 @@ from pi0_compat.storage.stream import Source
 from pi0_compat.storage.transforms import Cast, Chosen
 from pi0_compat.text import format_bytes
 
-LAYOUTS = tuple(TARGETS)
+LAYOUTS = tuple(map(str, TARGETS))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ def convert_checkpoint(
     out: str | os.PathLike[str],
     *,
     config: Pi0Spec | str | None = None,
-    layout: str = "openpi-pytorch",
+    layout: str = "openpi_pytorch",
     dtype: Any = None,
     fold: bool = False,
     drop: bool = False,
@@ -71,7 +71,7 @@ def convert_checkpoint(
 
     Args:
       path: a checkpoint in any layout, local or a URL: its file or folder, or the folder of a step or run.
-      out: the file (``paligemma-npz``) or folder to make; its parents are made too.
+      out: the file (``paligemma_npz``) or folder to make; its parents are made too.
       config: the model that the checkpoint is of, or the name of a config. Only its sizes, family and alpha count.
         Without it sizes come from shapes, and what is in no shape from the named config that fits.
       layout: one of ``LAYOUTS``.
@@ -88,7 +88,7 @@ def convert_checkpoint(
         that has to be known is not.
     """
     config = spec_of(config)
-    target = _target(layout)
+    target = TARGETS[writable(layout)]
     out = Path(out).expanduser().absolute()
     refuse_to_overwrite(out)
     _require_suffix(target, out)
@@ -106,14 +106,6 @@ def convert_checkpoint(
     return Converted(
         path=out, layout=layout, leaves=dict(job.source.leaves), left_out=left_out, assets=assets, lost=lost
     )
-
-
-def _target(layout: str) -> Target:
-    """The layout of a name, in which dashes and underscores are the same."""
-    name = layout.replace("_", "-")
-    if name not in TARGETS:
-        raise ValueError(f"unknown layout {layout!r}; expected one of {', '.join(LAYOUTS)}")
-    return TARGETS[name]
 
 
 def _require_suffix(target: Target, out: Path) -> None:

@@ -1,10 +1,10 @@
 """Write a checkpoint in another layout.
 
-  openpi          openpi's own: OUT/params, an orbax tree. Takes openpi-pytorch, and the part of a pi0 that a PaliGemma
+  openpi          openpi's own: OUT/params, an orbax tree. Takes openpi_pytorch, and the part of a pi0 that a PaliGemma
                   (Google's npz, Hugging Face's folder) or a Gemma (flax) is
-  openpi-pytorch  openpi's PyTorch layout, which transformers' and lerobot's pi0 read: model.safetensors, config.json
-  huggingface     the PaliGemma part, as transformers has it: model.safetensors, config.json
-  paligemma-npz   the PaliGemma part, as Google published it: one file
+  openpi_pytorch  openpi's PyTorch layout, which transformers' and lerobot's pi0 read: model.safetensors, config.json
+  hugging_face    the PaliGemma part, as transformers has it: model.safetensors, config.json
+  paligemma_npz   the PaliGemma part, as Google published it: one file
   peft            the adapters, as a PEFT adapter for transformers' pi0: adapter_model.safetensors, adapter_config.json
 
 What a layout has no place for is an error unless --drop says that it may be left out; adapters are never dropped,
@@ -22,12 +22,13 @@ from pi0_compat.checkpoints.convert import LAYOUTS, convert_checkpoint
 from pi0_compat.cli import YES, writing
 from pi0_compat.cli.config_options import add_config, read_config
 from pi0_compat.cli.output import Output
+from pi0_compat.layouts.write import writable
 
 EXAMPLES = """\
-  pi0-compat convert checkpoints/pi0_base --to openpi-pytorch -o pi0_base_pytorch
-  pi0-compat convert checkpoints/my_run/29999 --to openpi-pytorch --fold --dtype bfloat16 -o merged
+  pi0-compat convert checkpoints/pi0_base --to openpi_pytorch -o pi0_base_pytorch
+  pi0-compat convert checkpoints/my_run/29999 --to openpi_pytorch --fold --dtype bfloat16 -o merged
   pi0-compat convert checkpoints/my_run/29999 --to peft -o my_adapter --config pi0_libero_low_mem_finetune
-  pi0-compat convert checkpoints/pi0_base --to huggingface --drop -o paligemma
+  pi0-compat convert checkpoints/pi0_base --to hugging_face --drop -o paligemma
   pi0-compat convert pt_224.npz --to openpi -o paligemma_for_openpi
 """
 
@@ -35,12 +36,19 @@ EXAMPLES = """\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument("path", metavar="CHECKPOINT", help="a checkpoint in any layout: a file or folder, or a URL")
-    parser.add_argument("--to", dest="layout", choices=LAYOUTS, required=True, help="the layout to write")
-    writing.add_out(parser, "the folder to make, or the file (paligemma-npz)")
+    parser.add_argument("--to", dest="layout", type=_layout, choices=LAYOUTS, required=True, help="the layout to write")
+    writing.add_out(parser, "the folder to make, or the file (paligemma_npz)")
     writing.add_dtype(parser)
     parser.add_argument("--fold", action="store_true", help="add adapters to their weights first")
     parser.add_argument("--drop", action="store_true", help="leave out what the layout has no place for")
     add_config(parser, "the model that it is of, where neither shapes nor the checkpoint tell enough")
+
+
+def _layout(name: str) -> str:
+    try:
+        return str(writable(name))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def run(options: argparse.Namespace, output: Output) -> int:

@@ -11,11 +11,11 @@ class Layout(enum.StrEnum):
     """How a checkpoint is stored."""
 
     OPENPI = "openpi"  # orbax, a tree of {"params": ...}
-    TRAIN_STATE = "train-state"  # orbax, what training needs beside the parameters
-    GEMMA_FLAX = "gemma-flax"  # orbax, layers side by side
-    PALIGEMMA_NPZ = "paligemma-npz"
-    OPENPI_PYTORCH = "openpi-pytorch"
-    HUGGING_FACE = "huggingface"
+    TRAIN_STATE = "train_state"  # orbax, what training needs beside the parameters
+    GEMMA_FLAX = "gemma_flax"  # orbax, layers side by side
+    PALIGEMMA_NPZ = "paligemma_npz"
+    OPENPI_PYTORCH = "openpi_pytorch"
+    HUGGING_FACE = "hugging_face"
     PEFT = "peft"
 
 

@@ -1,11 +1,13 @@
 """The layouts that a checkpoint can be written in: what each has a place for, and how it is written and read back."""
 
+import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pi0_compat.errors import CheckpointError, LoadError
+from pi0_compat.layouts.layout import Layout
 from pi0_compat.layouts.orbax.folder import PARAMS
 from pi0_compat.layouts.orbax.write_stream import save_streamed
 from pi0_compat.layouts.paligemma_npz import open_npz, write_npz
@@ -22,6 +24,23 @@ from pi0_compat.paths import TOKEN_TABLE, UNUSED_HEAD, in_paligemma, is_adapter
 from pi0_compat.progress import Progress
 from pi0_compat.storage.stream import Counted, Source, slabs_ahead
 from pi0_compat.storage.transforms import Digested
+
+
+def writable(name: str) -> Layout:
+    """Return the layout of this name, if checkpoints can be written in it.
+
+    Raises:
+      ValueError: no layout has the name, or none that can be written; the message names the one that is nearest.
+    """
+    if name in TARGETS:
+        return Layout(name)
+    near = next((layout for layout in TARGETS if _letters(layout) == _letters(name)), None)
+    question = f"did you mean {near}? " if near else ""
+    raise ValueError(f"unknown layout {name!r}; {question}expected one of {', '.join(TARGETS)}")
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).lower()
 
 
 class Job(NamedTuple):
@@ -172,10 +191,10 @@ def _known_model(source: Source) -> Pi0Spec:
     )
 
 
-TARGETS = {
-    "openpi": Target(lambda path: True, _write_openpi, takes_adapters=True, takes_assets=True),
-    "openpi-pytorch": Target(lambda path: True, _write_pytorch, takes_assets=True),
-    "huggingface": Target(in_paligemma, _write_hugging_face),
-    "paligemma-npz": Target(in_paligemma, _write_npz, suffix=".npz"),
-    "peft": Target(is_adapter, _write_peft, takes_adapters=True),
+TARGETS: dict[Layout, Target] = {
+    Layout.OPENPI: Target(lambda path: True, _write_openpi, takes_adapters=True, takes_assets=True),
+    Layout.OPENPI_PYTORCH: Target(lambda path: True, _write_pytorch, takes_assets=True),
+    Layout.HUGGING_FACE: Target(in_paligemma, _write_hugging_face),
+    Layout.PALIGEMMA_NPZ: Target(in_paligemma, _write_npz, suffix=".npz"),
+    Layout.PEFT: Target(is_adapter, _write_peft, takes_adapters=True),
 }

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fixtures.params import Params
 from fixtures.specs import ModelSpec
-from fixtures.writers import openpi_orbax
+from fixtures.writers import openpi
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,4 +30,4 @@ class Checkpoint:
 
 def write_checkpoint(spec: ModelSpec, path: Path) -> Checkpoint:
     """Write a model's test parameters to ``path`` in openpi's layout."""
-    return Checkpoint(spec, str(path), openpi_orbax.build(spec, path))
+    return Checkpoint(spec, str(path), openpi.build(spec, path))

@@ -11,7 +11,7 @@ import pytest
 
 from fixtures.params import Array, Params, read_npz
 from fixtures.specs import TINY_QUERY_HEADS, ModelSpec, tiny
-from fixtures.writers import hugging_face, openpi_layout, openpi_orbax, paligemma_npz, safetensors_file
+from fixtures.writers import hugging_face, openpi, openpi_layout, paligemma_npz, safetensors_file
 from suite.contracts.checkpoints import Checkpoint, write_checkpoint
 from suite.session.registry import contract
 from suite.subjects.protocol import Subject
@@ -109,11 +109,11 @@ def test_unknown_layout_is_refused_first(subject: Subject, tmp_path: Path) -> No
 
 PALIGEMMA: dict[str, Callable[[Path], Params]] = {
     "paligemma_npz": lambda path: {name: _bits(x) for name, x in read_npz(path).items()},
-    "huggingface": lambda path: safetensors_file.read(path / "model.safetensors"),
+    "hugging_face": lambda path: safetensors_file.read(path / "model.safetensors"),
 }
 WRITTEN: dict[str, Callable[[Params], Params]] = {
     "paligemma_npz": lambda params: {paligemma_npz.member(path): _bits(x) for path, x in params.items()},
-    "huggingface": lambda params: hugging_face.tensors(params, "before_4_52", padded=False),
+    "hugging_face": lambda params: hugging_face.tensors(params, "before_4_52", padded=False),
 }
 
 
@@ -127,7 +127,7 @@ def _bits(array: Array) -> Array:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_paligemma_part_lands(subject: Subject, base_spec: ModelSpec, tmp_path: Path, layout: str, dtype: str) -> None:
     """The PaliGemma part of a pi0, and nothing else, is written bit for bit under the names of the public releases."""
-    params = openpi_orbax.build(base_spec, tmp_path / "params", dtype=dtype)
+    params = openpi.build(base_spec, tmp_path / "params", dtype=dtype)
     subject.convert(base_spec, str(tmp_path / "params"), layout, str(tmp_path / "out.npz"))
     part = {path: params[path] for path in openpi_layout.paligemma_shapes(base_spec)}
     assert_same_bits(PALIGEMMA[layout](tmp_path / "out.npz"), WRITTEN[layout](part))

@@ -11,12 +11,12 @@ from fixtures.params import Params
 from suite.session.registry import contract
 from suite.subjects.protocol import Subject
 from suite.writing.asserts import assert_same_bits, refused
-from suite.writing.cases import SOURCE_KINDS, digests
+from suite.writing.cases import digests
 
 SOURCE = "the damage's entry in fixtures/damage/corruptions.py"
 # File or folder name to use for each layout.
 NAMES = {
-    "openpi_orbax": "params",
+    "openpi": "params",
     "paligemma_npz": "pt_224.npz",
     "hugging_face": "paligemma-3b-pt-224",
     "gemma_flax": "2b",
@@ -35,7 +35,7 @@ def assert_refused(subject: Subject, damage: Corruption, layout: Any, folder: Pa
     damage.apply(damage.spec(), path, layout=layout)
     before = digests(folder)
     with refused(str(path)):
-        subject.load(damage.spec(), {"kind": SOURCE_KINDS[layout], "path": str(path)}, seed=0)
+        subject.load(damage.spec(), {"kind": layout, "path": str(path)}, seed=0)
     assert digests(folder) == before
 
 
@@ -43,7 +43,7 @@ def assert_loads(subject: Subject, damage: Corruption, layout: Any, folder: Path
     """Assert that every written parameter the model uses loads with its value, and return the loaded parameters."""
     path = folder / NAMES[layout]
     written = damage.apply(damage.spec(), path, layout=layout)
-    params = subject.load(damage.spec(), {"kind": SOURCE_KINDS[layout], "path": str(path)}, seed=0)["params"]
+    params = subject.load(damage.spec(), {"kind": layout, "path": str(path)}, seed=0)["params"]
     used = params.keys() & written.keys()
     assert used
     assert_same_bits({path: params[path] for path in used}, in_float32({path: written[path] for path in used}))
@@ -55,20 +55,20 @@ def in_float32(params: Params) -> Params:
     return {path: array.astype(np.float32) for path, array in params.items()}
 
 
-@contract(source=SOURCE, needs=("load", "openpi_orbax", "load_for_inference"))
-@damages("critical", "openpi_orbax")
+@contract(source=SOURCE, needs=("load", "openpi", "load_for_inference"))
+@damages("critical", "openpi")
 def test_checkpoint_is_refused(subject: Subject, damage: Corruption, tmp_path: Path) -> None:
     """A checkpoint with critical damage is refused by name, for training and for serving, and no file changes."""
-    assert_refused(subject, damage, "openpi_orbax", tmp_path)
+    assert_refused(subject, damage, "openpi", tmp_path)
     with refused(str(tmp_path / "params")):
         subject.load_for_inference(damage.spec(), str(tmp_path / "params"))
 
 
-@contract(source=SOURCE, needs=("load", "openpi_orbax", "load_for_inference"))
-@damages("benign", "openpi_orbax")
+@contract(source=SOURCE, needs=("load", "openpi", "load_for_inference"))
+@damages("benign", "openpi")
 def test_harmless_checkpoint_loads(subject: Subject, damage: Corruption, tmp_path: Path) -> None:
     """A checkpoint with a harmless oddity loads, for training and for serving, with the written values."""
-    trained = assert_loads(subject, damage, "openpi_orbax", tmp_path)
+    trained = assert_loads(subject, damage, "openpi", tmp_path)
     served = subject.load_for_inference(damage.spec(), str(tmp_path / "params"))
     assert_same_bits(in_float32(served), trained)
 

@@ -121,7 +121,7 @@ def test_other_numbers_are_refused_by_name(
         subject.restore(str(tmp_path / "params"), dtype)
 
 
-@contract(source="docs/bugs.md#c18", needs=("save", "load", "openpi_orbax", "load_for_inference"))
+@contract(source="docs/bugs.md#c18", needs=("save", "load", "openpi", "load_for_inference"))
 @silently
 def test_other_numbers_are_not_loaded(
     subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, damage: Callable
@@ -168,7 +168,7 @@ def test_saved_checkpoint_casts_as_asked(subject: Subject, lora_checkpoint: Chec
     assert_same_bits(subject.restore(str(tmp_path / "params"), "bfloat16"), expected)
 
 
-@contract(source="openpi stores no checksums; docs/bugs.md#c18", needs=("load", "openpi_orbax", "save", "load_report"))
+@contract(source="openpi stores no checksums; docs/bugs.md#c18", needs=("load", "openpi", "save", "load_report"))
 def test_unguarded_checkpoint_is_said_to_be(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """A load from a checkpoint without checksums, such as openpi's, says that integrity was not checked; a load from
     a checkpoint that the subject saved does not."""

@@ -8,7 +8,7 @@ import pytest
 
 from fixtures import content
 from fixtures.specs import ModelSpec, without_lora
-from fixtures.writers.openpi_orbax import build, read_params, write
+from fixtures.writers.openpi import build, read_params, write
 from suite.contracts.checkpoints import Checkpoint
 from suite.contracts.lora_sites import lora_b_paths, weight_of
 from suite.session.registry import contract
@@ -16,7 +16,7 @@ from suite.subjects.protocol import Subject
 from suite.writing.asserts import assert_close, assert_same_bits, refused
 from suite.writing.cases import digests, from_checkpoint, is_adapter
 
-NEEDS = ("fold_checkpoint", "openpi_orbax", "lora")
+NEEDS = ("fold_checkpoint", "openpi", "lora")
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 # Scales the fixtures' adapters down so far that bfloat16 weights lose most of the delta to rounding.
 SMALL = 1e-3

@@ -5,7 +5,7 @@ from pathlib import Path
 from fixtures import converted
 from fixtures.golden_cases import GOLDEN, GoldenCase, GoldenTraining, read_case
 from fixtures.specs import without_lora
-from fixtures.writers.openpi_orbax import read_params
+from fixtures.writers.openpi import read_params
 from suite.contracts.golden_training import assert_reproduces, train_golden
 from suite.session.registry import contract
 from suite.subjects.protocol import Subject
@@ -54,7 +54,7 @@ def test_prefix_tokens(subject: Subject, golden_case: GoldenCase) -> None:
     assert_close(subject.embed_prefix(case.spec, params, case.batch), case.prefix_tokens, atol=TOKENS_ATOL)
 
 
-@contract(source="openpi weight_loaders.py:33", needs=("restore", "load", "openpi_orbax", "load_for_inference"))
+@contract(source="openpi weight_loaders.py:33", needs=("restore", "load", "openpi", "load_for_inference"))
 def test_checkpoint_loads_whole(subject: Subject, golden_case: GoldenCase) -> None:
     """openpi's checkpoint restores, and loads completely for training and for serving, bit for bit."""
     case, path = golden_case, str(golden_case.checkpoint)
@@ -101,7 +101,7 @@ def test_converted_adapter_has_the_loss(subject: Subject) -> None:
 
 @contract(
     source="docs/bugs.md#a5, #g2; openpi #396",
-    needs=("fold_checkpoint", "restore", "loss", "openpi_orbax", "lora", "float32"),
+    needs=("fold_checkpoint", "restore", "loss", "openpi", "lora", "float32"),
 )
 def test_folded_checkpoint_has_the_loss(subject: Subject, tmp_path: Path) -> None:
     """openpi's LoRA checkpoint, folded into a base checkpoint, has openpi's loss."""

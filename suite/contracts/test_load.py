@@ -11,7 +11,7 @@ import pytest
 
 from fixtures import content
 from fixtures.specs import TINY_PALIGEMMA_LORA, Family, ModelSpec, tiny, with_lora
-from fixtures.writers import openpi_orbax, paligemma_npz
+from fixtures.writers import openpi, paligemma_npz
 from suite.contracts.checkpoints import Checkpoint, write_checkpoint
 from suite.session.registry import contract
 from suite.subjects.protocol import Subject
@@ -21,7 +21,7 @@ from suite.writing.cases import BOTH_FAMILIES, digests, from_checkpoint, from_pa
 BASE_WEIGHT = "PaliGemma/llm/layers/mlp/linear"
 
 
-@contract(source="openpi weight_loaders.py:33; docs/bugs.md#rule-4", needs=("load", "openpi_orbax"))
+@contract(source="openpi weight_loaders.py:33; docs/bugs.md#rule-4", needs=("load", "openpi"))
 def test_base_fills_base(subject: Subject, base_checkpoint: Checkpoint) -> None:
     """A base checkpoint fills a base model with its own bits."""
     loaded = subject.load(base_checkpoint.spec, from_checkpoint(base_checkpoint.path), seed=0)
@@ -30,7 +30,7 @@ def test_base_fills_base(subject: Subject, base_checkpoint: Checkpoint) -> None:
 
 @contract(
     source="openpi #283, config pi0_libero_low_mem_finetune on pi0_base",
-    needs=("load", "openpi_orbax", "lora", "param_spec"),
+    needs=("load", "openpi", "lora", "param_spec"),
 )
 def test_base_into_lora_adds_only_adapters(subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec) -> None:
     """A base checkpoint fills a LoRA model; only the adapters are fresh, and all of them exist."""
@@ -39,7 +39,7 @@ def test_base_into_lora_adds_only_adapters(subject: Subject, base_checkpoint: Ch
     assert_same_paths(params, subject.param_spec(lora_spec))
 
 
-@contract(source="openpi weight_loaders.py:33", needs=("load", "openpi_orbax", "save", "lora", "load_for_inference"))
+@contract(source="openpi weight_loaders.py:33", needs=("load", "openpi", "save", "lora", "load_for_inference"))
 def test_saved_lora_loads_into_lora(subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """A saved LoRA checkpoint loads into its LoRA model, adapters bit for bit, for training and for serving."""
     path = str(tmp_path / "params")
@@ -49,7 +49,7 @@ def test_saved_lora_loads_into_lora(subject: Subject, lora_checkpoint: Checkpoin
     assert_same_bits(subject.load_for_inference(lora_checkpoint.spec, path), lora_checkpoint.params)
 
 
-@contract(source="docs/bugs.md#rule-5, #c1, #c5", needs=("load", "openpi_orbax", "load_report", "lora", "param_spec"))
+@contract(source="docs/bugs.md#rule-5, #c1, #c5", needs=("load", "openpi", "load_report", "lora", "param_spec"))
 def test_reports_every_leaf(
     subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec, tmp_path: Path
 ) -> None:
@@ -57,7 +57,7 @@ def test_reports_every_leaf(
     # An unused parameter that is not an adapter, although its name contains "lora".
     stored = base_checkpoint.params | {"explorations/kernel": np.ones(2, np.float32)}
     stored[BASE_WEIGHT] = stored[BASE_WEIGHT].astype(np.float16)
-    openpi_orbax.write(stored, tmp_path / "params")
+    openpi.write(stored, tmp_path / "params")
     report = subject.load(lora_spec, from_checkpoint(tmp_path / "params"), seed=0)["report"]
     assert_same_paths(report, subject.param_spec(lora_spec).keys() | stored.keys())
     assert Counter(report.values()) == {
@@ -69,7 +69,7 @@ def test_reports_every_leaf(
     assert (report[BASE_WEIGHT], report["explorations/kernel"]) == ("cast", "dropped")
 
 
-@contract(source="lerobot #4577; docs/bugs.md#p1, #rule-4", needs=("load", "openpi_orbax", "load_report", "lora"))
+@contract(source="lerobot #4577; docs/bugs.md#p1, #rule-4", needs=("load", "openpi", "load_report", "lora"))
 def test_what_claims_to_be_loaded_is(subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec) -> None:
     """Two loads with different seeds agree on every leaf that is reported as loaded, and differ in fresh lora_a."""
     first, second = (subject.load(lora_spec, from_checkpoint(base_checkpoint.path), seed) for seed in (0, 1))
@@ -90,7 +90,7 @@ def test_base_for_lora_is_refused_with_the_way_out(
 
 @contract(
     source="docs/bugs.md#c1, #c2; openpi weight_loaders.py:90, model.py:233",
-    needs=("load", "openpi_orbax", "load_for_inference", "lora"),
+    needs=("load", "openpi", "load_for_inference", "lora"),
 )
 def test_unused_adapters_are_refused(subject: Subject, lora_checkpoint: Checkpoint, base_spec: ModelSpec) -> None:
     """A base model refuses a LoRA checkpoint, for training and for serving: its fine-tuning would be lost."""
@@ -100,9 +100,7 @@ def test_unused_adapters_are_refused(subject: Subject, lora_checkpoint: Checkpoi
         subject.load_for_inference(base_spec, lora_checkpoint.path)
 
 
-@contract(
-    source="docs/bugs.md#c10, #p2; openpi #648, #672", needs=("load", "openpi_orbax", "load_for_inference", "pi05")
-)
+@contract(source="docs/bugs.md#c10, #p2; openpi #648, #672", needs=("load", "openpi", "load_for_inference", "pi05"))
 @pytest.mark.parametrize(("stored", "model"), [("pi0", "pi05"), ("pi05", "pi0")], ids=["pi0_for_pi05", "pi05_for_pi0"])
 def test_other_family_is_named(subject: Subject, tmp_path: Path, stored: Family, model: Family) -> None:
     """A checkpoint of the other family is refused, and the error says which family is which."""
@@ -113,18 +111,18 @@ def test_other_family_is_named(subject: Subject, tmp_path: Path, stored: Family,
         subject.load_for_inference(tiny(model), checkpoint.path)
 
 
-@contract(source="docs/bugs.md#c10; openpi #268, #672", needs=("load", "openpi_orbax"))
+@contract(source="docs/bugs.md#c10; openpi #268, #672", needs=("load", "openpi"))
 def test_pi0_fast_is_named(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
     """A checkpoint of PaliGemma only, like pi0-FAST's, is refused for a pi0, and the error says what it is."""
-    openpi_orbax.write(paligemma_npz.contents(base_spec), tmp_path / "params")
+    openpi.write(paligemma_npz.contents(base_spec), tmp_path / "params")
     with refused("FAST", "PaliGemma", "pi0"):
         subject.load(base_spec, from_checkpoint(tmp_path / "params"), seed=0)
 
 
-@contract(source="docs/bugs.md#c3, #p4; lucidrains/pi-zero-pytorch #1", needs=("load", "openpi_orbax", "lora"))
+@contract(source="docs/bugs.md#c3, #p4; lucidrains/pi-zero-pytorch #1", needs=("load", "openpi", "lora"))
 def test_nothing_matched_is_refused(subject: Subject, lora_spec: ModelSpec, tmp_path: Path) -> None:
     """A checkpoint that shares no parameter with the model is refused, and the error shows some of its names."""
-    openpi_orbax.write({f"net/block{n}/w": np.ones(3, np.float32) for n in range(3)}, tmp_path / "params")
+    openpi.write({f"net/block{n}/w": np.ones(3, np.float32) for n in range(3)}, tmp_path / "params")
     with refused(str(tmp_path / "params"), "net/block0/w"):
         subject.load(lora_spec, from_checkpoint(tmp_path / "params"), seed=0)
 
@@ -138,7 +136,7 @@ def test_nothing_matched_in_npz_is_refused(subject: Subject, base_spec: ModelSpe
         subject.load(base_spec, from_paligemma(tmp_path / "pt_224.npz"), seed=0)
 
 
-@contract(source="docs/bugs.md#c12, #h2; openpi PR #815", needs=("load", "openpi_orbax", "load_report", "param_spec"))
+@contract(source="docs/bugs.md#c12, #h2; openpi PR #815", needs=("load", "openpi", "load_report", "param_spec"))
 def test_training_from_nothing_is_announced(subject: Subject, base_spec: ModelSpec) -> None:
     """A load without a checkpoint warns that every parameter is fresh, and its report says so for each."""
     loaded = subject.load(base_spec, {"kind": "nothing"}, seed=0)
@@ -146,7 +144,7 @@ def test_training_from_nothing_is_announced(subject: Subject, base_spec: ModelSp
     assert loaded["report"] == dict.fromkeys(subject.param_spec(base_spec), "initialised")
 
 
-@contract(source="docs/bugs.md#p7, #a15; lerobot PR #2996", needs=("load", "openpi_orbax", "lora"))
+@contract(source="docs/bugs.md#p7, #a15; lerobot PR #2996", needs=("load", "openpi", "lora"))
 def test_same_seed_loads_the_same(subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec) -> None:
     """Two loads with the same seed agree on every bit, even of fresh parameters: none is uninitialized memory."""
     first, second = (subject.load(lora_spec, from_checkpoint(base_checkpoint.path), 3)["params"] for _ in range(2))
@@ -154,7 +152,7 @@ def test_same_seed_loads_the_same(subject: Subject, base_checkpoint: Checkpoint,
     assert [path for path, array in first.items() if not np.isfinite(array).all()] == []
 
 
-@contract(source="docs/bugs.md#p9, #h6; numpy.shares_memory", needs=("load", "openpi_orbax"))
+@contract(source="docs/bugs.md#p9, #h6; numpy.shares_memory", needs=("load", "openpi"))
 def test_loads_are_independent(subject: Subject, base_checkpoint: Checkpoint) -> None:
     """Two loads share no memory, and a load changes neither the model's spec nor a file of the checkpoint."""
     spec, before = copy.deepcopy(base_checkpoint.spec), digests(base_checkpoint.path)
@@ -164,17 +162,17 @@ def test_loads_are_independent(subject: Subject, base_checkpoint: Checkpoint) ->
     assert digests(base_checkpoint.path) == before
 
 
-@contract(source="IEEE 754: widening is exact; docs/bugs.md#c6", needs=("load", "openpi_orbax", "load_report"))
+@contract(source="IEEE 754: widening is exact; docs/bugs.md#c6", needs=("load", "openpi", "load_report"))
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_widening_is_exact(subject: Subject, base_spec: ModelSpec, tmp_path: Path, dtype: str) -> None:
     """A checkpoint in half precision loads with every stored value, and every leaf is reported as cast."""
-    written = openpi_orbax.build(base_spec, tmp_path / "params", dtype=dtype)
+    written = openpi.build(base_spec, tmp_path / "params", dtype=dtype)
     loaded = subject.load(base_spec, from_checkpoint(tmp_path / "params"), seed=0)
     assert_same_bits(loaded["params"], {path: array.astype(np.float32) for path, array in written.items()})
     assert loaded["report"] == dict.fromkeys(written, "cast")
 
 
-@contract(source="docs/bugs.md#c6", needs=("load", "openpi_orbax", "load_report"))
+@contract(source="docs/bugs.md#c6", needs=("load", "openpi", "load_report"))
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_what_is_not_finite_is_reported(
     subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, dtype: str
@@ -183,7 +181,7 @@ def test_what_is_not_finite_is_reported(
     stored = {path: array.astype(content.DTYPES[dtype]) for path, array in base_checkpoint.params.items()}
     stored[BASE_WEIGHT].flat[[0, 7, 400]] = (np.nan, np.inf, -np.inf)
     stored["action_out_proj/bias"].flat[-1] = np.nan
-    openpi_orbax.write(stored, tmp_path / "params")
+    openpi.write(stored, tmp_path / "params")
     loaded = subject.load(base_checkpoint.spec, from_checkpoint(tmp_path / "params"), seed=0)
     assert loaded["nonfinite"] == {BASE_WEIGHT: 3, "action_out_proj/bias": 1}
     assert np.isposinf(loaded["params"][BASE_WEIGHT].flat[7])
@@ -191,7 +189,7 @@ def test_what_is_not_finite_is_reported(
     assert not clean["nonfinite"]
 
 
-@contract(source="docs/bugs.md#e9", needs=("load", "openpi_orbax", "load_for_inference", "save", "lora"))
+@contract(source="docs/bugs.md#e9", needs=("load", "openpi", "load_for_inference", "save", "lora"))
 @pytest.mark.parametrize(("key", "value"), [("alpha", 11.0), ("rslora", True)])
 def test_other_scale_than_saved_is_refused(
     subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path, key: str, value: Any
@@ -220,7 +218,7 @@ def spec_of(name: str) -> ModelSpec:
 
 @contract(
     source="docs/bugs.md#c9, #c2, #c11, #p8; openpi #283, model.py:233",
-    needs=("load", "openpi_orbax", "load_for_inference", "lora"),
+    needs=("load", "openpi", "load_for_inference", "lora"),
 )
 @pytest.mark.parametrize(
     ("stored", "model", "verdict"),
@@ -245,21 +243,21 @@ def test_training_and_serving_agree(subject: Subject, tmp_path: Path, stored: st
         assert_same_bits(subject.load_for_inference(spec_of(model), checkpoint.path), checkpoint.params)
 
 
-@contract(source="docs/bugs.md#c5", needs=("load", "openpi_orbax", "lora"))
+@contract(source="docs/bugs.md#c5", needs=("load", "openpi", "lora"))
 def test_only_adapters_may_be_missing(
     subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec, tmp_path: Path
 ) -> None:
     """A LoRA model accepts a checkpoint without adapters, but not one that lacks anything else: the error names it."""
     stored = {path: array for path, array in base_checkpoint.params.items() if path != BASE_WEIGHT}
-    openpi_orbax.write(stored, tmp_path / "params")
+    openpi.write(stored, tmp_path / "params")
     with refused(BASE_WEIGHT):
         subject.load(lora_spec, from_checkpoint(tmp_path / "params"), seed=0)
 
 
-@contract(source="docs/bugs.md#c11", needs=("load", "openpi_orbax"))
+@contract(source="docs/bugs.md#c11", needs=("load", "openpi"))
 def test_wrong_shapes_are_listed_at_once(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """Parameters with wrong shapes are refused, and the error lists all of them with both shapes."""
     shorter = {path: base_checkpoint.params[path][:-1] for path in ("action_in_proj/kernel", "action_out_proj/bias")}
-    openpi_orbax.write(base_checkpoint.params | shorter, tmp_path / "params")
+    openpi.write(base_checkpoint.params | shorter, tmp_path / "params")
     with refused(*shorter, "[9, 36]", "[8, 36]"):
         subject.load(base_checkpoint.spec, from_checkpoint(tmp_path / "params"), seed=0)

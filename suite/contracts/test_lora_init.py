@@ -22,7 +22,7 @@ RANK = re.compile(r"\br(ank)?\b")
 
 @contract(
     source="arXiv:2106.09685 section 4.1; docs/bugs.md#a1",
-    needs=("load", "openpi_orbax", "loss", "sample_actions", "lora"),
+    needs=("load", "openpi", "loss", "sample_actions", "lora"),
 )
 def test_starts_as_the_base_model(
     subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec, batch: Params
@@ -61,7 +61,7 @@ def test_depends_on_the_seed_alone(subject: Subject, base_spec: ModelSpec, lora_
     assert_same_bits({path: first[path] for path in base}, base)
 
 
-@contract(source="openpi weight_loaders.py:54; docs/bugs.md#p1, #rule-4", needs=("load", "openpi_orbax", "lora"))
+@contract(source="openpi weight_loaders.py:54; docs/bugs.md#p1, #rule-4", needs=("load", "openpi", "lora"))
 def test_load_adds_the_same_adapters_for_the_same_seed(
     subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec
 ) -> None:
@@ -78,7 +78,7 @@ def test_load_adds_the_same_adapters_for_the_same_seed(
 
 @contract(
     source="arXiv:2106.09685; openpi lora.py:20 with zeros; docs/bugs.md#a2",
-    needs=("load", "openpi_orbax", "train", "fold", "lora"),
+    needs=("load", "openpi", "train", "fold", "lora"),
 )
 def test_can_learn(subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec, batch: Params) -> None:
     """The first optimizer step already changes every lora_b, so that no adapter's delta is zero any longer."""

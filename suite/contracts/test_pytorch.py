@@ -9,7 +9,7 @@ import pytest
 
 from fixtures.params import Params
 from fixtures.specs import TINY_QUERY_HEADS, ModelSpec, tiny, tiny_table
-from fixtures.writers import openpi_orbax, openpi_pytorch, safetensors_file
+from fixtures.writers import openpi, openpi_pytorch, safetensors_file
 from suite.contracts.checkpoints import Checkpoint, write_checkpoint
 from suite.session.registry import contract
 from suite.subjects.protocol import Subject
@@ -74,7 +74,7 @@ def test_a_strict_reader_finds_exactly_its_names(subject: Subject, tmp_path: Pat
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_stored_dtype_is_kept(subject: Subject, base_spec: ModelSpec, tmp_path: Path, dtype: str) -> None:
     """A checkpoint in half precision is converted in its stored dtype, bit for bit."""
-    params = openpi_orbax.build(base_spec, tmp_path / "params", dtype=dtype)
+    params = openpi.build(base_spec, tmp_path / "params", dtype=dtype)
     subject.convert(base_spec, str(tmp_path / "params"), LAYOUT, str(tmp_path / "out"))
     expected, written = openpi_pytorch.tensors(params), tensors_in(tmp_path / "out")
     assert_same_bits({name: written[name] for name in expected}, expected)

@@ -30,7 +30,7 @@ def test_restores_within_its_budget(
     assert grown <= share * wide_checkpoint.num_bytes + WINDOW
 
 
-@contract(source="openpi 0fffc72, weight_loaders.py:58; docs/bugs.md#c13, #p6", needs=("load", "openpi_orbax", "lora"))
+@contract(source="openpi 0fffc72, weight_loaders.py:58; docs/bugs.md#c13, #p6", needs=("load", "openpi", "lora"))
 def test_loads_within_its_budget(subject: Subject, wide_checkpoint: Checkpoint, one_device: Elsewhere) -> None:
     """Loading a base checkpoint into a LoRA model takes the memory of the model's parameters plus a bounded window."""
     spec, source = with_lora(wide_checkpoint.spec), from_checkpoint(wide_checkpoint.path)

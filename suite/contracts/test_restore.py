@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fixtures import old_checkpoints
 from fixtures.params import Array, Params, flat
-from fixtures.writers import openpi_orbax
+from fixtures.writers import openpi
 from suite.contracts.checkpoints import Checkpoint
 from suite.session.registry import contract
 from suite.subjects.process.elsewhere import elsewhere
@@ -42,7 +42,7 @@ def below_value(tree: Any) -> Any:
 @pytest.mark.parametrize("value_suffix", [True, False], ids=["with_value_suffix", "without_value_suffix"])
 def test_keeps_every_bit(subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path, value_suffix: bool) -> None:
     """Restoring gives the stored parameters bit for bit, whether or not their names end in nnx's `value`."""
-    openpi_orbax.write(lora_checkpoint.params, tmp_path / "params", value_suffix=value_suffix)
+    openpi.write(lora_checkpoint.params, tmp_path / "params", value_suffix=value_suffix)
     assert_same_bits(subject.restore(str(tmp_path / "params"), None), lora_checkpoint.params)
 
 
@@ -54,7 +54,7 @@ def test_keeps_odd_floats(subject: Subject, tmp_path: Path, dtype: type) -> None
     # Every bit pattern of 16-bit floats, and equally many of float32, spread over all exponents.
     patterns = np.arange(2**16, dtype=np.uint32) * (1 if bits.itemsize == 2 else 2**16 + 1)
     params: Params = {"head/kernel": patterns.astype(bits).view(dtype)}
-    openpi_orbax.write(params, tmp_path / "params")
+    openpi.write(params, tmp_path / "params")
     assert_same_bits(subject.restore(str(tmp_path / "params"), None), params)
 
 
@@ -62,8 +62,8 @@ def test_keeps_odd_floats(subject: Subject, tmp_path: Path, dtype: type) -> None
 def test_keeps_a_parameter_called_value(subject: Subject, tmp_path: Path) -> None:
     """A parameter that is really called `value` keeps its name: it is not a suffix."""
     params = {name: np.full(3, n, np.float32) for n, name in enumerate(("critic/bias", "critic/value", "head/w"))}
-    openpi_orbax.write(params, tmp_path / "bare", value_suffix=False)
-    openpi_orbax.write(params, tmp_path / "suffixed", value_suffix=True)
+    openpi.write(params, tmp_path / "bare", value_suffix=False)
+    openpi.write(params, tmp_path / "suffixed", value_suffix=True)
     assert_same_bits(subject.restore(str(tmp_path / "bare"), None), params)
     assert_same_bits(subject.restore(str(tmp_path / "suffixed"), None), params)
 
@@ -71,7 +71,7 @@ def test_keeps_a_parameter_called_value(subject: Subject, tmp_path: Path) -> Non
 @contract(source="openpi model.py:328; docs/bugs.md#c17", needs=("restore",))
 def test_strips_the_suffix_in_mixed_trees(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """If some leaves have nnx's `value` suffix and others do not, all are restored under openpi's names."""
-    openpi_orbax.write(
+    openpi.write(
         base_checkpoint.params,
         tmp_path / "params",
         value_suffix=lambda path: path.endswith("kernel"),
@@ -95,7 +95,7 @@ def test_keeps_any_names(subject: Subject, tree: dict[str, Any], suffixed: bool)
     filled = filled_with(iter(leaves), tree)
     with tempfile.TemporaryDirectory() as folder:
         stored = {name: below_value(child) for name, child in filled.items()} if suffixed else filled
-        openpi_orbax.write_tree(stored, Path(folder) / "params")
+        openpi.write_tree(stored, Path(folder) / "params")
         restored = subject.restore(str(Path(folder) / "params"), None)
     assert_same_bits(restored, flat(filled))
 
@@ -104,7 +104,7 @@ def test_keeps_any_names(subject: Subject, tree: dict[str, Any], suffixed: bool)
 def test_keeps_numbers_as_names(subject: Subject, tmp_path: Path) -> None:
     """Integer keys are restored as their digits, in their original place."""
     leaves = [np.full(2, n, np.float32) for n in range(3)]
-    openpi_orbax.write_tree({"blocks": {0: leaves[0], 10: leaves[1]}, "head": {"2": leaves[2]}}, tmp_path / "params")
+    openpi.write_tree({"blocks": {0: leaves[0], 10: leaves[1]}, "head": {"2": leaves[2]}}, tmp_path / "params")
     expected = dict(zip(("blocks/0", "blocks/10", "head/2"), leaves, strict=True))
     assert_same_bits(subject.restore(str(tmp_path / "params"), None), expected)
 

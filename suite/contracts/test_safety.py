@@ -11,7 +11,7 @@ import pytest
 
 from fixtures.damage import hostile, silent_damage
 from fixtures.damage.failing_files import serve
-from fixtures.writers import openpi_orbax
+from fixtures.writers import openpi
 from suite.contracts.checkpoints import Checkpoint
 from suite.contracts.process_limits import limit_memory
 from suite.session.registry import contract
@@ -72,7 +72,7 @@ def test_listing_outside_is_refused(subject: Subject, tmp_path: Path, name: str)
     assert b"evil" not in [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
 
 
-@contract(source="CWE-59, link following", needs=("restore", "load", "openpi_orbax"))
+@contract(source="CWE-59, link following", needs=("restore", "load", "openpi"))
 @pytest.mark.parametrize("name", ["manifest.ocdbt", "d", "ocdbt.process_0"])
 def test_link_out_is_refused(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, name: str) -> None:
     """A checkpoint with a file or folder that is a symbolic link to the outside is refused by the link's name."""
@@ -135,7 +135,7 @@ def test_absurd_shape_is_refused_at_once(
 def test_compressed_zeros_are_plausible(subject: Subject, tmp_path: Path) -> None:
     """An array of zeros that takes ten thousand times less space on disk than in memory is not refused as absurd."""
     params = {"head/kernel": np.zeros((2048, 4096), np.float32)}
-    openpi_orbax.write(params, tmp_path / "params")
+    openpi.write(params, tmp_path / "params")
     assert_same_bits(subject.restore(str(tmp_path / "params"), None), params)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from fixtures import content
 from fixtures.params import Params
-from fixtures.writers import openpi_orbax
+from fixtures.writers import openpi
 from suite.contracts.checkpoints import Checkpoint
 from suite.session.registry import contract
 from suite.subjects.process.elsewhere import Elsewhere
@@ -48,7 +48,7 @@ def test_openpi_finds_its_own_names(subject: Subject, lora_checkpoint: Checkpoin
     """A save has the tree of openpi's training: everything below `params`, with nnx's `value` at every leaf."""
     subject.save(lora_checkpoint.spec, lora_checkpoint.params, str(tmp_path / "params"))
     expected = {f"params/{path}/value": array for path, array in lora_checkpoint.params.items()}
-    assert_same_bits(openpi_orbax.read(tmp_path / "params"), expected)
+    assert_same_bits(openpi.read(tmp_path / "params"), expected)
 
 
 def in_other_orders(params: Params) -> Params:

@@ -47,7 +47,7 @@ def unless_refused(call: Callable[[], dict[str, Any]], mention: str) -> dict[str
 
 @contract(
     source="openpi train.py:106, train.py:152; docs/bugs.md#b3",
-    needs=("load", "openpi_orbax", "train", "trainable", "lora"),
+    needs=("load", "openpi", "train", "trainable", "lora"),
 )
 def test_changes_only_trainables(
     subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec, batch: Params
@@ -134,7 +134,7 @@ def test_later_steps_compile_nothing(subject: Subject, lora_checkpoint: Checkpoi
     assert compiled[1:] == [0, 0]
 
 
-@contract(source="arXiv:2410.24164, flow matching", needs=("load", "openpi_orbax", "train", "lora"))
+@contract(source="arXiv:2410.24164, flow matching", needs=("load", "openpi", "train", "lora"))
 def test_learns_one_batch(subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec, batch: Params) -> None:
     """Fine-tuning a LoRA model repeatedly on one batch reduces its loss by more than a third."""
     params = subject.load(lora_spec, from_checkpoint(base_checkpoint.path), seed=0)["params"]

@@ -21,10 +21,10 @@ from fixtures.specs import ModelSpec, tiny
 from suite.session.find import find_subject
 from suite.subjects.process.elsewhere import Elsewhere, elsewhere
 from suite.subjects.protocol import ProcessDiedError, Subject, SubjectError
-from suite.writing.cases import SOURCE_KINDS, digests
+from suite.writing.cases import digests
 
 # Layouts that detect a flipped bit: the subject's own saves have digests, and zip files have checksums.
-CHECKED = {"openpi_orbax", "paligemma_npz"}
+CHECKED = {"openpi", "paligemma_npz"}
 TIMEOUT = 60.0
 MEMORY_BOUND = 512 << 20
 # In this many of ten cases the arrays are damaged before they are written, in the others the files.
@@ -80,7 +80,7 @@ class Fuzzer:
 
     def layouts(self) -> list[StoredLayout]:
         """Return the layouts that the subject reads."""
-        return [layout for layout in WRITERS if layout in {"openpi_orbax", *self.subject.capabilities}]
+        return [layout for layout in WRITERS if layout in {"openpi", *self.subject.capabilities}]
 
     def run(self, case: Case) -> dict[str, Any] | None:
         """Run a case and delete its files. Return a record of the failure, or None if the subject behaved correctly."""
@@ -121,7 +121,7 @@ class Fuzzer:
         the file includes any checksums it adds."""
         path = self.folder / f"intact_{layout}"
         writer, spec = WRITERS[layout], self._spec_of(layout)
-        if not path.exists() and layout == "openpi_orbax" and "save" in self.subject.capabilities:
+        if not path.exists() and layout == "openpi" and "save" in self.subject.capabilities:
             self.subject.save(spec, writer.contents(spec, 0, "float32"), str(path))
         elif not path.exists():
             writer.write(writer.named(writer.contents(spec, 0, "float32")), path)
@@ -134,7 +134,7 @@ class Fuzzer:
     def _failure(self, layout: StoredLayout, path: Path, damage: Damage) -> str | None:
         """Load a damaged checkpoint. Return what went wrong, or None if it was refused clearly or loaded correctly."""
         try:
-            source = {"kind": SOURCE_KINDS[layout], "path": str(path)}
+            source = {"kind": layout, "path": str(path)}
             loaded = self._running_process().load(self._spec_of(layout), source, 0)
             grown = self._running_process().peak_memory() - self._baseline
         except SubjectError as error:
@@ -151,8 +151,8 @@ class Fuzzer:
         if self._process is None:
             self._process = self._running.enter_context(elsewhere(self.subject, timeout=TIMEOUT))
             # Load an intact checkpoint first: memory that the first load keeps does not count as growth.
-            path = self._intact("openpi_orbax")
-            self._process.load(self.spec, {"kind": "checkpoint", "path": str(path)}, 0)
+            path = self._intact("openpi")
+            self._process.load(self.spec, {"kind": "openpi", "path": str(path)}, 0)
             self._baseline = self._process.peak_memory()
         return self._process
 

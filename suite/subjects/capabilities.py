@@ -34,7 +34,7 @@ TRAITS = {
     "pi05": "Has the pi05 family, whose action expert uses adaRMS.",
     "lora": "Has models with LoRA adapters.",
     "partial": "Accepts parameters of a part of a pi0, such as its language model alone.",
-    "openpi_orbax": "Loads from openpi's own checkpoints.",
+    "openpi": "Loads from openpi's own checkpoints.",
     "paligemma_npz": "Reads Google's official PaliGemma npz.",
     "hugging_face": "Reads Hugging Face's PaliGemma safetensors.",
     "resampling": "Computes position embeddings for another image size when asked.",

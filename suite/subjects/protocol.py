@@ -35,13 +35,13 @@ Besides its params, ``load`` returns ``report``, {path: status} for every leaf o
 the trait load_report. ``warnings`` is a list of texts.
 
 ``fold_checkpoint`` writes ``<out>/params``; its ``dtype`` is a name, or None for "as stored". With the trait
-every_layout, ``convert`` also takes the layouts "paligemma_npz" and "huggingface" (the PaliGemma part; the rest is left
-out), and "peft".
+every_layout, ``convert`` also takes the layouts "paligemma_npz" and "hugging_face" (the PaliGemma part; the rest is
+left out), and "peft".
 
 In a path, ``~`` and ``/`` within a name are written ``~0`` and ``~1`` (RFC 6901), so no two names share a path.
 
 A model is a spec as ``fixtures.specs`` writes it; a batch has the keys of ``fixtures.observations``. A source is
-``{"kind": "checkpoint" | "paligemma" | "hugging_face" | "gemma_flax" | "openpi_pytorch" | "nothing", "path": ...}``, or
+``{"kind": "openpi" | "paligemma_npz" | "hugging_face" | "gemma_flax" | "openpi_pytorch" | "nothing", "path": ...}``, or
 ``{"kind": "peft", "path": of a base in openpi's PyTorch layout, "adapter": of a PEFT adapter}``. With
 ``"resample_positions": True``, position embeddings of a PaliGemma for another image size are resampled; with
 ``"extend_vocabulary": True``, a Gemma's token table gets fresh rows for the tokens that it lacks.

@@ -38,7 +38,7 @@ TRAITS = (
     "pi05",
     "lora",
     "partial",
-    "openpi_orbax",
+    "openpi",
     "paligemma_npz",
     "hugging_face",
     "resampling",
@@ -196,7 +196,7 @@ def join(coordinator: str, num_processes: int, process_id: int) -> None:
 def convert(model: Data, path: str, layout: str, out: str) -> Data:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        part = layout in ("huggingface", "paligemma_npz")
+        part = layout in ("hugging_face", "paligemma_npz")
         convert_checkpoint(path, out, config=Pi0Config.from_json(model), layout=layout, drop=part)
     return {"warnings": [str(warning.message) for warning in caught]}
 
@@ -239,9 +239,9 @@ def _version(package: str) -> str:
 
 
 def _loader(kind: str, path: str = "", **options: Any) -> weight_loaders.WeightLoader:
-    if kind == "checkpoint":
+    if kind == "openpi":
         return weight_loaders.CheckpointWeightLoader(path)
-    if kind == "paligemma":
+    if kind == "paligemma_npz":
         return weight_loaders.PaliGemmaWeightLoader(path, **options)
     if kind == "hugging_face":
         return weight_loaders.HuggingFaceWeightLoader(path, **options)

@@ -22,7 +22,7 @@ from pi0_compat.params import to_numpy
 # The name in result rows and tables, and of the file of known failures.
 NAME = "template"
 # What it has besides operations. Contracts that need any other trait count as absent.
-TRAITS = ("pi0", "pi05", "lora", "openpi_orbax")
+TRAITS = ("pi0", "pi05", "lora", "openpi")
 
 # Parameters in every operation: openpi's names, joined by slashes, without `value` at the end.
 Params = dict[str, np.ndarray]

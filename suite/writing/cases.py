@@ -20,24 +20,15 @@ OPTIMIZER: dict[str, Any] = {
 # A clear error names both families, each as a separate word.
 BOTH_FAMILIES = (re.compile(r"\bpi0\b"), re.compile(r"\bpi05\b"))
 
-# Layout on disk -> the kind of source a subject loads it as.
-SOURCE_KINDS = {
-    "openpi_orbax": "checkpoint",
-    "paligemma_npz": "paligemma",
-    "hugging_face": "hugging_face",
-    "gemma_flax": "gemma_flax",
-    "openpi_pytorch": "openpi_pytorch",
-}
-
 
 def from_checkpoint(path: str | Path) -> dict[str, str]:
     """Return a load source for a pi0 checkpoint."""
-    return {"kind": "checkpoint", "path": str(path)}
+    return {"kind": "openpi", "path": str(path)}
 
 
 def from_paligemma(path: str | Path) -> dict[str, str]:
     """Return a load source for an official PaliGemma npz."""
-    return {"kind": "paligemma", "path": str(path)}
+    return {"kind": "paligemma_npz", "path": str(path)}
 
 
 def from_hugging_face(path: str | Path) -> dict[str, str]:

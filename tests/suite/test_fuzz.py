@@ -96,7 +96,7 @@ def test_every_wrong_answer_is_detected(fuzzer: Fuzzer, answer: object, wrong: s
     """A rejection without the path, too much memory, a crash, another value or a fresh parameter is a failure."""
     fuzzer._process = Stub(answer)  # type: ignore[assignment]
     damage = Damage("one bit", {"w": np.ones(2)}, noticeable=True)
-    assert (fuzzer._failure("openpi_orbax", Path("PATH"), damage) or "").startswith(wrong)
+    assert (fuzzer._failure("openpi", Path("PATH"), damage) or "").startswith(wrong)
 
 
 def test_a_right_answer_is_no_failure() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from fixtures import content, observations
 from fixtures.specs import tiny, without_lora
-from fixtures.writers import openpi_orbax
+from fixtures.writers import openpi
 from suite.session.find import find_subject
 from suite.subjects import protocol, reference
 from suite.subjects.capabilities import CAPABILITIES, OPERATIONS
@@ -36,7 +36,7 @@ def reference_subject() -> Subject:
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the path of a LoRA checkpoint."""
     path = tmp_path_factory.mktemp("checkpoint") / "params"
-    openpi_orbax.build(SPEC, path)
+    openpi.build(SPEC, path)
     return str(path)
 
 
@@ -69,13 +69,13 @@ def merging() -> dict[str, Any]:
 
 def converting(folder: Path) -> dict[str, Any]:
     """Write a checkpoint and return the arguments of its conversion."""
-    openpi_orbax.build(without_lora(SPEC), folder / "params")
+    openpi.build(without_lora(SPEC), folder / "params")
     return {"model": SPEC, "path": str(folder / "params"), "layout": "openpi_pytorch", "out": str(folder / "out")}
 
 
 def folding(folder: Path) -> dict[str, Any]:
     """Write a checkpoint and return the arguments of its fold."""
-    openpi_orbax.build(SPEC, folder / "params")
+    openpi.build(SPEC, folder / "params")
     return {"model": SPEC, "path": str(folder / "params"), "out": str(folder / "out"), "dtype": "bfloat16"}
 
 

@@ -90,8 +90,8 @@ FAULTS = (
         patches=(
             Patch(
                 "checkpoints/convert.py",
-                "    target = _target(layout)\n",
-                "    target = TARGETS.get(layout, TARGETS['openpi'])\n",
+                "    target = TARGETS[writable(layout)]\n",
+                "    target = TARGETS.get(layout, next(iter(TARGETS.values())))\n",
             ),
         ),
         caught_by=("convert.unknown_layout_is_refused_first",),

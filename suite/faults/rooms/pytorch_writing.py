@@ -36,8 +36,8 @@ FAULTS = (
         patches=(
             Patch(
                 "checkpoints/convert.py",
-                "    target = _target(layout)\n",
-                "    target = _target(layout)\n"
+                "    target = TARGETS[writable(layout)]\n",
+                "    target = TARGETS[writable(layout)]\n"
                 '    config = dataclasses.replace(config, family="pi05" if "pi05" in str(path) else "pi0")\n',
             ),
         ),

@@ -55,7 +55,7 @@ def lora_state(job: Data) -> Call:
 
 def paligemma_state(job: Data) -> Call:
     """Load Google's PaliGemma as the first state of a LoRA fine-tuning; the action expert is fresh."""
-    return _first_state(job, _of_the_job.enter_context(loader_of("paligemma", job["path"])))
+    return _first_state(job, _of_the_job.enter_context(loader_of("paligemma_npz", job["path"])))
 
 
 def train_step(job: Data) -> Program:

@@ -140,9 +140,9 @@ def save(model: Data, params: Params, path: str) -> None:
 @contextlib.contextmanager
 def loader_of(kind: str, path: str = "") -> Iterator[weight_loaders.WeightLoader]:
     """Yield openpi's loader for a source. PaliGemma's downloads a release; in the body it gets a local file instead."""
-    if kind == "checkpoint":
+    if kind == "openpi":
         yield weight_loaders.CheckpointWeightLoader(path)
-    elif kind == "paligemma":
+    elif kind == "paligemma_npz":
         with mock.patch.object(weight_loaders.download, "maybe_download", return_value=Path(path)):
             yield weight_loaders.PaliGemmaWeightLoader()
     elif kind == "nothing":

@@ -39,7 +39,7 @@ TRAITS = (
     "pi0",
     "pi05",
     "lora",
-    "openpi_orbax",
+    "openpi",
     "paligemma_npz",
     "openpi_pytorch",
     "openpi_keys",

@@ -150,7 +150,7 @@ def test_a_cell_that_the_candidate_does_not_know_is_an_error(tmp_path: Path, che
     for folder in ("benchmarks", "fixtures", "pi0_compat", "suite"):
         shutil.copytree(ROOT / folder, tmp_path / "old" / folder, ignore=shutil.ignore_patterns("contracts"))
     file = tmp_path / "old" / "benchmarks" / "cells" / "cells.py"
-    file.write_text(file.read_text().replace('"inference": "openpi_orbax"', '"serving": "openpi_orbax"'))
+    file.write_text(file.read_text().replace('"inference": "openpi"', '"serving": "openpi"'))
     run = gate(tmp_path, checkpoints, "--baseline", str(tmp_path / "old"), "--only", LOAD)
     assert (("load/serving/mini/warm", "cell") in run.verdicts("error"), run.status) == (True, 2)
 

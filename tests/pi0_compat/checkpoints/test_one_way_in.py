@@ -12,7 +12,7 @@ import pytest
 
 import pi0_compat
 from fixtures import specs
-from fixtures.writers import gemma_flax, hugging_face, openpi_orbax, openpi_pytorch, paligemma_npz
+from fixtures.writers import gemma_flax, hugging_face, openpi, openpi_pytorch, paligemma_npz
 from pi0_compat.cli import main as cli
 from pi0_compat.layouts.detect import detect
 from pi0_compat.layouts.orbax.folder import require_tree
@@ -53,9 +53,9 @@ def counted(*roots: Path) -> Iterator[Counter[tuple[str, str]]]:
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a checkpoint in every layout; tests must not change it."""
     folder = tmp_path_factory.mktemp("checkpoints")
-    openpi_orbax.build(SPEC, folder / "base" / "params")
-    openpi_orbax.build(LORA_SPEC, folder / "run" / "3" / "params")
-    openpi_orbax.build(LORA_SPEC, folder / "run" / "12" / "params")
+    openpi.build(SPEC, folder / "base" / "params")
+    openpi.build(LORA_SPEC, folder / "run" / "3" / "params")
+    openpi.build(LORA_SPEC, folder / "run" / "12" / "params")
     openpi_pytorch.build(SPEC, folder / "pytorch")
     hugging_face.build(SPEC, folder / "hugging_face")
     paligemma_npz.build(SPEC, folder / "pt.npz")

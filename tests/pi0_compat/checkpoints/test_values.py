@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fixtures import content, golden_cases, specs
-from fixtures.writers import openpi_orbax
+from fixtures.writers import openpi
 from pi0_compat import Pi0Config
 from pi0_compat.checkpoints.values import Finding, examine
 from pi0_compat.params import Leaf, leaves_of
@@ -58,7 +58,7 @@ def test_trained_values_raise_no_alarm(dtype: str) -> None:
 @pytest.mark.parametrize("case", golden_cases.find_cases(), ids=lambda case: case.name)
 def test_golden_values_raise_no_alarm(case: Path) -> None:
     """openpi's own checkpoints of random values raise no alarm."""
-    assert alarms(openpi_orbax.read_params(case / "params")) == []
+    assert alarms(openpi.read_params(case / "params")) == []
 
 
 def test_values_that_are_not_finite_are_counted() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from fixtures.params import Params
 from fixtures.specs import ModelSpec, tiny, without_lora
-from fixtures.writers import openpi_orbax
+from fixtures.writers import openpi
 from pi0_compat.cli import main as cli
 
 LORA_SPEC = tiny("pi0", lora="both", num_kv_heads=2)
@@ -28,7 +28,7 @@ def step(spec: ModelSpec, folder: Path, **options: Any) -> Params:
     """Write the folder of a step, with norm stats; return its parameters."""
     (folder / "assets" / STATS).parent.mkdir(parents=True)
     (folder / "assets" / STATS).write_text("{}")
-    return openpi_orbax.build(spec, folder / "params", **options)
+    return openpi.build(spec, folder / "params", **options)
 
 
 def document(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 
 from fixtures import specs
 from fixtures.params import Params
-from fixtures.writers import gemma_flax, hugging_face, openpi_orbax, openpi_pytorch, paligemma_npz
+from fixtures.writers import gemma_flax, hugging_face, openpi, openpi_pytorch, paligemma_npz
 from pi0_compat.cli import main as cli
 from tests.pi0_compat.cli.checkpoints import LORA_SPEC, config_file, step
 
@@ -49,15 +49,15 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ├── openpi/         whole
     ├── lora/           whole, with adapters on both experts
     ├── pytorch/        whole, openpi's PyTorch
-    ├── huggingface/    PaliGemma
+    ├── hugging_face/   PaliGemma
     ├── paligemma.npz   PaliGemma
     └── gemma/          the language model
     """
     folder = tmp_path_factory.mktemp("tiny")
-    openpi_orbax.build(SPEC, folder / "openpi")
-    openpi_orbax.build(LORA, folder / "lora")
+    openpi.build(SPEC, folder / "openpi")
+    openpi.build(LORA, folder / "lora")
     openpi_pytorch.build(SPEC, folder / "pytorch")
-    hugging_face.build(SPEC, folder / "huggingface")
+    hugging_face.build(SPEC, folder / "hugging_face")
     paligemma_npz.build(SPEC, folder / "paligemma.npz")
     gemma_flax.build(SPEC, folder / "gemma")
     return folder

@@ -14,7 +14,7 @@ import pytest
 from fixtures import golden_cases, specs
 from fixtures.damage.operations import files as damaged_files
 from fixtures.damage.operations import params as damaged_params
-from fixtures.writers import openpi_orbax
+from fixtures.writers import openpi
 from pi0_compat import CheckpointWeightLoader, LoadError, Pi0Config, save_params
 from pi0_compat.cli import NO, REFUSED, YES
 from pi0_compat.loading.report import Status
@@ -91,7 +91,7 @@ def test_different_sizes_are_listed_by_part(pi0_compat: Callable, tiny: Path) ->
             "yes: 50 parameters are loaded, 1 are not used",
         ),
         ("paligemma.npz", NO, "yes: 32 parameters are loaded, 18 start fresh", "no: "),
-        ("huggingface", NO, "yes: 32 parameters are loaded, 18 start fresh, 1 are not used", "no: "),
+        ("hugging_face", NO, "yes: 32 parameters are loaded, 18 start fresh, 1 are not used", "no: "),
         ("gemma", NO, "yes: 9 parameters are loaded, 41 start fresh", "no: "),
     ],
 )
@@ -156,8 +156,8 @@ def test_recorded_alpha_counts(pi0_compat: Callable, tmp_path: Path, sizes: Path
 
 def test_half_an_adapter(pi0_compat: Callable, tmp_path: Path, sizes: Path) -> None:
     """Half an adapter is refused for training too."""
-    params = damaged_params.with_half_an_adapter(openpi_orbax.build(LORA, tmp_path / "whole"))
-    openpi_orbax.write(params, tmp_path / "params")
+    params = damaged_params.with_half_an_adapter(openpi.build(LORA, tmp_path / "whole"))
+    openpi.write(params, tmp_path / "params")
     result = pi0_compat("check", tmp_path / "params", "--config-file", sizes / "lora.json")
     assert "training    no: half an adapter is missing" in result.out
 
@@ -192,10 +192,10 @@ def test_train_states_and_adapters_hold_no_model(pi0_compat: Callable, tmp_path:
 
 def test_values_are_read_on_request(pi0_compat: Callable, tmp_path: Path, sizes: Path) -> None:
     """With `--values`, NaN is an alarm and the answer is no; without it, the same checkpoint loads."""
-    params = openpi_orbax.build(SPEC, tmp_path / "whole")
+    params = openpi.build(SPEC, tmp_path / "whole")
     params["action_in_proj/kernel"][0, 0] = np.nan
     params["action_in_proj/bias"][:] = 0
-    openpi_orbax.write(params, tmp_path / "params")
+    openpi.write(params, tmp_path / "params")
     arguments = ("check", tmp_path / "params", "--config-file", sizes / "base.json")
     assert pi0_compat(*arguments).status == YES
     result = pi0_compat(*arguments, "--values")

@@ -11,10 +11,10 @@ import pytest
 from fixtures import content
 from fixtures.params import Params
 from fixtures.specs import tiny
-from fixtures.writers import gemma_flax, hugging_face, openpi_orbax, openpi_pytorch, paligemma_npz, safetensors_file
+from fixtures.writers import gemma_flax, hugging_face, openpi, openpi_pytorch, paligemma_npz, safetensors_file
+from fixtures.writers.openpi import read_params
 from fixtures.writers.openpi_layout import paligemma_shapes
-from fixtures.writers.openpi_orbax import read_params
-from pi0_compat import get_config, save_params
+from pi0_compat import convert_checkpoint, get_config, save_params
 from pi0_compat.cli import main as cli
 from pi0_compat.layouts import write as targets
 from pi0_compat.layouts.detect import detect
@@ -47,9 +47,9 @@ def base(tmp_path: Path) -> Params:
     ("layout", "out", "whole_model"),
     [
         ("openpi", "out", True),
-        ("openpi-pytorch", "out", True),
-        ("huggingface", "out", False),
-        ("paligemma-npz", "out.npz", False),
+        ("openpi_pytorch", "out", True),
+        ("hugging_face", "out", False),
+        ("paligemma_npz", "out.npz", False),
     ],
 )
 def test_every_layout_reads_back(
@@ -67,7 +67,7 @@ def test_every_layout_reads_back(
     assert shown["assets"] is (True if whole_model else None)
 
 
-@pytest.mark.parametrize("layout", ["openpi-pytorch", "huggingface", "paligemma-npz"])
+@pytest.mark.parametrize("layout", ["openpi_pytorch", "hugging_face", "paligemma_npz"])
 def test_two_runs_write_the_same_bytes(tmp_path: Path, base: Params, config: str, capsys, layout: str) -> None:
     """The output does not depend on time, place or chance."""
     for name in ("a", "b"):
@@ -77,7 +77,7 @@ def test_two_runs_write_the_same_bytes(tmp_path: Path, base: Params, config: str
     assert digests(tmp_path / "a") == digests(tmp_path / "b") != {}
 
 
-@pytest.mark.parametrize("layout", ["huggingface", "paligemma-npz"])
+@pytest.mark.parametrize("layout", ["hugging_face", "paligemma_npz"])
 def test_parameters_without_a_place_are_dropped_only_on_request(
     tmp_path: Path, base: Params, capsys, layout: str
 ) -> None:
@@ -93,7 +93,7 @@ def test_parameters_without_a_place_are_dropped_only_on_request(
 def test_left_out_parameters_are_listed(tmp_path: Path, base: Params, capsys) -> None:
     """The text has the first few parameters, their size and how to get the whole list."""
     assert (
-        cli.main(["convert", str(tmp_path / "base"), "--to", "huggingface", "--drop", "-o", str(tmp_path / "o")]) == 0
+        cli.main(["convert", str(tmp_path / "base"), "--to", "hugging_face", "--drop", "-o", str(tmp_path / "o")]) == 0
     )
     shown = capsys.readouterr().out
     assert "\nleft out: 18 parameters, " in shown
@@ -102,10 +102,10 @@ def test_left_out_parameters_are_listed(tmp_path: Path, base: Params, capsys) ->
 
 
 SOURCES = {
-    "openpi-pytorch": ("torch", lambda path: openpi_pytorch.build(BASE_SPEC, path)),
-    "huggingface": ("hf", lambda path: hugging_face.build(BASE_SPEC, path)),
-    "paligemma-npz": ("pt.npz", lambda path: paligemma_npz.build(BASE_SPEC, path)),
-    "gemma-flax": ("gemma", lambda path: gemma_flax.build(BASE_SPEC, path)),
+    "openpi_pytorch": ("torch", lambda path: openpi_pytorch.build(BASE_SPEC, path)),
+    "hugging_face": ("hf", lambda path: hugging_face.build(BASE_SPEC, path)),
+    "paligemma_npz": ("pt.npz", lambda path: paligemma_npz.build(BASE_SPEC, path)),
+    "gemma_flax": ("gemma", lambda path: gemma_flax.build(BASE_SPEC, path)),
 }
 
 
@@ -125,7 +125,7 @@ def test_every_layout_converts_to_openpi(tmp_path: Path, config: str, capsys, so
 def test_dtype_applies_to_every_array(tmp_path: Path, base: Params, config: str, capsys) -> None:
     """With --dtype all arrays are cast as numpy casts."""
     options = ("--dtype", "bfloat16", "--config-file", config)
-    shown = document(capsys, "convert", tmp_path / "base", "--to", "openpi-pytorch", "-o", tmp_path / "out", *options)
+    shown = document(capsys, "convert", tmp_path / "base", "--to", "openpi_pytorch", "-o", tmp_path / "out", *options)
     assert_same_bits(read_all(tmp_path / "out"), {path: x.astype(ml_dtypes.bfloat16) for path, x in base.items()})
     assert list(shown["bytes"]) == ["bfloat16"]
     assert json.loads((tmp_path / "out" / "config.json").read_text())["precision"] == "bfloat16"
@@ -137,7 +137,7 @@ def test_overflow_is_refused(tmp_path: Path, config: str, capsys) -> None:
     params["state_proj/bias"] = params["state_proj/bias"] + np.float32(1e6)
     save_params(params, tmp_path / "large")
     options = ("--dtype", "float16", "--config-file", config)
-    message = refusal(capsys, "convert", tmp_path / "large", "--to", "openpi-pytorch", "-o", tmp_path / "out", *options)
+    message = refusal(capsys, "convert", tmp_path / "large", "--to", "openpi_pytorch", "-o", tmp_path / "out", *options)
     assert message == (
         f"{tmp_path}/large: state_proj/bias has finite values that overflow in float16; choose a wider dtype, bfloat16 "
         "has the range of float32"
@@ -149,17 +149,17 @@ def test_codes_are_not_cast(tmp_path: Path, config: str, capsys) -> None:
     """Integers are codes of a quantization."""
     save_params(content.params(BASE_SPEC) | {"state_proj/bias": np.ones(36, np.int8)}, tmp_path / "codes")
     options = ("--dtype", "float32", "--config-file", config)
-    message = refusal(capsys, "convert", tmp_path / "codes", "--to", "openpi-pytorch", "-o", tmp_path / "out", *options)
+    message = refusal(capsys, "convert", tmp_path / "codes", "--to", "openpi_pytorch", "-o", tmp_path / "out", *options)
     assert message == (
         f"{tmp_path}/codes: these are no floats, and a cast to float32 would be garbage\n  ~ state_proj/bias: int8[36]"
     )
 
 
-@pytest.mark.parametrize("layout", ["openpi-pytorch", "huggingface", "paligemma-npz"])
+@pytest.mark.parametrize("layout", ["openpi_pytorch", "hugging_face", "paligemma_npz"])
 def test_adapters_are_never_dropped(tmp_path: Path, lora: Params, capsys, layout: str) -> None:
     """Even with --drop they are kept: the message says how to fold them."""
     message = refusal(capsys, "convert", tmp_path / "lora", "--to", layout, "-o", tmp_path / "o.npz", "--drop")
-    number = 20 if layout == "openpi-pytorch" else 10
+    number = 20 if layout == "openpi_pytorch" else 10
     assert message == (
         f"{tmp_path}/lora/params: {number} adapter matrices, for example "
         f"PaliGemma/llm/layers/attn/attn_vec_einsum/lora_a, have no place in the layout {layout} and would be lost; "
@@ -170,7 +170,7 @@ def test_adapters_are_never_dropped(tmp_path: Path, lora: Params, capsys, layout
 def test_fold_then_convert_is_convert_with_fold(tmp_path: Path, lora: Params, config: str, capsys) -> None:
     """Both ways to a PyTorch checkpoint of a LoRA model write the same bytes."""
     document(capsys, "fold", tmp_path / "lora", "-o", tmp_path / "folded", "--config-file", config)
-    to = ("--to", "openpi-pytorch", "--config-file", config)
+    to = ("--to", "openpi_pytorch", "--config-file", config)
     document(capsys, "convert", tmp_path / "folded", *to, "-o", tmp_path / "two_steps")
     shown = document(capsys, "convert", tmp_path / "lora", *to, "--fold", "-o", tmp_path / "one_step")
     assert digests(tmp_path / "one_step") == digests(tmp_path / "two_steps")
@@ -225,7 +225,7 @@ def test_peft_needs_adapters_and_alpha(tmp_path: Path, base: Params, lora: Param
 def test_transformers_has_no_pi05(tmp_path: Path, capsys) -> None:
     """transformers has no model for adapters of a pi05."""
     spec = tiny("pi05", lora="both")
-    openpi_orbax.build(spec, tmp_path / "params")
+    openpi.build(spec, tmp_path / "params")
     options = ("--config-file", config_file(spec, tmp_path))
     message = refusal(capsys, "convert", tmp_path / "params", "--to", "peft", "-o", tmp_path / "out", *options)
     assert message == (f"{tmp_path}/params: a pi05, which transformers does not have: there is nothing to put them on")
@@ -233,7 +233,7 @@ def test_transformers_has_no_pi05(tmp_path: Path, capsys) -> None:
 
 def test_a_known_model_needs_no_config(tmp_path: Path, capsys) -> None:
     """The parameters of a named config are recognized, and its sizes are recorded."""
-    document(capsys, "convert", GOLDEN / "pi0_base", "--to", "openpi-pytorch", "-o", tmp_path / "out")
+    document(capsys, "convert", GOLDEN / "pi0_base", "--to", "openpi_pytorch", "-o", tmp_path / "out")
     recorded = json.loads((tmp_path / "out" / "config.json").read_text())
     assert recorded["model"] == get_config("pi0_base_tiny").model.to_json()
     document(capsys, "convert", tmp_path / "out", "--to", "openpi", "-o", tmp_path / "back")
@@ -242,7 +242,7 @@ def test_a_known_model_needs_no_config(tmp_path: Path, capsys) -> None:
 
 def test_an_unknown_model_needs_a_config(tmp_path: Path, base: Params, capsys) -> None:
     """Lengths of chunks and prompts are in no shape, so unknown models need a config."""
-    message = refusal(capsys, "convert", tmp_path / "base", "--to", "openpi-pytorch", "-o", tmp_path / "out")
+    message = refusal(capsys, "convert", tmp_path / "base", "--to", "openpi_pytorch", "-o", tmp_path / "out")
     assert message == (
         f"{tmp_path}/base/params: no known config has these parameters; pass the one that it is of (--config, "
         "--config-file)"
@@ -254,7 +254,7 @@ def test_several_models_of_the_same_shapes_are_listed(tmp_path: Path, capsys, mo
     models = {"one": TINY, "other": {**TINY, "action_horizon": 9}}
     known = {name: Pi0Config.from_json(model) for name, model in models.items()}
     monkeypatch.setattr(targets, "named_models", lambda: known)
-    message = refusal(capsys, "convert", GOLDEN / "pi0_base", "--to", "openpi-pytorch", "-o", tmp_path / "out")
+    message = refusal(capsys, "convert", GOLDEN / "pi0_base", "--to", "openpi_pytorch", "-o", tmp_path / "out")
     assert message == (
         f"{GOLDEN}/pi0_base/params: several known configs have these parameters, and no shape tells which; pass the "
         "one that it is of (--config)\n"
@@ -267,10 +267,10 @@ def test_a_part_is_no_whole(tmp_path: Path, config: str, capsys) -> None:
     """A PaliGemma is not a pi0, and a Gemma not a PaliGemma: missing parameters are listed."""
     paligemma_npz.build(BASE_SPEC, tmp_path / "pt.npz")
     options = ("-o", tmp_path / "out.npz", "--config-file", config)
-    message = refusal(capsys, "convert", tmp_path / "pt.npz", "--to", "openpi-pytorch", *options)
+    message = refusal(capsys, "convert", tmp_path / "pt.npz", "--to", "openpi_pytorch", *options)
     assert "  - action_in_proj/kernel: expected float32[" in message
     gemma_flax.build(BASE_SPEC, tmp_path / "gemma")
-    message = refusal(capsys, "convert", tmp_path / "gemma", "--to", "paligemma-npz", *options)
+    message = refusal(capsys, "convert", tmp_path / "gemma", "--to", "paligemma_npz", *options)
     assert message.startswith(
         f"{tmp_path}/gemma: these are not the parameters of a whole PaliGemma\n  - PaliGemma/img/"
     )
@@ -280,7 +280,7 @@ def test_other_sizes_than_the_config_are_refused(tmp_path: Path, base: Params, c
     """A config of other sizes is refused with the parameters that differ, in every layout."""
     file = config_file(tiny("pi0", depth=4, num_kv_heads=2), tmp_path)
     options = ("-o", tmp_path / "out.npz", "--config-file", file, "--drop")
-    for layout in ("openpi", "openpi-pytorch", "huggingface", "paligemma-npz"):
+    for layout in ("openpi", "openpi_pytorch", "hugging_face", "paligemma_npz"):
         message = refusal(capsys, "convert", tmp_path / "base", "--to", layout, *options)
         assert "PaliGemma/llm/layers/mlp/linear: expected float32[4, 88, 56], found float32[3, 88, 56]" in message, (
             layout
@@ -289,7 +289,7 @@ def test_other_sizes_than_the_config_are_refused(tmp_path: Path, base: Params, c
 
 def test_an_npz_is_a_file_of_that_name(tmp_path: Path, base: Params, capsys) -> None:
     """A file without the suffix would not be recognized."""
-    message = refusal(capsys, "convert", tmp_path / "base", "--to", "paligemma-npz", "--drop", "-o", tmp_path / "out")
+    message = refusal(capsys, "convert", tmp_path / "base", "--to", "paligemma_npz", "--drop", "-o", tmp_path / "out")
     assert message == f"{tmp_path}/out: this layout is one file, whose name has to end in .npz"
 
 
@@ -305,8 +305,32 @@ def test_a_wrong_output_is_not_kept(tmp_path: Path, base: Params, config: str, c
     to_torch = Rule.to_torch
     monkeypatch.setattr(Rule, "to_torch", lambda rule, piece: to_torch(rule, piece[::-1]))
     message = refusal(
-        capsys, "convert", tmp_path / "base", "--to", "openpi-pytorch", "-o", tmp_path / "out", "--config-file", config
+        capsys, "convert", tmp_path / "base", "--to", "openpi_pytorch", "-o", tmp_path / "out", "--config-file", config
     )
     assert "parameters that are read back are not what was meant, for example PaliGemma/" in message
     assert message.endswith("; nothing was kept")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "model.json"]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("huggingface", "hugging_face"),
+        ("hugging-face", "hugging_face"),
+        ("openpi-pytorch", "openpi_pytorch"),
+        ("PaliGemma npz", "paligemma_npz"),
+    ],
+)
+def test_a_near_miss_names_the_layout(tmp_path: Path, base: Params, capsys, name: str, meant: str) -> None:
+    """A layout has one spelling. Another one is refused with the right one, on the command line and in Python."""
+    with pytest.raises(SystemExit):
+        cli.main(["convert", str(tmp_path / "base"), "--to", name, "-o", str(tmp_path / "out")])
+    assert f"unknown layout {name!r}; did you mean {meant}? expected one of " in capsys.readouterr().err
+    with pytest.raises(ValueError, match=f"did you mean {meant}"):
+        convert_checkpoint(tmp_path / "base", tmp_path / "out", layout=name)
+
+
+@pytest.mark.parametrize("name", ["gemma_flax", "train_state", "tensorflow", ""])
+def test_a_layout_that_cannot_be_written_is_refused(tmp_path: Path, base: Params, name: str) -> None:
+    with pytest.raises(ValueError, match="expected one of openpi, openpi_pytorch, hugging_face, paligemma_npz, peft"):
+        convert_checkpoint(tmp_path / "base", tmp_path / "out", layout=name)

@@ -9,7 +9,7 @@ import pytest
 
 from fixtures import content
 from fixtures.params import Params
-from fixtures.writers import hugging_face, openpi_orbax, openpi_pytorch, paligemma_npz, safetensors_file
+from fixtures.writers import hugging_face, openpi, openpi_pytorch, paligemma_npz, safetensors_file
 from pi0_compat.cli import NO, REFUSED, YES
 from tests.pi0_compat.cli.conftest import SPEC
 
@@ -21,7 +21,7 @@ def edited(folder: Path, edit: Callable[[Params], None]) -> Path:
     """Write the tiny checkpoint with changed parameters."""
     params = {path: array.copy() for path, array in content.params(SPEC).items()}
     edit(params)
-    openpi_orbax.write(params, folder)
+    openpi.write(params, folder)
     return folder
 
 
@@ -35,7 +35,7 @@ def test_the_same_in_another_layout(pi0_compat: Callable, tiny: Path, other: str
     assert (head in result.out) == (other == "pytorch")
 
 
-@pytest.mark.parametrize(("left", "right"), [("huggingface", "paligemma.npz"), ("paligemma.npz", "huggingface")])
+@pytest.mark.parametrize(("left", "right"), [("hugging_face", "paligemma.npz"), ("paligemma.npz", "hugging_face")])
 def test_releases_in_two_layouts(pi0_compat: Callable, tiny: Path, left: str, right: str) -> None:
     """PaliGemma is the same from Google and from Hugging Face, whose additional rows are named."""
     result = pi0_compat("diff", tiny / left, tiny / right)
@@ -47,7 +47,7 @@ def test_a_tied_head_is_not_compared(pi0_compat: Callable, tiny: Path, tmp_path:
     """A release that kept its output layer, tied to the token table, is the same as one that did not."""
     release = hugging_face.tensors(paligemma_npz.contents(SPEC))
     hugging_face.write_tensors(release | {"lm_head.weight": release[EMBED_TOKENS]}, tmp_path / "kept")
-    for other in ("paligemma.npz", "huggingface"):
+    for other in ("paligemma.npz", "hugging_face"):
         result = pi0_compat("diff", tmp_path / "kept", tiny / other)
         assert result.status == YES, result.out
         assert "not compared: lm_head.weight, in A alone: no model uses it" in result.out
@@ -58,7 +58,7 @@ def test_a_head_that_is_the_table_is_compared(pi0_compat: Callable, tiny: Path, 
     release = hugging_face.tensors(paligemma_npz.contents(SPEC))
     table = release.pop(EMBED_TOKENS)
     hugging_face.write_tensors(release | {"lm_head.weight": table}, tmp_path / "head")
-    result = pi0_compat("diff", tmp_path / "head", tiny / "huggingface")
+    result = pi0_compat("diff", tmp_path / "head", tiny / "hugging_face")
     assert result.status == NO
     assert "  - lm_head.weight: only in A, " in result.out
 
@@ -126,7 +126,7 @@ def test_values_that_are_not_finite_come_first(pi0_compat: Callable, tiny: Path,
 
 def test_rounding_is_a_matter_of_tolerance(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
     """The same model in bfloat16 differs in every array, with both dtypes shown; within a tolerance it is the same."""
-    openpi_orbax.build(SPEC, tmp_path / "params", dtype="bfloat16")
+    openpi.build(SPEC, tmp_path / "params", dtype="bfloat16")
     result = pi0_compat("diff", tiny / "openpi", tmp_path / "params")
     assert result.status == NO
     assert "float32 -> bfloat16" in result.out
@@ -158,12 +158,12 @@ def test_adapters_alone_are_compared_by_their_names(pi0_compat: Callable, tmp_pa
 def test_unknown_head_sizes_need_a_config(pi0_compat: Callable, tiny: Path, sizes: Path, tmp_path: Path) -> None:
     """If neither side records the head size, the config is required; with it, the two compare."""
     openpi_pytorch.build(SPEC, tmp_path / "pytorch")
-    result = pi0_compat("diff", tmp_path / "pytorch", tiny / "huggingface")
+    result = pi0_compat("diff", tmp_path / "pytorch", tiny / "hugging_face")
     assert result.status == REFUSED
     assert "paligemma.num_heads, paligemma.num_kv_heads, paligemma.head_dim" in result.err
     assert "cannot be told from its shapes; name the model: --config or --config-file\n" in result.err
     with_sizes = ("--config-file", sizes / "base.json")
-    assert pi0_compat("diff", tmp_path / "pytorch", tiny / "huggingface", *with_sizes).status == NO
+    assert pi0_compat("diff", tmp_path / "pytorch", tiny / "hugging_face", *with_sizes).status == NO
 
 
 def test_adapters_and_a_model_do_not_compare(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
@@ -216,4 +216,4 @@ def test_a_url_is_downloaded(pi0_compat: Callable, tiny: Path, tmp_path: Path, m
     monkeypatch.setenv("PI0_COMPAT_CACHE", str(tmp_path / "cache"))
     fsspec.filesystem("memory").put(str(tiny / "gemma"), "/diff/gemma", recursive=True)
     result = pi0_compat("diff", "memory://diff/gemma", tiny / "gemma")
-    assert (result.status, result.out.splitlines()[0]) == (YES, "A: memory://diff/gemma (gemma-flax)")
+    assert (result.status, result.out.splitlines()[0]) == (YES, "A: memory://diff/gemma (gemma_flax)")

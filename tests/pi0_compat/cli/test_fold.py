@@ -8,8 +8,8 @@ import pytest
 
 from fixtures.params import Params
 from fixtures.specs import tiny
-from fixtures.writers import openpi_orbax, openpi_pytorch
-from fixtures.writers.openpi_orbax import read_params
+from fixtures.writers import openpi, openpi_pytorch
+from fixtures.writers.openpi import read_params
 from pi0_compat import save_params
 from pi0_compat.cli import main as cli
 from pi0_compat.layouts.orbax.metadata import read_metadata
@@ -137,7 +137,7 @@ def test_another_layout_must_be_converted_first(tmp_path: Path, capsys) -> None:
     openpi_pytorch.build(BASE_SPEC, tmp_path / "torch")
     message = refusal(capsys, "fold", tmp_path / "torch", "-o", tmp_path / "out")
     assert message == (
-        f"{tmp_path}/torch: expected a checkpoint in openpi's layout, found openpi-pytorch; convert it first"
+        f"{tmp_path}/torch: expected a checkpoint in openpi's layout, found openpi_pytorch; convert it first"
     )
 
 
@@ -196,7 +196,7 @@ def test_adapters_that_do_not_fit_the_base_are_not_attached(
 ) -> None:
     """Other parameters, half adapters and other shapes are refused by the adapters' checkpoint and the parameter."""
     save_params(change(adapters_alone(lora)), tmp_path / "adapters")
-    openpi_orbax.build(BASE_SPEC, tmp_path / "base")
+    openpi.build(BASE_SPEC, tmp_path / "base")
     message = refusal(capsys, "attach", tmp_path / "adapters", "--to", tmp_path / "base", "-o", tmp_path / "out")
     assert message.startswith(f"{tmp_path}/adapters: {text}")
     assert not (tmp_path / "out").exists()
@@ -205,7 +205,7 @@ def test_adapters_that_do_not_fit_the_base_are_not_attached(
 def test_another_rank_than_recorded_is_not_attached(tmp_path: Path, lora: Params, capsys) -> None:
     """Adapters whose rank differs from the recorded one would have another scale."""
     document(capsys, "extract", "-o", tmp_path / "adapters", tmp_path / "lora")
-    openpi_orbax.build(BASE_SPEC, tmp_path / "base")
+    openpi.build(BASE_SPEC, tmp_path / "base")
     other = tiny("pi0", lora="both", num_kv_heads=2)
     other["action_expert"]["lora"]["ffn"]["rank"] += 1  # type: ignore[index]
     arguments = ("attach", tmp_path / "adapters", "--to", tmp_path / "base", "-o", tmp_path / "out")
@@ -217,7 +217,7 @@ def test_sites_without_an_adapter_are_named(tmp_path: Path, lora: Params, config
     """Adapters of fewer sites than recorded are refused, and the sites are listed."""
     some = {p: x for p, x in adapters_alone(lora).items() if not p.startswith(SITE + "/")}
     save_params(some, tmp_path / "adapters")
-    openpi_orbax.build(BASE_SPEC, tmp_path / "base")
+    openpi.build(BASE_SPEC, tmp_path / "base")
     arguments = ("attach", tmp_path / "adapters", "--to", tmp_path / "base", "-o", tmp_path / "out")
     message = refusal(capsys, *arguments, "--config-file", config)
     assert message == (

@@ -12,7 +12,7 @@ import pytest
 
 from fixtures import golden_cases, old_checkpoints
 from fixtures.damage.operations import files as damaged_files
-from fixtures.writers import hugging_face, openpi_orbax, safetensors_file
+from fixtures.writers import hugging_face, openpi, safetensors_file
 from pi0_compat import Pi0Config, save_params
 from pi0_compat.cli import NO, REFUSED, YES
 from tests.pi0_compat.cli.conftest import LORA, SPEC
@@ -22,10 +22,10 @@ ATTENTION = "attn_vec_einsum, kv_einsum, q_einsum"
 KINDS = {
     "openpi": ("openpi", "pi0"),
     "lora": ("openpi", "pi0"),
-    "pytorch": ("openpi-pytorch", "pi0"),
-    "huggingface": ("huggingface", "PaliGemma"),
-    "paligemma.npz": ("paligemma-npz", "PaliGemma"),
-    "gemma": ("gemma-flax", "Gemma 1"),
+    "pytorch": ("openpi_pytorch", "pi0"),
+    "hugging_face": ("hugging_face", "PaliGemma"),
+    "paligemma.npz": ("paligemma_npz", "PaliGemma"),
+    "gemma": ("gemma_flax", "Gemma 1"),
 }
 
 
@@ -115,7 +115,7 @@ def test_a_run_is_inspected_at_its_latest_step(pi0_compat: Callable, tiny: Path,
         assert "step 10 of 9, 10, with its train state; the parameters are a moving average (EMA)" in result.out
         assert "norm stats  assets/droid/norm_stats.json" in result.out
     assert "step 9 of 9, 10, without a train state" in pi0_compat("inspect", run / "9").out
-    assert pi0_compat("inspect", run / "10" / "train_state", "--json").document["layout"] == "train-state"
+    assert pi0_compat("inspect", run / "10" / "train_state", "--json").document["layout"] == "train_state"
 
 
 def test_without_ema_the_train_state_has_no_parameters(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_later_versions_are_recognized(
     pi0_compat: Callable, tiny: Path, tmp_path: Path, mark: str, family: str
 ) -> None:
     """PaliGemma 2 and Gemma 3 are recognized by names that only they have."""
-    tensors = hugging_face.tensors(openpi_orbax.read_params(tiny / "openpi"))
+    tensors = hugging_face.tensors(openpi.read_params(tiny / "openpi"))
     tensors[f"model.language_model.layers.0.{mark}.weight"] = np.ones(4, np.float32)
     hugging_face.write_tensors({name: x for name, x in tensors.items() if "/" not in name}, tmp_path / "model")
     assert pi0_compat("inspect", tmp_path / "model", "--json").document["family"] == family

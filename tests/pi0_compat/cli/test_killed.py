@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.writers.openpi_orbax import read_params
+from fixtures.writers.openpi import read_params
 from pi0_compat.cli import main as cli
 from suite.writing.asserts import assert_same_bits
 
@@ -48,7 +48,7 @@ def writing(layout: str, out: Path) -> Iterator[subprocess.Popen[str]]:
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 128 + signal.SIGINT)]
 )
-@pytest.mark.parametrize("layout", ["openpi", "openpi-pytorch"])
+@pytest.mark.parametrize("layout", ["openpi", "openpi_pytorch"])
 def test_a_terminated_command_leaves_nothing(tmp_path: Path, layout: str, number: int, status: int) -> None:
     """SIGTERM and Ctrl-C remove unfinished output."""
     with writing(layout, tmp_path / "out") as process:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fixtures.golden_cases import full_size
-from fixtures.writers import openpi_orbax, paligemma_npz
+from fixtures.writers import openpi, paligemma_npz
 from pi0_compat.errors import CheckpointError, LoadError
 from pi0_compat.layouts.orbax.save import save_params
 from pi0_compat.loading.loaders import CheckpointWeightLoader, NoOpWeightLoader, PaliGemmaWeightLoader
@@ -28,7 +28,7 @@ WIDE = "action_in_proj/kernel"
 
 def load(params: Params, model: Pi0Config, tmp_path: Path, **options: Any) -> tuple[Params, LoadReport]:
     """Load a model from a checkpoint with these parameters, as openpi writes it."""
-    openpi_orbax.write(params, tmp_path / "params")
+    openpi.write(params, tmp_path / "params")
     return CheckpointWeightLoader(tmp_path / "params").load(model, **options)
 
 
@@ -225,14 +225,14 @@ def test_a_path_without_checkpoint_is_a_checkpoint_error(tmp_path: Path) -> None
 
 def test_a_path_may_be_text(tmp_path: Path) -> None:
     """A str is accepted like a Path."""
-    openpi_orbax.write(base_params(), tmp_path / "params")
+    openpi.write(base_params(), tmp_path / "params")
     assert_same_bits(CheckpointWeightLoader(str(tmp_path / "params")).load(BASE)[0], base_params())
 
 
 @pytest.mark.parametrize(("stored", "served"), [("float16", "float16"), ("float64", "float32")])
 def test_serving_keeps_the_stored_dtype(tmp_path: Path, stored: str, served: str) -> None:
     """For serving nothing is widened, and wider values are cast to the model's dtype."""
-    openpi_orbax.write({path: array.astype(stored) for path, array in base_params().items()}, tmp_path / "params")
+    openpi.write({path: array.astype(stored) for path, array in base_params().items()}, tmp_path / "params")
     params, report = CheckpointWeightLoader(tmp_path / "params").load_for_inference(BASE)
     assert_same_bits(params, {path: array.astype(stored).astype(served) for path, array in base_params().items()})
     assert report.count(Status.CAST if stored != served else Status.LOADED) == len(params)
@@ -240,7 +240,7 @@ def test_serving_keeps_the_stored_dtype(tmp_path: Path, stored: str, served: str
 
 def test_serving_adds_no_adapters(tmp_path: Path) -> None:
     """For serving, a base is refused for a LoRA config; the error says how to add adapters."""
-    openpi_orbax.write(base_params(), tmp_path / "params")
+    openpi.write(base_params(), tmp_path / "params")
     with pytest.raises(LoadError, match="initialize_lora_parameters"):
         CheckpointWeightLoader(tmp_path / "params").load_for_inference(LORA)
 
@@ -256,7 +256,7 @@ def test_another_byte_order_is_cast(tmp_path: Path) -> None:
 
 def test_files_are_left_alone(tmp_path: Path) -> None:
     """Loading with a cast changes no byte of the checkpoint."""
-    openpi_orbax.write(lora_params(), tmp_path / "params")
+    openpi.write(lora_params(), tmp_path / "params")
     before = digests(tmp_path)
     CheckpointWeightLoader(tmp_path / "params").load(LORA, frozen_dtype="bfloat16")
     assert digests(tmp_path) == before

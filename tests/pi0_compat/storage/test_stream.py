@@ -11,7 +11,7 @@ from fixtures.params import Params
 from fixtures.specs import tiny
 from fixtures.streamed import orbax as streamed_orbax
 from fixtures.streamed.content import Content
-from fixtures.writers import gemma_flax, hugging_face, openpi_layout, openpi_orbax, openpi_pytorch, paligemma_npz
+from fixtures.writers import gemma_flax, hugging_face, openpi, openpi_layout, openpi_pytorch, paligemma_npz
 from pi0_compat.errors import CheckpointError
 from pi0_compat.layouts.detect import detect
 from pi0_compat.layouts.open import open_parameters
@@ -27,7 +27,7 @@ from tests.pi0_compat.conftest import reads_damage
 SPEC = tiny("pi0", num_kv_heads=2)
 MODEL = Pi0Config.from_json({**SPEC})
 LAYOUTS: dict[str, tuple[str, Callable[[Path], Params]]] = {
-    "openpi_orbax": ("params", lambda path: openpi_orbax.build(SPEC, path)),
+    "openpi": ("params", lambda path: openpi.build(SPEC, path)),
     "openpi_pytorch": ("torch", lambda path: openpi_pytorch.build(SPEC, path)),
     "hugging_face": ("hf", lambda path: hugging_face.build(SPEC, path)),
     "paligemma_npz": ("pt.npz", lambda path: paligemma_npz.build(SPEC, path)),
@@ -65,7 +65,7 @@ def test_chunks_beside_each_other_are_one_slab(tmp_path: Path, largest: int) -> 
     with Content(shapes) as content:
         streamed_orbax.write(content, tmp_path / "params", SPEC, largest_chunk=largest)
     source = StoredParameters(read_metadata(tmp_path / "params"))
-    assert_same_bits(read_whole(source, shapes), openpi_orbax.read_params(tmp_path / "params"))
+    assert_same_bits(read_whole(source, shapes), openpi.read_params(tmp_path / "params"))
     cut_behind = [path for path, array in source._arrays.items() if array.chunk[1:] != shapes[path][1:]]
     assert "PaliGemma/llm/layers/mlp/gating_einsum" in cut_behind
 
@@ -73,7 +73,7 @@ def test_chunks_beside_each_other_are_one_slab(tmp_path: Path, largest: int) -> 
 @reads_damage
 def test_a_truncated_chunk_is_damage(tmp_path: Path) -> None:
     """A file that ends early is refused by the checkpoint's name, although the slabs before it were read."""
-    openpi_orbax.build(SPEC, tmp_path / "params")
+    openpi.build(SPEC, tmp_path / "params")
     for file in (tmp_path / "params" / "ocdbt.process_0" / "d").iterdir():
         file.write_bytes(file.read_bytes()[:100])
     source = StoredParameters(read_metadata(tmp_path / "params"))

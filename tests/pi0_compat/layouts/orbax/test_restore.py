@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from fixtures.damage import silent_damage
 from fixtures.damage.corruptions import CORRUPTIONS, Corruption
-from fixtures.writers import openpi_orbax
+from fixtures.writers import openpi
 from pi0_compat.errors import CheckpointError
 from pi0_compat.layouts.orbax import restore as checkpoints
 from pi0_compat.layouts.orbax.folder import METADATA_FILE
@@ -56,7 +56,7 @@ def test_an_only_child_called_value_keeps_its_name(tmp_path: Path, suffix: bool)
 
 def test_the_suffix_can_be_passed(tmp_path: Path) -> None:
     """In a foreign checkpoint, ``value_suffix=False`` says that ``value`` is a name."""
-    openpi_orbax.write({"critic/value": np.ones(2, np.float32)}, tmp_path / "p", value_suffix=False)
+    openpi.write({"critic/value": np.ones(2, np.float32)}, tmp_path / "p", value_suffix=False)
     assert list(restore_params(tmp_path / "p", value_suffix=False)) == ["critic/value"]
     assert list(restore_params(tmp_path / "p")) == ["critic"]
 
@@ -124,7 +124,7 @@ def test_adapters_of_another_config_are_not_recorded(tmp_path: Path, config: Any
 
 def test_a_checkpoint_of_openpi_records_no_alpha(tmp_path: Path) -> None:
     """openpi's checkpoints have no record, which differs from the record of a model without LoRA."""
-    openpi_orbax.write(PARAMS, tmp_path / "params")
+    openpi.write(PARAMS, tmp_path / "params")
     assert read_metadata(tmp_path / "params").lora is None
 
 

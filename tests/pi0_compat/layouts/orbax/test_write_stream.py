@@ -10,7 +10,7 @@ import pytest
 from fixtures import content
 from fixtures.params import Params
 from fixtures.specs import tiny
-from fixtures.writers.openpi_orbax import read_params
+from fixtures.writers.openpi import read_params
 from pi0_compat import restore_params, save_params
 from pi0_compat.errors import CheckpointError
 from pi0_compat.layouts.orbax import write_stream as streamed_saving

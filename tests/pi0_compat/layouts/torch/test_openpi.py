@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fixtures.writers import openpi_orbax, openpi_pytorch, safetensors_file
+from fixtures.writers import openpi, openpi_pytorch, safetensors_file
 from pi0_compat.checkpoints.convert import convert_checkpoint
 from pi0_compat.errors import CheckpointError, LoadError
 from pi0_compat.layouts.orbax.read_stream import StoredParameters
@@ -85,7 +85,7 @@ def test_tied_tables_of_other_dtypes_conflict(folder: Path) -> None:
 
 
 def test_conversion_reads_every_stacked_array_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    openpi_orbax.build(BASE_SPEC, tmp_path / "1" / "params")
+    openpi.build(BASE_SPEC, tmp_path / "1" / "params")
     read: list[str] = []
     slabs = StoredParameters.slabs
 
@@ -100,13 +100,13 @@ def test_conversion_reads_every_stacked_array_once(tmp_path: Path, monkeypatch: 
 
 
 def test_conversion_for_a_lora_config_takes_its_base(tmp_path: Path) -> None:
-    params = openpi_orbax.build(BASE_SPEC, tmp_path / "params")
+    params = openpi.build(BASE_SPEC, tmp_path / "params")
     with pytest.warns(UserWarning, match="copy them by hand"):
         convert_checkpoint(tmp_path / "params", tmp_path / "made" / "out", config=LORA)
     assert_same_bits(read_all(tmp_path / "made" / "out"), params)
 
 
 def test_conversion_for_another_family_names_it(tmp_path: Path) -> None:
-    openpi_orbax.build(BASE_SPEC, tmp_path / "params")
+    openpi.build(BASE_SPEC, tmp_path / "params")
     with pytest.raises(LoadError, match="these are parameters of pi0, the config is pi05"):
         convert_checkpoint(tmp_path / "params", tmp_path / "out", config=PI05)
