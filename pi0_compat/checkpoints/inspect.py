@@ -15,7 +15,8 @@ from pi0_compat.layouts.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Detected,
 from pi0_compat.layouts.locate import located_metadata
 from pi0_compat.layouts.orbax.completeness import leftovers, what_is_missing
 from pi0_compat.layouts.orbax.folder import METADATA_FILE, PARAMS, holds_tree, steps_of
-from pi0_compat.layouts.orbax.metadata import item_metadata, read_metadata, tree_entries
+from pi0_compat.layouts.orbax.item import item_metadata, tree_entries
+from pi0_compat.layouts.orbax.metadata import read_metadata
 from pi0_compat.layouts.paligemma_npz import open_npz
 from pi0_compat.layouts.sizes import Sizes, ranks_of, sizes_of
 from pi0_compat.layouts.torch.safetensors_folder import recorded_beside, tensors_of

@@ -19,8 +19,9 @@ import numpy as np
 from pi0_compat import params as tree
 from pi0_compat.diagnosis import later_version
 from pi0_compat.errors import CheckpointError, LoadError
-from pi0_compat.layouts.orbax.metadata import Stored, item_metadata
-from pi0_compat.layouts.orbax.restore import restore_leaves
+from pi0_compat.layouts.orbax.item import item_metadata
+from pi0_compat.layouts.orbax.metadata import Stored
+from pi0_compat.layouts.orbax.read import restore_leaves
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.params import Leaf
 from pi0_compat.paths import TOKEN_TABLE, looks_like_an_adapter

@@ -15,7 +15,7 @@ from pi0_compat.layouts.gemma_flax import open_gemma, require_sizes
 from pi0_compat.layouts.orbax.folder import find_params
 from pi0_compat.layouts.orbax.lora_record import require_same_lora
 from pi0_compat.layouts.orbax.metadata import Stored, read_metadata
-from pi0_compat.layouts.orbax.restore import restore_leaves
+from pi0_compat.layouts.orbax.read import restore_leaves
 from pi0_compat.layouts.paligemma_npz import open_npz
 from pi0_compat.layouts.torch.hugging_face import open_hugging_face
 from pi0_compat.layouts.torch.openpi import open_pytorch

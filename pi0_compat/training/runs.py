@@ -14,8 +14,9 @@ import orbax.checkpoint as ocp
 from pi0_compat import params as tree
 from pi0_compat.errors import CheckpointError
 from pi0_compat.layouts.orbax.folder import PARAMS, require_tree
-from pi0_compat.layouts.orbax.metadata import Stored, item_metadata, read_metadata
-from pi0_compat.layouts.orbax.restore import restore_leaves
+from pi0_compat.layouts.orbax.item import item_metadata
+from pi0_compat.layouts.orbax.metadata import Stored, read_metadata
+from pi0_compat.layouts.orbax.restore import restore_on_devices
 from pi0_compat.layouts.orbax.save import params_item
 from pi0_compat.params import Params
 from pi0_compat.storage.placement import Placement, shardings
@@ -73,7 +74,7 @@ def resume_train_state(
     folder = Path(run.directory) / str(step)
     stored = _require_same_run(folder, config, template)
     places = shardings(template.params)
-    saved = restore_leaves(stored, dict.fromkeys(places), restore_type=jax.Array, sharding=places.__getitem__)
+    saved = restore_on_devices(stored, dict.fromkeys(places), sharding=places.__getitem__)
     try:
         restored = run.restore(step, args=ocp.args.Composite(train_state=_restore(_rest_of(template))))
     except Exception as error:

@@ -33,7 +33,7 @@ Program = dict[str, Any]
 
 # The functions of each stage of a load. Reading includes decoding, and casting into place.
 STAGES = {
-    "read": ("pi0_compat.layouts.orbax.restore:read_all", "pi0_compat.loading.match:_read_all"),
+    "read": ("pi0_compat.layouts.orbax.read:read_all", "pi0_compat.loading.match:_read_all"),
     "place": ("pi0_compat.training.step:_place",),
     "merge": ("pi0_compat.loading.loaders:complete", "pi0_compat.loading.match:complete"),
 }

@@ -7,7 +7,6 @@ result, and how many are decoded at once is limited by the memory that it takes.
 
 import functools
 import itertools
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -16,14 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorstore as ts
 
+from pi0_compat.layouts.orbax.address import array_spec, read_tree_metadata
 from pi0_compat.layouts.orbax.chunks import TAKEN, ChunkFiles, chunk_files, places
-from pi0_compat.layouts.orbax.folder import METADATA_FILE
 from pi0_compat.params import Leaf
 from pi0_compat.storage.bounded import Bounded
 from pi0_compat.storage.stream import BLOCK_BYTES
 
 Box = tuple[slice, ...]
-_MANIFEST = "manifest.ocdbt"
 # Neighbouring chunks are read as one piece up to this size: of tiny ones there may be a million.
 _PIECE = BLOCK_BYTES
 # A jax array on the CPU takes over memory that begins at a multiple of this; other memory it copies.
@@ -73,9 +71,12 @@ class StoredArray(NamedTuple):
     def read(self, piece: Box, target: np.ndarray) -> int:
         """Read a piece into its place in an array of the same shape, cast to that array's dtype; the bytes written."""
         if not self._decode(piece, target[piece]):
-            cast = self.store if target.dtype == self.leaf.dtype else ts.cast(self.store, ts.dtype(target.dtype))
-            ts.array(target)[piece].write(cast[piece]).result()
+            ts.array(target)[piece].write(self.cast(target.dtype)[piece]).result()
         return target.itemsize * _size(piece)
+
+    def cast(self, dtype: np.dtype) -> Any:
+        """Return the array in tensorstore, cast to ``dtype`` while it is read."""
+        return self.store if dtype == self.leaf.dtype else ts.cast(self.store, ts.dtype(dtype))
 
     def _decode(self, piece: Box, target: np.ndarray) -> bool:
         """Whether the piece was decoded without tensorstore, as one chunk."""
@@ -112,57 +113,31 @@ def _size(piece: Box) -> int:
 def open_arrays(
     folder: Path, names: Mapping[str, tuple[str, ...]], leaves: Mapping[str, Leaf]
 ) -> dict[str, StoredArray]:
-    """Open those arrays that can be read here; what is missing from the result is left to orbax, and to its errors.
+    """Open arrays for reading. Arrays without values are left out of the result: nothing of them is stored.
 
     Args:
       folder: the checkpoint.
       names: path -> the keys under which the array is in the tree.
       leaves: path -> shape and dtype that the checkpoint's metadata claim.
+
+    Raises:
+      Exception: tensorstore cannot open an array, or it is not what the metadata claim.
     """
-    if not (folder / _MANIFEST).is_file():
-        return {}
     # One context: the arrays share a cache of the store's own nodes.
     context = ts.Context()
-    metadata = json.loads((folder / METADATA_FILE).read_text())
+    metadata = read_tree_metadata(folder)
     folder = folder.resolve()
-    specs = {path: _spec(folder, keys, metadata) for path, keys in names.items()}
+    specs = {path: array_spec(folder, keys, metadata) for path, keys in names.items() if leaves[path].num_bytes}
     opening = {path: ts.open(spec, open=True, context=context) for path, spec in specs.items()}
     files = functools.partial(chunk_files, folder, places(folder))
-    opened = {path: _opened(future, leaves[path], files) for path, future in opening.items()}
-    return {path: array for path, array in opened.items() if array}
+    return {path: _opened(path, future.result(), leaves[path], files) for path, future in opening.items()}
 
 
-def _opened(opening: Any, leaf: Leaf, files: Callable[[Any, Leaf], ChunkFiles | None]) -> StoredArray | None:
-    try:
-        store = opening.result()
-    except Exception:  # noqa: BLE001 - tensorstore raises all kinds
-        return None
-    as_told = (tuple(store.shape), store.dtype.numpy_dtype) == leaf
-    return StoredArray(store, leaf, files(store, leaf)) if as_told and leaf.num_bytes else None
-
-
-def _spec(folder: Path, keys: tuple[str, ...], metadata: dict[str, Any]) -> dict[str, Any]:
-    """The array's address as orbax has it, but for the mapped file."""
-    base = {"driver": "file", "path": f"{folder}/", **_mapped()}
-    return {
-        "driver": "zarr3" if metadata.get("use_zarr3") else "zarr",
-        "kvstore": {"driver": "ocdbt", "base": base, "path": f"{'.'.join(keys)}/"},
-        # Where all chunks are written, one that is not there is damage, and no zeros.
-        "fill_missing_data_reads": not metadata.get("store_array_data_equal_to_fill_value"),
-        "recheck_cached_data": False,
-        "recheck_cached_metadata": False,
-    }
-
-
-@functools.cache
-def _mapped() -> dict[str, Any]:
-    """What has tensorstore map files instead of copying them; old ones cannot."""
-    mapped = {"file_io_mode": {"mode": "memmap"}}
-    try:
-        ts.KvStore.Spec({"driver": "file", "path": "/", **mapped})
-    except ValueError:
-        return {}
-    return mapped
+def _opened(path: str, store: Any, leaf: Leaf, files: Callable[[Any, Leaf], ChunkFiles | None]) -> StoredArray:
+    found = Leaf(tuple(store.shape), store.dtype.numpy_dtype)
+    if found != leaf:
+        raise ValueError(f"{path}: the metadata claim {leaf}, {found} is stored")
+    return StoredArray(store, leaf, files(store, leaf))
 
 
 class Reading(NamedTuple):

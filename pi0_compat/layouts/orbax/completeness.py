@@ -15,7 +15,7 @@ import tensorstore as ts
 from pi0_compat.errors import CheckpointError
 from pi0_compat.layouts.orbax.chunks import located, places
 from pi0_compat.layouts.orbax.folder import METADATA_FILE
-from pi0_compat.layouts.orbax.metadata import tree_entries
+from pi0_compat.layouts.orbax.item import tree_entries
 
 _MANIFEST = "manifest.ocdbt"
 # Of zarr 2, and of zarr 3.

@@ -1,16 +1,13 @@
 """Names, shapes, dtypes and recorded facts of an orbax checkpoint, without reading an array."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import orbax.checkpoint as ocp
-
 from pi0_compat import params as tree
 from pi0_compat.errors import CheckpointError
-from pi0_compat.layouts.orbax.folder import METADATA_FILE
+from pi0_compat.layouts.orbax.item import StoredLeaf, brief, item_metadata, tree_entries
 from pi0_compat.layouts.orbax.untrusted import refuse_absurd_sizes, refuse_links_out
 from pi0_compat.params import Leaf
 from pi0_compat.storage import digests as integrity
@@ -25,32 +22,6 @@ def top_names(folder: Path) -> set[str]:
       CheckpointError: its metadata cannot be read.
     """
     return {entry.keys[0] for entry in tree_entries(folder) if entry.keys}
-
-
-class TreeEntry(NamedTuple):
-    """A leaf of an orbax tree: its nested names, and what orbax calls its kind, ``jax.Array`` or ``np.ndarray``."""
-
-    keys: tuple[str, ...]
-    kind: str
-
-
-def tree_entries(folder: Path) -> list[TreeEntry]:
-    """All leaves of an orbax tree, empty nodes too.
-
-    Raises:
-      CheckpointError: its metadata cannot be read.
-    """
-    file = folder / METADATA_FILE
-    try:
-        entries = json.loads(file.read_text())["tree_metadata"].values()
-        return [
-            TreeEntry(
-                tuple(str(part["key"]) for part in entry["key_metadata"]), str(entry["value_metadata"]["value_type"])
-            )
-            for entry in entries
-        ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{file}: is no metadata of orbax ({error!r:.120}); get the checkpoint again") from error
 
 
 class Stored(NamedTuple):
@@ -85,11 +56,13 @@ def read_metadata(folder: Path, *, value_suffix: bool | None = None) -> Stored:
         item = item_metadata(folder)
         nested, metadata = item.tree, item.custom_metadata or {}
     except Exception as error:
-        raise CheckpointError(f"{folder}: the checkpoint is damaged or incomplete ({_brief(error)})") from error
+        raise CheckpointError(f"{folder}: the checkpoint is damaged or incomplete ({brief(error)})") from error
     if not isinstance(nested, Mapping) or not nested.get("params"):
         top = sorted(nested) if isinstance(nested, Mapping) else nested
         raise CheckpointError(f"{folder}: expected a checkpoint of {{'params': ...}}, found the top level {top}")
     flat = tree.flatten(nested["params"])
+    if others := [path for path, leaf in flat.items() if not isinstance(leaf, StoredLeaf)]:
+        raise CheckpointError(f"{folder}: {others[0]} is not an array; expected arrays alone below `params`")
     suffix = metadata.get("value_suffix") if value_suffix is None else value_suffix
     names = strip_value_suffix(list(flat), value_suffix=suffix)
     refuse_absurd_sizes(folder, {name: flat[raw] for raw, name in names.items()})
@@ -97,20 +70,6 @@ def read_metadata(folder: Path, *, value_suffix: bool | None = None) -> Stored:
     keys = {name: ("params", *tree.split(raw)) for raw, name in names.items()}
     integrity.read_record(folder, metadata, leaves)  # a parameter that was saved and is not there
     return Stored(folder, dict(sorted(leaves.items())), keys, metadata)
-
-
-def item_metadata(folder: Path) -> Any:
-    """What orbax keeps of a tree beside its arrays: ``tree`` of shapes and dtypes, and ``custom_metadata``.
-
-    Asked of the handler: what a checkpointer returns changed shape after orbax 0.11.21, which breaks openpi
-    (docs/bugs.md#f1).
-    """
-    return ocp.PyTreeCheckpointHandler().metadata(folder)
-
-
-def _brief(error: Exception) -> str:
-    """What tensorstore says of an error, without the kilobytes of the spec that it appends."""
-    return str(error).partition(" [tensorstore_spec=")[0].partition(". See full TensorStore details")[0]
 
 
 def require_distinct_names(params: Iterable[str]) -> None:

@@ -16,8 +16,9 @@ import numpy as np
 from pi0_compat.errors import CheckpointError
 from pi0_compat.layouts.orbax.arrays import StoredArray, open_arrays
 from pi0_compat.layouts.orbax.chunks import ChunkStream
+from pi0_compat.layouts.orbax.item import naming_damage
 from pi0_compat.layouts.orbax.metadata import Stored
-from pi0_compat.layouts.orbax.restore import restore_leaves
+from pi0_compat.layouts.orbax.read import restore_leaves
 from pi0_compat.params import Leaf
 from pi0_compat.storage import digests as integrity
 from pi0_compat.storage.stream import Source, cut, rows_at_a_time
@@ -35,7 +36,8 @@ class StoredParameters(Source):
         self.leaves = stored.leaves
         self.stored = stored
         self._digests = stored.digests
-        self._arrays = open_arrays(stored.path, stored.keys, stored.leaves)
+        with naming_damage(stored.path):
+            self._arrays = open_arrays(stored.path, stored.keys, stored.leaves)
 
     def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
         """One parameter, in the dtype of the file or cast; its digest is not compared."""
@@ -57,7 +59,7 @@ class StoredParameters(Source):
 
     def _read(self, path: str) -> Iterator[np.ndarray]:
         array = self._arrays.get(path)
-        if array is None:  # of an old kind, or empty
+        if array is None:  # without values, so that nothing of it is stored
             yield from cut(self.read(path))
             return
         try:

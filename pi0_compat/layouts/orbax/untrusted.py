@@ -7,9 +7,9 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pi0_compat.errors import CheckpointError
+from pi0_compat.layouts.orbax.item import StoredLeaf
 from pi0_compat.params import leaf_of
 
 # Zeros under zstd, the best case of all that zarr compresses with, shrink 32768 times; what claims more has no data.
@@ -34,7 +34,7 @@ def refuse_links_out(folder: Path) -> None:
                 )
 
 
-def refuse_absurd_sizes(folder: Path, arrays: Mapping[str, Any]) -> None:
+def refuse_absurd_sizes(folder: Path, arrays: Mapping[str, StoredLeaf]) -> None:
     """Refuse arrays whose claimed size, or number of pieces, the files of the folder cannot hold in any encoding.
 
     Reading them would take memory, or time, without end (found with a shape of 2**50 in the metadata).
@@ -49,7 +49,7 @@ def refuse_absurd_sizes(folder: Path, arrays: Mapping[str, Any]) -> None:
     stored = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     for path, array in arrays.items():
         leaf = leaf_of(array)
-        pieces = _pieces(leaf.shape, getattr(getattr(array, "storage", None), "chunk_shape", None))
+        pieces = _pieces(leaf.shape, array.chunk)
         if leaf.num_bytes > max(_ALWAYS_PLAUSIBLE, stored * _BEST_COMPRESSION) or pieces > stored:
             raise CheckpointError(
                 f"{folder}: damaged: {path} claims to be {leaf}, {leaf.num_bytes} bytes in {pieces} pieces, "

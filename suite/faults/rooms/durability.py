@@ -59,7 +59,7 @@ FAULTS = (
         bugs=("C18",),
         story="Whatever decodes counts as what was saved: zeros in the middle of a file become weights.",
         evidence=_RESTORE,
-        patches=(Patch("layouts/orbax/restore.py", "integrity.verify(stored.path, found, digests)", "pass"),),
+        patches=(Patch("layouts/orbax/read.py", "integrity.verify(stored.path, found, digests)", "pass"),),
         caught_by=(
             "durability.damaged_file_is_refused_or_harmless",
             "durability.other_numbers_are_refused_by_name",
@@ -72,7 +72,7 @@ FAULTS = (
         evidence="mutation: verification after the cast instead of before it",
         patches=(
             Patch(
-                "layouts/orbax/restore.py",
+                "layouts/orbax/read.py",
                 "dtype = array.leaf.dtype if path in plan.digests else leaf.dtype",
                 "dtype = leaf.dtype",
             ),
@@ -85,7 +85,7 @@ FAULTS = (
         evidence="mutation: the easy way to avoid comparing after the cast",
         patches=(
             Patch(
-                "layouts/orbax/restore.py",
+                "layouts/orbax/read.py",
                 "stored.digests if verify else {}",
                 "{p: d for p, d in stored.digests.items() if dtypes.get(p) is None} if verify else {}",
             ),
@@ -127,8 +127,8 @@ FAULTS = (
         patches=(
             Patch(
                 "training/runs.py",
-                "dict.fromkeys(places), restore_type=jax.Array,",
-                "dict.fromkeys(places), verify=False, restore_type=jax.Array,",
+                "dict.fromkeys(places), sharding=",
+                "dict.fromkeys(places), verify=False, sharding=",
             ),
         ),
         caught_by=("durability.other_numbers_are_not_trained_on",),
@@ -167,7 +167,7 @@ FAULTS = (
         evidence="mutation: an exclusive lock for reading",
         patches=(
             Patch(
-                "layouts/orbax/restore.py",
+                "layouts/orbax/read.py",
                 "restored, found = _read(plan)",
                 '(mark := stored.path.parent / ".reading").touch(exist_ok=False)\n'
                 "    restored, found = _read(plan)\n"

@@ -13,7 +13,7 @@ FAULTS = (
         evidence=f"{OPENPI}/commit/0fffc72",
         patches=(
             Patch(
-                "layouts/orbax/restore.py",
+                "layouts/orbax/read.py",
                 "    return dict(sorted(restored.items()))",
                 "    return {path: np.array(array) for path, array in sorted(restored.items())}",
             ),
@@ -27,15 +27,15 @@ FAULTS = (
         evidence=f"{AT}/src/openpi/training/weight_loaders.py#L58",
         patches=(
             Patch(
-                "layouts/orbax/restore.py",
+                "layouts/orbax/read.py",
                 "if path in plan.digests else leaf.dtype",
                 "if path in plan.dtypes else leaf.dtype",
             ),
-            Patch("layouts/orbax/restore.py", "return _cast(array, leaf.dtype, plan.allocate(path))", "return array"),
+            Patch("layouts/orbax/read.py", "return _cast(plan, path, array)\n\n    def", "return array\n\n    def"),
             Patch(
-                "layouts/orbax/restore.py",
+                "layouts/orbax/read.py",
                 "    return dict(sorted(restored.items()))",
-                "    cast = {path: _cast(array, plan.leaf(path).dtype, np.empty) for path, array in restored.items()}\n"
+                "    cast = {path: _cast(plan, path, array) for path, array in restored.items()}\n"
                 "    return dict(sorted(cast.items()))",
             ),
         ),

@@ -39,14 +39,9 @@ FAULTS = (
         evidence=f"{_OPENPI}/blob/15a9616/src/openpi/policies/policy_config.py#L57",
         patches=(
             Patch(
-                "layouts/orbax/restore.py",
-                "ocp.RestoreArgs(restore_type=np.ndarray, dtype=dtype)",
-                "ocp.RestoreArgs(restore_type=np.ndarray, dtype=dtype or jax.dtypes.bfloat16)",
-            ),
-            Patch(
-                "layouts/orbax/restore.py",
+                "layouts/orbax/read.py",
                 "return leaf if dtype is None else Leaf(leaf.shape, np.dtype(dtype))",
-                "return Leaf(leaf.shape, np.dtype(dtype or jax.dtypes.bfloat16))",
+                "return Leaf(leaf.shape, np.dtype(dtype or 'bfloat16'))",
             ),
         ),
         caught_by=("restore.keeps_every_bit", "restore.keeps_odd_floats", "restore.reads_what_old_orbax_wrote"),
@@ -57,9 +52,9 @@ FAULTS = (
         evidence="Mutation: a scale that is one by default.",
         patches=(
             Patch(
-                "layouts/orbax/restore.py",
-                "restored[path] = _placed(plan, path, array)",
-                "restored[path] = _placed(plan, path, 1 * array)",
+                "layouts/orbax/read.py",
+                "restored[path] = plan.placing.place(path, array)",
+                "restored[path] = plan.placing.place(path, 1 * array)",
             ),
         ),
         caught_by=("restore.keeps_odd_floats",),
@@ -107,7 +102,7 @@ FAULTS = (
         evidence=f"{_OPENPI}/blob/15a9616/src/openpi/training/weight_loaders.py#L100",
         patches=(
             Patch(
-                "layouts/orbax/restore.py",
+                "layouts/orbax/read.py",
                 "return dict(sorted(restored.items()))",
                 "return {path: restored[path] for path in set(restored)}",
             ),

@@ -1,4 +1,4 @@
-"""Arrays read chunk by chunk: which parts are read at a time, and what is left to orbax."""
+"""Arrays read chunk by chunk: which parts are read at a time, what is rejected, and where the bytes go."""
 
 import json
 from pathlib import Path
@@ -13,9 +13,14 @@ import tensorstore as ts
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fixtures.old_checkpoints import CHECKPOINTS, FOLDER
+from fixtures.old_checkpoints import params as old_params
+from pi0_compat.layouts.orbax import address
 from pi0_compat.layouts.orbax import arrays as stored_arrays
 from pi0_compat.layouts.orbax.arrays import Reading, StoredArray, aligned, open_arrays, read_all
+from pi0_compat.layouts.orbax.metadata import read_metadata
 from pi0_compat.params import Leaf, leaf_of
+from suite.writing.asserts import assert_same_bits
 
 KEYS = ("params", "a", "value")
 ARRAY = np.random.default_rng(0).standard_normal((6, 5), np.float32)
@@ -78,20 +83,42 @@ def test_every_chunk_lands_in_its_place(tmp_path: Path, driver: str, dtype: Any)
 
 
 @pytest.mark.parametrize(
-    ("key", "leaf"),
-    [("b", leaf_of(ARRAY)), ("a", Leaf((5, 6), ARRAY.dtype)), ("a", Leaf(ARRAY.shape, np.dtype(np.float16)))],
-    ids=["not_there", "other_shape", "other_dtype"],
+    ("key", "leaf", "message"),
+    [
+        ("b", leaf_of(ARRAY), r"params\.b\.value.* does not exist"),
+        ("a", Leaf((5, 6), ARRAY.dtype), r"a: the metadata claim float32\[5, 6\], float32\[6, 5\] is stored"),
+        ("a", Leaf(ARRAY.shape, np.dtype(np.float16)), "a: the metadata claim float16"),
+    ],
+    ids=["missing", "other_shape", "other_dtype"],
 )
-def test_an_array_that_differs_from_its_metadata_is_left_to_orbax(tmp_path: Path, key: str, leaf: Leaf) -> None:
-    """An array that is missing, or differs from the metadata, is not opened: orbax reports the error."""
+def test_an_array_unlike_its_metadata_is_rejected(tmp_path: Path, key: str, leaf: Leaf, message: str) -> None:
+    """An array that is missing, or is not what the metadata claim, is an error that names it."""
     store(tmp_path / "params", ARRAY)
-    assert not open_arrays(tmp_path / "params", {"a": ("params", key, "value")}, {"a": leaf})
+    with pytest.raises(ValueError, match=message):
+        open_arrays(tmp_path / "params", {"a": ("params", key, "value")}, {"a": leaf})
 
 
-def test_one_folder_for_each_array_is_left_to_orbax(tmp_path: Path) -> None:
-    """A checkpoint without one common store, as old orbax wrote it, is not opened."""
+def test_an_array_without_values_is_not_opened(tmp_path: Path) -> None:
+    """Nothing is stored of an array without values, so there is nothing to open."""
     (tmp_path / "_METADATA").write_text("{}")
-    assert not open_arrays(tmp_path, {"a": KEYS}, {"a": leaf_of(ARRAY)})
+    assert not open_arrays(tmp_path, {"a": KEYS}, {"a": Leaf((0, 3), ARRAY.dtype)})
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_arrays_of_old_orbax_keep_their_bits(name: str) -> None:
+    """One store, or a folder for each array: what old orbax wrote is opened and read without orbax."""
+    stored = read_metadata(FOLDER / name)
+    arrays = open_arrays(FOLDER / name, stored.keys, stored.leaves)
+    found = {path: read(array, array.leaf.dtype) for path, array in arrays.items()}
+    assert_same_bits(found, old_params())
+
+
+@pytest.mark.parametrize("key", ["../a", "a/../../b"])
+def test_a_name_that_leads_out_of_the_folder_is_rejected(tmp_path: Path, key: str) -> None:
+    """The name of an array is part of a path, so one that climbs out of the folder is not followed."""
+    (tmp_path / "_METADATA").write_text("{}")
+    with pytest.raises(ValueError, match="leads out of the folder"):
+        open_arrays(tmp_path, {"a": (f"x/{key}",)}, {"a": leaf_of(ARRAY)})
 
 
 def test_a_missing_chunk_is_an_error(tmp_path: Path) -> None:
@@ -106,7 +133,7 @@ def test_a_missing_chunk_is_an_error(tmp_path: Path) -> None:
 def test_files_are_read_where_they_cannot_be_mapped(tmp_path: Path) -> None:
     """If tensorstore cannot map files, the same arrays are read."""
     store(tmp_path / "params", ARRAY)
-    with mock.patch.object(stored_arrays, "_mapped", dict):
+    with mock.patch.object(address, "_mapped", dict):
         array = open_arrays(tmp_path / "params", {"a": KEYS}, {"a": leaf_of(ARRAY)})["a"]
         np.testing.assert_array_equal(read(array, np.float32), ARRAY, strict=True)
 

@@ -20,7 +20,8 @@ from pi0_compat.errors import CheckpointError
 from pi0_compat.layouts.orbax import restore as checkpoints
 from pi0_compat.layouts.orbax.folder import METADATA_FILE
 from pi0_compat.layouts.orbax.metadata import read_metadata
-from pi0_compat.layouts.orbax.restore import restore_leaves, restore_params
+from pi0_compat.layouts.orbax.read import restore_leaves
+from pi0_compat.layouts.orbax.restore import restore_params
 from pi0_compat.layouts.orbax.save import save_params
 from pi0_compat.params import flatten, leaves_of, unflatten
 from pi0_compat.storage import placement as sharding_module

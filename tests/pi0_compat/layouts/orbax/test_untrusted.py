@@ -1,19 +1,18 @@
 """What is refused from metadata and names alone, and what is plausible although it looks unusual."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from pi0_compat.errors import CheckpointError
+from pi0_compat.layouts.orbax.item import StoredLeaf
 from pi0_compat.layouts.orbax.untrusted import refuse_absurd_sizes, refuse_links_out
 
 
-def claimed(shape: tuple[int, ...], chunk: tuple[int, ...] | None = None) -> dict[str, SimpleNamespace]:
-    """Return orbax's metadata of one array."""
-    storage = None if chunk is None else SimpleNamespace(chunk_shape=chunk)
-    return {"w": SimpleNamespace(shape=shape, dtype=np.dtype(np.float32), storage=storage)}
+def claimed(shape: tuple[int, ...], chunk: tuple[int, ...] | None = None) -> dict[str, StoredLeaf]:
+    """What orbax's metadata says of an array."""
+    return {"w": StoredLeaf(shape, np.dtype(np.float32), chunk)}
 
 
 @pytest.fixture
