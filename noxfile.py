@@ -241,7 +241,7 @@ def lock(session: nox.Session) -> None:
         *("--generate-hashes", "--no-emit-index-url", "--no-emit-find-links", "--quiet"),
         *("--custom-compile-command", "nox -s lock", *session.posargs),
     ]
-    with_tests = ["pyproject.toml", "--group", "test"]
+    with_tests = ["pyproject.toml", "--all-extras", "--group", "test"]
     lowest = ["--resolution", "lowest-direct"]
     session.run(*compile_lock, *with_tests, "--output-file", "locks/test.txt")
     session.run(*compile_lock, *with_tests, *lowest, "--output-file", "locks/oldest.txt")

@@ -1,11 +1,14 @@
 """Read, check, convert and load checkpoints of pi0 and pi0.5, and fine-tune them with LoRA in flax nnx.
 
 Parameters travel as ``Params``: a flat ``dict`` from slash paths (openpi's names, without the ``value`` suffix) to
-arrays. Names are imported when they are first used, so what works on files needs no jax.
+arrays. Names are imported when they are first used, so what works on files needs no jax; the model, loading into it and
+training come with ``pip install 'pi0-compat[jax]'``, ``gs://`` URLs with ``pip install 'pi0-compat[gcs]'``.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from pi0_compat.extras import extra_of, install_line
 
 if TYPE_CHECKING:
     from pi0_compat.checkpoints.check import check_checkpoint
@@ -121,10 +124,24 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name from its module."""
+    """Import a public name from its module.
+
+    Raises:
+      AttributeError: there is no such name.
+      ImportError: the name needs a package that an extra brings; the message has the line that installs it.
+    """
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    try:
+        return getattr(import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        if (extra := extra_of(error.name)) is None:
+            raise
+        raise ImportError(
+            f"{__name__}.{name} needs {error.name}, which the base install does not have; install it: "
+            f"{install_line(extra)}",
+            name=error.name,
+        ) from error
 
 
 def __dir__() -> list[str]:

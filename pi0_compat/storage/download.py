@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pi0_compat.errors import CheckpointError
+from pi0_compat.extras import extra_of, install_line
 
 # Only for URLs, when one is asked for: local checkpoints are read where neither is installed.
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 CACHE_VARIABLE = "PI0_COMPAT_CACHE"
 # gcsfs looks for credentials first and fails without; openpi's and Google's checkpoints are public (openpi #900).
 _STORAGE_OPTIONS: dict[str, dict[str, Any]] = {"gs": {"token": "anon"}, "gcs": {"token": "anon"}, "s3": {"anon": True}}
+# URL scheme -> the package that fsspec imports for it; fsspec does not always name it in its error.
+_DRIVERS = {"gs": "gcsfs", "gcs": "gcsfs"}
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 
 
@@ -89,8 +92,10 @@ def _filesystem(url: str) -> "fsspec.AbstractFileSystem":
     try:
         return fsspec.filesystem(scheme, **_STORAGE_OPTIONS.get(scheme, {}))
     except ImportError as error:
+        extra = extra_of(error.name) or extra_of(_DRIVERS.get(scheme))
+        way_out = f"install it: {install_line(extra)}" if extra else str(error)
         raise CheckpointError(
-            f"{url}: no driver for {scheme}:// is installed ({error}); or pass a local path"
+            f"{url}: no driver for {scheme}:// is installed ({way_out}); or pass a local path"
         ) from error
     except ValueError as error:
         raise CheckpointError(f"{url}: {scheme}:// is unknown to fsspec ({error}); or pass a local path") from error

@@ -1,24 +1,25 @@
-"""A checkpoint that openpi and ``restore_params`` read, written a slab at a time.
+"""Write a checkpoint that openpi and ``restore_params`` read, a slab at a time and without orbax.
 
-orbax saves a tree as a whole, from memory. What it notes of a tree has no numbers and no shapes in it, though, so
-orbax writes that itself, of a tree with the same names; the arrays, which it keeps as zarr in a key-value store of
-tensorstore (OCDBT), are streamed into a store of the same kind, which takes the place of the small one.
+Orbax saves a tree as a whole, from memory. Here its arrays, which orbax keeps as zarr in a key-value store of
+tensorstore (OCDBT), are streamed into a store of the same kind, and the files beside it are written as orbax writes
+them
+for a tree of numpy arrays. Tests compare them with orbax's own, and orbax reads the result.
 """
 
 import itertools
+import json
 import math
-import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import orbax.checkpoint as ocp
 import tensorstore as ts
 
 from pi0_compat import params as tree
 from pi0_compat.errors import CheckpointError
+from pi0_compat.layouts.orbax.folder import METADATA_FILE, PARAMS
 from pi0_compat.layouts.orbax.metadata import SUFFIX, read_metadata, require_distinct_names
 from pi0_compat.layouts.orbax.read_stream import StoredParameters
 from pi0_compat.params import Leaf
@@ -28,7 +29,7 @@ from pi0_compat.storage.stream import BLOCK_BYTES, Counted, Source, regrouped, s
 
 # Small enough to be encoded on all cores and decoded a few at a time; orbax has 2 GB.
 _LARGEST_CHUNK = BLOCK_BYTES
-# orbax's own: numbers in data files, metadata in the nodes of the tree.
+# As orbax has it: numbers in data files, metadata in the nodes of the tree.
 _STORE = {
     "driver": "ocdbt",
     "assume_config": True,
@@ -37,7 +38,8 @@ _STORE = {
 }
 _COMPRESSOR = {"id": "zstd", "level": 1}
 _PROCESS = "ocdbt.process_0"
-_STORE_FILES = ("d", "manifest.ocdbt")
+# How orbax notes that a key is the name of a node in a dictionary.
+_NAME = 2
 
 
 def save_streamed(
@@ -48,27 +50,29 @@ def save_streamed(
     title: str = "saving",
     progress: Progress = no_progress,
 ) -> None:
-    """Write a checkpoint to a folder that is not there yet, read it back, and compare every parameter.
+    """Write a checkpoint, read it back, and compare every parameter.
 
     Args:
       source: what to save.
-      folder: the ``params`` folder to make.
+      folder: the ``params`` folder to make; it must not exist. After an error, part of it is left.
       lora: rank and alpha of the adapters, as in ``Pi0Spec.lora``; None if they are not known.
-      title: what is going on, for those who watch.
-      progress: is told how far it is.
+      title: what is going on, for the progress display.
+      progress: receives the number of bytes as they are written and read back.
 
     Raises:
-      CheckpointError: a parameter that is read back is not what was meant.
-      OSError: the disk is full, or the folder cannot be written.
+      CheckpointError: a parameter that is read back differs from the source.
+      OSError: the folder exists or cannot be written, or the disk is full.
       ValueError: two names cannot both be stored.
     """
     require_distinct_names(source.leaves)
-    arrays = folder.with_name(f"{folder.name}.arrays")
+    started = time.time_ns()
+    folder.mkdir(parents=True)
     with progress(title, tree.num_bytes(source.leaves)) as advance:
-        counted = Counted(source, advance)
-        digests = _write_all(counted, arrays / _PROCESS)
-    _save_names(folder, source.leaves, {"value_suffix": True, "lora": lora, "digests": integrity.as_record(digests)})
-    _replace_store(folder, arrays)
+        digests = _write_all(Counted(source, advance), folder / _PROCESS)
+    with _disk_errors(folder):
+        _merge_stores(folder)
+    _write_metadata(folder, source.leaves, lora, digests)
+    _write_times(folder, started)
     _verify(folder, source.leaves, progress)
 
 
@@ -122,7 +126,7 @@ def _disk_errors(folder: Path) -> Iterator[None]:
 
 
 def _create(folder: Path, path: str, leaf: Leaf, transaction: Any) -> Any:
-    name = ".".join(("params", *tree.split(path), SUFFIX))
+    name = ".".join((PARAMS, *tree.split(path), SUFFIX))
     spec = {
         "driver": "zarr",
         "kvstore": {**_kvstore(folder), "path": f"{name}/"},
@@ -137,28 +141,54 @@ def _kvstore(folder: Path) -> dict[str, Any]:
     return {**_STORE, "base": {"driver": "file", "path": f"{folder}/"}}
 
 
-def _save_names(folder: Path, leaves: Mapping[str, Leaf], metadata: Mapping[str, Any]) -> None:
-    """Have orbax save the tree, with a single number in the place of every array."""
-    named = {f"{path}/{SUFFIX}": np.zeros((1,) * len(leaf.shape), leaf.dtype) for path, leaf in leaves.items()}
-    item = ocp.args.PyTreeSave(item={"params": tree.unflatten(named)}, custom_metadata=dict(metadata))
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        checkpointer.save(folder, args=item)
-
-
-def _replace_store(folder: Path, arrays: Path) -> None:
-    """Put streamed arrays where orbax's are, and the store that readers open on top of them."""
-    for old in [*(folder / name for name in _STORE_FILES), *folder.glob("ocdbt.process_*")]:
-        if old.is_dir():
-            shutil.rmtree(old)
-        else:
-            old.unlink()
-    (arrays / _PROCESS).rename(folder / _PROCESS)
-    arrays.rmdir()
+def _merge_stores(folder: Path) -> None:
+    """Make the store that readers open; it refers to the numbers in this process's own."""
     # Only stores of one context can refer to each other's numbers.
     context = ts.Context()
     part, store = (ts.KvStore.open(_kvstore(f), context=context).result() for f in (folder / _PROCESS, folder))
     with ts.Transaction(atomic=True) as transaction:
         part.experimental_copy_range_to(store.with_transaction(transaction)).result()
+
+
+def _write_metadata(
+    folder: Path, leaves: Mapping[str, Leaf], lora: Mapping[str, Any] | None, digests: Mapping[str, str]
+) -> None:
+    """Write the names of all leaves, how they are stored, and our own record."""
+    names = sorted((PARAMS, *tree.split(path), SUFFIX) for path in leaves)
+    document = {
+        "tree_metadata": {str(keys): _leaf_metadata(keys) for keys in names},
+        "use_ocdbt": True,
+        "use_zarr3": False,
+        "store_array_data_equal_to_fill_value": True,
+        "custom_metadata": {"value_suffix": True, "lora": lora, "digests": integrity.as_record(digests)},
+    }
+    (folder / METADATA_FILE).write_text(json.dumps(document), encoding="utf-8")
+
+
+def _leaf_metadata(keys: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "key_metadata": [{"key": key, "key_type": _NAME} for key in keys],
+        "value_metadata": {"value_type": "np.ndarray", "skip_deserialize": False},
+    }
+
+
+def _write_times(folder: Path, started: int) -> None:
+    """Write what orbax notes of a save as a whole, and its mark that the save is complete.
+
+    Args:
+      folder: the checkpoint.
+      started: when the save began, in nanoseconds since 1970.
+    """
+    document = {
+        "item_handlers": "orbax.checkpoint._src.handlers.pytree_checkpoint_handler.PyTreeCheckpointHandler",
+        "metrics": {},
+        "performance_metrics": {},
+        "init_timestamp_nsecs": started,
+        "commit_timestamp_nsecs": time.time_ns(),
+        "custom_metadata": {},
+    }
+    (folder / "_CHECKPOINT_METADATA").write_text(json.dumps(document), encoding="utf-8")
+    (folder / "commit_success.txt").write_text(f"Checkpoint commit was successful to {folder}", encoding="utf-8")
 
 
 def _verify(folder: Path, leaves: Mapping[str, Leaf], progress: Progress = no_progress) -> None:
