@@ -3,6 +3,7 @@
 It runs in any interpreter (Python 3.10 or newer, numpy 1.26 or newer), with nothing of this project but its siblings.
 """
 
+import contextlib
 import faulthandler
 import traceback
 from importlib import import_module
@@ -59,7 +60,6 @@ def _refusal(error: BaseException) -> tuple[str, tuple[str, str]]:
 
 
 def _offer_to_end() -> None:
-    """Have a system that runs short of memory end this process and no other."""
-    score = Path("/proc/self/oom_score_adj")
-    if score.exists():
-        score.write_text("1000", encoding="ascii")
+    """Have a system that runs short of memory end this process and no other, if it allows that choice."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
