@@ -159,7 +159,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def gate(session: nox.Session) -> None:
-    """Compare the loader with the merge base's: slower, hungrier or wrong? `-- --baseline REVISION` and more."""
+    """Compare the loader with the merge base's: slower, larger or wrong? `-- --baseline REVISION` and more."""
     install(session, "test")
     session.run("python", "-m", "benchmarks.gate", *session.posargs, env=jax_env())
 

@@ -1,1 +1,1 @@
-"""Load time, memory and LoRA step time; the gate. Nothing is measured yet: the workloads come with a later issue."""
+"""Benchmarks of load time, memory, LoRA training steps and sampling, and the regression gate built on them."""

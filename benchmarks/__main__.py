@@ -3,7 +3,7 @@
 python -m benchmarks --size small                                     the reference, on the CPU
 python -m benchmarks --size full --device gpu                         on a plain checkout, without nox or network
 python -m benchmarks --size small --subject openpi=../openpi/.venv/bin/python
-python -m benchmarks check reports/results/*/*.json                   do the files keep the rules?
+python -m benchmarks check reports/results/*/*.json                   check result files against the rules
 """
 
 import argparse
@@ -25,7 +25,7 @@ _RESULTS = _ROOT / ".results" / "benchmarks"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit status: 0 if every cell that could be measured counts."""
+    """Run the benchmarks and return the exit status: 0 if every measured cell is valid."""
     if arguments[:1] == ["check"]:
         return _check([Path(argument) for argument in arguments[1:]])
     parser = _parser()
@@ -60,23 +60,23 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         type=_at_least_one,
         metavar="COUNT",
-        help="train over this many devices too; repeatable; 1: over no others. Default: on the CPU 8 at tiny",
+        help="also train over COUNT devices; repeatable; 1 turns it off. Default: 8 for size tiny on the CPU",
     )
     parser.add_argument(
         "--subject",
         action="append",
         default=[],
         metavar="NAME[=PYTHON]",
-        help="next to the reference, a name or the path of a harness; repeatable",
+        help="an implementation to measure beside the reference: a name or the path of a harness; repeatable",
     )
-    parser.add_argument("--only", action="append", default=[], metavar="TEXT", help="cells whose id contains it")
-    parser.add_argument("--passes", type=int, help="fresh processes of each cell")
-    parser.add_argument("--batch", action="append", type=int, help="samples a training step, instead of the size's own")
-    parser.add_argument("--cold", action="store_true", help="load with an empty page cache too")
-    parser.add_argument("--seed", type=int, default=0, help="of the order of measurements")
-    parser.add_argument("--checkpoints", type=Path, default=_CHECKPOINTS, help="the folder where they are kept")
-    parser.add_argument("--results", type=Path, default=_RESULTS, help="the folder of the result file")
-    parser.add_argument("--list", action="store_true", help="name the cells and stop")
+    parser.add_argument("--only", action="append", default=[], metavar="TEXT", help="only cells whose id contains TEXT")
+    parser.add_argument("--passes", type=int, help="fresh processes per cell")
+    parser.add_argument("--batch", action="append", type=int, help="batch size of training steps")
+    parser.add_argument("--cold", action="store_true", help="also load with an empty page cache")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the measurement order")
+    parser.add_argument("--checkpoints", type=Path, default=_CHECKPOINTS, help="folder in which checkpoints are kept")
+    parser.add_argument("--results", type=Path, default=_RESULTS, help="folder for the result file")
+    parser.add_argument("--list", action="store_true", help="list the cells and exit")
     return parser
 
 
@@ -93,13 +93,13 @@ def _cells(options: argparse.Namespace) -> list[Cell]:
 
 
 def _check(files: Sequence[Path]) -> int:
-    """Print what the rules have to say of each file."""
+    """Print the problems of each file; return 1 if a file breaks a rule or none was given."""
     broken = 0
     for file in files:
-        found = validity.check_file(file)
-        for problem in found:
+        problems = validity.check_file(file)
+        for problem in problems:
             print(f"{file}: {problem}")
-        broken += any(problem.invalid for problem in found)
+        broken += any(problem.invalid for problem in problems)
     print(f"{len(files) - broken} of {len(files)} files keep the rules")
     return int(broken > 0 or not files)
 

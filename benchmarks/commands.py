@@ -1,7 +1,7 @@
-"""What the commands of ``pi0-compat`` take on a checkpoint: ``python -m benchmarks.commands --size full``.
+"""Measure time and memory of the ``pi0-compat`` commands: ``python -m benchmarks.commands --size full``.
 
-Each runs once, as a user would run it, in a process of its own; seconds are those of the whole process, memory is the
-most that it had (VmHWM). The checkpoints are made if they are not there; what commands write is removed in the end.
+Each command runs once in its own process, as a user would run it. Seconds are those of the whole process; memory is
+its peak resident size (VmHWM). Missing checkpoints are created; the output of the commands is removed at the end.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from benchmarks.machine import machine
 from benchmarks.results import result, terminal
 
 _ROOT = Path(__file__).parents[1]
-# Runs in the process that is measured; its last line is for us.
+# Runs in the measured process; the last line of stderr is the peak memory.
 _MEASURED = """\
 import sys
 from pi0_compat.cli.main import main
@@ -37,10 +37,11 @@ class Task(NamedTuple):
     """A command to measure.
 
     Attributes:
-      name: as a reader types it, without paths.
-      arguments: of ``pi0-compat``.
-      reads: the checkpoints that it reads.
-      last_use_of: what no later command reads: it is removed, so that a disk for three checkpoints will do.
+      name: the command as a user types it, without paths.
+      arguments: arguments of ``pi0-compat``.
+      reads: the checkpoints it reads.
+      last_use_of: folders that no later command reads; removed afterwards, so that space for three checkpoints is
+        enough.
     """
 
     name: str
@@ -50,10 +51,10 @@ class Task(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure all commands and write the result file; 0 if each ended as it should."""
+    """Measure all commands, write the result file, and return 0 if every command succeeded."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.commands", description=__doc__)
     parser.add_argument("--size", choices=sorted(sizes("cpu")), default="small")
-    parser.add_argument("--checkpoints", type=Path, required=True, help="where checkpoints are kept and written")
+    parser.add_argument("--checkpoints", type=Path, required=True, help="folder for checkpoints and output")
     parser.add_argument("--results", type=Path, default=Path("reports/commands"))
     options = parser.parse_args(arguments)
     started, noise = datetime.now(UTC), machine.Noise()
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(size: Size, folder: Path) -> Iterator[dict[str, Any]]:
-    """A row a command: ``name``, ``read_bytes`` (on disk), ``seconds``, ``peak_bytes``, ``status``."""
+    """Yield one row per command: ``name``, ``read_bytes`` (on disk), ``seconds``, ``peak_bytes``, ``status``."""
     base, adapted = (made(size, "openpi", folder, adapted=adapted).path for adapted in (False, True))
     with tempfile.TemporaryDirectory(dir=folder, prefix="commands-") as scratch, terminal.progress() as progress:
         tasks = list(_tasks(size, base, adapted, Path(scratch)))
@@ -88,7 +89,7 @@ def measure(size: Size, folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def _tasks(size: Size, base: Path, adapted: Path, scratch: Path) -> Iterator[Task]:
-    """Commands of which some read what an earlier one wrote."""
+    """Yield the commands in order; some read the output of an earlier one."""
     configs = {}
     for lora in (False, True):
         configs[lora] = scratch / f"{'lora' if lora else 'base'}.json"
@@ -117,8 +118,8 @@ def _measured(task: Task) -> dict[str, Any]:
         print(done.stdout, done.stderr, file=sys.stderr)
     last = done.stderr.split()[-1:]
     peak = int(last[0]) if last and last[0].isdecimal() else None
-    told = {"name": task.name, "read_bytes": read, "seconds": seconds}
-    return {**told, "peak_bytes": peak, "status": done.returncode}
+    row = {"name": task.name, "read_bytes": read, "seconds": seconds}
+    return {**row, "peak_bytes": peak, "status": done.returncode}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Turns of a plan as pytest items. ``python -m benchmarks`` brings a plan; plain pytest runs every tiny cell once."""
+"""Turns of a plan as pytest items. ``python -m benchmarks`` supplies a plan; plain pytest runs each tiny cell once."""
 
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -61,7 +61,7 @@ def measurement(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     turn: Turn = request.param
     record = plan.record(turn)
     if record.outcome in ("out_of_memory", "failed"):
-        pytest.skip(f"an earlier pass ended so: {record.reason}")
+        pytest.skip(f"an earlier pass ended with: {record.reason}")
     checkpoint = checkpoint_of(turn.cell, plan.folder or tmp_path_factory.getbasetemp() / "checkpoints")
     size, devices = turn.cell.size, turn.cell.devices
     environment = environment_of(plan.device, devices=devices, quickly_compiled=size.is_smoke)

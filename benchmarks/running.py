@@ -1,4 +1,4 @@
-"""One run: checkpoints, turns, the result file, the tables."""
+"""Run a plan: create the checkpoints, measure every turn, write the result file, print the tables."""
 
 import json
 import os
@@ -27,16 +27,16 @@ _WIDTH = 100
 
 
 def run(plan: Plan, kept: Path, results: Path, arguments: Sequence[str]) -> int:
-    """Measure all of a plan, write the result file, print it.
+    """Measure a whole plan, write the result file and print it.
 
     Args:
       plan: what to measure.
-      kept: the folder of the checkpoints.
-      results: the folder of the result files; each machine has one below it.
-      arguments: of the command, for the file.
+      kept: the folder in which checkpoints are kept.
+      results: the folder for result files; each machine has its own subfolder.
+      arguments: the command's arguments, recorded in the file.
 
     Returns:
-      The exit status: 0 if the file keeps the rules and nothing failed.
+      The exit status: 0 if the file obeys the rules and nothing failed.
     """
     started, noise, progress = datetime.now(UTC), machine.Noise(), terminal.progress()
     with progress:
@@ -59,7 +59,7 @@ def run(plan: Plan, kept: Path, results: Path, arguments: Sequence[str]) -> int:
 
 
 class _Turns:
-    """A plan as pytest sees it: brought before anything is collected, each item a step of the progress bar."""
+    """A pytest plugin that hands the plan to ``conftest`` before collection and advances the progress bar per item."""
 
     def __init__(self, plan: Plan, progress: Progress) -> None:
         self._plan, self._progress = plan, progress
@@ -76,7 +76,7 @@ class _Turns:
         self._progress.advance(self._task)
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
-        # The bar says it; what fails is told at the end.
+        # The bar shows progress; failures are reported at the end.
         if report.failed:
             return None
         return (report.outcome if report.when == "call" or report.skipped else "", "", "")
@@ -85,13 +85,13 @@ class _Turns:
 def _measure(plan: Plan, progress: Progress) -> int:
     options = ["--benchmark-enable", "--benchmark-only", "--benchmark-disable-gc", "--benchmark-quiet"]
     quiet = ["-q", "--no-header", "--tb=short", "-p", "no:cacheprovider", "--import-mode=importlib"]
-    # Without the settings of the project: they are for its tests, and for a newer pytest than others may have.
+    # Ignore the project's pytest settings: they are for its tests, and may need a newer pytest than is installed here.
     root = ["-c", os.devnull, "--rootdir", str(_HERE.parent)]
     return pytest.main([*root, *quiet, *options, str(_HERE)], [_Turns(plan, progress)])
 
 
 def _checkpoints(plan: Plan, kept: Path, progress: Progress) -> dict[str, Checkpoint]:
-    """The checkpoint of every cell, by the cell's id; each is made once."""
+    """Return the checkpoint of every cell by the cell's id; each checkpoint is created once."""
     made: dict[str, Checkpoint] = {}
     for cell in plan.cells:
         task = progress.add_task(f"checkpoint of {cell.id}", total=None, visible=False)
@@ -105,15 +105,15 @@ def _show(progress: Progress, task: TaskID, done: int, total: int) -> None:
 
 
 def _device(plan: Plan, kept: Path) -> dict[str, Any]:
-    """The accelerators and what the machine can do, found by a process of its own: this one must not own a device."""
+    """Return accelerators and measured ceilings, found by a subprocess: this process must not own a device."""
     command = [sys.executable, "-m", "benchmarks.machine.ceilings", "--folder", str(kept), "--json"]
     environment = os.environ | environment_of(plan.device) | {"PYTHONPATH": str(_HERE.parent)}
-    told = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, Any] = json.loads(told.stdout)
-    return found
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    device: dict[str, Any] = json.loads(done.stdout)
+    return device
 
 
 def _datasheet(accelerators: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """What the maker says of a run's device, TFLOP/s by dtype."""
+    """Return the datasheet peak of the run's accelerator, TFLOP/s by dtype; empty if unknown."""
     peak = peak_of(accelerators[0]["kind"], accelerators[0]["memory_bytes"]) if accelerators else None
     return {"bfloat16": peak.bf16_tflops} if peak else {}

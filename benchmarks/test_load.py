@@ -1,4 +1,4 @@
-"""Loading a checkpoint for what is done with it."""
+"""Benchmarks of loading a checkpoint."""
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -9,7 +9,7 @@ from benchmarks.measure.stopwatch import STOPWATCH
 
 @pytest.mark.benchmark(timer=STOPWATCH)
 def test_load(measurement: Measurement, benchmark: BenchmarkFixture) -> None:
-    """The first load of a process, and every parameter of it."""
+    """Time the first load of a process, then digest every loaded parameter."""
     measurement.prepare()
     benchmark.pedantic(measurement.sample, rounds=1)
     assert measurement.compare() == []

@@ -1,4 +1,4 @@
-"""What is done to adapters in memory."""
+"""Benchmarks of adapter operations in memory."""
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -11,7 +11,7 @@ _ROUNDS = 5
 
 @pytest.mark.benchmark(timer=STOPWATCH)
 def test_lora(measurement: Measurement, benchmark: BenchmarkFixture) -> None:
-    """Initialising, merging, folding, extracting, after a first time; and every parameter that comes out."""
+    """Time initializing, merging, folding or extracting after a warm-up call, then digest every resulting parameter."""
     measurement.prepare()
     measurement.warm_up("sample")
     benchmark.pedantic(measurement.sample, rounds=_ROUNDS)

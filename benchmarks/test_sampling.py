@@ -1,4 +1,4 @@
-"""Sampling of actions."""
+"""Benchmarks of sampling actions."""
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -9,7 +9,7 @@ from benchmarks.measure.stopwatch import STOPWATCH
 
 @pytest.mark.benchmark(timer=STOPWATCH)
 def test_sampling(measurement: Measurement, benchmark: BenchmarkFixture) -> None:
-    """Actions of one observation, the same each time."""
+    """Time sampling the actions for one fixed observation."""
     measurement.prepare()
     measurement.compile()
     benchmark.pedantic(measurement.step, rounds=measurement.cell.size.steps)

@@ -1,4 +1,4 @@
-"""Fine-tuning steps."""
+"""Benchmarks of fine-tuning steps."""
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -6,13 +6,13 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from benchmarks.measure.measurement import Measurement
 from benchmarks.measure.stopwatch import STOPWATCH
 
-# The first call is made when it is compiled.
+# Compiling makes the first call.
 _WARM_UP = 2
 
 
 @pytest.mark.benchmark(timer=STOPWATCH)
 def test_step(measurement: Measurement, benchmark: BenchmarkFixture) -> None:
-    """Steps on one batch, which is learned."""
+    """Time training steps on one fixed batch; the loss falls as the model learns it."""
     measurement.prepare()
     measurement.compile()
     for _ in range(_WARM_UP):

@@ -1,1 +1,1 @@
-"""What is measured: cells, sizes, checkpoints, FLOPs, expected values."""
+"""Definition of the measurements: cells, sizes, checkpoints, FLOPs, expected values."""

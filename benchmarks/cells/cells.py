@@ -1,9 +1,9 @@
-"""What can be measured: a cell is one operation at one size, with options. Subjects offer operations by these names.
+"""The cells of a benchmark: a cell is one operation at one size, with options. Subjects offer operations by name.
 
-load       a checkpoint to what is done with it: each sample is the first call of a fresh process, as users meet it
-lora       what is done to adapters in memory
-step       training steps on one batch, compiled once a process
-sampling   actions of one observation, compiled once a process
+load       load a checkpoint for a purpose; each sample is the first call of a fresh process, as users experience it
+lora       operations on adapters in memory
+step       training steps on one batch, compiled once per process
+sampling   sample the actions for one observation, compiled once per process
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from fixtures.specs import ModelSpec
 Temperature = Literal["warm", "cold"]
 Adapters = Literal["lora", "full"]
 
-# Operation -> the layout of the checkpoint that it reads.
+# Operation -> the layout of the checkpoint it reads.
 LOADS = {
     "restore": "openpi",
     "inference": "openpi",
@@ -25,10 +25,10 @@ LOADS = {
     "hugging_face_state": "hugging_face",
     "gemma_state": "gemma_flax",
 }
-# At the sizes in between it would tell what restore tells, and take a minute of the ten that a run has.
+# At the sizes in between it would show nothing beyond `restore`, and take one of the run's ten minutes.
 _AT_BOTH_ENDS = ("gemma_state",)
 LORA = ("initialize", "merge", "fold", "extract")
-# Operations whose result is in the dtype that inference computes in.
+# Operations whose result has the dtype that inference computes in.
 _IN_BFLOAT16 = ("restore", "inference")
 _SAMPLING_STEPS = 10
 _ENOUGH_PROCESSES = 3
@@ -40,15 +40,15 @@ class Cell:
     """One thing to measure.
 
     Attributes:
-      operation: the function of a subject.
-      layout: of the checkpoint that it reads.
+      operation: the subject's function.
+      layout: the layout of the checkpoint it reads.
       adapted: whether that checkpoint has adapters.
-      lora: whether the model has.
-      temperature: whether the checkpoint's files lie in the page cache.
-      dtype: of what is loaded; for programs, what the model computes in.
-      batch: samples a step.
-      devices: how many compute.
-      spread: whether several devices share the state (FSDP) or have a copy each.
+      lora: whether the model has adapters.
+      temperature: "warm" if the checkpoint's files are in the page cache, else "cold".
+      dtype: the dtype of loaded parameters; for programs, the dtype that the model computes in.
+      batch: samples per step.
+      devices: number of devices.
+      spread: whether several devices shard the state (FSDP) or hold a copy each.
     """
 
     workload: Literal["load", "lora", "step", "sampling"]
@@ -65,27 +65,27 @@ class Cell:
 
     @property
     def id(self) -> str:
-        """A name that is the same for every subject, machine and run."""
+        """A name that is equal for every subject, machine and run."""
         return "/".join([self.workload, self.operation, self.size.name, *self._variant()])
 
     @property
     def passes(self) -> int:
-        """In how many fresh processes it is measured; a process of a program or of adapters gives several samples."""
+        """The number of fresh processes; a process yields one sample of a load, and several of the other workloads."""
         return self.size.passes if self.workload == "load" else min(self.size.passes, _ENOUGH_PROCESSES)
 
     @property
     def options(self) -> dict[str, Any]:
-        """All that decides what is measured, as plain data."""
+        """Everything that determines what is measured, as plain data."""
         names = ("lora", "temperature", "dtype", "batch", "devices", "spread")
         return {name: getattr(self, name) for name in names} | {"num_steps": _SAMPLING_STEPS, "seed": SEED}
 
     @property
     def model(self) -> ModelSpec:
-        """The spec of the model that is loaded into."""
+        """The spec of the model that receives the parameters."""
         return self.size.model(lora=self.lora)
 
     def job(self, path: str) -> dict[str, Any]:
-        """What a subject is told, with the checkpoint's path."""
+        """The job passed to a subject, with the checkpoint's path."""
         return self.options | {"path": path, "model": self.model}
 
     def _variant(self) -> list[str]:
@@ -99,7 +99,7 @@ class Cell:
 
 
 def cells_of(size: Size, *, cold: bool = False) -> list[Cell]:
-    """Every cell of a size; if asked for, the cold loads too."""
+    """Return every cell of a size, including loads from a cold page cache if ``cold``."""
     return [
         *_loads(size, ("warm", "cold") if cold else ("warm",)),
         *_lora(size),
@@ -137,7 +137,7 @@ def _steps(size: Size) -> list[Cell]:
     lora = [_step(size, batch=batch) for batch in size.batches]
     kept = dataclasses.replace(lora[-1], operation="train_step_kept")
     full = _step(size, batch=size.batches[0], lora=False)
-    # Of one sample there is little to keep, and each cell takes minutes of compiling.
+    # One sample has few activations to keep, and each cell takes minutes to compile.
     return [*lora, full] if size.batches == (1,) else [*lora, kept, full]
 
 

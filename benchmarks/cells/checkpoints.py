@@ -1,4 +1,4 @@
-"""The checkpoint that a cell reads: made once, kept in a folder."""
+"""The checkpoints that cells read: each is created once and kept in a folder."""
 
 import hashlib
 import json
@@ -10,19 +10,19 @@ from benchmarks.cells.cells import Cell
 from benchmarks.cells.sizes import Size
 from fixtures.streamed import checkpoints as streamed
 
-# Stored as Google, Hugging Face and openpi publish them.
+# The dtypes in which Google, Hugging Face and openpi publish them.
 _DTYPE = "float32"
 
 
 class Checkpoint(NamedTuple):
-    """Where it is, and what is in it."""
+    """A checkpoint's path and manifest."""
 
     path: Path
     manifest: streamed.Manifest
 
     @property
     def fixture(self) -> dict[str, Any]:
-        """The entry of a result file."""
+        """The checkpoint's entry in a result file."""
         leaves = self.manifest["leaves"]
         return {
             "id": self.id,
@@ -36,12 +36,12 @@ class Checkpoint(NamedTuple):
 
     @property
     def id(self) -> str:
-        """A name that is the same wherever the same checkpoint is made."""
+        """A name that is equal wherever the same checkpoint is created."""
         return "/".join(self.path.parts[-2:])
 
 
 def checkpoint_of(cell: Cell, folder: Path, progress: Callable[[int, int], None] | None = None) -> Checkpoint:
-    """The checkpoint of a cell; it is made if it is not there."""
+    """Return the checkpoint of a cell; create it if it does not exist."""
     return made(cell.size, cell.layout, folder, adapted=cell.adapted, progress=progress)  # type: ignore[arg-type]
 
 
@@ -53,8 +53,8 @@ def made(
     adapted: bool,
     progress: Callable[[int, int], None] | None = None,
 ) -> Checkpoint:
-    """The checkpoint of a size in a layout; it is made if it is not there."""
-    # The adapters are part of the checkpoint, the dtype that the model computes in is not.
+    """Return the checkpoint of a size in a layout; create it if it does not exist."""
+    # Adapters are part of the checkpoint; the dtype that the model computes in is not.
     spec = size.spec() if not adapted else {**size.model(lora=True), "dtype": size.spec()["dtype"]}
     path = streamed.build(spec, layout, folder / size.name, dtype=_DTYPE, progress=progress)
     return Checkpoint(path, streamed.read_manifest(path))

@@ -1,4 +1,4 @@
-"""What an operation has to give, from what the checkpoint's factory wrote: not from any loader."""
+"""The expected result of an operation, derived from what the checkpoint's factory wrote, not from any loader."""
 
 import hashlib
 import json
@@ -12,15 +12,15 @@ from benchmarks.cells.flops import trainable_paths
 from benchmarks.cells.products import is_lora
 from fixtures.writers import openpi_layout
 
-# Dtype, shape, and the sha256 of the values, or None where an implementation is free to choose them.
+# Dtype, shape, and the sha256 of the values (None where an implementation may choose the values).
 Expected: TypeAlias = dict[str, tuple[str, list[int], str | None]]
 Manifest: TypeAlias = Mapping[str, Any]
 
 
 def expected(cell: Cell, manifest: Manifest) -> Expected:
-    """The leaves that the operation of a cell has to give.
+    """Return the leaves that the operation of a cell must produce.
 
-    Free are the parameters that the checkpoint does not have, and the weights that folding changes.
+    Values are free for parameters that the checkpoint lacks and for weights that folding changes.
     """
     shapes = openpi_layout.shapes(cell.model)
     if cell.operation == "fold":
@@ -35,7 +35,7 @@ def expected(cell: Cell, manifest: Manifest) -> Expected:
 
 
 def comparison(wanted: Expected, found: Mapping[str, Any]) -> dict[str, Any]:
-    """The digests of what was wanted and of what was found, over the same leaves, and every leaf that differs."""
+    """Return the expected and the actual digest over the same leaves, and every leaf that differs."""
     known = {path: _as_free(leaf, found.get(path)) for path, leaf in wanted.items()}
     differing = [
         f"{path}: expected {_text(known.get(path))}, found {_text(found.get(path))}"
@@ -46,7 +46,7 @@ def comparison(wanted: Expected, found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _as_free(leaf: tuple[str, list[int], str | None], found: Any) -> tuple[str, list[int], str | None]:
-    """What is wanted of a leaf; its values are those that were found, where they are free."""
+    """Return the expected leaf, with the actual values where they are free."""
     return (*leaf[:2], found[2]) if leaf[2] is None and found else leaf
 
 
@@ -61,7 +61,7 @@ def _leaf(
 
 
 def _frozen(cell: Cell, paths: Collection[str]) -> set[str]:
-    """What a train state keeps in bfloat16: the weights that LoRA freezes."""
+    """Return the paths that a train state keeps in bfloat16: the weights that LoRA freezes."""
     return set(paths) - trainable_paths(cell.model) if cell.operation.endswith("_state") else set()
 
 

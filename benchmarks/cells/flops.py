@@ -3,25 +3,25 @@
 A product of t tokens with a matrix of P numbers costs ``2 P t``. Training adds ``2 P t`` for the gradient of its input
 where something trainable lies below, and ``2 P t`` for its own where it is trainable. So: ``4 P`` for a frozen matrix
 above something trainable, ``6 P`` for a trainable one and for LoRA, ``2 P`` for a frozen one with nothing trainable
-below. Attention of T queries to S keys costs ``4 T S heads head_dim`` a layer and twice that again on the way back: all
-of it, not only what the mask leaves. The rule is that of PaLM (arXiv:2204.02311, appendix B), by parameter.
+below. Attention of T queries to S keys costs ``4 T S heads head_dim`` per layer and twice that again in the backward
+pass, masked pairs included. The rule is that of PaLM (arXiv:2204.02311, appendix B), per parameter.
 
-What counts:
+Conventions:
 
-* Matrix products only. Norms, softmax, biases, the optimizer and the gather of token embeddings are free. pi0 computes
-  no logits. Padding and absent cameras are computed, so they count.
-* All layers of a stack alike, as a loop over layers runs them: also the gradient of the first layer's input where
-  nothing below the stack is trainable, and the ``unread`` share below.
-* ``unread``: the loss does not read what PaliGemma's last layer makes of the prefix (queries, output projection,
-  feed-forward; 4 % of pi0's LoRA step). It is part of ``model``, for this is the model as it is written and as MFU is
-  compared; a program without a loop may leave it out, and its true FLOPs are then ``unread`` less.
-* Nothing on the way back through a prefix with nothing trainable in it, though a program may go there: attention mixes
-  the experts, and the gradients that it computes are zero.
-* ``recompute``: what a program adds that keeps nothing of a layer but its input (``nothing_saveable``, as openpi does)
-  and so runs layers again on the way back. It is part of HFU, never of MFU.
+* Only matrix products count. Norms, softmax, biases, the optimizer and the embedding gather are free. pi0 computes no
+  logits. Padding and absent cameras are computed, so they count.
+* All layers of a stack count alike, as a loop over layers runs them, including the gradient of the first layer's input
+  where nothing below the stack is trainable, and the ``unread`` share below.
+* ``unread``: the loss does not depend on part of PaliGemma's last layer for the prefix (queries, output projection,
+  feed-forward; 4 % of pi0's LoRA step). It is part of ``model``, because the model is written that way and MFU is
+  compared that way; a program without a loop may skip it, and then does ``unread`` fewer FLOPs.
+* The backward pass through a prefix without trainable parameters counts as zero, though a program may compute it:
+  attention mixes the experts, and those gradients are zero.
+* ``recompute``: the extra work of a program that keeps only the inputs of layers (``nothing_saveable``, as in openpi)
+  and recomputes layers in the backward pass. It is part of HFU, never of MFU.
 
-openpi's pi0 with both LoRA variants, TFLOP a sample: 8.97 as openpi trains it (0.12 of it for LoRA matrices), 7.65 with
-SigLIP frozen; 12.11 for full fine-tuning.
+openpi's pi0 with both LoRA variants, TFLOP per sample: 8.97 as openpi trains it (0.12 of it in LoRA matrices), 7.65
+with SigLIP frozen; 12.11 for full fine-tuning.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ from fixtures.writers import openpi_layout
 
 @dataclasses.dataclass(frozen=True)
 class Flops:
-    """FLOPs of something: forward, backward, recomputed on the way back; ``unread`` is part of the first two."""
+    """FLOPs of the forward pass, the backward pass, and recomputation; ``unread`` is part of the first two."""
 
     forward: int = 0
     backward: int = 0
@@ -58,18 +58,18 @@ class Flops:
 
     @property
     def model(self) -> int:
-        """What the model needs: the numerator of MFU."""
+        """The FLOPs the model requires: the numerator of MFU."""
         return self.forward + self.backward
 
     @property
     def hardware(self) -> int:
-        """What a program does that runs its layers again on the way back: the numerator of HFU."""
+        """The FLOPs of a program that recomputes its layers in the backward pass: the numerator of HFU."""
         return self.model + self.recompute
 
 
 @dataclasses.dataclass(frozen=True)
 class Count:
-    """FLOPs by group: siglip, paligemma, action_expert, each expert's LoRA, projections, and the attentions."""
+    """FLOPs by group: siglip, paligemma, action_expert, each expert's LoRA, projections, and attention."""
 
     groups: dict[str, Flops]
 
@@ -80,24 +80,24 @@ class Count:
 
     @property
     def model_flops(self) -> int:
-        """For MFU, of one sample or one call."""
+        """FLOPs for MFU, per sample or call."""
         return self.total.model
 
     @property
     def hardware_flops(self) -> int:
-        """For HFU, of one sample or one call; of a program that keeps what it computes, it is ``model_flops``."""
+        """FLOPs for HFU, per sample or call. For a program that keeps its activations, use ``model_flops``."""
         return self.total.hardware
 
 
 def training(spec: ModelSpec, trainable: Collection[str] | None = None) -> Count:
-    """FLOPs of one sample of one training step.
+    """Count the FLOPs of one sample of one training step.
 
     Args:
-      spec: the sizes, as ``fixtures.specs`` has them.
-      trainable: paths of the parameters that are trained; by default ``trainable_paths(spec)``.
+      spec: the model's sizes, from ``fixtures.specs``.
+      trainable: paths of the trained parameters; by default ``trainable_paths(spec)``.
 
     Raises:
-      ValueError: a path that the model does not have.
+      ValueError: the model does not have one of the paths.
     """
     chosen = _known(spec, trainable)
     trained = {part_of(path) for path in chosen}
@@ -112,7 +112,7 @@ def training(spec: ModelSpec, trainable: Collection[str] | None = None) -> Count
 
 
 def sampling(spec: ModelSpec, num_steps: int = 10) -> Count:
-    """FLOPs of sampling the actions of one observation: the prefix once, the suffix in every step, on its cache."""
+    """Count the FLOPs of sampling actions for one observation: the prefix once, the suffix in every step (KV cache)."""
     seen = tokens(spec)
     attentions = [
         vision_attention(spec),
@@ -128,12 +128,12 @@ def sampling(spec: ModelSpec, num_steps: int = 10) -> Count:
 
 
 def tokens_per_sample(spec: ModelSpec) -> int:
-    """Tokens of one training sample that attend to each other: images, prompt, state and actions, padding included."""
+    """Count the tokens of one training sample in joint attention: images, prompt, state and actions, with padding."""
     return tokens(spec).prefix + tokens(spec).suffix
 
 
 def trainable_paths(spec: ModelSpec, *, siglip: bool = True) -> frozenset[str]:
-    """The parameters that fine-tuning changes by openpi's rule: all, but for an adapted expert only its adapters.
+    """Return the parameters that fine-tuning changes by openpi's rule: all, but of an adapted expert only its adapters.
 
     Args:
       spec: the model.
@@ -148,7 +148,7 @@ def trainable_paths(spec: ModelSpec, *, siglip: bool = True) -> frozenset[str]:
 
 
 def parameter_counts(spec: ModelSpec, trainable: Collection[str] | None = None) -> dict[str, int]:
-    """Numbers of parameters: ``total``, of which ``frozen`` and ``trainable``; ``lora`` are those of adapters."""
+    """Count parameters: ``total`` = ``frozen`` + ``trainable``; ``lora`` counts those of adapters."""
     chosen = _known(spec, trainable)
     sizes = {path: math.prod(shape) for path, shape in openpi_layout.shapes(spec).items()}
     total, trained = sum(sizes.values()), sum(sizes[path] for path in chosen)
@@ -161,14 +161,14 @@ def _known(spec: ModelSpec, trainable: Collection[str] | None) -> frozenset[str]
         return trainable_paths(spec)
     if unknown := sorted(set(trainable) - set(openpi_layout.shapes(spec))):
         raise ValueError(
-            f"trainable: {unknown[0]} and {len(unknown) - 1} more are no parameters of this model; give paths as "
-            "fixtures.writers.openpi_layout.shapes has them"
+            f"trainable: {unknown[0]} and {len(unknown) - 1} more are not parameters of this model; "
+            "use the paths of fixtures.writers.openpi_layout.shapes"
         )
     return frozenset(trainable)
 
 
 def _step(product: Product, trained: Collection[str], trainable: bool) -> Flops:
-    """Forward and backward of a product, given the parts where something is trained."""
+    """Count forward and backward of a product, given the parts that contain trained parameters."""
     gradient_passes_on = not BELOW[product.part].isdisjoint(trained)
     # Both factors of attention are activations.
     gradients = 2 * gradient_passes_on if product.path is None else gradient_passes_on + trainable

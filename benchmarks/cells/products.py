@@ -1,8 +1,8 @@
-"""Every matrix product of a pi0 or pi05 model, by the parameter path of its matrix: where it sits, what it costs.
+"""Every matrix product of a pi0 or pi05 model, by the parameter path of its matrix: its location and its cost.
 
-Which tokens go where: all cameras' patches through SigLIP, image and prompt tokens (the prefix) through PaliGemma,
-state and noisy actions (the suffix) through the action expert; in attention all of them see each other. The sizes of
-matrices come from ``fixtures.writers.openpi_layout``, so a matrix of the layout cannot be forgotten.
+Patches of all cameras go through SigLIP, image and prompt tokens (the prefix) through PaliGemma, state and noisy
+actions (the suffix) through the action expert; attention is joint. Matrix sizes come from
+``fixtures.writers.openpi_layout``, so no matrix of the layout is missed.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from fixtures.params import Shape
 from fixtures.specs import ModelSpec
 from fixtures.writers import openpi_layout
 
-# What a parameter belongs to, by its path; the first match counts.
+# Path pattern -> the part that a parameter belongs to; the first match wins.
 _PARTS = (
     (r"PaliGemma/img/(embedding|pos_embedding)", "patches"),
     (r"PaliGemma/img/Transformer/", "vision"),
@@ -37,7 +37,7 @@ _PARTS = (
 # The prefix is computed without the suffix; the suffix attends to the prefix.
 PREFIX = frozenset({"patches", "vision", "vision_head", "embedder", "paligemma"})
 SUFFIX = frozenset({"state", "action_in", "time_in", "time_out", "mix_in", "mix_out", "modulation", "action_expert"})
-# What the input of a part is computed from; a stack of layers is below itself.
+# The parts that a part's input is computed from; a stack of layers is below itself.
 BELOW: dict[str, frozenset[str]] = {
     "patches": frozenset(),
     "vision": frozenset({"patches", "vision"}),
@@ -58,15 +58,15 @@ _EXPERTS = ("paligemma", "action_expert")
 
 _NO_PRODUCT = re.compile(r"(^|/)(bias|scale|pos_embedding|input_embedding)$")
 _LORA = re.compile(r"lora_[ab]$")
-# The last product of a layer: nothing else in the layer needs its result, so it is not recomputed.
+# The last product of a layer: nothing in the layer reads its result, so it is not recomputed.
 _LAST = re.compile(r"(MlpBlock_0/Dense_1/kernel|/linear|/linear_lora_b)$")
-# What PaliGemma's last layer computes for the prefix and nobody reads: all but its keys and values.
+# Results of PaliGemma's last layer for the prefix that nothing reads: all but its keys and values.
 _UNREAD = re.compile(r"/(q_einsum|attn_vec_einsum|mlp)/")
 _UNREAD_THIRD = "/qkv_einsum/"
 
 
 class Tokens(NamedTuple):
-    """How many tokens of one sample go where; what is masked is computed, and counts."""
+    """Token counts of one sample; masked tokens are computed, so they count."""
 
     patches: int
     image: int
@@ -80,11 +80,11 @@ class Product:
     """One matrix product of one sample, over all layers that have it.
 
     Attributes:
-      part: where it sits, a key of ``BELOW``.
-      group: the line of a table that it belongs to.
-      path: of its matrix; None for attention, whose factors are both activations.
-      forward: its FLOPs.
-      recomputed: whether a program that keeps only the inputs of layers makes it again on the way back.
+      part: the part of the model, a key of ``BELOW``.
+      group: the table row it is added to.
+      path: the path of its matrix; None for attention, whose factors are both activations.
+      forward: FLOPs of the forward pass.
+      recomputed: whether a program that keeps only the inputs of layers recomputes it in the backward pass.
       unread: the FLOPs of ``forward`` that neither the loss nor an action depends on.
     """
 
@@ -97,7 +97,7 @@ class Product:
 
 
 def tokens(spec: ModelSpec) -> Tokens:
-    """The tokens of one sample."""
+    """Count the tokens of one sample."""
     patches = (spec["image_size"] // spec["siglip"]["patch_size"]) ** 2
     image, action = len(CAMERAS) * patches, spec["action_horizon"]
     return Tokens(
@@ -111,11 +111,11 @@ def tokens(spec: ModelSpec) -> Tokens:
 
 
 def part_of(path: str) -> str:
-    """The part of the model that a parameter belongs to, a key of ``BELOW`` or "embedder"."""
+    """Return the part of the model that a parameter belongs to: a key of ``BELOW`` or "embedder"."""
     for pattern, part in _PARTS:
         if re.match(pattern, path):
             return part
-    raise ValueError(f"{path}: no part of a pi0 or pi05 model has such a parameter; a new one needs a line in _PARTS")
+    raise ValueError(f"{path}: not a parameter of a pi0 or pi05 model; add a line to _PARTS for a new one")
 
 
 def is_lora(path: str) -> bool:
@@ -124,7 +124,7 @@ def is_lora(path: str) -> bool:
 
 
 def expert_of(path: str) -> str | None:
-    """The expert of the language model that a parameter belongs to, as specs name it; None for neither."""
+    """Return the language model's expert that a parameter belongs to, as specs name it, or None."""
     if not path.startswith("PaliGemma/llm/"):
         return None
     modules = path.removesuffix("/Dense_0/kernel").removesuffix("/Dense_0/bias").split("/")
@@ -132,7 +132,7 @@ def expert_of(path: str) -> str | None:
 
 
 def matrix_products(spec: ModelSpec) -> Iterator[Product]:
-    """The products with matrices that are parameters."""
+    """Yield the products with parameter matrices."""
     for path, shape in openpi_layout.shapes(spec).items():
         if _NO_PRODUCT.search(path):
             continue
@@ -150,14 +150,14 @@ def matrix_products(spec: ModelSpec) -> Iterator[Product]:
 
 
 def vision_attention(spec: ModelSpec) -> Product:
-    """The attention of SigLIP: the patches of a camera to each other."""
+    """Return SigLIP's attention among the patches of each camera."""
     siglip, seen = spec["siglip"], tokens(spec)
     forward = 4 * seen.image * seen.patches * siglip["width"] * siglip["depth"]
     return Product("vision", "siglip attention", None, forward, recomputed=True)
 
 
 def joint_attention(spec: ModelSpec, part: str, queries: int, keys: int) -> Product:
-    """The attention of one expert's tokens, ``part``, to ``keys`` tokens of either."""
+    """Return the attention of ``queries`` tokens of the expert ``part`` to ``keys`` tokens of both experts."""
     expert = spec["paligemma"]
     forward = 4 * queries * keys * expert["num_heads"] * expert["head_dim"] * expert["depth"]
     unread = forward // expert["depth"] if part == "paligemma" else 0
@@ -174,7 +174,7 @@ def _tokens_through(spec: ModelSpec, part: str) -> int:
 
 
 def _multiplications(spec: ModelSpec, path: str, shape: Shape) -> int:
-    """Of one token with the matrix: its size; the lora_b of an output projection is summed over heads first."""
+    """Count multiplications per token: the matrix size; an output projection's lora_b acts after the sum over heads."""
     if "attn_vec_einsum" in path and path.endswith("lora_b"):
         return math.prod(shape) // spec["paligemma"]["num_heads"]
     return math.prod(shape)
@@ -183,7 +183,7 @@ def _multiplications(spec: ModelSpec, path: str, shape: Shape) -> int:
 def _is_recomputed(spec: ModelSpec, part: str, path: str) -> bool:
     if part not in ("vision", "paligemma", "action_expert", "modulation") or "final_norm" in path:
         return False
-    # pi05 gates what the action expert's layers add, and the gradient of a gate needs what it gates.
+    # pi05 gates the outputs of the action expert's layers, and a gate's gradient needs the gated value.
     gated = part == "action_expert" and spec["family"] == "pi05"
     return gated or not _LAST.search(path)
 

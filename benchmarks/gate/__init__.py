@@ -1,1 +1,1 @@
-"""The gate: two revisions of a loader, measured side by side in one run, and one verdict."""
+"""The regression gate: measure two revisions of a loader side by side in one run and decide on one verdict."""

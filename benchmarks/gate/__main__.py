@@ -1,7 +1,7 @@
-"""``python -m benchmarks.gate``: did this change make a loader slower, hungrier or wrong?
+"""``python -m benchmarks.gate``: did this change make a loader slower, larger or wrong?
 
-nox -s gate                                                    the working tree next to its merge base with main
-nox -s gate -- --baseline v1.2                                 next to another revision
+nox -s gate                                                    the working tree against its merge base with main
+nox -s gate -- --baseline v1.2                                 against another revision
 nox -s gate -- --candidate "orbax-checkpoint==0.11.22"         this code with another version of a package
 nox -s gate -- --baseline venv:../old                          this code in another environment
 nox -s gate -- --subject openpi=PYTHON --baseline ../openpi-main --candidate ../openpi
@@ -22,9 +22,9 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.cells.cells import Cell
-from benchmarks.gate import telling
-from benchmarks.gate.cells import cells
+from benchmarks.gate import gate_report
 from benchmarks.gate.findings import Finding, Outcome
+from benchmarks.gate.gate_cells import cells
 from benchmarks.gate.processes import Processes
 from benchmarks.gate.running import Gate, Show
 from benchmarks.gate.sides import NoSideError, Side, baseline_revision, side_of, working_tree
@@ -38,7 +38,7 @@ _WIDTH = 140
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit status."""
+    """Run the gate and return the exit status."""
     parser = _parser()
     options = parser.parse_args(arguments)
     chosen = cells(options.only)
@@ -56,14 +56,14 @@ def main(arguments: Sequence[str]) -> int:
         baseline, candidate = options.baseline or "no baseline", options.candidate or "the working tree"
         findings = [Finding(cell="all", metric="sides", verdict="error", note=str(error))]
     subject = name_of(options.subject)
-    told = telling.Told(subject, baseline, candidate, time.monotonic() - started, findings)
-    telling.print_table(told, Console() if sys.stdout.isatty() else Console(width=_WIDTH))
-    telling.write_json(told, options.results / "gate.json")
+    report = gate_report.Report(subject, baseline, candidate, time.monotonic() - started, findings)
+    gate_report.print_table(report, Console() if sys.stdout.isatty() else Console(width=_WIDTH))
+    gate_report.write_json(report, options.results / "gate.json")
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a", encoding="utf-8") as opened:
-            opened.write(telling.markdown(told))
-    passes = told.outcome is Outcome.INCONCLUSIVE and not options.strict
-    return 0 if passes else int(told.outcome)
+            opened.write(gate_report.markdown(report))
+    passes = report.outcome is Outcome.INCONCLUSIVE and not options.strict
+    return 0 if passes else int(report.outcome)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,28 +80,30 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--baseline", help=f"{side}; default: the merge base with main")
     parser.add_argument("--candidate", help=f"{side}; default: the working tree")
-    parser.add_argument("--only", action="append", default=[], metavar="TEXT", help="cells whose id contains it")
-    parser.add_argument("--minutes", type=float, default=7.0, help="what is open then is inconclusive")
-    parser.add_argument("--strict", action="store_true", help="inconclusive is a failure")
-    parser.add_argument("--skip-contracts", action="store_true", help="only counts and times")
-    parser.add_argument("--seed", type=int, default=0, help="of the order of measurements")
+    parser.add_argument("--only", action="append", default=[], metavar="TEXT", help="only cells whose id contains TEXT")
+    parser.add_argument(
+        "--minutes", type=float, default=7.0, help="time limit; metrics undecided by then are inconclusive"
+    )
+    parser.add_argument("--strict", action="store_true", help="fail if the result is inconclusive")
+    parser.add_argument("--skip-contracts", action="store_true", help="only count and time")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the measurement order")
     parser.add_argument("--checkpoints", type=Path, default=ROOT / ".cache" / "benchmarks")
-    parser.add_argument("--results", type=Path, default=ROOT / ".results", help="the folder of gate.json")
-    parser.add_argument("--list", action="store_true", help="name the cells and stop")
+    parser.add_argument("--results", type=Path, default=ROOT / ".results", help="folder for gate.json")
+    parser.add_argument("--list", action="store_true", help="list the cells and exit")
     return parser
 
 
 def _compare(options: argparse.Namespace, chosen: Sequence[Cell]) -> tuple[str, str, list[Finding]]:
-    """The labels of both sides, and what was found.
+    """Return the labels of both sides, and the findings.
 
     Raises:
-      NoSideError: there is no such side.
+      NoSideError: a side does not exist.
     """
     with contextlib.ExitStack() as stack:
         is_reference = name_of(options.subject) == "reference"
         if not is_reference and not options.baseline:
             raise NoSideError(
-                f"no baseline: {options.subject} is not of this project; give a checkout (--baseline FOLDER)"
+                f"no baseline: {options.subject} is not part of this project; pass a checkout (--baseline FOLDER)"
             )
         baseline = stack.enter_context(side_of(options.baseline or baseline_revision()))
         candidate = stack.enter_context(side_of(options.candidate)) if options.candidate else working_tree()
@@ -122,7 +124,7 @@ def _compare(options: argparse.Namespace, chosen: Sequence[Cell]) -> tuple[str, 
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Show]:
-    """A bar that says what is done now."""
+    """Yield a callback that shows the current activity on a progress bar."""
     with terminal.progress() as progress:
         task = progress.add_task("")
         yield lambda what, done, total: progress.update(task, description=what, completed=done, total=total)

@@ -1,4 +1,4 @@
-"""Correctness first: the candidate keeps the contracts of what was changed, before anything of it is timed."""
+"""Correctness first: run the contracts that cover the changed files on the candidate before timing anything."""
 
 import os
 import subprocess
@@ -14,16 +14,15 @@ from suite.subjects.process.harness_files import name_of
 
 _REFERENCE = Path("pi0_compat")
 _CONTRACTS = "suite/contracts"
-# Of another implementation nobody knows which capability a file serves: what all of them load, restore, and begin with.
+# For another implementation, the files do not map to contracts: run the areas that every implementation needs.
 _OF_OTHERS = ("restore", "load", "lora_init")
 _TAIL = 4000
 
 
 def contracts_of(baseline: Side, candidate: Side, subject: str) -> list[str]:
-    """What pytest has to run: contracts of the touched capability, as paths; all of them where nobody knows which.
+    """Return the contracts to run, as pytest paths: those that cover the changed files, or all if that is unknown.
 
-    Which contracts look at a file, the museum of faults knows: those that catch a fault in it. Without a change there
-    are none.
+    A contract covers a file if it catches a fault of the museum in that file. Without a change, none are returned.
     """
     name = name_of(subject)
     if name != "reference":
@@ -41,7 +40,7 @@ def contracts_of(baseline: Side, candidate: Side, subject: str) -> list[str]:
 
 
 def changed_files(old: Path, new: Path) -> list[str]:
-    """The Python files that are not the same in two folders, by their path below."""
+    """Return the relative paths of the Python files that differ between two folders."""
     files = {file.relative_to(folder) for folder in (old, new) for file in folder.rglob("*.py")}
     return sorted(str(file) for file in files if _text(old / file) != _text(new / file))
 
@@ -50,21 +49,21 @@ def ask(candidate: Side, subject: str, chosen: Sequence[str]) -> Finding:
     """Run contracts on the candidate."""
     name = name_of(subject)
     is_reference = name == "reference"
-    # The reference is asked where it lies: it runs in the suite's own process.
+    # The reference is tested in the candidate's checkout: it runs in the suite's own process.
     root = candidate.tree if is_reference and (candidate.tree / _CONTRACTS).is_dir() else ROOT
     interpreter = str(candidate.python or sys.executable) if is_reference else sys.executable
     asked_as = name if is_reference else candidate.asked_as(subject)
     workers = min((os.cpu_count() or 1) + 1, 4)
     command = [interpreter, "-m", "pytest", "-q", "--no-header", "-n", str(workers), "--subject", asked_as, *chosen]
     paths = os.pathsep.join(map(str, candidate.paths if not is_reference else filter(None, [candidate.packages])))
-    told = subprocess.run(
+    done = subprocess.run(
         command, cwd=root, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, check=False
     )
-    last = (told.stdout.strip().splitlines() or ["nothing was printed"])[-1].strip("= ")
-    # 5: there was none to run.
+    last = (done.stdout.strip().splitlines() or ["nothing was printed"])[-1].strip("= ")
+    # pytest exits with 5 if it collected no test.
     verdicts: dict[int, Verdict] = {0: "same", 1: "regressed"}
-    verdict = verdicts.get(told.returncode, "error")
-    note = last if verdict == "same" else f"{last}\n{(told.stdout + told.stderr)[-_TAIL:]}"
+    verdict = verdicts.get(done.returncode, "error")
+    note = last if verdict == "same" else f"{last}\n{(done.stdout + done.stderr)[-_TAIL:]}"
     return Finding(cell="contracts", metric=f"{len(chosen)} chosen", verdict=verdict, note=note)
 
 

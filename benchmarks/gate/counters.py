@@ -1,7 +1,7 @@
-"""What a call does that can be counted: with the same code it is the same number, however busy the machine is.
+"""Count what a call does: the counts depend on the code, not on how busy the machine is.
 
-It runs in the process of a subject. Counted are the programs that jax compiles, the bytes that are read or mapped, and
-the memory that is allocated in large blocks; the latter by memray, where that is installed.
+The counters run in the subject's process. They count the programs that jax compiles, the bytes read or mapped, and the
+memory allocated in large blocks (if memray is installed).
 """
 
 import gc
@@ -16,21 +16,21 @@ import jax
 from benchmarks.measure.measuring import bytes_read
 from benchmarks.measure.stages import Stages
 
-# Above this size a block counts: smaller ones depend on what was allocated before.
+# Only blocks above this size count: smaller ones depend on what was allocated before.
 _LARGE = 1 << 20
-# Of maps, those above this size that are no arena of Python's: what else is mapped is a file.
+# Only maps above this size that are not a Python arena count: all other maps are files.
 _SMALL_MAP, _ARENA = 1 << 16, 1 << 20
 _ALLOCATING = ("MALLOC", "CALLOC", "REALLOC")
 
 
 def compiled_by(call: Callable[[], Any], stages: Stages) -> tuple[Any, int]:
-    """What a call gives once it is there, and how many programs it had compiled."""
+    """Return the call's result, once it is ready, and the number of programs it compiled."""
     before = stages.programs
     return jax.block_until_ready(call()), stages.programs - before
 
 
 def held_by(call: Callable[[], Any]) -> int:
-    """The bytes of the jax arrays that a call leaves behind."""
+    """Return the bytes of the jax arrays that a call leaves behind."""
     before = _live()
     result = jax.block_until_ready(call())
     held = _live() - before
@@ -39,10 +39,10 @@ def held_by(call: Callable[[], Any]) -> int:
 
 
 def bytes_of(call: Callable[[], Any]) -> dict[str, int | None]:
-    """What a call reads from files, mapped ones too, and what it allocates in large blocks.
+    """Count the bytes that a call reads from files, mapped ones included, and allocates in large blocks.
 
-    What XLA allocates for its arrays is not counted: it copies or not, by where numpy's memory happens to begin.
-    Without memray nothing is known of blocks, nor of maps; None where nobody tells.
+    XLA's allocations for its arrays are not counted: whether it copies depends on the alignment of numpy's memory.
+    Blocks and maps need memray; unknown counts are None.
     """
     before = bytes_read()
     jax.block_until_ready(call())
@@ -53,7 +53,7 @@ def bytes_of(call: Callable[[], Any]) -> dict[str, int | None]:
 
 
 def _blocks_of(call: Callable[[], Any]) -> dict[str, int]:
-    """The bytes of blocks and maps."""
+    """Return the bytes of blocks and maps."""
     if importlib.util.find_spec("memray") is None:
         return {}
     from memray import AllocatorType, FileReader, Tracker
@@ -72,6 +72,6 @@ def _blocks_of(call: Callable[[], Any]) -> dict[str, int]:
 
 
 def _live() -> int:
-    # A model holds itself: it is there until it is collected.
+    # Models contain reference cycles; they stay alive until collected.
     gc.collect()
     return sum(array.nbytes for array in jax.live_arrays())

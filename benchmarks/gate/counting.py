@@ -1,4 +1,4 @@
-"""The first pass: everything that can be counted, once on each side, and a second time only where the sides differ."""
+"""The first pass: compare counts, taken once on each side, and a second time only where the sides differ."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,33 +8,33 @@ from benchmarks.gate.findings import Finding, Verdict
 from benchmarks.gate.metrics import COUNTED, Metric
 
 Counts = Mapping[str, Any]
-# What rounding may make of a loss when a program is compiled in another way.
+# The relative difference of a loss that rounding may cause when a program is compiled differently.
 _LOSS_SLACK = 1e-4
 
 
 def compare(cell: Cell, old: list[Counts], new: list[Counts]) -> list[Finding]:
-    """What the counts of a cell say.
+    """Compare a cell's counts.
 
     Args:
-      cell: what was counted.
-      old: the baseline's counts, of one process or two.
-      new: the candidate's, of as many.
+      cell: the counted cell.
+      old: the baseline's counts, one per process (one or two).
+      new: the candidate's counts, as many.
     """
     return [*_leaves(cell, old, new), *_losses(cell, old, new), *_values(cell, old, new)]
 
 
 def differ(cell: Cell, old: Counts, new: Counts) -> bool:
-    """Whether one process of each side leaves something to look at again."""
+    """Whether the counts of one process per side differ, so that a second count is needed."""
     return any(finding.verdict != "same" for finding in compare(cell, [old], [new]))
 
 
 def same_program(old: Counts, new: Counts) -> bool:
-    """Whether both sides compiled the same program: it then takes the same time."""
+    """Whether both sides compiled the same program, which then takes the same time."""
     return "program" in old and old["program"] == new.get("program")
 
 
 def _leaves(cell: Cell, old: list[Counts], new: list[Counts]) -> Iterator[Finding]:
-    """One finding for all parameters that a load gives: dtype, shape, values and placement of each."""
+    """Yield one finding for all loaded parameters: dtype, shape, values and placement of each."""
     if "leaves" not in old[0]:
         return
     before, after = old[0]["leaves"], new[0]["leaves"]
@@ -42,11 +42,11 @@ def _leaves(cell: Cell, old: list[Counts], new: list[Counts]) -> Iterator[Findin
     unlike = [path for path in _unlike(before, after) if path not in shaky]
     if unlike:
         first = unlike[0]
-        there = _text(before.get(first)), _text(after.get(first))
-        note = f"{len(unlike)} of {len(before)} parameters are not what the baseline loads: {', '.join(unlike[:3])}"
-        yield Finding(cell=cell.id, metric="result", verdict="regressed", old=there[0], new=there[1], note=note)
+        texts = _text(before.get(first)), _text(after.get(first))
+        note = f"{len(unlike)} of {len(before)} parameters differ from the baseline's: {', '.join(unlike[:3])}"
+        yield Finding(cell=cell.id, metric="result", verdict="regressed", old=texts[0], new=texts[1], note=note)
     elif shaky:
-        note = f"{len(shaky)} parameters differ between two loads of one side, for example {min(shaky)}"
+        note = f"{len(shaky)} parameters differ between two loads of the same side, for example {min(shaky)}"
         yield Finding(cell=cell.id, metric="result", verdict="unstable", note=note)
     else:
         yield Finding(cell=cell.id, metric="result", verdict="same", note=f"{len(after)} parameters")
@@ -67,7 +67,7 @@ def _values(cell: Cell, old: list[Counts], new: list[Counts]) -> Iterator[Findin
         if None in before and None in after:
             continue
         if None in before + after:
-            note = "is known on one side only"
+            note = "known on one side only"
             yield Finding(cell=cell.id, metric=name, verdict="skipped", old=before[0], new=after[0], note=note)
         else:
             yield _value(cell, metric, before, after)
@@ -83,7 +83,7 @@ def _value(cell: Cell, metric: Metric, old: list[float], new: list[float]) -> Fi
 
 
 def _overlap(old: list[float], new: list[float]) -> bool:
-    """Whether the sides differ by no more than two processes of one side do."""
+    """Whether the sides differ by no more than two processes of the same side."""
     apart = max(min(new) - max(old), min(old) - max(new))
     return apart <= max(max(side) - min(side) for side in (old, new))
 

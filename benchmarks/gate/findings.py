@@ -1,4 +1,4 @@
-"""What the gate finds, and what all findings together mean."""
+"""The gate's findings and the outcome of a run."""
 
 import dataclasses
 import enum
@@ -22,7 +22,7 @@ Value = float | str | None
 
 
 class Outcome(enum.IntEnum):
-    """How a run ends; the value is the exit status."""
+    """The outcome of a run; the value is the exit status."""
 
     PASS = 0
     REGRESSION = 1
@@ -32,18 +32,18 @@ class Outcome(enum.IntEnum):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One metric of one cell.
+    """The result for one metric of one cell.
 
     Attributes:
-      cell: its id, or what else was looked at.
-      metric: what was compared.
-      verdict: what came of it.
-      old: of the baseline.
-      new: of the candidate.
-      ratio: of candidate to baseline; of timings the median of pairs.
-      interval: that the ratio of timings certainly lies in.
-      pairs: of samples.
-      note: what there is to say.
+      cell: the cell's id, or another name for what was examined.
+      metric: the compared metric.
+      verdict: the result of the comparison.
+      old: the baseline's value.
+      new: the candidate's value.
+      ratio: candidate over baseline; for timings, the median over pairs.
+      interval: the confidence interval of a timing's ratio.
+      pairs: number of sample pairs.
+      note: an explanation.
     """
 
     cell: str
@@ -58,7 +58,7 @@ class Finding:
 
 
 def outcome_of(findings: Collection[Finding]) -> Outcome:
-    """What all findings together mean; where nothing was compared, nothing has passed."""
+    """Return the outcome of all findings; a run that compared nothing is an error."""
     verdicts = {finding.verdict for finding in findings}
     if "error" in verdicts or not verdicts & {"same", "improved", "regressed"}:
         return Outcome.ERROR

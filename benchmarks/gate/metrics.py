@@ -1,4 +1,4 @@
-"""What is counted, and when the candidate's number is worse than the baseline's."""
+"""The counted metrics, and when the candidate's count is worse than the baseline's."""
 
 from typing import Literal, NamedTuple
 
@@ -6,13 +6,13 @@ Worse = Literal["more", "less"]
 
 
 class Metric(NamedTuple):
-    """A number that is the same for the same code.
+    """A count that is equal for equal code.
 
     Attributes:
-      name: as the worker calls it.
-      worse: which way is worse.
-      slack: the share of the baseline's number that it may be off.
-      room: by how much it may be off in any case.
+      name: the worker's name for it.
+      worse: the direction that is worse.
+      slack: the allowed difference as a share of the baseline's count.
+      room: the difference that is always allowed.
     """
 
     name: str
@@ -21,7 +21,7 @@ class Metric(NamedTuple):
     room: float = 0.0
 
     def compare(self, old: float, new: float) -> Literal["same", "regressed", "improved"]:
-        """What a change from one number to another is."""
+        """Classify the change from ``old`` to ``new``."""
         if abs(new - old) <= max(self.slack * old, self.room):
             return "same"
         return "regressed" if (new > old) == (self.worse == "more") else "improved"
@@ -30,21 +30,21 @@ class Metric(NamedTuple):
 COUNTED = {
     metric.name: metric
     for metric in (
-        # Mapped files count as a whole. orbax reads its own small nodes as often as its threads happen to miss them in
-        # the cache, and whoever counts reads too.
+        # Mapped files count as a whole. orbax rereads its small nodes whenever its threads miss the cache, and counting
+        # itself reads too.
         Metric("bytes_read", slack=0.05, room=4096),
-        # In blocks above a megabyte, without what XLA allocates.
+        # In blocks above a megabyte, without XLA's allocations.
         Metric("bytes_allocated"),
         # In jax arrays that a call leaves behind.
         Metric("bytes_held"),
-        # Programs, by the first call, and by those after it.
+        # Programs compiled by the first call, and by later calls.
         Metric("compiles"),
         Metric("compiles_again"),
         Metric("flops"),
         Metric("argument_bytes"),
         Metric("output_bytes"),
         Metric("temp_bytes"),
-        # Outputs in the place of donated arguments.
+        # Outputs that reuse the memory of donated arguments.
         Metric("alias_bytes", worse="less"),
     )
 }

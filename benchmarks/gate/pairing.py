@@ -1,4 +1,4 @@
-"""The second pass: pairs of fresh processes, one of each side, until their times and their memory are decided."""
+"""The second pass: sample pairs of fresh processes, one per side, until time and memory are decided."""
 
 import dataclasses
 import math
@@ -13,31 +13,31 @@ from benchmarks.gate.findings import Finding, Verdict
 from benchmarks.gate.rule import NOISY, STEADY, Rule, decide, estimate
 
 BATCH, MOST, CONFIRMING = 10, 40, 20
-# What decides, and what is only looked at when that is decided: others on the machine share its wall time.
+# Metrics that decide, and metrics that are only watched: wall time depends on other load on the machine.
 RULES = {"cpu_s": STEADY, "host_peak_bytes": STEADY}
 WATCHED = {"wall_s": NOISY}
-# Below a megabyte a peak depends on what was free before.
+# Below a megabyte, a peak depends on the memory that was free before.
 _ROOM = 1 << 20
 
 Sample = dict[str, Any]
 
 
 class Sides(Protocol):
-    """Where samples come from."""
+    """A source of samples."""
 
     def pair(self, cells: Sequence[Cell], first: int) -> tuple[dict[str, Sample], dict[str, Sample]]:
-        """The sample of each cell, by its id, of a fresh process of the baseline (0) and of the candidate (1)."""
+        """Return each cell's sample, by id, from a fresh process of the baseline (0) and of the candidate (1)."""
 
 
 @dataclasses.dataclass
 class Pairs:
-    """Pairs of samples of every cell, baseline and candidate.
+    """Pairs of samples, baseline and candidate, of every cell.
 
     Attributes:
-      sides: where they come from.
-      seed: of the order of sides and cells.
-      until: when to stop whatever is decided, as ``time.monotonic`` tells time.
-      show: called before every pair with what is done, how many pairs were taken, and how many there may be.
+      sides: the source of samples.
+      seed: seed of the order of sides and cells.
+      until: when to stop even if undecided, on the clock of ``time.monotonic``.
+      show: called before every pair with the activity, the number of pairs taken, and their maximum.
     """
 
     sides: Sides
@@ -50,7 +50,7 @@ class Pairs:
         self.taken: dict[str, list[tuple[Sample, Sample]]] = defaultdict(list)
 
     def decide(self, cells: Sequence[Cell]) -> list[Finding]:
-        """Pairs of all cells until each is decided; what failed is measured once more, from the beginning."""
+        """Take pairs of all cells until each is decided; measure failed cells once more, with fresh pairs."""
         for taken in range(0, MOST, BATCH):
             if not (due := [cell for cell in cells if self._is_open(cell)]) or not self._take(due, taken, BATCH):
                 break
@@ -59,20 +59,20 @@ class Pairs:
         return list(self._confirmed([cell for cell in cells if cell.id in failed], findings))
 
     def _take(self, cells: Sequence[Cell], taken: int, more: int) -> bool:
-        """Take pairs while there is time; whether there was."""
+        """Take ``more`` pairs; return False if time runs out."""
         for number in range(taken, taken + more):
             if time.monotonic() > self.until:
                 return False
             self.show(f"pairs of {len(cells)} cells", number, MOST)
             order = self._order.sample(list(cells), len(cells))
-            # Whoever goes second finds other caches.
+            # The second process finds warmer caches, so the order alternates at random.
             old, new = self.sides.pair(order, self._order.randrange(2))
             for cell in cells:
                 self.taken[cell.id].append((old[cell.id], new[cell.id]))
         return True
 
     def _confirmed(self, failed: Sequence[Cell], findings: list[Finding]) -> Iterator[Finding]:
-        """The findings; what regressed has to regress in twenty fresh pairs too."""
+        """Yield the findings; a regression counts only if twenty fresh pairs confirm it."""
         again = Pairs(self.sides, self.seed + 1, self.until, self.show)
         whole = bool(failed) and again._take(failed, 0, CONFIRMING)
         for finding in findings:
@@ -83,7 +83,7 @@ class Pairs:
             if second.verdict == "regressed":
                 yield dataclasses.replace(finding, note=f"{CONFIRMING} fresh pairs: {second.ratio:.2f} x")
             else:
-                note = f"{finding.pairs} pairs said {finding.ratio:.2f} x, fresh ones do not"
+                note = f"{finding.pairs} pairs showed {finding.ratio:.2f} x, fresh pairs do not"
                 yield dataclasses.replace(second, note=note)
 
     def _is_open(self, cell: Cell) -> bool:
@@ -98,7 +98,7 @@ class Pairs:
             yield self._finding(cell, metric, rule, "same")
 
     def _rules(self, cell: str) -> dict[str, Rule]:
-        """What is decided of a cell: what the system tells."""
+        """Return the rules that apply to a cell: those whose metrics the system reports."""
         return {
             metric: rule
             for metric, rule in RULES.items()
@@ -107,7 +107,7 @@ class Pairs:
 
     def _finding(self, cell: str, metric: str, rule: Rule, undecided: Verdict) -> Finding:
         if not (ratios := self._ratios(cell, metric)):
-            return Finding(cell=cell, metric=metric, verdict="inconclusive", note="there was no time for it")
+            return Finding(cell=cell, metric=metric, verdict="inconclusive", note="not enough time")
         decision, (ratio, low, high) = decide(ratios, rule), estimate(ratios)
         old, new = (sorted(pair[side][metric] for pair in self.taken[cell])[len(ratios) // 2] for side in (0, 1))
         return Finding(
@@ -117,7 +117,7 @@ class Pairs:
             old=old,
             new=new,
             ratio=ratio,
-            # Of fewer than nine pairs it has no end.
+            # With fewer than nine pairs, the interval is unbounded.
             interval=(low, high) if math.isfinite(high) else None,
             pairs=len(ratios),
         )

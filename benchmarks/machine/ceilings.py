@@ -1,11 +1,11 @@
-"""What this machine can do, measured: matrix products, copies, file reads. What programs are compared with.
+"""Measure this machine's ceilings: the throughput of matrix products, copies and file reads.
 
-A data sheet says what a device could do, a ceiling what it does here, today, by the same jax. ``python -m
-benchmarks.machine.ceilings --folder DIR --json`` prints ``{"ceilings": ..., "accelerators": ...}`` of a result file;
-it is a process of its own, as it takes the device. It takes some ten seconds.
+A datasheet states what a device could do; a ceiling is what it does here and now with the same jax. ``python -m
+benchmarks.machine.ceilings --folder DIR --json`` prints ``{"ceilings": ..., "accelerators": ...}`` for a result file.
+It runs in its own process, because it claims the device, and takes about ten seconds.
 
-Each figure is the best of several, as anything else that runs only makes it worse. TFLOP/s are 10^12 a second, GB/s
-10^9 bytes a second.
+Each figure is the best of several samples, because other load can only make it worse. 1 TFLOP/s is 10^12 operations
+per second, 1 GB/s is 10^9 bytes per second.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks.machine import machine
 
-# A device is busy for less than this in one sample; on a CPU it decides how large a product is timed.
+# Stop growing the matrices once a sample takes longer than this; it limits the product's size on a CPU.
 _LONG_ENOUGH_S = 0.1
 _LARGEST_SIDE, _SMALLEST_SIDE = 8192, 1024
 _MIB = 2**20
@@ -33,13 +33,13 @@ _BLOCK = 8 * _MIB
 
 
 def measure(folder: Path, *, megabytes: int = 256) -> dict[str, Any]:
-    """The ``ceilings`` of a result file: figures of the first device, of memory, and of the disk that holds a folder.
+    """Measure the ``ceilings`` of a result file: the first device, host memory, and the disk that holds ``folder``.
 
-    None stands for what cannot be measured here; the reason goes to standard error.
+    A value is None if it cannot be measured here; the reason is printed to standard error.
 
     Args:
-      folder: where a scratch file may lie for a moment, beside the fixtures that are read.
-      megabytes: how much is copied on the host and read, MiB; a device with memory of its own copies more.
+      folder: where to write a temporary file; on the disk of the fixtures.
+      megabytes: MiB to copy on the host and to read; a device with its own memory copies more.
     """
     device = jax.local_devices()[0]
     own_memory = device.platform != "cpu"
@@ -55,9 +55,9 @@ def measure(folder: Path, *, megabytes: int = 256) -> dict[str, Any]:
 
 
 def matmul(dtype: str) -> float:
-    """TFLOP/s of a square product of random numbers; zeros would be faster.
+    """Return the TFLOP/s of a square product of random numbers; zeros would be faster.
 
-    float32 is what jax makes of it by default, which on many accelerators is less than float32 (TF32, bfloat16).
+    float32 runs at jax's default precision, which is lower than float32 on many accelerators (TF32, bfloat16).
     """
     best, side = 0.0, _SMALLEST_SIDE if jax.default_backend() == "cpu" else _LARGEST_SIDE
     while True:
@@ -71,7 +71,7 @@ def matmul(dtype: str) -> float:
 
 
 def device_copy(size: int) -> float:
-    """GB/s of device memory, bytes read and bytes written: numbers are changed in place, so nothing is allocated."""
+    """Return the GB/s of device memory, bytes read plus written; updates are in place, so nothing is allocated."""
     step = jax.jit(lambda numbers: numbers + 1, donate_argnums=0)
     numbers = step(jnp.zeros(size // 4, jnp.int32))
     times = _repeats()
@@ -86,7 +86,7 @@ def device_copy(size: int) -> float:
 
 
 def host_to_device(size: int) -> float:
-    """GB/s from the host to the device, by the better of ordinary and of pinned memory."""
+    """Return the GB/s from host to device, the better of pageable and pinned memory."""
     host = np.random.default_rng(0).integers(0, 255, size, np.uint8)
     device = jax.local_devices()[0]
     seconds = _best_of(_queued(lambda: jax.device_put(host, device), times=1))
@@ -96,9 +96,9 @@ def host_to_device(size: int) -> float:
 
 
 def memcpy(size: int) -> float:
-    """GB/s copied (bytes, counted once) between two places of the host's memory, by one thread or by all cores."""
+    """Return the GB/s copied within host memory (each byte counted once), the better of one thread and all cores."""
     source = np.random.default_rng(0).integers(0, 255, size, np.uint8)
-    # Written before: the first touch of memory costs many times the copy.
+    # Touch the pages first: the first write to memory costs many times the copy.
     target = source.copy()
 
     def copy(start: int, end: int) -> None:
@@ -114,7 +114,7 @@ def _pinned_seconds(host: np.ndarray[Any, Any], device: Any) -> float:
 
 
 def _reads(folder: Path, size: int) -> tuple[float, float | None]:
-    """GB/s of reading a file that the page cache holds, and one that it does not hold."""
+    """Return the GB/s of reading a file from the page cache, and from the disk."""
     with tempfile.TemporaryFile(dir=folder) as file:
         block = os.urandom(_BLOCK)
         for _ in range(0, size, _BLOCK):
@@ -128,21 +128,21 @@ def _reads(folder: Path, size: int) -> tuple[float, float | None]:
 
 
 def _cold_seconds(descriptor: int, size: int) -> float | None:
-    """Seconds of the fastest read from the disk; None where the file cannot be taken out of the cache, or was not."""
+    """Return the seconds of the fastest read from the disk; None if the page cache could not be emptied of the file."""
     if not hasattr(os, "posix_fadvise") or _bytes_from_disk() is None:
         return None
-    found = []
+    seconds_of_reads = []
     for threads in _thread_counts() * 2:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         before = _bytes_from_disk() or 0
         seconds = _in_parallel(_reader(descriptor), size, threads)
         if (_bytes_from_disk() or 0) - before > size // 2:
-            found.append(seconds)
-    return min(found, default=None)
+            seconds_of_reads.append(seconds)
+    return min(seconds_of_reads, default=None)
 
 
 def _bytes_from_disk() -> int | None:
-    """What this process had the disk read so far; None where the system does not tell."""
+    """Return the bytes this process has read from disks so far; None if the system does not report it."""
     file = Path("/proc/self/io")
     if not file.exists():
         return None
@@ -163,7 +163,7 @@ def _reader(descriptor: int) -> Callable[[int, int], None]:
 
 
 def _thread_counts() -> list[int]:
-    """One thread, and one for each core that this process may use, 16 at most."""
+    """Return the thread counts to try: 1, and the number of cores this process may use (at most 16)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return sorted({1, min(cores, 16)})
 
@@ -173,10 +173,10 @@ def _best_in_parallel(work: Callable[[int, int], None], size: int, threads: int)
 
 
 def _in_parallel(work: Callable[[int, int], None], size: int, threads: int) -> float:
-    """Seconds of the work on bytes from start to end, each thread with its part."""
+    """Return the seconds of ``work`` on ``size`` bytes, split evenly among the threads."""
     bounds = [size * part // threads for part in range(threads + 1)]
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        # Threads are started before the clock is.
+        # Start the threads before the clock.
         list(pool.map(time.sleep, [0.01] * threads))
         start = time.perf_counter()
         list(pool.map(work, bounds[:-1], bounds[1:]))
@@ -184,12 +184,12 @@ def _in_parallel(work: Callable[[int, int], None], size: int, threads: int) -> f
 
 
 def _repeats() -> int:
-    """Calls in one sample: an accelerator needs a queue, or the time between calls is measured too."""
+    """Return the calls per sample: an accelerator needs a queue, or the gaps between calls are measured too."""
     return 1 if jax.default_backend() == "cpu" else 10
 
 
 def _queued(call: Callable[..., Any], *arguments: Any, times: int | None = None) -> tuple[Callable[[], Any], int]:
-    """Several calls, the last one waited for, and how many they are."""
+    """Return a function that makes several calls and waits for the last one, and the number of calls."""
     count = times or _repeats()
 
     def run() -> None:
@@ -199,7 +199,7 @@ def _queued(call: Callable[..., Any], *arguments: Any, times: int | None = None)
 
 
 def _best_of(queued: tuple[Callable[[], Any], int]) -> float:
-    """Seconds of one call, in the best of some samples; the first, which compiles, is not among them."""
+    """Return the seconds per call of the best sample, after a warm-up that compiles."""
     run, count = queued
     run()
     samples = []
@@ -211,7 +211,7 @@ def _best_of(queued: tuple[Callable[[], Any], int]) -> float:
 
 
 def _or_none(call: Callable[..., Any], *arguments: Any) -> Any:
-    """What the call measures; None, and the reason on standard error, where it cannot."""
+    """Return the call's result; on an error print the reason to standard error and return None."""
     try:
         return call(*arguments)
     except (RuntimeError, ValueError, TypeError, OSError, MemoryError) as error:
@@ -220,15 +220,15 @@ def _or_none(call: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print what this machine can do."""
+    """Print the ceilings and the accelerators of this machine."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.machine.ceilings", description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--folder", type=Path, default=Path(), help="on the disk that is read; a scratch file lies there"
+        "--folder", type=Path, default=Path(), help="folder on the disk to measure; a temporary file is written there"
     )
-    parser.add_argument("--json", action="store_true", help="one line of JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON on one line")
     options = parser.parse_args(arguments)
-    found = {"ceilings": measure(options.folder), "accelerators": machine.accelerators()}
-    print(json.dumps(found, indent=None if options.json else 2))
+    measured = {"ceilings": measure(options.folder), "accelerators": machine.accelerators()}
+    print(json.dumps(measured, indent=None if options.json else 2))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What a run happened on: the machine by an allowed list, and what else it did meanwhile.
+"""Describe the machine of a run, by an allowlist of facts, and the other load on it.
 
-Nothing else gets into a result file: no host name, no user name, no folders, and of the kernel its number only, as
-builders put names into the rest. What a system does not tell is None.
+Nothing else gets into a result file: no host name, no user name, no folders, and only the number of the kernel's
+version, since builders put names into the rest. Facts that the system does not report are None.
 """
 
 import os
@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 PROC = Path("/proc")
-# Words in a processor's name that do not tell it from others.
+# Words of a processor's name that do not distinguish it from others.
 _CPU_NOISE = re.compile(r"\((r|tm)\)|@.*|\b(intel|amd|cpu|processor|\d+-core|with radeon.*)\b", re.IGNORECASE)
 
 
 class Noise:
-    """What else the machine does from here on.
+    """Record the other load on the machine from now on.
 
     Args:
-      proc: where the system tells about itself.
+      proc: the proc file system.
     """
 
     def __init__(self, proc: Path = PROC) -> None:
@@ -32,8 +32,11 @@ class Noise:
         self._ticks = _ticks(proc)
 
     def measured(self) -> dict[str, float | None]:
-        """The ``noise`` of a result file: load averages of a minute, at the start and now, and the share of CPU time
-        since the start that the host of a virtual machine gave to others."""
+        """Return the ``noise`` of a result file.
+
+        It has the one-minute load averages at the start and now, and the share of CPU time since the start that a
+        virtual machine's host gave to other guests.
+        """
         share = None
         if (before := self._ticks) and (after := _ticks(self._proc)) and after[0] > before[0]:
             share = (after[1] - before[1]) / (after[0] - before[0])
@@ -41,12 +44,12 @@ class Noise:
 
 
 def environment(accelerators: Sequence[Mapping[str, Any]], noise: Noise, proc: Path = PROC) -> dict[str, Any]:
-    """The ``environment`` of a result file.
+    """Return the ``environment`` of a result file.
 
     Args:
-      accelerators: as ``accelerators()`` found them in the process that owns them.
-      noise: made when the run began.
-      proc: where the system tells about itself.
+      accelerators: the result of ``accelerators()`` in the process that owns the devices.
+      noise: created when the run began.
+      proc: the proc file system.
     """
     cpu = {"model": _cpu_model(proc), "cores": _cores()}
     return {
@@ -62,25 +65,25 @@ def environment(accelerators: Sequence[Mapping[str, Any]], noise: Noise, proc: P
 
 
 def accelerators(devices: Sequence[Any] | None = None) -> list[dict[str, Any]]:
-    """The ``accelerators`` of a result file: kind, count and bytes of memory of each; empty on a CPU.
+    """Return the ``accelerators`` of a result file: kind, count and bytes of memory each; empty on a CPU.
 
-    It takes hold of the devices, so a process that only starts others must not call it.
+    This claims the devices, so a process that only starts other processes must not call it.
 
     Args:
-      devices: of jax; by default those of this process.
+      devices: jax devices; by default those of this process.
     """
     if devices is None:
         import jax
 
         devices = jax.local_devices()
-    found = [device for device in devices if device.platform != "cpu"]
-    memory = {device.device_kind: _memory_bytes(device) for device in reversed(found)}
-    counts = Counter(device.device_kind for device in found)
+    accelerated = [device for device in devices if device.platform != "cpu"]
+    memory = {device.device_kind: _memory_bytes(device) for device in reversed(accelerated)}
+    counts = Counter(device.device_kind for device in accelerated)
     return [{"kind": kind, "count": count, "memory_bytes": memory[kind]} for kind, count in counts.items()]
 
 
 def slug(cpu: Mapping[str, Any], accelerators: Sequence[Mapping[str, Any]]) -> str:
-    """A short name for this kind of machine, as in ``nvidia-h200-1x`` or ``cpu-xeon-platinum-8488c-2x``."""
+    """Return a short name for this kind of machine, like ``nvidia-h200-1x`` or ``cpu-xeon-platinum-8488c-2x``."""
     if accelerators:
         return "-".join(f"{_dashed(each['kind'])}-{each['count']}x" for each in accelerators)
     model = _dashed(_CPU_NOISE.sub(" ", cpu["model"] or "")) or _dashed(platform.machine()) or "unknown"
@@ -92,7 +95,7 @@ def _dashed(text: str) -> str:
 
 
 def _memory_bytes(device: Any) -> int | None:
-    """All of a GPU's memory if its driver tells, else what jax may take of it."""
+    """Return a GPU's total memory if its driver reports it, else the limit of jax's allocator."""
     if device.platform in ("gpu", "cuda") and (memory := _driver_memory(device.device_kind)):
         return memory
     return (device.memory_stats() or {}).get("bytes_limit")
@@ -108,7 +111,7 @@ def _driver_memory(kind: str) -> int | None:
 
 
 def _output(*command: str) -> str:
-    """What a command prints; nothing, if it is not there or fails."""
+    """Return what a command prints; empty if it is not installed or fails."""
     program = shutil.which(command[0])
     if program is None:
         return ""
@@ -128,7 +131,7 @@ def _has_hypervisor(proc: Path) -> bool:
 
 
 def _cpuinfo(proc: Path, key: str) -> str | None:
-    """The first processor's value of a key."""
+    """Return the first processor's value of a key."""
     file = proc / "cpuinfo"
     if not file.exists():
         return None
@@ -160,8 +163,8 @@ def _os_name() -> str | None:
 
 
 def _version_number(text: str) -> str | None:
-    found = re.match(r"\d+(\.\d+)*", text)
-    return found[0] if found else None
+    match = re.match(r"\d+(\.\d+)*", text)
+    return match[0] if match else None
 
 
 def _load() -> float | None:
@@ -172,10 +175,10 @@ def _load() -> float | None:
 
 
 def _ticks(proc: Path) -> tuple[int, int] | None:
-    """CPU time of all processors since the machine started: all of it, and what was stolen."""
+    """Return the CPU time of all processors since boot: total, and stolen by the host."""
     file = proc / "stat"
     if not file.exists():
         return None
-    # user nice system idle iowait irq softirq steal; guests, which follow, are in user already.
+    # user nice system idle iowait irq softirq steal; the guest fields that follow are already part of user.
     numbers = [int(number) for number in file.read_text(encoding="ascii").splitlines()[0].split()[1:9]]
     return (sum(numbers), numbers[7]) if len(numbers) == 8 else None

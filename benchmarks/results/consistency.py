@@ -1,7 +1,7 @@
-"""Whether a result file hangs together: what its cells name is there, comes once, and means the same for all subjects.
+"""Consistency rules of a result file: references resolve, cells are unique, and mean the same for all subjects.
 
-A rule of ``OF_CELLS`` takes any cell and the whole result, a rule of ``OF_RUNS`` and ``NOTES`` the result; each gives a
-text if there is something to say: what is expected and what was found.
+A rule in ``OF_CELLS`` takes a cell and the whole result; a rule in ``OF_RUNS`` or ``NOTES`` takes the result. Each
+returns a message with the expected and the actual value, or None.
 """
 
 import math
@@ -14,13 +14,13 @@ FORMAT = ("pi0-compat/benchmark", 1)
 
 
 def subject_is_listed(cell: Json, result: Json) -> str | None:
-    """It is told what ran as the subject."""
+    """The cell's subject is listed."""
     listed = result["subjects"]
     return None if cell["subject"] in listed else f"expected a subject of {', '.join(listed)}, found {cell['subject']}"
 
 
 def fixture_is_listed(cell: Json, result: Json) -> str | None:
-    """It is told what was read."""
+    """The cell's fixture is listed exactly once."""
     listed = [fixture["id"] for fixture in result["fixtures"]]
     if cell["fixture"] is None or listed.count(cell["fixture"]) == 1:
         return None
@@ -28,13 +28,13 @@ def fixture_is_listed(cell: Json, result: Json) -> str | None:
 
 
 def comes_once(cell: Json, result: Json) -> str | None:
-    """A subject has a cell once: of two, a reader could pick the better one."""
-    found = sum(cell["subject"] == other["subject"] for other in _namesakes(cell, result))
-    return f"expected the cell once, found it {found} times" if found > 1 else None
+    """A subject has each cell once; with two, a reader could pick the better one."""
+    count = sum(cell["subject"] == other["subject"] for other in _namesakes(cell, result))
+    return f"expected the cell once, found it {count} times" if count > 1 else None
 
 
 def is_the_same_for_all(cell: Json, result: Json) -> str | None:
-    """Cells of one id asked the same of every subject; otherwise their ratio would compare two questions."""
+    """Cells with the same id measure the same for every subject; otherwise their ratio would be meaningless."""
     for name in ("workload", "operation", "size", "fixture", "options"):
         for other in _namesakes(cell, result):
             if other[name] != cell[name]:
@@ -43,7 +43,7 @@ def is_the_same_for_all(cell: Json, result: Json) -> str | None:
 
 
 def says_why_not(cell: Json, _: Json) -> str | None:
-    """What was not measured has a reason and no samples."""
+    """A cell that was not measured has a reason and no samples."""
     if cell["outcome"] == "measured":
         return None
     if not cell["reason"]:
@@ -52,32 +52,32 @@ def says_why_not(cell: Json, _: Json) -> str | None:
 
 
 def format_is_this(result: Json) -> str | None:
-    """A file of another kind or version is not guessed at."""
-    found = (result["schema"], result["schema_version"])
-    return None if found == FORMAT else "expected {} {}, found {} {}".format(*FORMAT, *found)
+    """The file has the known schema and version."""
+    actual = (result["schema"], result["schema_version"])
+    return None if actual == FORMAT else "expected {} {}, found {} {}".format(*FORMAT, *actual)
 
 
 def has_measurements(result: Json) -> str | None:
-    """A run that measured nothing is not a run in which all is well."""
+    """At least one cell was measured; an empty run must not pass."""
     measured = any(cell["outcome"] == "measured" for cell in result["cells"])
-    return None if measured else "expected cells that were measured, found none"
+    return None if measured else "expected measured cells, found none"
 
 
 def commit_is_known(result: Json) -> str | None:
-    """What was measured can be found again."""
+    """The measured commit is recorded, so that the code can be found again."""
     commit = result["run"]["commit"]
     known = isinstance(commit, str) and re.fullmatch("[0-9a-f]{40}", commit)
     return None if known else f"expected a commit of 40 hexadecimal digits, found {commit}"
 
 
 def numbers_are_finite(result: Json) -> str | None:
-    """JSON has no NaN; Python writes it nevertheless. Losses are looked at with their cells."""
+    """All numbers are finite: JSON has no NaN, though Python writes it. Losses are checked by the rules of cells."""
     wrong = next((place for place, number in _numbers(result, "") if not math.isfinite(number)), None)
     return f"expected finite numbers, found another at {wrong}; leave it out or write null" if wrong else None
 
 
 def tree_is_clean(result: Json) -> str | None:
-    """A commit does not tell what was measured if files differed from it."""
+    """The working tree was clean; otherwise the commit does not identify the measured code."""
     return "dirty: files differed from the commit" if result["run"]["dirty"] else None
 
 
@@ -98,12 +98,12 @@ NOTES: tuple[Callable[[Json], str | None], ...] = (tree_is_clean,)
 
 
 def _namesakes(cell: Json, result: Json) -> list[Json]:
-    """The cells of its id, itself among them."""
+    """Return the cells with the same id, including this one."""
     return [other for other in result["cells"] if other["id"] == cell["id"]]
 
 
 def _numbers(value: Any, place: str) -> Iterator[tuple[str, float]]:
-    """Every number but losses, and where it stands."""
+    """Yield the path and value of every number except losses."""
     if isinstance(value, int | float):
         yield place, value
     elif isinstance(value, Mapping):

@@ -1,7 +1,6 @@
-"""What a device can do by its maker's data sheet, from ``peaks.toml``; a device that is not in there has no peak.
+"""Peak throughput of devices by their datasheets, from ``peaks.toml``; a device that is not listed has no peak.
 
-A model's FLOPs over the peak is its MFU. There is no default: a peak of another device makes a wrong number that looks
-like a right one.
+MFU is a model's FLOP/s over the peak. There is no default: another device's peak would give a plausible wrong number.
 """
 
 import dataclasses
@@ -14,21 +13,21 @@ from typing import Any
 
 TABLE = Path(__file__).with_name("peaks.toml")
 GIB = 2**30
-# jax may report what its allocator may take (three quarters of a GPU) in place of the whole.
+# jax may report its allocator's limit (three quarters of a GPU) instead of the total.
 _LEAST_SHARE, _MOST_SHARE = 0.7, 1.05
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Peak:
-    """One device.
+    """The datasheet figures of one device.
 
     Attributes:
-      kinds: the names that jax has for it (``device_kind``).
-      bf16_tflops: dense bfloat16 products, TFLOP/s.
-      memory_gbs: memory bandwidth, 10^9 bytes a second.
+      kinds: jax's names for it (``device_kind``).
+      bf16_tflops: dense bfloat16 matrix products, TFLOP/s.
+      memory_gbs: memory bandwidth, GB/s (10^9 bytes per second).
       memory_gb: memory, GiB.
-      source: where the figures stand.
-      checked: when they were last compared with it.
+      source: the source of the figures.
+      checked: the date of the last comparison with the source.
     """
 
     kinds: tuple[str, ...]
@@ -44,23 +43,23 @@ class Peak:
 
 
 def peak_of(kind: str, memory_bytes: int | None = None) -> Peak | None:
-    """The peak of a device; None where it is unknown, a CPU, or more than one device could be meant.
+    """Return a device's peak; None if the device is unknown, a CPU, or ambiguous.
 
     Args:
-      kind: ``jax.Device.device_kind``, which has to be equal to a name in the table.
-      memory_bytes: what the device has or lets jax use; the right name with another memory is another device.
+      kind: ``jax.Device.device_kind``; must equal a name in the table.
+      memory_bytes: memory that the device has or lets jax use; the same name with other memory is another device.
     """
     named = [peak for peak in peaks() if kind in peak.kinds]
-    found = [peak for peak in named if memory_bytes is None or peak.has_memory(memory_bytes)]
-    return found[0] if len(found) == 1 else None
+    fitting = [peak for peak in named if memory_bytes is None or peak.has_memory(memory_bytes)]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 @functools.cache
 def peaks(table: Path = TABLE) -> tuple[Peak, ...]:
-    """All devices of the table.
+    """Return all devices of the table.
 
     Raises:
-      ValueError: an entry lacks a figure, has one too many, or one that is not positive.
+      ValueError: an entry has a missing, unknown or non-positive figure.
     """
     with table.open("rb") as file:
         entries = tomllib.load(file)["device"]

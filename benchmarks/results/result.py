@@ -1,4 +1,4 @@
-"""The result file of a run: raw samples, and all that is needed to judge them."""
+"""Write the result file of a run: raw samples and everything needed to judge them."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ from benchmarks.measure.plan import Plan
 from suite.subjects.process.harness_files import name_of
 
 _ROOT = Path(__file__).parents[2]
-# What is known of a subject that could not be started.
+# The description of a subject that could not be started.
 _UNKNOWN = {"python": "unknown", "packages": {}, "device": "unknown"}
 
 
@@ -30,22 +30,22 @@ def assemble(
     environment: dict[str, Any],
     ceilings: dict[str, Any],
 ) -> dict[str, Any]:
-    """The file's content; ``reports/schema/results.schema.json`` says what each part means.
+    """Return the file's content; ``reports/schema/results.schema.json`` documents each part.
 
     Args:
-      plan: with its records.
-      checkpoints: what each cell read, by the cell's id.
+      plan: the plan, with its records.
+      checkpoints: the checkpoint of each cell, by the cell's id.
       started: when the run began.
-      arguments: of the command; folders in them are left out.
+      arguments: the command's arguments; folders in them are replaced by "...".
       environment: see ``benchmarks.machine.machine``.
       ceilings: see ``benchmarks.machine.ceilings``.
     """
-    told = run_of(started, arguments)
-    ours = f"{told['commit'][:7]}{'+' * told['dirty']}"
+    run = run_of(started, arguments)
+    ours = f"{run['commit'][:7]}{'+' * run['dirty']}"
     return {
         "schema": "pi0-compat/benchmark",
         "schema_version": 1,
-        "run": told,
+        "run": run,
         "environment": environment,
         "subjects": {name: _described(plan.descriptions.get(name, {}), ours) for name in map(name_of, plan.subjects)},
         "ceilings": ceilings,
@@ -57,7 +57,7 @@ def assemble(
 
 
 def run_of(started: datetime, arguments: Sequence[str]) -> dict[str, Any]:
-    """The ``run`` of a result file: when, from which sources, with which arguments; folders in them are left out."""
+    """Return the ``run`` of a result file: time, commit and arguments; folders in them are replaced by "..."."""
     commit, when = _git("rev-parse", "HEAD"), f"{started:%Y-%m-%dT%H:%M:%SZ}"
     return {
         "id": f"{when}-{commit[:7]}",
@@ -70,7 +70,7 @@ def run_of(started: datetime, arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def write(result: dict[str, Any], folder: Path) -> Path:
-    """Write a result as a new file, below a folder of its machine."""
+    """Write a result as a new file in its machine's subfolder of ``folder``."""
     file = folder / str(result["environment"]["slug"]) / f"{result['run']['id'].replace(':', '')}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("x", encoding="utf-8") as opened:
@@ -79,10 +79,10 @@ def write(result: dict[str, Any], folder: Path) -> Path:
     return file
 
 
-def _described(told: Mapping[str, Any], version: str) -> dict[str, Any]:
-    """A subject's own words; one of this checkout has the checkout's version."""
-    known = _UNKNOWN | {"version": version if told else "unavailable"}
-    return {part: told.get(part, default) for part, default in known.items()}
+def _described(description: Mapping[str, Any], version: str) -> dict[str, Any]:
+    """Return a subject's description of itself; ``version`` (the checkout's) is the default."""
+    known = _UNKNOWN | {"version": version if description else "unavailable"}
+    return {part: description.get(part, default) for part, default in known.items()}
 
 
 def _cell(plan: Plan, cell: Cell, asked_as: str, fixture: str) -> dict[str, Any]:
@@ -100,11 +100,11 @@ def _cell(plan: Plan, cell: Cell, asked_as: str, fixture: str) -> dict[str, Any]
 
 
 def _git(*arguments: str) -> str:
-    """What git says of this checkout; a copy without git has the commit that it was made from in GIT_COMMIT."""
-    told = subprocess.run(["git", "-C", str(_ROOT), *arguments], capture_output=True, text=True, check=False)
-    return told.stdout.strip() or os.environ.get("GIT_COMMIT", "") * (arguments[0] == "rev-parse")
+    """Return git's output for this checkout; a copy without git names its commit in GIT_COMMIT."""
+    done = subprocess.run(["git", "-C", str(_ROOT), *arguments], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or os.environ.get("GIT_COMMIT", "") * (arguments[0] == "rev-parse")
 
 
 def _without_folders(arguments: Sequence[str]) -> list[str]:
-    """The arguments without the paths of this machine."""
+    """Return the arguments without paths of this machine."""
     return [re.sub(r"(^|=)[^=\s]*/\S*", r"\1...", argument) for argument in arguments]

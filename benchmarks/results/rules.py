@@ -1,7 +1,7 @@
-"""What a measurement has to keep to count, one rule a function: ``benchmarks.results.validity`` asks them all.
+"""Validity rules of a measured cell, one function each; ``benchmarks.results.validity`` applies them all.
 
-A rule takes a measured cell and the whole result, and gives a text if there is something to say: what is expected and
-what was found. They follow MLPerf's rules for LoRA: a fast wrong loader is not a result, and too good is suspicious.
+A rule takes a measured cell and the whole result, and returns a message with the expected and the actual value, or
+None. The rules follow MLPerf's for LoRA: a fast but wrong loader is not a result, and too good is suspicious.
 """
 
 import math
@@ -14,21 +14,21 @@ Json = Mapping[str, Any]
 Rule = Callable[[Json, Json], str | None]
 
 REFERENCE = "reference"
-# Workloads that are compiled once and run again and again.
+# Workloads that are compiled once and run repeatedly.
 PROGRAMS = ("step", "sampling")
-# How far a loss may be from the reference's, relative to it.
+# Dtype -> the allowed relative difference of a loss from the reference's.
 TOLERANCES = {"float32": 1e-3, "bfloat16": 2e-2}
-# Samples, and the processes that they come from.
+# The minimum number of samples and of processes.
 ENOUGH, ENOUGH_IF_LONG, ENOUGH_IF_TINY = (10, 3), (3, 3), (1, 1)
 LONG_S = 10.0
-# Of a checkpoint's bytes, the share that a cold load has to take from a disk: what nobody needs may stay there. In tiny
-# ones that is nearly half, orbax's notes of each process.
+# The share of a checkpoint's bytes that a cold load must read from disk; files that no loader needs may stay unread. In
+# tiny checkpoints those are nearly half (orbax's per-process metadata).
 FROM_DISK, FROM_DISK_IF_TINY = 0.9, 0.5
 _SHOWN = 3
 
 
 def loads_what_is_expected(cell: Json, _: Json) -> str | None:
-    """The digest of a load's or a LoRA operation's result is the expected one: who skips a leaf is not fast."""
+    """The digest of a load's or a LoRA operation's result is as expected: skipping a leaf is not a speedup."""
     if cell["workload"] not in ("load", "lora"):
         return None
     digest = cell["digest"]
@@ -42,24 +42,24 @@ def loads_what_is_expected(cell: Json, _: Json) -> str | None:
 
 
 def cold_loads_read_the_disk(cell: Json, result: Json) -> str | None:
-    """Every sample of a cold load took the checkpoint from a disk: in a folder that lies in memory nothing is cold."""
+    """Every sample of a cold load read the checkpoint from a disk; a folder in memory has no cold loads."""
     if cell["options"].get("temperature") != "cold":
         return None
     size = next((fixture["bytes"] for fixture in result["fixtures"] if fixture["id"] == cell["fixture"]), 0)
-    found = [sample.get("disk_bytes") for sample in cell["samples"]]
-    if None in found:
-        return "expected to know what a cold load took from the disk, found that this system does not tell"
-    least, share = min(found, default=0), FROM_DISK_IF_TINY if cell["size"] == "tiny" else FROM_DISK
+    read = [sample.get("disk_bytes") for sample in cell["samples"]]
+    if None in read:
+        return "expected the bytes a cold load read from the disk, found that this system does not report them"
+    least, share = min(read, default=0), FROM_DISK_IF_TINY if cell["size"] == "tiny" else FROM_DISK
     if least >= share * size:
         return None
     return (
-        f"expected a cold load to take {size:,} bytes from the disk, found {least:,}; "
+        f"expected a cold load to read {size:,} bytes from the disk, found {least:,}; "
         "choose a folder on a disk for --checkpoints"
     )
 
 
 def losses_are_finite(cell: Json, _: Json) -> str | None:
-    """A training that diverged, or gave no losses, shows nothing of speed; the same for what a sampling gave."""
+    """Losses exist and are finite: a diverged training says nothing about speed. The same holds for sampled actions."""
     losses = cell["losses"]
     if cell["workload"] not in PROGRAMS or (cell["workload"] == "sampling" and losses is None):
         return None
@@ -70,7 +70,7 @@ def losses_are_finite(cell: Json, _: Json) -> str | None:
 
 
 def losses_are_as_many_as_samples(cell: Json, _: Json) -> str | None:
-    """Every step that was timed has its loss; warm-up steps may have theirs too."""
+    """Every timed step has a loss; warm-up steps may have one too."""
     losses, samples = cell["losses"], len(cell["samples"])
     if cell["workload"] != "step" or losses is None or len(losses) >= samples:
         return None
@@ -78,7 +78,7 @@ def losses_are_as_many_as_samples(cell: Json, _: Json) -> str | None:
 
 
 def losses_change(cell: Json, _: Json) -> str | None:
-    """Steps that change nothing are cheap: a loss that stays as it is means that nothing was trained."""
+    """Losses change from step to step; constant losses mean that nothing was trained."""
     losses = cell["losses"] or []
     if cell["workload"] != "step" or len(losses) < 2 or len(set(losses)) > 1:
         return None
@@ -86,21 +86,21 @@ def losses_change(cell: Json, _: Json) -> str | None:
 
 
 def losses_are_the_references(cell: Json, result: Json) -> str | None:
-    """The losses are the reference's on the same cell. Lower ones are as wrong: another batch, or another objective."""
+    """Losses equal the reference's on the same cell. Lower is just as wrong: another batch, or another objective."""
     trace = _reference_losses(cell, result)
     if trace is None or losses_are_finite(cell, result):
         return None
     dtype = cell["options"].get("dtype")
     if dtype not in TOLERANCES:
         return f"expected options.dtype {' or '.join(TOLERANCES)} to compare losses, found {dtype}"
-    for place, (found, expected) in enumerate(zip(cell["losses"] or (), trace, strict=False)):
-        if abs(found - expected) > TOLERANCES[dtype] * abs(expected):
-            return f"loss {place}: expected {expected:.6g} within {TOLERANCES[dtype]:g} of it, found {found:.6g}"
+    for place, (actual, expected) in enumerate(zip(cell["losses"] or (), trace, strict=False)):
+        if abs(actual - expected) > TOLERANCES[dtype] * abs(expected):
+            return f"loss {place}: expected {expected:.6g} within {TOLERANCES[dtype]:g} of it, found {actual:.6g}"
     return None
 
 
 def samples_are_enough(cell: Json, _: Json) -> str | None:
-    """Ten samples in three fresh processes; three in three if one takes over ten seconds; of size tiny one will do."""
+    """At least ten samples in three fresh processes; three in three if one takes over ten seconds; one for tiny."""
     times = [sample["wall_s"] for sample in cell["samples"]]
     processes = {sample["process"] for sample in cell["samples"]}
     long = bool(times) and median(times) > LONG_S
@@ -111,7 +111,7 @@ def samples_are_enough(cell: Json, _: Json) -> str | None:
 
 
 def samples_have_processes(cell: Json, _: Json) -> str | None:
-    """Every sample is of a listed process, and every listed process gave one: none is left out in silence."""
+    """Every sample belongs to a listed process, and every listed process has a sample: none is dropped silently."""
     named, listed = {sample["process"] for sample in cell["samples"]}, set(range(len(cell["processes"])))
     if named == listed:
         return None
@@ -119,18 +119,18 @@ def samples_have_processes(cell: Json, _: Json) -> str | None:
 
 
 def compiles_once(cell: Json, _: Json) -> str | None:
-    """Every process of a step or a sampling compiled it exactly once: more, and samples hold compilations."""
+    """Every process of a step or a sampling compiled it exactly once; otherwise samples include compilation."""
     if cell["workload"] not in PROGRAMS:
         return None
-    found = [process.get("compiles") for process in cell["processes"]]
-    wrong = [place for place, compiles in enumerate(found) if compiles != 1]
-    if not found:
-        return "expected one compilation a process, found no process"
-    return f"expected one compilation a process, found {found[wrong[0]]} in process {wrong[0]}" if wrong else None
+    counts = [process.get("compiles") for process in cell["processes"]]
+    wrong = [place for place, compiles in enumerate(counts) if compiles != 1]
+    if not counts:
+        return "expected one compilation per process, found no process"
+    return f"expected one compilation per process, found {counts[wrong[0]]} in process {wrong[0]}" if wrong else None
 
 
 def stays_below_the_ceiling(cell: Json, result: Json) -> str | None:
-    """No step does more operations a second than the machine's own matrix product: more means a wrong count of them."""
+    """No step exceeds the FLOP/s of the machine's own matrix product; otherwise the operations were miscounted."""
     rate, limit = operations_per_second(cell), ceiling(cell, result)
     if rate is None or limit is None or rate <= limit:
         return None
@@ -138,34 +138,34 @@ def stays_below_the_ceiling(cell: Json, result: Json) -> str | None:
 
 
 def is_a_measurement(cell: Json, _: Json) -> str | None:
-    """Size tiny shows that a benchmark runs; its times are those of Python."""
+    """The cell is not of size tiny, whose times are dominated by Python."""
     return "a smoke test: tiny sizes measure nothing" if cell["size"] == "tiny" else None
 
 
 def losses_are_compared(cell: Json, result: Json) -> str | None:
-    """Without the reference in the same file, nobody knows whether the steps were right ones."""
+    """The reference is in the same file; without it, the steps cannot be verified."""
     if cell["workload"] not in PROGRAMS or cell["subject"] == REFERENCE:
         return None
-    return None if _reference_losses(cell, result) and cell["losses"] else "loss trace compared with nobody"
+    return None if _reference_losses(cell, result) and cell["losses"] else "losses not compared with the reference's"
 
 
 def takes_as_long_as_reading(cell: Json, result: Json) -> str | None:
-    """A load that is faster than the measured read of as many bytes was helped, or the ceiling was measured low."""
+    """A load is not faster than the measured read of its bytes; otherwise it was cached, or the ceiling is too low."""
     speed, read = result["ceilings"]["read_warm_gbs"], [sample["read_bytes"] for sample in cell["samples"]]
     if cell["workload"] != "load" or not speed or not read or None in read:
         return None
-    least, found = median(read) / (speed * 1e9), median([sample["wall_s"] for sample in cell["samples"]])
-    return f"faster than a warm read: {found:.3g} s, a read takes {least:.3g} s" if found < least else None
+    least, took = median(read) / (speed * 1e9), median([sample["wall_s"] for sample in cell["samples"]])
+    return f"faster than a warm read: {took:.3g} s, a read takes {least:.3g} s" if took < least else None
 
 
 def ceiling_is_known(cell: Json, result: Json) -> str | None:
-    """A step whose operations are not counted, or of a dtype that was not measured, was held against nothing."""
+    """The ceiling rule could be applied: the operations are counted and the dtype's ceiling was measured."""
     if cell["workload"] not in PROGRAMS or (operations_per_second(cell) and ceiling(cell, result)):
         return None
-    return "not compared with the ceiling: operations or ceiling not known"
+    return "not compared with the ceiling: operations or ceiling unknown"
 
 
-# In the order in which a cell's faults are told: the first is the one that tables show.
+# In order of reporting: tables show a cell's first problem.
 BREAKS: tuple[Rule, ...] = (
     loads_what_is_expected,
     cold_loads_read_the_disk,
@@ -187,7 +187,7 @@ NOTES: tuple[Rule, ...] = (
 
 
 def _reference_of(cell: Json, result: Json) -> Json | None:
-    """The reference's measurement of the same, for a cell of another subject."""
+    """Return the reference's measurement of the same cell; None for the reference itself."""
     if cell["subject"] == REFERENCE:
         return None
     return next((other for other in result["cells"] if _is_reference(other) and other["id"] == cell["id"]), None)
@@ -198,7 +198,7 @@ def _is_reference(cell: Json) -> bool:
 
 
 def _reference_losses(cell: Json, result: Json) -> Sequence[float] | None:
-    """What to compare losses with; a trace of the reference that is itself wrong is nothing to compare with."""
+    """Return the reference's losses to compare with; None if they are missing or wrong themselves."""
     reference = _reference_of(cell, result)
     if reference is None or losses_are_finite(reference, result) or losses_change(reference, result):
         return None

@@ -1,4 +1,4 @@
-"""What several devices make of the training step that one was measured with: each has as many samples as that one."""
+"""Weak scaling of training steps: several devices against one, with the same batch per device."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,14 +9,14 @@ Json = Mapping[str, Any]
 
 
 class Scaling(NamedTuple):
-    """A step over some devices.
+    """A training step on several devices.
 
     Attributes:
-      step: what it is a step of: operation and adapters.
-      devices: how many.
-      placement: ``alone``; ``data``, a copy of the state each; ``fsdp``, a part of the state each.
-      rate: samples a second.
-      efficiency: of what as many devices would do if each did what one does alone; None where that is not known.
+      step: operation, and whether the model has adapters.
+      devices: number of devices.
+      placement: ``alone``; ``data``, the state replicated; ``fsdp``, the state sharded.
+      rate: samples per second.
+      efficiency: ``rate`` over ``devices`` times the rate of one device; None if that was not measured.
     """
 
     step: str
@@ -27,10 +27,10 @@ class Scaling(NamedTuple):
 
 
 def scaling(cells: Sequence[Json]) -> list[Scaling]:
-    """The steps of one subject over several devices, each after the one that it is compared with.
+    """Return the steps of one subject on several devices, each after its single-device baseline.
 
     Args:
-      cells: measured steps of a size, of one subject.
+      cells: measured steps of one size and one subject.
     """
     rows: dict[str, list[Scaling]] = {}
     for cell in cells:
@@ -49,7 +49,7 @@ def _row(cell: Json, alone: Json | None) -> Scaling:
 
 
 def _is_alone(other: Json, cell: Json) -> bool:
-    """Whether it is the same step on one device, with as many samples as each of the cell's devices has."""
+    """Whether ``other`` is the same step on one device, with the batch that each of the cell's devices has."""
     expected = cell["options"] | {"devices": 1, "spread": False, "batch": cell["options"]["batch"] // _devices(cell)}
     return bool(other["operation"] == cell["operation"] and other["options"] == expected)
 

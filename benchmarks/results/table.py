@@ -1,4 +1,4 @@
-"""A result file as tables for a terminal of a hundred columns; what does not count has no numbers in them."""
+"""Print a result file as tables for a terminal of 100 columns; invalid cells are shown without numbers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.results import summaries
-from benchmarks.results.columns import NOT_KNOWN, Column, Datasheet, before, columns, number, peak, values_of
 from benchmarks.results.rules import PROGRAMS, REFERENCE
 from benchmarks.results.scaling import scaling
+from benchmarks.results.table_columns import NOT_KNOWN, Column, Datasheet, before, columns, number, peak, values_of
 from benchmarks.results.validity import Problem, problems, valid_cells
 
 Json = Mapping[str, Any]
@@ -21,23 +21,21 @@ Json = Mapping[str, Any]
 _SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _OUTCOMES = {"measured": "invalid", "out_of_memory": "out of memory", "failed": "failed", "absent": NOT_KNOWN}
 _OF_LOADS = (
-    "Wall time: median, and 5th to 95th percentile, of fewer than 20 samples minimum to maximum. "
-    "Host: by how much the process grew at most, in all and over the checkpoint's bytes."
+    "Wall time: median and 5th to 95th percentile (minimum to maximum for fewer than 20 samples). "
+    "Host: peak growth of the process, and its ratio to the checkpoint's bytes."
 )
-_OF_SCALING = (
-    "Efficiency: samples/s over what as many devices would do, did each what one does alone with as many samples."
-)
-_SHARED = "They are made of one CPU and share its cores: this shows that it works and what it costs, not a speed."
-_OF_STEPS = "MFU counts what the model asks for, HFU also what is computed anew, in percent of"
+_OF_SCALING = "Efficiency: samples/s over the number of devices times the samples/s of one device with the same batch."
+_SHARED = "The devices are emulated on one CPU and share its cores: this shows overhead, not speed."
+_OF_STEPS = "MFU counts the model's operations, HFU also recomputation, in percent of"
 
 
 def print_tables(result: Json, console: Console, datasheet: Datasheet | None = None) -> None:
-    """Print all tables of a result that is as the schema says.
+    """Print all tables of a result that matches the schema.
 
     Args:
-      result: what a run wrote.
-      console: where to.
-      datasheet: dtype -> TFLOP/s of one of the run's accelerators as its maker tells them; none for an unknown device.
+      result: the content of a result file.
+      console: where to print.
+      datasheet: dtype -> datasheet TFLOP/s of one of the run's accelerators; None for an unknown device.
     """
     page = _Page(result, console, datasheet or {})
     page.head()
@@ -47,7 +45,7 @@ def print_tables(result: Json, console: Console, datasheet: Datasheet | None = N
 
 
 class _Page:
-    """What the parts of a page share: the result, what is wrong with it, and where it is printed."""
+    """State shared by the parts of a page: the result, its problems, and the console."""
 
     def __init__(self, result: Json, console: Console, datasheet: Datasheet) -> None:
         self._result, self._console, self._datasheet = result, console, datasheet
@@ -56,18 +54,18 @@ class _Page:
         self._footnotes: dict[str, int] = {}
 
     def head(self) -> None:
-        """Machine, commit, date, subjects, and what the machine can do."""
+        """Print machine, commit, date, subjects, and measured ceilings."""
         run = self._result["run"]
         when = f"{run['started'][:10]} {run['started'][11:16]} UTC"
         commit = f"commit {str(run['commit'])[:7]}{' (dirty)' if run['dirty'] else ''}"
         self._print(f"pi0-compat benchmarks · {self._result['environment']['slug']} · {commit} · {when}", "bold")
-        for name, told in self._result["subjects"].items():
-            jax = f"jax {told['packages']['jax']}, " if "jax" in told["packages"] else ""
-            self._print(f"{name} {told['version']}: {jax}Python {told['python']}, {told['device']}")
+        for name, subject in self._result["subjects"].items():
+            jax = f"jax {subject['packages']['jax']}, " if "jax" in subject["packages"] else ""
+            self._print(f"{name} {subject['version']}: {jax}Python {subject['python']}, {subject['device']}")
         self._print(f"This machine, measured: {_ceilings(self._result['ceilings'])}", "dim")
 
     def section(self, cells: Sequence[Json]) -> None:
-        """The tables of a workload at a size."""
+        """Print the tables of a workload at a size."""
         workload, size = cells[0]["workload"], cells[0]["size"]
         smoke = " (a smoke test)" if size == "tiny" else ""
         title, self._footnotes = f"{workload}, {size}{smoke}", {}
@@ -75,16 +73,16 @@ class _Page:
         self._titled(title, self._table(cells, columns(workload, self._result, self._datasheet)))
         for text, mark in self._footnotes.items():
             self._print(f"{_superscript(mark)} {text}", indent=1)
-        told = before(workload, measured)
-        if any(column.value(cell) for column in told for cell in measured):
+        shown = before(workload, measured)
+        if any(column.value(cell) for column in shown for cell in measured):
             what = "before the first call" if workload in PROGRAMS else "where the time goes"
-            self._titled(f"{title}: {what}, s", self._table(measured, told))
+            self._titled(f"{title}: {what}, s", self._table(measured, shown))
         self._scaling(f"{title}: over several devices", measured)
         for other in dict.fromkeys(cell["subject"] for cell in measured if cell["subject"] != REFERENCE):
             self._ratios(f"{title}: {other} next to the reference", other, measured)
 
     def notes(self) -> None:
-        """How to read the tables, and what is doubtful or wrong, each once."""
+        """Print how to read the tables, then each distinct note and problem once."""
         self._console.print()
         self._print("n: samples/processes.", "dim")
         workloads = {cell["workload"] for cell in self._result["cells"]}
@@ -92,7 +90,7 @@ class _Page:
             self._print(_OF_LOADS, "dim")
         if workloads & set(PROGRAMS):
             sheet = "the datasheet / " if self._datasheet else ""
-            unknown = "" if self._datasheet else "; no datasheet of this device is known"
+            unknown = "" if self._datasheet else "; no datasheet is known for this device"
             self._print(f"{_OF_STEPS} {sheet}the product measured in this run{unknown}.", "dim")
         for problem, count in _counted(
             [problem for problem in self._problems if not (problem.cell and problem.invalid)]
@@ -102,15 +100,15 @@ class _Page:
             self._print(f"{kind}: {problem.text}{many}", "red" if problem.invalid else "yellow")
 
     def _titled(self, title: str, table: Table) -> None:
-        # Not the table's own title, which a narrow table would break into lines.
+        # Not the table's own title, which wraps in a narrow table.
         self._console.print()
         self._print(title, "bold cyan")
         self._console.print(table)
 
     def _table(self, cells: Sequence[Json], shown: Sequence[Column]) -> Table:
-        """Rows of cells; below each cell its subjects if there are several. A column of nothing is left out."""
-        told = [column for column in shown if any(column.value(cell) for cell in cells if _key(cell) in self._valid)]
-        return _grid([column.title for column in told], list(self._rows(cells, told)))
+        """Return a table of cells, with a row per subject if there are several; empty columns are dropped."""
+        filled = [column for column in shown if any(column.value(cell) for cell in cells if _key(cell) in self._valid)]
+        return _grid([column.title for column in filled], list(self._rows(cells, filled)))
 
     def _rows(self, cells: Sequence[Json], shown: Sequence[Column]) -> Iterator[list[Text]]:
         several = len(self._result["subjects"]) > 1
@@ -129,7 +127,7 @@ class _Page:
         return [Text.assemble(f"{label}  ", (f"{_OUTCOMES[cell['outcome']]}{_superscript(mark)}", style))]
 
     def _reason(self, cell: Json) -> str:
-        """Why a cell has no numbers."""
+        """Return why a cell has no numbers."""
         if cell["outcome"] != "measured":
             return f"{_OUTCOMES[cell['outcome']].replace(NOT_KNOWN, 'absent')}: {cell['reason']}"
         wrong = [problem for problem in self._problems if problem.invalid]
@@ -137,7 +135,7 @@ class _Page:
         return f"invalid: {(own or [problem.text for problem in wrong if not problem.cell])[0]}"
 
     def _scaling(self, title: str, measured: Sequence[Json]) -> None:
-        """Steps over several devices next to the same on one, if there are any."""
+        """Print steps on several devices next to the same steps on one device, if any were measured."""
         rows = [
             [
                 Text(name),
@@ -171,16 +169,16 @@ class _Page:
 
 
 def verdict(ratio: summaries.Ratio) -> str:
-    """How another time compares, in words: slower, faster, or as long if the interval has both."""
+    """Describe a ratio of times: slower, faster, or as long if the interval includes 1."""
     if ratio.low <= 1 <= ratio.high:
         return f"{ratio.value:.2f}x as long"
     return f"{ratio.value:.2f}x slower" if ratio.value > 1 else f"{1 / ratio.value:.2f}x faster"
 
 
 def _ratio(ours: Json, theirs: Json) -> list[str]:
-    """Words and interval of the wall time, ratio of the CPU times, of the peaks; all are theirs over ours."""
+    """Return verdict and interval of the wall time, then the ratios of CPU time and of peaks; all are theirs / ours."""
     wall = summaries.ratio(summaries.by_process(ours), summaries.by_process(theirs))
-    cpu = [summaries.median(found) if (found := values_of(cell, "cpu_s")) else None for cell in (theirs, ours)]
+    cpu = [summaries.median(values) if (values := values_of(cell, "cpu_s")) else None for cell in (theirs, ours)]
     peaks = [[peak(cell, f"{where}_peak_bytes") for cell in (theirs, ours)] for where in ("host", "device")]
     over = [f"{above / below:.2f}x" if above and below else "" for above, below in (cpu, *peaks)]
     return [verdict(wall), f"{wall.low:.2f}..{wall.high:.2f}", *over]
@@ -206,7 +204,7 @@ def _key(cell: Json) -> tuple[str, str]:
 
 
 def _by_id(cells: Sequence[Json]) -> dict[str, list[Json]]:
-    """Cells by their ids, in the order of the file; the reference first."""
+    """Group cells by id, in the order of the file; the reference comes first."""
     groups: dict[str, list[Json]] = {}
     for cell in cells:
         groups.setdefault(cell["id"], []).append(cell)
@@ -214,13 +212,13 @@ def _by_id(cells: Sequence[Json]) -> dict[str, list[Json]]:
 
 
 def _by_subject(cells: Sequence[Json]) -> dict[str, list[Json]]:
-    """Cells by who was measured; the reference first."""
+    """Group cells by subject; the reference comes first."""
     names = dict.fromkeys(cell["subject"] for cell in sorted(cells, key=lambda cell: cell["subject"] != REFERENCE))
     return {name: [cell for cell in cells if cell["subject"] == name] for name in names}
 
 
 def _label(name: str, cells: Sequence[Json]) -> str:
-    """An id without what the table's title says; programs without their operation, where there is one a workload."""
+    """Return a cell's id without the parts in the table's title, nor the operation if the workload has only one."""
     workload, operation, *rest = name.split("/")
     shown = [part.removeprefix("devices-") for part in rest if part != cells[0]["size"]]
     is_plain = workload in PROGRAMS and len({cell["operation"] for cell in cells}) == 1
@@ -231,19 +229,19 @@ def _percent(share: float | None) -> str:
     return NOT_KNOWN if share is None else f"{100 * share:.0f} %"
 
 
-def _counted(found: Sequence[Problem]) -> Iterator[tuple[Problem, int]]:
-    """The first problem of each text, and how many have it."""
-    texts = [problem.text for problem in found]
-    return ((found[texts.index(text)], texts.count(text)) for text in dict.fromkeys(texts))
+def _counted(problems: Sequence[Problem]) -> Iterator[tuple[Problem, int]]:
+    """Yield the first problem of each distinct text, and how many problems have that text."""
+    texts = [problem.text for problem in problems]
+    return ((problems[texts.index(text)], texts.count(text)) for text in dict.fromkeys(texts))
 
 
 def _ceilings(ceilings: Json) -> str:
     product = (ceilings["matmul_tflops"] or {}).items()
     speeds = " / ".join(f"{number(speed)} {dtype}" for dtype, speed in product if speed)
-    told = [f"product {speeds} TFLOP/s"] if speeds else []
+    texts = [f"product {speeds} TFLOP/s"] if speeds else []
     names = {key: key.removesuffix("_gbs").replace("_", " ") for key in ceilings if key != "matmul_tflops"}
-    told += [f"{name} {number(ceilings[key])} GB/s" for key, name in names.items() if ceilings[key]]
-    return ", ".join(told) or "nothing"
+    texts += [f"{name} {number(ceilings[key])} GB/s" for key, name in names.items() if ceilings[key]]
+    return ", ".join(texts) or "nothing"
 
 
 def _superscript(mark: int) -> str:

@@ -1,4 +1,4 @@
-"""Where a run shows what it does and prints what came of it."""
+"""Terminal output of a run: the console and the progress bars."""
 
 import os
 import sys
@@ -8,11 +8,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 def console(width: int) -> Console:
-    """As wide as the terminal, or as some tables are where there is none."""
+    """Return a console as wide as the terminal, or ``width`` columns wide if there is no terminal."""
     return Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=width)
 
 
 def progress() -> Progress:
-    """Bars that go away."""
+    """Return transient progress bars."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, console=Console(stderr=True), transient=True)

@@ -1,6 +1,6 @@
-"""``python -m benchmarks check``: whether a result file is one, and which of its cells count.
+"""``python -m benchmarks check``: validate a result file and its cells.
 
-The rules are in ``rules`` and ``consistency`` beside it; none of them needs more than numpy.
+The rules are in ``rules`` and ``consistency``; they need only numpy.
 """
 
 import json
@@ -19,14 +19,14 @@ _AGAIN = "run the benchmark again"
 
 @dataclass(frozen=True)
 class Problem:
-    """What a rule has to say.
+    """A violation or a note reported by a rule.
 
     Attributes:
-      rule: its name, ``schema`` for the format.
-      text: what is expected and what was found.
+      rule: the rule's name; ``schema`` for the format.
+      text: the expected and the actual value.
       cell: the cell's id; empty for the whole file.
       subject: the cell's subject; empty for the whole file.
-      invalid: whether the cell, or all of the file, does not count; otherwise it is a note.
+      invalid: whether it invalidates the cell or the whole file; otherwise it is a note.
     """
 
     rule: str
@@ -41,37 +41,37 @@ class Problem:
 
 
 def problems(result: Json) -> list[Problem]:
-    """Everything that the rules have to say of a result that is as the schema says, the file's own first."""
+    """Return all problems of a result that matches the schema, those of the whole file first."""
     return [*_of_run(result), *(problem for cell in result["cells"] for problem in _of_cell(cell, result))]
 
 
 def valid_cells(result: Json) -> list[Json]:
-    """The cells that were measured and count; none if something is wrong with the whole file."""
+    """Return the measured, valid cells; none if the whole file is invalid."""
     wrong = {(problem.cell, problem.subject) for problem in problems(result) if problem.invalid}
     measured = [cell for cell in result["cells"] if cell["outcome"] == "measured"]
     return [] if ("", "") in wrong else [cell for cell in measured if (cell["id"], cell["subject"]) not in wrong]
 
 
 def check_file(path: Path) -> list[Problem]:
-    """The problems of a file; of one that is not as the schema says, only that.
+    """Return the problems of a file; if it does not match the schema, only that one.
 
-    Without jsonschema, which a machine with a GPU may lack, only the rules are asked, and a note says so.
+    Without jsonschema, which a GPU machine may lack, only the rules are applied, and a note says so.
 
     Raises:
-      OSError: it cannot be read.
+      OSError: the file cannot be read.
     """
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         return [Problem("schema", f"expected JSON, found {error}; {_AGAIN}")]
-    found = _of_schema(result)
-    if any(problem.invalid for problem in found):
-        return found
+    schema_problems = _of_schema(result)
+    if any(problem.invalid for problem in schema_problems):
+        return schema_problems
     try:
-        return [*found, *problems(result)]
+        return [*schema_problems, *problems(result)]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        text = f"expected a result file, found one that the rules cannot read ({type(error).__name__}: {error})"
-        return [*found, Problem("schema", f"{text}; {_AGAIN}")]
+        text = f"expected a result file, found one that the rules cannot interpret ({type(error).__name__}: {error})"
+        return [*schema_problems, Problem("schema", f"{text}; {_AGAIN}")]
 
 
 def _of_schema(result: Any) -> list[Problem]:

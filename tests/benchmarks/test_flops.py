@@ -187,7 +187,7 @@ def test_the_backward_pass_ends_at_the_lowest_trained_parameter() -> None:
 
 def test_unknown_trainable_paths_are_rejected() -> None:
     """A path of another model is named in the error, and not taken for frozen."""
-    with pytest.raises(ValueError, match=r"attn_vec_einsum/lora_a and 19 more are no parameters of this model"):
+    with pytest.raises(ValueError, match=r"attn_vec_einsum/lora_a and 19 more are not parameters of this model"):
         flops.training(without_lora(LORA), flops.trainable_paths(LORA))
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks.results.columns import number
 from benchmarks.results.summaries import Ratio
 from benchmarks.results.table import print_tables, verdict
+from benchmarks.results.table_columns import number
 from tests.reports import toy_benchmarks as toy
 from tests.reports.toy_benchmarks import OTHER_SHA, SHA, Json
 
@@ -98,7 +98,7 @@ def test_a_step_has_rates_and_shares() -> None:
     assert row(lines, "step, small", "cell") == ["cell", "n", "s", "s", "/s", "/s", "GB", "of", "run", "of", "run"]
     expected = ["12/3", "1.01", "1.05", "1.98", "198", "0.500", "49.5", "59.4"]
     assert row(lines, "step, small", "lora/batch-2")[1:] == expected
-    assert any("no datasheet of this device is known" in line for line in lines)
+    assert any("no datasheet is known for this device" in line for line in lines)
 
 
 def test_a_known_device_has_two_shares() -> None:
@@ -176,7 +176,7 @@ def spread() -> list[Json]:
 
 def test_several_devices_are_compared_with_one() -> None:
     """Rates and efficiencies are shown; devices of one CPU have a note that they share its cores."""
-    title, shares = "step, small: over several devices", "They are made of one CPU and share its cores"
+    title, shares = "step, small: over several devices", "The devices are emulated on one CPU and share its cores"
     lines = printed(one(spread()[0]) | {"cells": spread()})
     rows = [line.split() for line in table(lines, title)[3:5]]
     assert rows == [
@@ -277,7 +277,7 @@ def test_nothing_of_an_invalid_file_counts() -> None:
 def test_notes_are_printed_once() -> None:
     lines = printed(toy.result(*toy.four("openpi"), run=toy.run(dirty=True)))
     assert "Note: dirty: files differed from the commit" in lines
-    assert "Note: loss trace compared with nobody (2 cells)" in lines
+    assert "Note: losses not compared with the reference's (2 cells)" in lines
 
 
 def crowded() -> Json:

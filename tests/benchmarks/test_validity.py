@@ -97,22 +97,22 @@ BROKEN: dict[str, tuple[str, Json, str]] = {
     "a cold load that was warm": (
         "cold_loads_read_the_disk",
         pair(toy.load, **cold(359_999_999)),
-        "expected a cold load to take 400,000,000 bytes from the disk, found 359,999,999; choose a folder on ",
+        "expected a cold load to read 400,000,000 bytes from the disk, found 359,999,999; choose a folder on ",
     ),
     "a tiny cold load that was warm": (
         "cold_loads_read_the_disk",
         pair(toy.load, **cold(199_999_999), size="tiny"),
-        "expected a cold load to take 400,000,000 bytes from the disk, found 199,999,999; ",
+        "expected a cold load to read 400,000,000 bytes from the disk, found 199,999,999; ",
     ),
     "a cold load that nobody can prove": (
         "cold_loads_read_the_disk",
         pair(toy.load, **cold(None)),
-        "expected to know what a cold load took from the disk, found that this system does not tell",
+        "expected the bytes a cold load read from the disk, found that this system does not report them",
     ),
     "a cold load without its bytes": (
         "cold_loads_read_the_disk",
         pair(toy.load, options=cold(0)["options"]),
-        "expected to know what a cold load took from the disk, ",
+        "expected the bytes a cold load read from the disk, ",
     ),
     "a loss that is too low": (
         "losses_are_the_references",
@@ -144,12 +144,12 @@ BROKEN: dict[str, tuple[str, Json, str]] = {
     "two compilations": (
         "compiles_once",
         pair(toy.step, processes=compiled(1, 2, 1)),
-        "expected one compilation a process, found 2 in process 1",
+        "expected one compilation per process, found 2 in process 1",
     ),
     "a compilation that nobody counted": (
         "compiles_once",
         pair(toy.sampling, processes=[{}, {}, {}]),
-        "expected one compilation a process, found None in process 0",
+        "expected one compilation per process, found None in process 0",
     ),
     "no compilation": ("compiles_once", pair(toy.step, processes=compiled(0, 1, 1)), "expected one compilation"),
     "nine samples": (
@@ -228,11 +228,11 @@ BROKEN: dict[str, tuple[str, Json, str]] = {
         toy.result(schema_version=2),
         "expected pi0-compat/benchmark 1, found pi0-compat/benchmark 2",
     ),
-    "no cell": ("has_measurements", toy.result() | {"cells": []}, "expected cells that were measured, found none"),
+    "no cell": ("has_measurements", toy.result() | {"cells": []}, "expected measured cells, found none"),
     "no cell that was measured": (
         "has_measurements",
         toy.result(toy.unmeasured(toy.load(), "failed")),
-        "expected cells that were measured, found none",
+        "expected measured cells, found none",
     ),
     "half a commit": (
         "commit_is_known",
@@ -315,16 +315,16 @@ NOTED: dict[str, tuple[str, Json, str]] = {
         toy.result(toy.load(size="tiny", samples=toy.samples(0.5)[:1], processes=[{}])),
         "a smoke test: ",
     ),
-    "no reference": ("losses_are_compared", toy.result(toy.step("openpi")), "loss trace compared with nobody"),
+    "no reference": ("losses_are_compared", toy.result(toy.step("openpi")), "losses not compared with the reference's"),
     "a reference that failed": (
         "losses_are_compared",
         toy.result(toy.load(), toy.unmeasured(toy.step(), "failed"), toy.step("openpi")),
-        "loss trace compared with nobody",
+        "losses not compared with the reference's",
     ),
     "a reference that is wrong": (
         "losses_are_compared",
         toy.result(toy.step(losses=[1.0] * 12), toy.step("openpi")),
-        "loss trace compared with nobody",
+        "losses not compared with the reference's",
     ),
     "faster than reading": (
         "takes_as_long_as_reading",

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from benchmarks.gate import counting
-from benchmarks.gate.cells import cells
 from benchmarks.gate.findings import Finding
+from benchmarks.gate.gate_cells import cells
 from benchmarks.gate.metrics import COUNTED
 
 CELL = cells()[0]

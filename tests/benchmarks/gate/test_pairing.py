@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from benchmarks.cells.cells import Cell
-from benchmarks.gate.cells import cells
 from benchmarks.gate.findings import Finding
+from benchmarks.gate.gate_cells import cells
 from benchmarks.gate.pairing import BATCH, CONFIRMING, MOST, Pairs, Sample
 
 ONE, TWO = cells()[:2]
@@ -75,7 +75,7 @@ def test_a_regression_is_confirmed_by_fresh_pairs() -> None:
 def test_an_unconfirmed_regression_is_dropped() -> None:
     finding = decided(MadeUp(cpu=lambda pair: 1.3 if pair < BATCH else 1.0))["cpu_s"]
     assert finding.verdict == "same"
-    assert "fresh ones do not" in finding.note
+    assert "fresh pairs do not" in finding.note
 
 
 def test_without_time_to_confirm_a_regression_stays() -> None:
@@ -118,7 +118,7 @@ def test_either_side_goes_first_and_cells_change_places() -> None:
 def test_without_time_nothing_is_decided() -> None:
     findings = decided(MadeUp(), until=0.0)
     assert findings["cpu_s"].verdict == "inconclusive"
-    assert "no time" in findings["cpu_s"].note
+    assert "not enough time" in findings["cpu_s"].note
 
 
 def test_a_system_without_peaks_has_no_finding_of_them() -> None:

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.gate.findings import Finding, Outcome, Verdict, outcome_of
-from benchmarks.gate.telling import Told, markdown, print_table, write_json
+from benchmarks.gate.gate_report import Report, markdown, print_table, write_json
 
 CELL = "load/restore/mini/warm"
 FINDINGS = [
@@ -26,10 +26,10 @@ FINDINGS = [
         note="a | b",
     ),
 ]
-TOLD = Told("reference", "1a2b3c4", "the working tree", 61.2, FINDINGS)
+REPORT = Report("reference", "1a2b3c4", "the working tree", 61.2, FINDINGS)
 
 
-def printed(report: Told) -> str:
+def printed(report: Report) -> str:
     console = Console(width=140, file=io.StringIO())
     print_table(report, console)
     return console.file.getvalue()  # type: ignore[attr-defined]
@@ -57,7 +57,7 @@ def test_statuses_are_as_documented() -> None:
 
 
 def test_the_table_has_what_changed_and_all_times() -> None:
-    lines = [" ".join(line.split()) for line in printed(TOLD).splitlines()]
+    lines = [" ".join(line.split()) for line in printed(REPORT).splitlines()]
     assert f"{CELL} bytes_allocated 96.0 MB 104 MB 1.08 regressed" in lines
     assert f"{CELL} cpu_s 100 ms 101 ms 1.01 0.98 to 1.04 20 same" in lines
     assert not any("50 parameters" in line for line in lines)
@@ -65,14 +65,14 @@ def test_the_table_has_what_changed_and_all_times() -> None:
 
 
 def test_the_file_has_everything(tmp_path: Path) -> None:
-    write_json(TOLD, tmp_path / "new" / "gate.json")
+    write_json(REPORT, tmp_path / "new" / "gate.json")
     written = json.loads((tmp_path / "new" / "gate.json").read_text())
     assert (written["outcome"], written["baseline"], len(written["findings"])) == ("regression", "1a2b3c4", 3)
     assert written["findings"][2]["interval"] == [0.98, 1.04]
 
 
 def test_the_summary_is_a_table_of_markdown() -> None:
-    lines = markdown(TOLD).splitlines()
+    lines = markdown(REPORT).splitlines()
     assert lines[0] == "### pi0-compat gate · reference · 1a2b3c4 → the working tree"
     rows = [line for line in lines if line.startswith("|")]
     assert len({row.count(" | ") for row in rows}) == 1

@@ -1,4 +1,4 @@
-"""What tables tell of a measured cell, a column each; a number that is not known is an empty text."""
+"""The columns of the tables of measured cells; an unknown number is shown as an empty cell."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ from benchmarks.results.rules import PROGRAMS
 from benchmarks.results.summaries import ceiling, median, operations_per_second, percentile, spread
 
 Json = Mapping[str, Any]
-# TFLOP/s of one device by dtype, as its maker tells them; empty for a device that is not known.
+# Datasheet TFLOP/s of one device by dtype; empty for an unknown device.
 Datasheet = Mapping[str, float]
 
 NOT_KNOWN = "\N{EN DASH}"
@@ -21,11 +21,11 @@ _COMPILING = {
 
 
 class Column(NamedTuple):
-    """A column.
+    """A table column.
 
     Attributes:
-      title: one or two lines.
-      value: of a measured cell, the text; empty if it is not known.
+      title: the heading, one or two lines.
+      value: formats a measured cell's value; returns an empty text if it is unknown.
     """
 
     title: str
@@ -33,7 +33,7 @@ class Column(NamedTuple):
 
 
 def columns(workload: str, result: Json, datasheet: Datasheet) -> list[Column]:
-    """The columns of a workload's table."""
+    """Return the columns of a workload's table."""
     count = Column("n", _count)
     memory = [Column("host\nGB", _peak("host_peak_bytes")), Column("device\nGB", _peak("device_peak_bytes"))]
     if workload not in PROGRAMS:
@@ -47,12 +47,12 @@ def columns(workload: str, result: Json, datasheet: Datasheet) -> list[Column]:
         Column("samples\n/s", _per_second(lambda cell: 1)),
         Column("tokens\n/s", _per_second(lambda cell: cell["values"].get("tokens_per_sample"))),
         *memory,
-        *_utilisation(result, datasheet),
+        *_utilization(result, datasheet),
     ]
 
 
 def before(workload: str, cells: Sequence[Json]) -> list[Column]:
-    """The columns of the small table: where a load's time goes, or what comes before the first step."""
+    """Return the columns of the second table: a load's time by stage, or the time before a program's first step."""
     if workload in PROGRAMS:
         return [Column(title, _of_processes(name)) for name, title in _COMPILING.items()]
     stages = list(dict.fromkeys(stage for cell in cells for sample in cell["samples"] for stage in sample["stages"]))
@@ -60,26 +60,26 @@ def before(workload: str, cells: Sequence[Json]) -> list[Column]:
 
 
 def number(value: float | None) -> str:
-    """Three digits that count, or a whole number with commas; empty for None."""
+    """Format a number with three significant digits, or as a whole number with commas; None is empty."""
     if value is None:
         return ""
-    # What rounds to a thousand would be written with an exponent.
+    # `g` would write numbers that round to 1000 with an exponent.
     return f"{value:,.0f}" if abs(value) >= 999.5 or not value else f"{value:#.3g}".rstrip(".")
 
 
 def values_of(cell: Json, name: str) -> list[float]:
-    """A number of every sample; none if one sample lacks it."""
-    found = [sample[name] for sample in cell["samples"]]
-    return [] if None in found else found
+    """Return a value of every sample; empty if any sample lacks it."""
+    values = [sample[name] for sample in cell["samples"]]
+    return [] if None in values else values
 
 
 def peak(cell: Json, name: str) -> float | None:
-    """The most bytes of any sample: memory that is short once is short."""
+    """Return the maximum over samples: memory that runs out once is enough to fail."""
     return max(values_of(cell, name), default=None)
 
 
 def _middle(name: str) -> Callable[[Json], str]:
-    return lambda cell: number(median(found)) if (found := values_of(cell, name)) else ""
+    return lambda cell: number(median(values)) if (values := values_of(cell, name)) else ""
 
 
 def _count(cell: Json) -> str:
@@ -96,21 +96,21 @@ def _late(cell: Json) -> str:
 
 
 def _peak(name: str) -> Callable[[Json], str]:
-    return lambda cell: number(found / 1e9) if (found := peak(cell, name)) is not None else ""
+    return lambda cell: number(most / 1e9) if (most := peak(cell, name)) is not None else ""
 
 
 def _over_file(result: Json) -> Callable[[Json], str]:
     sizes = {fixture["id"]: fixture["bytes"] for fixture in result["fixtures"]}
 
     def over(cell: Json) -> str:
-        found, size = peak(cell, "host_peak_bytes"), sizes.get(cell["fixture"])
-        return f"{found / size:.2f}x" if found is not None and size else ""
+        most, size = peak(cell, "host_peak_bytes"), sizes.get(cell["fixture"])
+        return f"{most / size:.2f}x" if most is not None and size else ""
 
     return over
 
 
 def _per_second(count: Callable[[Json], float | None]) -> Callable[[Json], str]:
-    """How many of something in each sample come in a second."""
+    """Return a formatter of a rate: ``count`` of the cell times its batch per second."""
 
     def rate(cell: Json) -> str:
         batch, of_one = cell["values"].get("batch"), count(cell)
@@ -119,14 +119,14 @@ def _per_second(count: Callable[[Json], float | None]) -> Callable[[Json], str]:
     return rate
 
 
-def _utilisation(result: Json, datasheet: Datasheet) -> list[Column]:
-    """Of the datasheet's operations and of the measured ones; a device that is not known has no datasheet."""
+def _utilization(result: Json, datasheet: Datasheet) -> list[Column]:
+    """Return the MFU and HFU columns, relative to the datasheet (if known) and to the measured ceiling."""
     where = "\nsheet/run" if datasheet else "\nof run"
 
     def shares(cell: Json, counted: str) -> str:
         rate = operations_per_second(cell, counted)
-        told = datasheet.get(cell["options"].get("dtype"), 0.0) * 1e12 * (cell["options"].get("devices") or 1)
-        limits = [*([told] if datasheet else []), ceiling(cell, result)]
+        sheet = datasheet.get(cell["options"].get("dtype"), 0.0) * 1e12 * (cell["options"].get("devices") or 1)
+        limits = [*([sheet] if datasheet else []), ceiling(cell, result)]
         if rate is None or not any(limits):
             return ""
         return "/".join(f"{100 * rate / limit:.1f}" if limit else NOT_KNOWN for limit in limits)
@@ -139,16 +139,16 @@ def _utilisation(result: Json, datasheet: Datasheet) -> list[Column]:
 
 def _of_processes(name: str) -> Callable[[Json], str]:
     def middle(cell: Json) -> str:
-        found = [process[name] for process in cell["processes"] if process.get(name) is not None]
-        return number(median(found)) if found else ""
+        values = [process[name] for process in cell["processes"] if process.get(name) is not None]
+        return number(median(values)) if values else ""
 
     return middle
 
 
 def _stage(stage: str) -> Callable[[Json], str]:
     def middle(cell: Json) -> str:
-        found = [sample["stages"].get(stage) for sample in cell["samples"]]
-        return number(median([seconds or 0.0 for seconds in found])) if set(found) != {None} else ""
+        seconds = [sample["stages"].get(stage) for sample in cell["samples"]]
+        return number(median([value or 0.0 for value in seconds])) if set(seconds) != {None} else ""
 
     return middle
 
