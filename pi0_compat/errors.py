@@ -1,4 +1,8 @@
-"""What can be wrong with a checkpoint. Messages name the file, the parameter, expected, found, and the way out."""
+"""Errors about checkpoints. A message names the file, the parameter, what was expected and found, and a fix."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class CheckpointError(ValueError):
@@ -7,3 +11,12 @@ class CheckpointError(ValueError):
 
 class LoadError(ValueError):
     """A readable checkpoint that does not fit the model. Nothing was loaded."""
+
+
+@contextmanager
+def prefix_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Raise a ``ValueError`` of the body as a ``LoadError`` whose message begins with the path of the checkpoint."""
+    try:
+        yield
+    except ValueError as error:
+        raise LoadError(f"{os.fspath(path)}: {error}") from error

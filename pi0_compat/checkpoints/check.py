@@ -18,7 +18,7 @@ from pi0_compat.layouts.locate import located, located_metadata
 from pi0_compat.layouts.open import open_parameters
 from pi0_compat.layouts.orbax.completeness import what_is_missing
 from pi0_compat.layouts.orbax.lora_record import require_same_lora
-from pi0_compat.layouts.orbax.metadata import Stored, read_metadata
+from pi0_compat.layouts.orbax.metadata import Metadata, read_metadata
 from pi0_compat.layouts.orbax.read_stream import StoredParameters
 from pi0_compat.layouts.sizes import PARTS, ranks_of, sizes_apart, sizes_of
 from pi0_compat.layouts.torch.safetensors_folder import recorded_beside, tensors_of
@@ -204,7 +204,7 @@ class _Seen(NamedTuple):
 
     found: Detected
     missing: tuple[str, ...]
-    stored: Stored | None
+    stored: Metadata | None
 
     def open(self, model: Pi0Spec) -> AbstractContextManager[Source]:
         """The checkpoint under openpi's names."""

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pi0_compat.checkpoints.norm_stats import assets_beside, copy_assets
-from pi0_compat.errors import LoadError
+from pi0_compat.errors import LoadError, prefix_errors
 from pi0_compat.layouts.detect import detect
 from pi0_compat.layouts.layout import Layout
 from pi0_compat.layouts.orbax.folder import PARAMS
 from pi0_compat.layouts.orbax.lora_record import as_record, experts_of
-from pi0_compat.layouts.orbax.metadata import Stored, read_metadata
+from pi0_compat.layouts.orbax.metadata import Metadata, read_metadata
 from pi0_compat.layouts.orbax.read_stream import StoredParameters
 from pi0_compat.layouts.orbax.write_stream import save_streamed
-from pi0_compat.lora.fold_stream import FoldedStream, naming
+from pi0_compat.lora.fold_stream import FoldedStream
 from pi0_compat.lora.sites import adapter_of, adapters_in, require_rank, require_whole_adapters, spec_among
 from pi0_compat.model.named import spec_of
 from pi0_compat.model.pi0_spec import Pi0Spec
@@ -116,13 +116,13 @@ def attach_checkpoint(
     joined = Joined(StoredParameters(onto), StoredParameters(adapters))
     experts = experts_of(adapters, spec_of(config))
     recorded = adapters.lora is not None or config is not None
-    with naming(adapters.path):
+    with prefix_errors(adapters.path):
         _require_attachable(joined, experts if recorded else ())
     beside = adapters if assets_beside(adapters.path).is_dir() else onto
     return _write(joined, beside, out, as_record(experts) if recorded else None, "attaching", progress)
 
 
-def _read(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Stored:
+def _read(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Metadata:
     refuse_to_overwrite(Path(out).expanduser().absolute())
     return read_metadata(_openpi(path))
 
@@ -137,12 +137,12 @@ def _openpi(path: str | os.PathLike[str]) -> Path:
     return found.path
 
 
-def _require_adapters(stored: Stored, so: str) -> None:
+def _require_adapters(stored: Metadata, so: str) -> None:
     if not any(map(is_adapter, stored.leaves)):
         raise LoadError(f"{stored.path}: none of its {len(stored.leaves)} parameters is an adapter; {so}")
 
 
-def _require_parted(adapters: Stored, base: Stored) -> None:
+def _require_parted(adapters: Metadata, base: Metadata) -> None:
     """The one is adapters and nothing else, the other has none."""
     if others := [path for path in adapters.leaves if not is_adapter(path)]:
         raise LoadError(
@@ -173,7 +173,7 @@ def _require_attachable(joined: Source, experts: Any) -> None:
 
 
 def _write(
-    source: Source, stored: Stored, out: str | os.PathLike[str], lora: Any, title: str, progress: Progress
+    source: Source, stored: Metadata, out: str | os.PathLike[str], lora: Any, title: str, progress: Progress
 ) -> Made:
     """A step's folder of parameters, with the assets that lie beside a checkpoint."""
     with appearing_at(out) as folder:

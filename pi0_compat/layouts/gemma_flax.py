@@ -20,7 +20,7 @@ from pi0_compat import params as tree
 from pi0_compat.diagnosis import later_version
 from pi0_compat.errors import CheckpointError, LoadError
 from pi0_compat.layouts.orbax.item import item_metadata
-from pi0_compat.layouts.orbax.metadata import Stored
+from pi0_compat.layouts.orbax.metadata import Metadata
 from pi0_compat.layouts.orbax.read import restore_leaves
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.params import Leaf
@@ -38,7 +38,7 @@ _OUTSIDE = ("embedder/input_embedding", "final_norm/scale")
 class GemmaFlax(Source):
     """An open release under openpi's names; what Gemma 1 does not have is in ``leaves`` under its own name."""
 
-    def __init__(self, stored: Stored) -> None:
+    def __init__(self, stored: Metadata) -> None:
         self.path = stored.path
         self._stored = stored
         self._stacking = threading.Lock()
@@ -98,7 +98,7 @@ def open_gemma(folder: Path) -> GemmaFlax:
     if len(names) != len(flat):
         raise CheckpointError(f"{folder}: two arrays have the same name; get the checkpoint again")
     leaves = {name: tree.leaf_of(flat[raw]) for name, raw in sorted(names.items())}
-    return GemmaFlax(Stored(folder, leaves, {name: tree.split(raw) for name, raw in names.items()}, {}))
+    return GemmaFlax(Metadata(folder, leaves, {name: tree.split(raw) for name, raw in names.items()}, {}))
 
 
 def stacked(arrays: Mapping[str, Leaf]) -> dict[str, Leaf]:
@@ -150,7 +150,7 @@ def _plain_name(raw: str) -> str:
     return name.removesuffix("/w") if "/mlp/" in name else name
 
 
-def _refuse_other_layouts(stored: Stored) -> None:
+def _refuse_other_layouts(stored: Metadata) -> None:
     names = stored.leaves
     if any(name.startswith("params/") for name in names):
         raise LoadError(f"{stored.path}: is no official Gemma; for a pi0 checkpoint use CheckpointWeightLoader")

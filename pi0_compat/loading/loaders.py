@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from pi0_compat.layouts.gemma_flax import open_gemma, require_sizes
 from pi0_compat.layouts.orbax.folder import find_params
 from pi0_compat.layouts.orbax.lora_record import require_same_lora
-from pi0_compat.layouts.orbax.metadata import Stored, read_metadata
+from pi0_compat.layouts.orbax.metadata import Metadata, read_metadata
 from pi0_compat.layouts.orbax.read import restore_leaves
 from pi0_compat.layouts.paligemma_npz import open_npz
 from pi0_compat.layouts.torch.hugging_face import open_hugging_face
@@ -241,7 +241,7 @@ class PeftWeightLoader:
 
 
 def _read(
-    stored: Stored,
+    stored: Metadata,
     model: Pi0Spec,
     expected: dict[str, Leaf],
     may_be_fresh: Callable[[str], bool],
@@ -267,7 +267,7 @@ def _not_wider(expected: Leaf, found: Leaf | None) -> Leaf:
     return Leaf(expected.shape, found.dtype) if found and narrower else expected
 
 
-def _assumptions(stored: Stored) -> tuple[str, ...]:
+def _assumptions(stored: Metadata) -> tuple[str, ...]:
     """What the checkpoint does not say about itself: openpi's has no alpha (docs/bugs.md#e9)."""
     if stored.lora is None and any(is_adapter(path) for path in stored.leaves):
         return ("the checkpoint does not record the alpha of its adapters; the config's is taken for it",)

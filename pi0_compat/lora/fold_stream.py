@@ -2,13 +2,11 @@
 
 import dataclasses
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pi0_compat.errors import LoadError
+from pi0_compat.errors import prefix_errors
 from pi0_compat.lora.fold import add, missing_of
 from pi0_compat.lora.sites import Adapter, ExpertLoRAs, adapters_in, require_rank, require_whole_adapters, spec_among
 from pi0_compat.model.sites import delta as delta_of
@@ -77,7 +75,7 @@ class FoldedStream(Source):
 
 def _whole_adapters(source: Source, experts: ExpertLoRAs) -> dict[str, Adapter]:
     """The adapters by the paths of their weights; what keeps them from being folded is refused."""
-    with naming(source.path):
+    with prefix_errors(source.path):
         require_whole_adapters(source.leaves)
         found = {adapter.weight: adapter for adapter in adapters_in(filter(is_adapter, source.leaves))}
         for adapter in found.values():
@@ -89,15 +87,6 @@ def _whole_adapters(source: Source, experts: ExpertLoRAs) -> dict[str, Adapter]:
                 )
             require_rank(adapter, source.leaves[adapter.a].shape[-1], spec)
     return found
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """What is wrong with the parameters of a checkpoint is told with its path."""
-    try:
-        yield
-    except ValueError as error:
-        raise LoadError(f"{path}: {error}") from error
 
 
 def _square(x: np.ndarray) -> float:

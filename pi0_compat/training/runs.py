@@ -15,7 +15,7 @@ from pi0_compat import params as tree
 from pi0_compat.errors import CheckpointError
 from pi0_compat.layouts.orbax.folder import PARAMS, require_tree
 from pi0_compat.layouts.orbax.item import item_metadata
-from pi0_compat.layouts.orbax.metadata import Stored, read_metadata
+from pi0_compat.layouts.orbax.metadata import Metadata, read_metadata
 from pi0_compat.layouts.orbax.restore import restore_on_devices
 from pi0_compat.layouts.orbax.save import params_item
 from pi0_compat.params import Params
@@ -99,7 +99,7 @@ def _join(template: TrainState, saved: Params, rest: dict[str, Any]) -> TrainSta
     )
 
 
-def _require_same_run(folder: Path, config: TrainConfig, template: TrainState) -> Stored:
+def _require_same_run(folder: Path, config: TrainConfig, template: TrainState) -> Metadata:
     """The step's parameters, unread, once what it recorded is what the config would make."""
     stored = read_metadata(require_tree(folder / PARAMS))
     if found := tree.differences(template.inference_params, stored.leaves):

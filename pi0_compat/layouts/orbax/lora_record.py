@@ -1,13 +1,13 @@
 """Rank and alpha of a checkpoint's adapters: what it records, and what a config says."""
 
 from pi0_compat.errors import CheckpointError, LoadError
-from pi0_compat.layouts.orbax.metadata import Stored
+from pi0_compat.layouts.orbax.metadata import Metadata
 from pi0_compat.lora.sites import ExpertLoRAs, lora_of
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.model.specs import EXPERTS, ExpertLoRA
 
 
-def experts_of(stored: Stored, config: Pi0Spec | None) -> ExpertLoRAs:
+def experts_of(stored: Metadata, config: Pi0Spec | None) -> ExpertLoRAs:
     """The adapters of both experts, as the config has them, or without one as they are recorded.
 
     Raises:
@@ -29,7 +29,7 @@ def as_record(experts: ExpertLoRAs) -> dict[str, object]:
     return {name: lora.to_json() for name, lora in zip(EXPERTS, experts, strict=True) if lora}
 
 
-def require_same_lora(source: str, stored: Stored, model: Pi0Spec) -> None:
+def require_same_lora(source: str, stored: Metadata, model: Pi0Spec) -> None:
     """Rank and alpha recorded in the checkpoint are the config's: another alpha silently scales every adapter."""
     for expert, recorded in (stored.lora or {}).items():
         if recorded != model.lora.get(expert):

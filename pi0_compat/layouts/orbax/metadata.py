@@ -24,27 +24,33 @@ def top_names(folder: Path) -> set[str]:
     return {entry.keys[0] for entry in tree_entries(folder) if entry.keys}
 
 
-class Stored(NamedTuple):
-    """What a checkpoint says about itself without reading an array."""
+class Metadata(NamedTuple):
+    """What a checkpoint says about itself; no array has been read.
+
+    Attributes:
+      path: the folder of the tree.
+      leaves: path of every parameter -> its shape and dtype.
+      keys: path of every parameter -> the nested names that it is stored under.
+      custom: what ``save_params`` records beside the arrays; empty for a checkpoint of openpi's.
+    """
 
     path: Path
     leaves: dict[str, Leaf]
-    # The nested names under which each path is stored, and what we wrote beside them.
     keys: dict[str, tuple[str, ...]]
-    metadata: dict[str, Any]
+    custom: dict[str, Any]
 
     @property
     def lora(self) -> dict[str, Any] | None:
         """Rank, alpha and rslora of every expert's adapters, as in ``Pi0Spec.lora``; None if they were not recorded."""
-        return self.metadata.get("lora")
+        return self.custom.get("lora")
 
     @property
     def digests(self) -> dict[str, str]:
         """The recorded digest of every parameter, see ``integrity``; none if they were not recorded."""
-        return integrity.read_record(self.path, self.metadata, self.leaves)
+        return integrity.read_record(self.path, self.custom, self.leaves)
 
 
-def read_metadata(folder: Path, *, value_suffix: bool | None = None) -> Stored:
+def read_metadata(folder: Path, *, value_suffix: bool | None = None) -> Metadata:
     """Return paths, shapes and dtypes of a checkpoint, reading no array. Raises like ``restore_params``.
 
     Args:
@@ -69,7 +75,7 @@ def read_metadata(folder: Path, *, value_suffix: bool | None = None) -> Stored:
     leaves = {name: tree.leaf_of(flat[raw]) for raw, name in names.items()}
     keys = {name: ("params", *tree.split(raw)) for raw, name in names.items()}
     integrity.read_record(folder, metadata, leaves)  # a parameter that was saved and is not there
-    return Stored(folder, dict(sorted(leaves.items())), keys, metadata)
+    return Metadata(folder, dict(sorted(leaves.items())), keys, metadata)
 
 
 def require_distinct_names(params: Iterable[str]) -> None:
@@ -81,7 +87,7 @@ def require_distinct_names(params: Iterable[str]) -> None:
 
 
 def strip_value_suffix(paths: list[str], *, value_suffix: bool | None = None) -> dict[str, str]:
-    """Stored path -> parameter path, without the ``value`` that nnx states append to each.
+    """Metadata path -> parameter path, without the ``value`` that nnx states append to each.
 
     openpi strips it if all leaves have it (``model.py:328``), which leaves it on in mixed trees. Here a leaf called
     ``value`` is a suffix if it is its parent's only child, and a parameter of that name if it has siblings. An only

@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 
 from pi0_compat.layouts.orbax.arrays import Reading, StoredArray, aligned, open_arrays, read_all
 from pi0_compat.layouts.orbax.item import naming_damage
-from pi0_compat.layouts.orbax.metadata import Stored
+from pi0_compat.layouts.orbax.metadata import Metadata
 from pi0_compat.params import Leaf, Params
 from pi0_compat.storage import digests as integrity
 
@@ -46,7 +46,7 @@ class Placing:
 
 
 def restore_leaves(
-    stored: Stored, dtypes: Mapping[str, DTypeLike | None], *, placing: Placing | None = None, verify: bool = True
+    stored: Metadata, dtypes: Mapping[str, DTypeLike | None], *, placing: Placing | None = None, verify: bool = True
 ) -> Params:
     """Read the parameters of ``dtypes``, and no others.
 
@@ -76,7 +76,7 @@ def restore_leaves(
 class _Plan(NamedTuple):
     """What is read of a checkpoint, as what, and where it goes."""
 
-    stored: Stored
+    stored: Metadata
     dtypes: dict[str, DTypeLike | None]
     placing: Placing
     digests: dict[str, str]

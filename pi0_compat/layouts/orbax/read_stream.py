@@ -17,7 +17,7 @@ from pi0_compat.errors import CheckpointError
 from pi0_compat.layouts.orbax.arrays import StoredArray, open_arrays
 from pi0_compat.layouts.orbax.chunks import ChunkStream
 from pi0_compat.layouts.orbax.item import naming_damage
-from pi0_compat.layouts.orbax.metadata import Stored
+from pi0_compat.layouts.orbax.metadata import Metadata
 from pi0_compat.layouts.orbax.read import restore_leaves
 from pi0_compat.params import Leaf
 from pi0_compat.storage import digests as integrity
@@ -31,7 +31,7 @@ class StoredParameters(Source):
       stored: what it says about itself.
     """
 
-    def __init__(self, stored: Stored) -> None:
+    def __init__(self, stored: Metadata) -> None:
         self.path = stored.path
         self.leaves = stored.leaves
         self.stored = stored

@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 
 from pi0_compat.errors import CheckpointError
 from pi0_compat.layouts.orbax.folder import find_params
-from pi0_compat.layouts.orbax.metadata import Stored, read_metadata
+from pi0_compat.layouts.orbax.metadata import Metadata, read_metadata
 from pi0_compat.layouts.orbax.read import Placing, restore_leaves
 from pi0_compat.params import Params
 from pi0_compat.storage.placement import put
@@ -56,7 +56,7 @@ def restore_params(
 
 
 def restore_on_devices(
-    stored: Stored,
+    stored: Metadata,
     dtypes: Mapping[str, DTypeLike | None],
     *,
     sharding: Shardings | None = None,
@@ -107,7 +107,7 @@ class _OnDevices(Placing):
         )
 
 
-def _require_representable(stored: Stored, dtypes: Mapping[str, DTypeLike | None]) -> None:
+def _require_representable(stored: Metadata, dtypes: Mapping[str, DTypeLike | None]) -> None:
     """Reject what jax would round without a warning: it has no float64 unless that is switched on."""
     for path in (path for path, dtype in dtypes.items() if dtype is None):
         leaf = stored.leaves[path]
