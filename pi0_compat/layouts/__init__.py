@@ -1,1 +1,1 @@
-"""Foreign checkpoint layouts, one file each: where a file's arrays go in openpi's parameter tree."""
+"""Checkpoint layouts, one file each: where the arrays of a file are in openpi's parameter tree, read and written."""

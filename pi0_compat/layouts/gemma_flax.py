@@ -1,10 +1,10 @@
-"""The official Gemma release for flax: an orbax tree with the layers side by side, not stacked.
+"""Read the official Gemma release for flax: an orbax tree with the layers side by side, not stacked.
 
-Two forms are out there (google-deepmind/gemma ``gm/ckpts/_checkpoint.py``). FLAT, as Google released it, has slashes in
+There are two forms (google-deepmind/gemma ``gm/ckpts/_checkpoint.py``). FLAT, as Google released it, has slashes in
 its keys: ``{"transformer/layer_0/attn/q_einsum": {"w": ...}, "transformer/layer_0/mlp/linear": {"w": ...}}``. NESTED is
 what flax makes: ``{"layer_0": {"attn": {"q_einsum": {"w": ...}}, "mlp": {"linear": ...}}}``. Joined by slashes, and
-without ``transformer/`` and the ``w`` of ``mlp``, they have the same names. The arrays of a layer are openpi's, so
-stacking them in the order of the layers' numbers is all there is to do.
+without ``transformer/`` and the ``w`` of ``mlp``, both have the same names. The arrays of a layer are openpi's, so they
+only have to be stacked in the order of the layers' numbers.
 """
 
 import re
@@ -36,7 +36,7 @@ _OUTSIDE = ("embedder/input_embedding", "final_norm/scale")
 
 
 class GemmaFlax(Source):
-    """An open release under openpi's names; what Gemma 1 does not have is in ``leaves`` under its own name."""
+    """An open Gemma under openpi's names; arrays that Gemma 1 does not have are in ``leaves`` under their own names."""
 
     def __init__(self, stored: Metadata) -> None:
         self.path = stored.path
@@ -52,7 +52,7 @@ class GemmaFlax(Source):
         self.leaves: dict[str, Leaf] = {path: self._leaf(path) for path in sorted(self._places)}
 
     def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
-        """A parameter, its layers stacked in the order of their numbers, in the dtype of the file or cast."""
+        """Return a parameter, its layers stacked in the order of their numbers, in the stored dtype or cast."""
         # One at a time: all layers are held twice while they are stacked, and are read on all cores as it is.
         with self._stacking:
             arrays = restore_leaves(self._stored, dict.fromkeys(self._names(path), dtype))
@@ -60,7 +60,7 @@ class GemmaFlax(Source):
             return np.stack(in_order) if _is_stacked(path) else np.asarray(in_order[0])
 
     def slabs(self, path: str) -> Iterator[np.ndarray]:
-        """A parameter, a few layers at a time, in the dtype of the file."""
+        """Yield a parameter a few layers at a time, in the stored dtype."""
         names, leaf = self._names(path), self.leaves[path]
         if not _is_stacked(path):
             yield from cut(restore_leaves(self._stored, {names[0]: None})[names[0]])
@@ -102,7 +102,7 @@ def open_gemma(folder: Path) -> GemmaFlax:
 
 
 def stacked(arrays: Mapping[str, Leaf]) -> dict[str, Leaf]:
-    """Names of any Gemma's arrays -> openpi's, layers counted and not compared: what a look at them needs."""
+    """Return the arrays of any Gemma under openpi's names, for display: layers are counted, and not compared."""
     layers: dict[str, set[int]] = defaultdict(set)
     shapes: dict[str, Leaf] = {}
     for raw, leaf in arrays.items():
@@ -116,7 +116,11 @@ def stacked(arrays: Mapping[str, Leaf]) -> dict[str, Leaf]:
 
 
 def require_sizes(source: Source, model: Pi0Spec) -> None:
-    """Refuse a Gemma of other sizes than PaliGemma's language model, naming each size and not only shapes.
+    """Reject a Gemma whose sizes are not those of the model's language model, by the names of the sizes.
+
+    Args:
+      source: the open Gemma.
+      model: the model to load into.
 
     Raises:
       LoadError: a size differs.
@@ -134,7 +138,7 @@ def require_sizes(source: Source, model: Pi0Spec) -> None:
 
 
 def _place(name: str) -> tuple[str, int]:
-    """The parameter of openpi that an array belongs to, and its layer; a stranger keeps its name."""
+    """Return the openpi parameter that an array belongs to, and its layer; an unknown array keeps its name."""
     if layer := _LAYER.fullmatch(name):
         return f"{_LAYERS}/{layer[2]}", int(layer[1])
     return (f"{_LLM}/{name}" if name in _OUTSIDE else name), 0
@@ -145,7 +149,7 @@ def _is_stacked(path: str) -> bool:
 
 
 def _plain_name(raw: str) -> str:
-    """The name that an array has in both forms."""
+    """Return the name that an array has in both forms."""
     name = "/".join(tree.split(raw)).removeprefix("transformer/")
     return name.removesuffix("/w") if "/mlp/" in name else name
 
@@ -164,7 +168,7 @@ def _refuse_other_layouts(stored: Metadata) -> None:
 
 
 def _require_all_layers(path: Path, places: Mapping[str, Mapping[int, str]]) -> None:
-    """Layers are numbered without a gap, and each has every array that another one has."""
+    """Require that layers are numbered without a gap, and that each has every array that another one has."""
     stacked = {place: layers for place, layers in places.items() if _is_stacked(place)}
     depth = 1 + max((number for layers in stacked.values() for number in layers), default=-1)
     lines = [
@@ -183,7 +187,7 @@ def _shapes(model: Pi0Spec) -> dict[str, Leaf]:
 
 
 def _sizes(leaves: Mapping[str, Leaf]) -> dict[str, Any]:
-    """The sizes of a Gemma, as far as its arrays tell."""
+    """Return the sizes of a Gemma, as far as its arrays show them."""
     sizes: dict[str, Any] = {}
     if TOKEN_TABLE in leaves:
         sizes["vocab_size"], sizes["width"] = leaves[TOKEN_TABLE].shape

@@ -1,4 +1,4 @@
-"""Any checkpoint as a source of parameters under openpi's names, whatever its layout."""
+"""Open a checkpoint of any layout as a source of parameters under openpi's names."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -21,37 +21,41 @@ from pi0_compat.storage.stream import Source
 
 
 @contextmanager
-def open_parameters(found: Detected, model: Pi0Spec | None = None) -> Iterator[Source]:
+def open_parameters(checkpoint: Detected, model: Pi0Spec | None = None) -> Iterator[Source]:
     """Open a checkpoint under openpi's names: shapes and dtypes at once, arrays one at a time or in slabs.
 
     Args:
-      found: the checkpoint and its layout.
-      model: its sizes, where PyTorch's tensors do not tell how long a head is; without it they are looked up.
+      checkpoint: what ``detect`` returned.
+      model: the model that the checkpoint is of. PyTorch's tensors do not show the size of a head; None looks it up in
+        ``config.json`` or among the named variants.
+
+    Yields:
+      The source. A tensor that no parameter is made of has its own name.
 
     Raises:
-      CheckpointError: it cannot be read.
-      LoadError: it is not of the model, or holds no parameters of a model, as adapters alone do.
+      CheckpointError: the checkpoint cannot be read.
+      LoadError: the checkpoint is not of the model, or holds no parameters of a model, as adapters alone do.
     """
-    if found.layout in (Layout.OPENPI, Layout.GEMMA_FLAX):
-        require_open(found.path)
-    with _opened(found, model) as source:
+    if checkpoint.layout in (Layout.OPENPI, Layout.GEMMA_FLAX):
+        require_open(checkpoint.path)
+    with _opened(checkpoint, model) as source:
         yield source
 
 
-def _opened(found: Detected, model: Pi0Spec | None) -> AbstractContextManager[Source]:
-    match found.layout:
+def _opened(checkpoint: Detected, model: Pi0Spec | None) -> AbstractContextManager[Source]:
+    match checkpoint.layout:
         case Layout.OPENPI:
-            return nullcontext(StoredParameters(read_metadata(found.path)))
+            return nullcontext(StoredParameters(read_metadata(checkpoint.path)))
         case Layout.PALIGEMMA_NPZ:
-            return open_npz(found.path)
+            return open_npz(checkpoint.path)
         case Layout.GEMMA_FLAX:
-            return nullcontext(open_gemma(found.path))
+            return nullcontext(open_gemma(checkpoint.path))
         case Layout.OPENPI_PYTORCH:
-            return nullcontext(open_pytorch(found.path, model or _model_of_tensors(found.path)))
+            return nullcontext(open_pytorch(checkpoint.path, model or _model_of_tensors(checkpoint.path)))
         case Layout.HUGGING_FACE:
-            return open_hugging_face(found.path, model or _model_of_tensors(found.path))
-    what = {Layout.TRAIN_STATE: "the state of a training", Layout.PEFT: "PEFT's adapters alone"}[found.layout]
-    raise LoadError(f"{found.path}: {what}, which holds no parameters of a model; {_ADVICE[found.layout]}")
+            return open_hugging_face(checkpoint.path, model or _model_of_tensors(checkpoint.path))
+    what = {Layout.TRAIN_STATE: "the state of a training", Layout.PEFT: "PEFT's adapters alone"}[checkpoint.layout]
+    raise LoadError(f"{checkpoint.path}: {what}, which holds no parameters of a model; {_ADVICE[checkpoint.layout]}")
 
 
 _ADVICE: dict[Layout, str] = {

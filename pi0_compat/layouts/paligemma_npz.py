@@ -1,8 +1,8 @@
-"""The official PaliGemma npz (``pt_224.npz``, ``.f16.npz``, ``.bf16.npz``): big_vision's parameters, under ``params/``.
+"""Read and write the official PaliGemma npz (``pt_224.npz``, ``.f16.npz``, ``.bf16.npz``).
 
-Its layers are stacked and named as in openpi, so each member lands under ``PaliGemma/`` as it is. numpy has no
-bfloat16 and reads it as two-byte voids (``|V2``); they are bfloat16 bits (big_vision ``utils.py:827``,
-docs/bugs.md#c7).
+It holds big_vision's parameters under ``params/``. The layers are stacked and named as in openpi, so each member goes
+below ``PaliGemma/`` unchanged. numpy has no bfloat16 and reads it as two-byte voids (``|V2``); they are bfloat16 bits
+(big_vision ``utils.py:827``, docs/bugs.md#c7).
 """
 
 import zipfile
@@ -38,7 +38,7 @@ class PaliGemmaNpz(Source):
         self.leaves: dict[str, Leaf] = {path: self._header(name) for path, name in sorted(self._members.items())}
 
     def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
-        """The array of a parameter, in the dtype of the file or cast while it is read: it is never there twice."""
+        """Return a parameter in the stored dtype, or cast while it is read, so that it is in memory only once."""
         name = self._members[path]
         with self._refuse_damage(name), self._archive.open(name) as member:
             shape, in_fortran_order, stored = _read_header(member)
@@ -48,7 +48,7 @@ class PaliGemmaNpz(Source):
         return array.T if in_fortran_order else array
 
     def slabs(self, path: str) -> Iterator[np.ndarray]:
-        """A parameter as it is stored; what is not in C order is read whole first."""
+        """Yield a parameter as it is stored; an array that is not in C order is read whole first."""
         name, leaf = self._members[path], self.leaves[path]
         with self._refuse_damage(name), self._archive.open(name) as member:
             _, in_fortran_order, stored = _read_header(member)
@@ -62,7 +62,7 @@ class PaliGemmaNpz(Source):
             _require_end(member)
 
     def _header(self, name: str) -> Leaf:
-        """Shape and dtype of a member, from its first bytes."""
+        """Return the shape and dtype of a member, from its first bytes."""
         with self._refuse_damage(name), self._archive.open(name) as member:
             shape, _, dtype = _read_header(member)
             # Of pickled objects the size is not known.
@@ -86,8 +86,11 @@ class PaliGemmaNpz(Source):
 def open_npz(path: Path) -> Iterator[PaliGemmaNpz]:
     """Open an official PaliGemma file.
 
+    Args:
+      path: the file, local.
+
     Raises:
-      CheckpointError: there is no file, it is truncated or no npz, or a member is pickled or damaged.
+      CheckpointError: the file does not exist, is truncated or not an npz, or a member is pickled or damaged.
     """
     if not path.is_file():
         found = "a folder" if path.is_dir() else "nothing"
@@ -114,12 +117,12 @@ def write_npz(source: Source, path: Path) -> None:
 
 
 def _descr(dtype: np.dtype) -> str:
-    """numpy's name; bfloat16 has none and is two bytes, as in the official file."""
+    """Return numpy's name of a dtype; bfloat16, which has none, is written as two bytes, as in the official file."""
     return "<V2" if dtype == np.dtype(ml_dtypes.bfloat16) else dtype.newbyteorder("<").str
 
 
 def _leads_out(member: str) -> bool:
-    """Whether a member unpacks to a place that is not below the archive's folder. Ours are never unpacked."""
+    """Return whether a member would be unpacked outside of the archive's folder. Nothing is ever unpacked here."""
     path = PurePosixPath(member.replace("\\", "/"))
     return path.is_absolute() or ".." in path.parts
 
@@ -130,7 +133,7 @@ def _param_path(member: str) -> str:
 
 
 def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether it is in Fortran order, and dtype of the array that follows."""
+    """Return the shape, whether the order is Fortran's, and the dtype of the array that follows."""
     version = np.lib.format.read_magic(member)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, in_fortran_order, dtype = read(member)
@@ -138,9 +141,9 @@ def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 
 def _fill(flat: np.ndarray, stored: np.dtype, member: IO[bytes]) -> None:
-    """Read and cast the next values of a member.
+    """Read and cast the next values of a member, in blocks.
 
-    In blocks: each is cast while it is in the processor's cache, and nothing else is held.
+    Each block is cast while it is in the processor's cache, and no other copy is made.
     """
     for start in range(0, flat.size, CACHED_VALUES):
         place = flat[start : start + CACHED_VALUES]
@@ -151,7 +154,7 @@ def _fill(flat: np.ndarray, stored: np.dtype, member: IO[bytes]) -> None:
 
 
 def _require_end(member: IO[bytes]) -> None:
-    """Nothing follows; the archive compares its checksum when it is read to the end."""
+    """Require that nothing follows; reading to the end makes the archive compare its checksum."""
     if member.read(1):
         raise ValueError("it has more data than its header says")
 

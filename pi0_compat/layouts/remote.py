@@ -1,8 +1,8 @@
-"""A remote checkpoint in outline: every file's name and size, and of what is inside only what metadata readers read.
+"""Outline a remote checkpoint: every file's name and size, but only the contents that metadata readers read.
 
-Files are made sparse: they have their full length and hardly any bytes. Small files come whole, of safetensors the
-header, of an npz the directory and the first bytes of each member. Arrays of a few kilobytes may come along; reading
-others from an outline gives zeros, so it must not outlive a look at the metadata.
+The files are sparse: they have their full length and hardly any bytes. Small files are copied whole, of safetensors the
+header, of an npz the directory and the first bytes of each member. Arrays of a few kilobytes may be included; reading
+others from an outline gives zeros, so use it for metadata only.
 """
 
 import io
@@ -31,10 +31,13 @@ _MEMBER_HEADERS = 4096
 
 @contextmanager
 def outline(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A local path for looking at the metadata of a checkpoint; a local one is itself.
+    """Yield a local path for reading the metadata of a checkpoint; for a local checkpoint, its own path.
+
+    Args:
+      path: a file or folder, local or a URL. The outline of a URL is deleted afterwards.
 
     Raises:
-      CheckpointError: there is nothing at the URL, or it cannot be read.
+      CheckpointError: the URL does not exist, or cannot be read.
     """
     if not is_url(path):
         yield Path(path).expanduser().absolute()
@@ -65,7 +68,7 @@ def _copy(filesystem: "fsspec.AbstractFileSystem", remote: str, size: int | None
 
 
 def _parts(filesystem: "fsspec.AbstractFileSystem", remote: str, size: int) -> Iterator[tuple[int, int]]:
-    """Where in a large file the metadata are."""
+    """Yield the ranges of a large file that hold metadata, as first and last offset in bytes."""
     if remote.endswith(".safetensors"):
         length = int.from_bytes(filesystem.cat_file(remote, start=0, end=_HEADER_LENGTH), "little")
         # A length that makes no sense is left to the reader, and to its message.
@@ -78,7 +81,7 @@ def _parts(filesystem: "fsspec.AbstractFileSystem", remote: str, size: int) -> I
 
 
 def _members(tail: bytes, start: int) -> Iterator[tuple[int, int]]:
-    """Where the members of an archive begin, from its last bytes."""
+    """Yield the ranges in which the members of an archive begin, found in its last bytes."""
     try:
         with zipfile.ZipFile(_Tail(tail, start)) as archive:
             offsets = [member.header_offset for member in archive.infolist()]
@@ -88,7 +91,7 @@ def _members(tail: bytes, start: int) -> Iterator[tuple[int, int]]:
 
 
 class _Tail(io.RawIOBase):
-    """The end of a file, in place; what is before it is zeros."""
+    """The end of a file at its place in the file; the bytes before it read as zeros."""
 
     def __init__(self, tail: bytes, start: int) -> None:
         self._tail, self._start, self._at = tail, start, 0

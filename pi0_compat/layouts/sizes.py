@@ -1,8 +1,8 @@
-"""What a model's sizes are, as far as the shapes of its parameters tell: openpi's names, or PyTorch's tensors.
+"""Read the sizes of a model from the shapes of its parameters, as far as they show them.
 
-The result is a part of what ``Pi0Config.to_json`` gives. Not in any shape: the compute dtype, the length of an action
-chunk and of a prompt, and alpha. PyTorch merges heads into one axis, so there their number comes from a ``config.json``
-or from the named variant of the same sizes.
+The result is a part of what ``Pi0Config.to_json`` returns. No shape shows the compute dtype, the length of an action
+chunk or of a prompt, or alpha. PyTorch merges heads into one axis, so ``torch.sizes`` takes their number from a
+``config.json`` or from the named variant of the same sizes.
 """
 
 import dataclasses
@@ -31,9 +31,14 @@ _BLOCKS = f"{_IMG}/Transformer/encoderblock"
 
 
 def sizes_of(leaves: Mapping[str, Leaf]) -> Sizes:
-    """The sizes of a model of these parameters, under openpi's names; what they do not tell is not in it.
+    """Return the sizes of a model with these parameters; sizes that they do not show are left out.
 
-    ``vocab_size``, ``image_size``, ``action_dim``; ``siglip``, ``paligemma``, ``action_expert``: see ``specs``.
+    Args:
+      leaves: path -> shape and dtype, under openpi's names.
+
+    Returns:
+      ``family``, ``vocab_size``, ``image_size`` (pixels) and ``action_dim``; ``siglip``, ``paligemma`` and
+      ``action_expert`` with the fields of ``specs``.
     """
     shapes = {path: leaf.shape for path, leaf in leaves.items()}
     sizes: Sizes = {"family": family} if (family := detect_family(shapes)) in ("pi0", "pi05") else {}
@@ -48,7 +53,7 @@ def sizes_of(leaves: Mapping[str, Leaf]) -> Sizes:
 
 
 def ranks_of(leaves: Mapping[str, Leaf]) -> dict[str, int]:
-    """Path of every adapted weight -> the rank of its adapter."""
+    """Return the rank of every adapter, by the path of the weight that it adapts."""
     found = {path: adapter_of(path) for path in leaves if is_adapter(path)}
     return {
         adapter.weight: leaves[path].shape[-1]
@@ -58,9 +63,14 @@ def ranks_of(leaves: Mapping[str, Leaf]) -> dict[str, int]:
 
 
 def model_of(sizes: Sizes, leaves: Mapping[str, Leaf], path: object) -> Pi0Spec:
-    """A model of these sizes: what it takes to read a checkpoint that has no action expert, or records no alpha.
+    """Return a model of these sizes, for reading a checkpoint without an action expert or a recorded alpha.
 
-    Missing parts are made up: an action expert like the language model, alpha equal to rank.
+    Missing parts are made up: an action expert like the language model, and alpha equal to rank.
+
+    Args:
+      sizes: what ``sizes_of`` or ``torch_sizes`` returned.
+      leaves: the checkpoint's parameters, for the ranks of its adapters.
+      path: the checkpoint, for messages.
 
     Raises:
       LoadError: a size that reading depends on is unknown; the message names it.
@@ -84,12 +94,12 @@ def model_of(sizes: Sizes, leaves: Mapping[str, Leaf], path: object) -> Pi0Spec:
 
 
 def sizes_apart(sizes: Sizes, ranks: Mapping[str, int], model: Pi0Spec) -> list[str]:
-    """What sets a checkpoint apart from a model, a line for each part: sizes that are known, then ranks.
+    """Return how the sizes of a checkpoint differ from a model's, a line for each part: sizes, then ranks.
 
     Args:
-      sizes: the checkpoint's, as ``sizes_of`` has them.
-      ranks: the checkpoint's, as ``ranks_of`` has them.
-      model: what it is compared with.
+      sizes: the checkpoint's, from ``sizes_of`` or ``torch_sizes``; unknown ones are not compared.
+      ranks: the checkpoint's, from ``ranks_of``.
+      model: the model to compare with.
     """
     config = model.to_json()
     parts: dict[str, list[str]] = {}
@@ -114,7 +124,7 @@ def _apart(what: str, found: object, expected: object) -> str:
 
 
 def _rank(model: Pi0Spec, expert: int, group: str) -> int | None:
-    """The rank that a model has there, if it has an adapter there."""
+    """Return the rank of the model's adapters there; None if it has none."""
     spec = getattr(model.experts[expert], f"lora_{group}")
     return spec.rank if spec else None
 
@@ -127,7 +137,7 @@ _SOME_SIGLIP = tiny_siglip().to_json()
 
 
 def _lora_json(leaves: Mapping[str, Leaf], expert: int) -> dict[str, Any] | None:
-    """The adapters of an expert, alpha equal to rank."""
+    """Return the adapters of an expert as a spec has them, alpha equal to rank."""
     groups: dict[str, Any] = {}
     for weight, rank in ranks_of(leaves).items():
         adapter = adapter_of(weight)

@@ -1,4 +1,4 @@
-"""The layouts that a checkpoint can be written in: what each has a place for, and how it is written and read back."""
+"""Write a checkpoint in another layout: what each layout has room for, how it is written, and how it is verified."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -44,15 +44,15 @@ def _letters(name: str) -> str:
 
 
 class Job(NamedTuple):
-    """What is to be written, and what is known of it.
+    """What to write, and what is known about it.
 
     Attributes:
-      source: all parameters of the checkpoint, folded and cast if that was asked for.
+      source: all parameters of the checkpoint, folded and cast if requested.
       experts: the adapters of both experts, as far as they are known.
-      lora: what is recorded of them; None if nothing is known.
-      config: the model as the caller names it, without adapters.
-      family: what the names of all parameters say.
-      progress: is told how far it is.
+      lora: what to record of the adapters; None if nothing is known.
+      config: the model that the caller named, without adapters.
+      family: pi0, pi05 or another, from the names of all parameters.
+      progress: is called as the work goes on.
     """
 
     source: Source
@@ -67,11 +67,11 @@ class Target(NamedTuple):
     """A layout that can be written.
 
     Attributes:
-      holds: whether it has a place for a parameter.
-      write: writes what it holds to a place that is not there yet, reads it back and compares.
-      takes_adapters: whether adapters have a place in it as adapters.
-      takes_assets: whether norm stats have.
-      suffix: what the name of a layout that is one file ends in.
+      holds: whether the layout has room for a parameter.
+      write: writes a job to a path that does not exist yet, reads it back and compares.
+      takes_adapters: whether the layout holds adapters as adapters.
+      takes_assets: whether norm stats go along.
+      suffix: the end of the file name, for a layout that is one file.
     """
 
     holds: Callable[[str], bool]
@@ -135,7 +135,7 @@ def _compared(
     write: Callable[[Source, Path], None],
     reopen: Callable[[Path], AbstractContextManager[Source]],
 ) -> None:
-    """Write parameters; then read them with the layout's own reader and compare every one with what was meant."""
+    """Write the parameters; then read them with the layout's own reader and compare the digest of each one."""
     with job.progress("converting", num_bytes(job.source.leaves)) as advance:
         meant = Digested(Counted(job.source, advance))
         write(meant, place)
@@ -152,7 +152,7 @@ def _compared(
 
 
 def _require_sizes(source: Source, model: Pi0Spec) -> None:
-    """What is there has the shapes of the model; a part of it will do."""
+    """Reject parameters that do not have the model's shapes; a part of the model is enough."""
     spec = model.param_spec()
     shared = {path: leaf for path, leaf in source.leaves.items() if path in spec}
     if wrong := differences({path: spec[path] for path in shared}, shared, dtypes=False):
@@ -160,7 +160,7 @@ def _require_sizes(source: Source, model: Pi0Spec) -> None:
 
 
 def _paligemma(job: Job) -> Pi0Spec:
-    """The model whose PaliGemma this is, all of it."""
+    """Return the model whose PaliGemma this is; reject a part of a PaliGemma."""
     leaves = job.source.leaves
     model = job.config or model_of(sizes_of(leaves), leaves, job.source.path)
     spec = {path: leaf for path, leaf in model.param_spec().items() if in_paligemma(path)}
@@ -170,7 +170,7 @@ def _paligemma(job: Job) -> Pi0Spec:
 
 
 def _known_model(source: Source) -> Pi0Spec:
-    """The named config whose parameters these are: chunk and prompt lengths are in no shape."""
+    """Return the named model that has these parameters: the lengths of chunk and prompt are in no shape."""
     models: dict[Pi0Spec, list[str]] = {}
     for name, model in named_models().items():
         models.setdefault(model.without_lora(), []).append(name)

@@ -1,12 +1,12 @@
-"""PaliGemma as Hugging Face's transformers stores it, in safetensors, as openpi's stacked parameters.
+"""Read and write PaliGemma as Hugging Face's transformers stores it, as openpi's stacked parameters.
 
-Tensors lie as in openpi's PyTorch layout (``torch_rules``), and values are stored alike on both sides: an RMSNorm
-multiplies by one plus its weight, rotary embeddings take the same halves of a head. The names changed with transformers
-4.52 and 5.6 (docs/bugs.md#f6). Each tensor is copied from the file to its place in a stack; no other copy is made.
+Tensors lie as in openpi's PyTorch layout (``rules``), and both sides store the same values: an RMSNorm multiplies by
+one plus its weight, rotary embeddings take the same halves of a head. The names changed with transformers 4.52 and 5.6
+(docs/bugs.md#f6). Each tensor is copied from the file to its place in a stack; no other copy is made.
 
-Written are the names that every version reads. The output layer is tied to the embedding and is not written a second
-time. The embedding has the rows that it has: the two that transformers adds, and those that round them up, hold noise
-that nothing looks up.
+The names written are those that every version reads. The output layer is tied to the embedding and is not written
+again. The embedding is written with its own rows: the two that transformers adds, and those that round them up, are
+noise that no token looks up.
 """
 
 import re
@@ -38,7 +38,7 @@ _FLOATS = [np.dtype(x) for x in (ml_dtypes.bfloat16, np.float16, np.float32, np.
 
 
 class Naming(NamedTuple):
-    """Where the modules are, and what the output layer is called, which is tied to the embedding."""
+    """Where the modules are, and the name of the output layer, which is tied to the embedding."""
 
     vision: str
     projector: str
@@ -89,7 +89,7 @@ class HuggingFacePaliGemma(Source):
         self.leaves: dict[str, Leaf] = dict(sorted(self._describe().items()))
 
     def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
-        """The array of a parameter, in the dtype of the file or cast."""
+        """Return a parameter in the stored dtype, or cast."""
         if path == TOKEN_TABLE:
             return self._read_embedding(dtype)
         rule, leaf = self._rules[path], self.leaves[path]
@@ -99,7 +99,7 @@ class HuggingFacePaliGemma(Source):
         return array
 
     def slabs(self, path: str) -> Iterator[np.ndarray]:
-        """A parameter, put together from its tensors a few layers at a time."""
+        """Yield a parameter, assembled from its tensors a few layers at a time."""
         if path == TOKEN_TABLE:
             return cut(self._embedding_in_the_file())
         if path == self._added_rows:
@@ -126,7 +126,7 @@ class HuggingFacePaliGemma(Source):
         return f"{self._embedding}[{self._rows}:]"
 
     def _describe(self) -> dict[str, Leaf]:
-        """All parameters; then what is dropped: tensors that are none, and rows that transformers added."""
+        """Return all parameters, then what is dropped: tensors that are none, and rows that transformers added."""
         leaves = {path: self._leaf(rule) for path, rule in self._rules.items()}
         stored = self._tensors.leaves[self._embedding]
         leaves[TOKEN_TABLE] = Leaf((self._rows, *stored.shape[1:]), stored.dtype)
@@ -137,7 +137,7 @@ class HuggingFacePaliGemma(Source):
         return leaves | {name: leaf for name, leaf in self._tensors.leaves.items() if name not in used}
 
     def _leaf(self, rule: Rule) -> Leaf:
-        """Shape and dtype of the parameter that the tensors of a rule make; they have to be alike."""
+        """Return the shape and dtype of the parameter that the tensors of a rule make; they have to be alike."""
         found = {name: self._tensors.leaves[name] for name, _ in rule.pieces()}
         shapes = {leaf.shape for leaf in found.values()}
         if len(shapes) > 1:
@@ -156,19 +156,20 @@ def open_hugging_face(path: Path, model: Pi0Spec) -> Iterator[HuggingFacePaliGem
     """Open a PaliGemma of Hugging Face's.
 
     Args:
-      path: a safetensors file, an index of shards, or a folder with one of both.
-      model: tells what the file does not, the size of heads and whether key/value heads are as many as query heads.
+      path: a safetensors file, an index of shards, or a folder that has one of them.
+      model: shows what the file does not, the size of a head and whether there are as many key/value as query heads.
 
     Raises:
       CheckpointError: there is no safetensors file or folder, or a damaged one.
-      LoadError: it is no PaliGemma, lacks a tensor or a layer, has layers of different shapes or adapters.
+      LoadError: the tensors are not those of PaliGemma; a tensor or a layer is missing; layers have different shapes;
+        or there are adapters.
     """
     with open_tensors(path) as tensors:
         yield HuggingFacePaliGemma(tensors, model)
 
 
 def _recognize(tensors: Source, model: Pi0Spec) -> tuple[Naming, dict[str, Rule]]:
-    """The naming under which most tensors are found, and the rule of every parameter but the embedding."""
+    """Return the naming under which most tensors are found, and the rule of every parameter but the embedding."""
     found = tensors.leaves
     if adapters := sorted(filter(looks_like_an_adapter, found)):
         raise LoadError(
@@ -187,7 +188,7 @@ def _recognize(tensors: Source, model: Pi0Spec) -> tuple[Naming, dict[str, Rule]
 
 
 def _likeness(names: Mapping[str, Leaf]) -> str:
-    """What the tensors look like instead, in words."""
+    """Say what else the tensors look like."""
     if any(f"{TORCH_ROOT}." in name for name in names):
         return ", but where openpi's PyTorch layout has it: use OpenpiPyTorchWeightLoader"
     if "model.norm.weight" in names:
@@ -196,7 +197,7 @@ def _likeness(names: Mapping[str, Leaf]) -> str:
 
 
 def _rules(found: Mapping[str, Leaf], naming: Naming, model: Pi0Spec) -> dict[str, Rule]:
-    """Where every parameter is under a naming, for as many layers as there are."""
+    """Return where every parameter is under a naming, for as many layers as the file has."""
     rules = siglip_rules(model.siglip, "PaliGemma/img", naming.vision, naming.projector)
     rules = [_of_depth(rule, _depth(found, f"{naming.vision}.encoder.layers.")) for rule in rules]
     language = gemma_rules(model.paligemma, "PaliGemma/llm", naming.language)
@@ -209,7 +210,7 @@ def _of_depth(rule: Rule, depth: int) -> Rule:
 
 
 def _depth(names: Mapping[str, Leaf], prefix: str) -> int:
-    """One more than the number of the last layer, and at least one."""
+    """Return one more than the number of the last layer, and at least one."""
     numbers = (_LAYER.match(name.removeprefix(prefix)) for name in names if name.startswith(prefix))
     return max((int(number[1]) for number in numbers if number), default=0) + 1
 
@@ -227,7 +228,7 @@ def _require_tensors(tensors: Source, rules: Mapping[str, Rule]) -> None:
 
 
 def _embedding(tensors: Source, naming: Naming) -> tuple[str, str | None]:
-    """The tensor that is the embedding, and its tied copy if there is one."""
+    """Return the name of the tensor that is the embedding, and its tied copy's if there is one."""
     name = f"{naming.language}.embed_tokens.weight"
     there = [tied for tied in (name, naming.head) if tied in tensors.leaves]
     if not there:
@@ -236,14 +237,14 @@ def _embedding(tensors: Source, naming: Naming) -> tuple[str, str | None]:
 
 
 def _rows(embedding: Leaf, model: Pi0Spec) -> int:
-    """How many rows of the embedding are tokens, and no noise that transformers added."""
+    """Return how many rows of the embedding are tokens, and not noise that transformers added."""
     wanted, found = model.vocab_size, embedding.shape[0] if embedding.shape else 0
     padded = -(-(wanted + _ADDED_TOKENS) // _VOCABULARY_MULTIPLE) * _VOCABULARY_MULTIPLE
     return wanted if found == padded else found
 
 
 def _common(dtypes: set[np.dtype]) -> np.dtype:
-    """The dtype of a stack of such layers; what is no float stays visible, so that it is refused."""
+    """Return the dtype of a stack of layers with these dtypes; a dtype that is no float is kept, to be rejected."""
     codes = [dtype for dtype in dtypes if dtype not in _FLOATS]
     if codes or len(dtypes) == 1:
         return min(codes or dtypes, key=str)
@@ -262,7 +263,7 @@ def _written_rules(model: Pi0Spec) -> list[Rule]:
 
 
 def _config(model: Pi0Spec, dtype: str) -> dict[str, Any]:
-    """In the words of the public releases."""
+    """Return ``config.json`` in the terms of the public releases."""
     return {
         "architectures": ["PaliGemmaForConditionalGeneration"],
         "model_type": "paligemma",

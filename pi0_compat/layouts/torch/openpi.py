@@ -1,12 +1,12 @@
-"""openpi's PyTorch layout: a folder with ``model.safetensors`` and ``config.json``, read and written.
+"""Read and write openpi's PyTorch layout: a folder with ``model.safetensors`` and ``config.json``.
 
 The names are those of openpi's ``PI0Pytorch`` (``models_pytorch/pi0_pytorch.py``, ``gemma_pytorch.py`` at 15a9616):
 Hugging Face's PaliGemma and Gemma side by side, and the projections. Two tables are special.
 
-PaliGemma's token table is tied to its ``lm_head``. openpi's converter keeps only the ``lm_head`` (docs/bugs.md#g7);
-here ``embed_tokens`` is written, and not both: ``safetensors.torch.load_model``, with which openpi reads, calls the
-second name of a tied tensor unexpected. The action expert has no token table (docs/bugs.md#p10), but an ``lm_head``
-that nothing uses and without which openpi refuses the file: it is written as zeros (docs/bugs.md#g8).
+PaliGemma's token table is tied to its ``lm_head``. openpi's converter keeps only the ``lm_head`` (docs/bugs.md#g7).
+Here only ``embed_tokens`` is written: openpi reads with ``safetensors.torch.load_model``, which calls the second name
+of a tied tensor unexpected. The action expert has no token table (docs/bugs.md#p10), but an ``lm_head`` that nothing
+uses and without which openpi rejects the file; it is written as zeros (docs/bugs.md#g8).
 """
 
 import json
@@ -41,7 +41,7 @@ _LAYER = re.compile(r"\.layers\.(\d+)\.")
 
 
 def rules(model: Pi0Spec) -> list[Rule]:
-    """Where every base parameter of the model is in the layout."""
+    """Return where every base parameter of the model is in the layout."""
     pi05 = model.family == "pi05"
     found = siglip_rules(model.siglip, "PaliGemma/img", _VISION, _PROJECTOR)
     found.append(Rule(TOKEN_TABLE, "VD->VD", (TABLE,)))
@@ -54,7 +54,7 @@ def rules(model: Pi0Spec) -> list[Rule]:
 
 
 def family_of(names: Iterable[str]) -> str | None:
-    """The family that tensors belong to, from their names alone (docs/bugs.md#g3); None if they are of neither."""
+    """Return the family that tensors belong to, from their names alone (docs/bugs.md#g3); None if it is neither."""
     present = {name.partition(".")[0] for name in names}
     if "time_mlp_in" in present:
         return "pi05"
@@ -62,7 +62,7 @@ def family_of(names: Iterable[str]) -> str | None:
 
 
 class OpenpiPyTorch(Source):
-    """An open checkpoint under openpi's names; what no rule asks for is in ``leaves`` under its own name."""
+    """An open checkpoint under openpi's names; a tensor that no rule uses is in ``leaves`` under its own name."""
 
     def __init__(self, file: SafetensorsFile, model: Pi0Spec) -> None:
         self.path = file.path
@@ -78,7 +78,7 @@ class OpenpiPyTorch(Source):
         self.leaves |= {name: file.leaves[raw] for name, raw in self._names.items() if name not in used}
 
     def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
-        """A parameter, put together from its tensors, in their dtype or cast."""
+        """Return a parameter, assembled from its tensors, in their dtype or cast."""
         rule, leaf = self._rules[path], self.leaves[path]
         found = np.empty(leaf.shape, dtype or leaf.dtype)
         for name, index in rule.pieces():
@@ -86,7 +86,7 @@ class OpenpiPyTorch(Source):
         return found
 
     def slabs(self, path: str) -> Iterator[np.ndarray]:
-        """A parameter, put together from its tensors a few layers at a time."""
+        """Yield a parameter, assembled from its tensors a few layers at a time."""
         if path not in self._rules:
             return cut(self._file.read(self._names[path]))
         return self._rules[path].slabs(self.leaves[path], lambda name: self._file.read(self._names[name]))
@@ -102,7 +102,7 @@ class OpenpiPyTorch(Source):
         return self._file.leaves[self._names[name]]
 
     def _settle_tied_table(self) -> None:
-        """Either name of the tied table will do; two that differ cannot both be meant."""
+        """Accept either name of the tied table; reject two tables that differ."""
         if TIED_TABLE not in self._names:
             return
         if TABLE not in self._names:
@@ -116,7 +116,7 @@ class OpenpiPyTorch(Source):
             )
 
     def _require_fit(self, model: Pi0Spec) -> None:
-        """One error for all tensors that are missing, of another shape, or of layers that the model does not have."""
+        """Reject missing tensors, other shapes, and layers that the model does not have, in one error."""
         lines = [line for rule in self._rules.values() for line in self._misfits(rule)]
         depths = {_VISION: model.siglip.depth, _LANGUAGE: model.paligemma.depth, _EXPERT: model.action_expert.depth}
         for name in sorted(self._names):
@@ -129,7 +129,7 @@ class OpenpiPyTorch(Source):
             raise LoadError(f"{self.path}: the checkpoint does not fit the {model.family} model\n{text}")
 
     def _misfits(self, rule: Rule) -> Iterator[str]:
-        """What is wrong with the tensors of a parameter, a line each."""
+        """Yield what is wrong with the tensors of a parameter, a line each."""
         expected = rule.tensor_shape(self._shapes[rule.path])
         for name, _ in rule.pieces():
             if name not in self._names:
@@ -143,11 +143,11 @@ def open_pytorch(path: Path, model: Pi0Spec) -> OpenpiPyTorch:
 
     Args:
       path: the folder, or the safetensors file in it.
-      model: what it has to be of; adapters are not looked for.
+      model: the model that the checkpoint has to be of; its adapters are ignored.
 
     Raises:
       CheckpointError: there is no readable safetensors file, or two tensors have the same name but for a prefix.
-      LoadError: it is of another family, layout or size, a tensor is missing, or it holds unmerged adapters.
+      LoadError: the checkpoint is of another family, layout or size, lacks a tensor, or holds unmerged adapters.
     """
     file = path / WEIGHTS_FILE if path.is_dir() else path
     with open_safetensors(file) as opened:
@@ -157,8 +157,12 @@ def open_pytorch(path: Path, model: Pi0Spec) -> OpenpiPyTorch:
 
 
 def recorded_config(model: Pi0Spec, dtype: str) -> dict[str, Any]:
-    """What ``config.json`` says: the names that openpi reads, what it forgets (docs/bugs.md#g11), and the whole
-    model."""
+    """Return ``config.json``: the names that openpi reads, what it forgets (docs/bugs.md#g11), and the whole model.
+
+    Args:
+      model: the model written.
+      dtype: the name of its dtype, or ``mixed``.
+    """
     return {
         "action_dim": model.action_dim,
         "action_horizon": model.action_horizon,
@@ -170,14 +174,14 @@ def recorded_config(model: Pi0Spec, dtype: str) -> dict[str, Any]:
 
 
 def plain_name(raw: str) -> str:
-    """The name of a tensor without the prefixes of what was around the model."""
+    """Return the name of a tensor without the prefixes of wrappers around the model."""
     while prefix := next((prefix for prefix in _PREFIXES if raw.startswith(prefix)), None):
         raw = raw.removeprefix(prefix)
     return raw
 
 
 def _plain_names(file: SafetensorsFile) -> dict[str, str]:
-    """Name without prefixes -> name in the file."""
+    """Return the name in the file of every tensor, by its name without prefixes."""
     names: dict[str, str] = {}
     for raw in file.leaves:
         name = plain_name(raw)
@@ -188,7 +192,7 @@ def _plain_names(file: SafetensorsFile) -> dict[str, str]:
 
 
 def _refuse_strangers(path: Path, names: Mapping[str, str], model: Pi0Spec) -> None:
-    """Another layout, another family, or adapters that nobody would apply (docs/bugs.md#g1)."""
+    """Reject another layout, another family, and adapters that nobody would apply (docs/bugs.md#g1)."""
     if adapters := [raw for name, raw in names.items() if looks_like_an_adapter(name)]:
         raise LoadError(
             f"{path}: {len(adapters)} adapter matrices have no place in this layout, for example {adapters[0]}; "
@@ -208,7 +212,7 @@ def _refuse_strangers(path: Path, names: Mapping[str, str], model: Pi0Spec) -> N
 
 
 def _require_recorded_sizes(file: Path, model: Pi0Spec) -> None:
-    """The sizes that were recorded are the model's: six heads of ten and ten of six have the same shapes."""
+    """Reject recorded sizes that are not the model's: six heads of ten and ten of six have the same shapes."""
     if not file.is_file():
         return
     try:

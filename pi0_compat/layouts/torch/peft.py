@@ -1,10 +1,10 @@
-"""openpi's adapters as a PEFT adapter of transformers' PI0: a folder that ``PeftModel.from_pretrained`` reads.
+"""Read and write openpi's adapters as a PEFT adapter of transformers' PI0, for ``PeftModel.from_pretrained``.
 
 PEFT has two matrices for a Linear: ``lora_A`` [rank, inputs] and ``lora_B`` [outputs, rank]. Where openpi has a pair
-for each head (the inputs of attention), PEFT's has as many times the rank, and ``lora_B`` is zero but for one block a
-head. Behind attention openpi sums over the heads in both products, so the rank stays and ``lora_B`` is the sum over
-the heads. Each module has its own rank and alpha; alpha is chosen so that alpha / rank is openpi's scale, rslora's
-too, so the option of that name is not needed.
+for each head (the inputs of attention), PEFT's rank is the sum of theirs, and ``lora_B`` is zero outside of one block a
+head. After attention openpi sums over the heads in both products, so the rank stays and ``lora_B`` is the sum over the
+heads. Each module has its own rank and alpha; alpha is chosen so that alpha / rank is openpi's scale, rslora's
+too, so PEFT's own option for it is not used.
 """
 
 import json
@@ -44,7 +44,7 @@ _MODULES = {
 
 
 class _Module(NamedTuple):
-    """Modules of one name, one a layer, that have adapters of one rank."""
+    """The modules of one name, one a layer, whose adapters have one rank."""
 
     name: str
     rank: int
@@ -55,9 +55,14 @@ class _Module(NamedTuple):
 def write_peft(source: Source, folder: Path, experts: ExpertLoRAs) -> None:
     """Write the adapters of a checkpoint, and read them back.
 
+    Args:
+      source: the checkpoint; everything but adapters is ignored.
+      folder: the folder to make.
+      experts: rank and alpha of the adapters of both experts.
+
     Raises:
-      LoadError: there are none, or there is one of which alpha is not known.
-      CheckpointError: a tensor that is read back is not what was meant.
+      LoadError: there are no adapters, or the alpha of one is not known.
+      CheckpointError: a tensor that is read back is not the one written.
     """
     folder.mkdir()
     adapters = adapters_in(filter(is_adapter, source.leaves))
@@ -90,7 +95,7 @@ def _modules(source: Source, adapter: Adapter, experts: ExpertLoRAs) -> Iterator
 
 
 def modules_of(adapter: Adapter, depth: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The modules of transformers' PI0 that an adapter is on, and where in its arrays each one's part is."""
+    """Yield the modules of transformers' PI0 that an adapter is on, and the index of each one's part in its arrays."""
     root, names = _EXPERTS[expert_of(adapter.weight) or 0], _MODULES[adapter.name]
     for layer in range(depth):
         for part, name in enumerate(names):
@@ -99,7 +104,7 @@ def modules_of(adapter: Adapter, depth: int) -> Iterator[tuple[str, tuple[int, .
 
 
 def _matrices(adapter: Adapter, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """lora_A and lora_B of a layer's module."""
+    """Return lora_A and lora_B of one layer's module."""
     if adapter.site.group == "ffn":
         return a.T, b.T
     if adapter.name == "attn_vec_einsum":
@@ -115,7 +120,7 @@ def _matrices(adapter: Adapter, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarra
 
 
 def _config(modules: list[_Module]) -> dict[str, Any]:
-    """What PEFT asks of a LoRA: the modules by regular expressions, each with a rank and an alpha of its own."""
+    """Return PEFT's config: the modules by regular expressions, each with its own rank and alpha."""
     largest = max(modules, key=lambda module: module.rank)
     return {
         "peft_type": "LORA",
@@ -135,28 +140,36 @@ def _config(modules: list[_Module]) -> dict[str, Any]:
 
 
 class _Settings(NamedTuple):
-    """What ``adapter_config.json`` says."""
+    """The content of ``adapter_config.json``."""
 
     path: Path
     values: dict[str, Any]
 
     def scale(self, module: str, rank: int) -> float:
-        """What multiplies the product of a module's matrices."""
+        """Return the factor of the product of a module's matrices."""
         alpha = self._of("alpha_pattern", module, self.values.get("lora_alpha", 8))
         return float(alpha) / (math.sqrt(rank) if self.values.get("use_rslora") else rank)
 
     def _of(self, patterns: str, module: str, default: Any) -> Any:
-        """As PEFT has it: the first pattern that is the module, or its end."""
+        """Look a module up as PEFT does: the first pattern that matches the module, or its end."""
         found = self.values.get(patterns) or {}
         return next((x for key, x in found.items() if re.fullmatch(rf"(.*\.)?({key})", module)), default)
 
 
 def read_peft(folder: Path, model: Pi0Spec) -> Params:
-    """The adapters of a folder, for a model that has them.
+    """Return the adapters of a folder, for a model that has them.
+
+    Args:
+      folder: a local folder with ``adapter_model.safetensors`` and ``adapter_config.json``.
+      model: the model with adapters.
+
+    Returns:
+      path -> float32 array of every adapter of the model.
 
     Raises:
       CheckpointError: there is no readable adapter in the folder.
-      LoadError: a module has none, or one of another shape, scale or kind than the model's, or there are more modules.
+      LoadError: a module has no adapter, or one of another shape, scale or kind than the model's; or there are more
+        modules.
     """
     try:
         settings = _Settings(folder, dict(json.loads((folder / ADAPTER_CONFIG).read_text())))
@@ -174,7 +187,7 @@ def read_peft(folder: Path, model: Pi0Spec) -> Params:
 def _read(
     file: SafetensorsFile, path: str, shape: tuple[int, ...], model: Pi0Spec, settings: _Settings, read: set[str]
 ) -> np.ndarray:
-    """One of openpi's matrices, put together from its modules' in all layers."""
+    """Return one of openpi's matrices, assembled from those of its modules in all layers."""
     adapter = adapter_of(path)
     spec = spec_among(lora_of(model), adapter) if adapter else None
     assert adapter
@@ -200,7 +213,7 @@ def _read(
 
 
 def _openpi(site: Site, name: str, matrix: str, tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A module's matrix as openpi's of this shape."""
+    """Return a module's matrix as openpi's, in this shape."""
     if site.group == "ffn":
         return tensor.T
     if name == "attn_vec_einsum":

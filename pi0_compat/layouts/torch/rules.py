@@ -1,8 +1,9 @@
-"""How openpi's stacked arrays become PyTorch's tensors, one for each layer and projection, and back.
+"""Map openpi's stacked arrays to PyTorch's tensors, one for each layer and projection, and back.
 
-Axes: L layers, C what a fused projection stacks (q, k, v or gate, up), N heads, K key/value heads, H head dim, D width,
-I inputs, O outputs, P positions; patches have height, width and channels R, S, T. A torch ``Linear`` keeps its weight
-as [outputs, inputs], a ``Conv2d`` as [outputs, channels, height, width], and heads are merged into the outputs.
+Axes: L layers, C projections fused into one array (q, k, v or gate, up), N heads, K key/value heads, H head dim, D
+width, I inputs, O outputs, P positions; patches have height, width and channels R, S, T. A torch ``Linear`` keeps its
+weight as [outputs, inputs], a ``Conv2d`` as [outputs, channels, height, width], and heads are merged into the
+outputs.
 """
 
 import math
@@ -28,8 +29,8 @@ class Rule(NamedTuple):
     Attributes:
       path: the parameter, in openpi's names.
       axes: of one piece, for example ``NDH->(NH)D``: openpi's order, torch's order, merged axes in parentheses.
-      names: of the tensors; more than one where a projection is fused, with ``{layer}`` where layers are stacked.
-      depth: how many layers are stacked; None for a parameter outside of the layers.
+      names: of the tensors; several for a fused projection, with ``{layer}`` if layers are stacked.
+      depth: the number of stacked layers; None for a parameter outside of the layers.
     """
 
     path: str
@@ -38,31 +39,31 @@ class Rule(NamedTuple):
     depth: int | None = None
 
     def pieces(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """The name of every tensor, and the index of its piece in the parameter."""
+        """Yield the name of every tensor, and the index of its piece in the parameter."""
         for layer in [()] if self.depth is None else [(n,) for n in range(self.depth)]:
             for part, name in enumerate(self.names):
                 index = layer if len(self.names) == 1 else (*layer, part)
                 yield name.format(layer=layer[0] if layer else None), index
 
     def piece_shape(self, shape: Shape) -> Shape:
-        """The shape of a piece of a parameter of this shape."""
+        """Return the shape of a piece of a parameter of this shape."""
         return shape[(self.depth is not None) + (len(self.names) > 1) :]
 
     def tensor_shape(self, shape: Shape) -> Shape:
-        """The shape of each tensor of a parameter of this shape."""
+        """Return the shape of each tensor of a parameter of this shape."""
         piece = dict(zip(self.source, self.piece_shape(shape), strict=True))
         return tuple(math.prod(piece[axis] for axis in group) for group in self.groups)
 
     def to_torch(self, piece: np.ndarray) -> np.ndarray:
-        """A piece as its tensor."""
+        """Return a piece as its tensor."""
         moved = piece.transpose(self.order)
         sizes = iter(moved.shape)
         return moved.reshape([math.prod(next(sizes) for _ in group) for group in self.groups])
 
     def place(self, tensor: np.ndarray, piece: np.ndarray) -> None:
-        """Write a tensor into its piece, cast to that one's dtype: what ``to_torch`` does, backwards.
+        """Write a tensor into its piece, cast to the piece's dtype: the inverse of ``to_torch``.
 
-        A few rows at a time: both sides of a transposition then stay in the processor's cache.
+        A few rows at a time, so that both sides of a transposition stay in the processor's cache.
         """
         moved = tensor.reshape([piece.shape[axis] for axis in self.order])
         target = piece.transpose(self.order)
@@ -71,7 +72,10 @@ class Rule(NamedTuple):
             target[rows] = moved[rows].astype(piece.dtype, copy=False)
 
     def tensors(self, slabs: Iterable[np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
-        """The tensors of a parameter that is read a slab at a time; one that is copied as it is, a slab at a time."""
+        """Yield the tensors of a parameter that is read in slabs.
+
+        A tensor that is a copy of the parameter is yielded in slabs too.
+        """
         if self.is_a_copy:
             yield from ((self.names[0], slab) for slab in slabs)
             return
@@ -81,7 +85,12 @@ class Rule(NamedTuple):
                 yield name.format(layer=layer), self.to_torch(piece)
 
     def slabs(self, leaf: Leaf, read: Callable[[str], np.ndarray]) -> Iterator[np.ndarray]:
-        """The parameter, a slab at a time, of tensors that are read by name."""
+        """Yield the parameter in slabs.
+
+        Args:
+          leaf: its shape and dtype.
+          read: returns a tensor by name.
+        """
         if self.is_a_copy:
             yield from (slab.astype(leaf.dtype, copy=False) for slab in cut(read(self.names[0])))
             return
@@ -98,13 +107,14 @@ class Rule(NamedTuple):
 
     @property
     def is_a_copy(self) -> bool:
-        """Whether the parameter is one tensor as it is."""
+        """Whether the parameter is one tensor, unchanged."""
         return self.depth is None and self.groups == list(self.source)
 
     def parted(self, tensor: Shape, like: Shape) -> Shape | None:
-        """The shape of the piece that a tensor of this shape holds.
+        """Return the shape of the piece that a tensor of this shape holds.
 
-        Of merged axes all but the first are as long as those of the piece ``like``. None if that does not come out.
+        Merged axes but the first are as long as those of the piece ``like``. None if the tensor has another number of
+        axes, or a length that is no multiple.
         """
         sizes = dict(zip(self.source, like, strict=True))
         if len(tensor) != len(self.groups):
@@ -123,7 +133,7 @@ class Rule(NamedTuple):
 
     @property
     def groups(self) -> list[str]:
-        """Openpi's axes that each of the tensor's axes is made of."""
+        """The axes of openpi that make up each axis of the tensor."""
         return [merged or single for merged, single in _GROUP.findall(self.axes.partition("->")[2])]
 
     @property
@@ -132,7 +142,7 @@ class Rule(NamedTuple):
 
 
 def linear(path: str, name: str, *, depth: int | None = None) -> list[Rule]:
-    """A dense layer: kernel and bias."""
+    """Return the rules of a dense layer: kernel and bias."""
     return [
         Rule(f"{path}/kernel", "IO->OI", (f"{name}.weight",), depth),
         Rule(f"{path}/bias", "O->O", (f"{name}.bias",), depth),
@@ -140,7 +150,14 @@ def linear(path: str, name: str, *, depth: int | None = None) -> list[Rule]:
 
 
 def siglip_rules(spec: SiglipSpec, path: str, vision: str, projector: str) -> list[Rule]:
-    """The vision encoder below ``path``, in tensors below ``vision``; its head is the linear layer ``projector``."""
+    """Return the rules of the vision encoder.
+
+    Args:
+      spec: its sizes.
+      path: the encoder in openpi's tree.
+      vision: the prefix of its tensors.
+      projector: the prefix of the linear layer that is its head.
+    """
     rules = [
         Rule(f"{path}/embedding/kernel", "RSTD->DTRS", (f"{vision}.embeddings.patch_embedding.weight",)),
         Rule(f"{path}/embedding/bias", "D->D", (f"{vision}.embeddings.patch_embedding.bias",)),
@@ -152,13 +169,13 @@ def siglip_rules(spec: SiglipSpec, path: str, vision: str, projector: str) -> li
 
 
 def gemma_rules(spec: GemmaSpec, path: str, name: str, suffix: str = "", *, adarms: bool = False) -> list[Rule]:
-    """Layers and final norm of an expert below ``path``, in tensors below ``name``.
+    """Return the rules of the layers and the final norm of an expert.
 
     Args:
       spec: its sizes.
-      path: where the language models are in openpi's tree.
-      name: where the expert is in torch's.
-      suffix: what the expert's modules end in.
+      path: the language models in openpi's tree.
+      name: the prefix of the expert's tensors.
+      suffix: the end of the names of the expert's modules in openpi's tree.
       adarms: whether its norms are projections of the flow-matching time.
     """
     layers, layer = f"{path}/layers", f"{name}.layers.{{layer}}"

@@ -1,9 +1,9 @@
-"""A safetensors file: tensors by name, read from a memory map, written one at a time.
+"""Read a safetensors file from a memory map, tensor by tensor; write one a part of a tensor at a time.
 
 The format (github.com/huggingface/safetensors): eight bytes with the header's length, little-endian; a JSON header
 ``{name: {"dtype", "shape", "data_offsets": [begin, end]}, "__metadata__": {str: str}}``; the data, to which the offsets
-are relative, without holes or overlaps up to the end of the file. Read here and not with the ``safetensors`` package,
-because numpy has no bfloat16 and because a file that breaks one of these rules is refused before an array is made.
+are relative, without holes or overlaps up to the end of the file. The ``safetensors`` package is not used, because
+numpy has no bfloat16 and because a file that breaks one of these rules is rejected before an array is made.
 """
 
 import itertools
@@ -51,7 +51,7 @@ MAX_HEADER_BYTES = 100_000_000
 
 
 class Tensor(NamedTuple):
-    """Shape and dtype of a tensor, and where in the file its bytes are."""
+    """The shape and dtype of a tensor, and the offsets of its first byte and of the byte after its last."""
 
     leaf: Leaf
     begin: int
@@ -64,7 +64,7 @@ class SafetensorsFile(Source):
     Attributes:
       path: the file.
       leaves: name -> shape and dtype of every tensor.
-      metadata: what the writer noted, for example ``{"format": "pt"}``.
+      metadata: the writer's notes, for example ``{"format": "pt"}``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -87,18 +87,18 @@ class SafetensorsFile(Source):
 
 
 def same_bits(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two arrays have the same shape, dtype and bits; compared row by row, without a copy of either."""
+    """Return whether two arrays have the same shape, dtype and bits; compared row by row, without copying either."""
     alike = one.shape == other.shape and one.dtype == other.dtype
     return alike and all(a.tobytes() == b.tobytes() for a, b in zip(*map(np.atleast_1d, (one, other)), strict=True))
 
 
 @contextmanager
 def open_safetensors(path: Path) -> Iterator[SafetensorsFile]:
-    """Open a file whose header has been checked against the format and against the file's size.
+    """Open a file, and check its header against the format and the file's size.
 
     Raises:
-      CheckpointError: there is no file, it is truncated, not safetensors or breaks the format; the message
-        names the tensor.
+      CheckpointError: the file does not exist, is truncated, is not safetensors or breaks the format; the message names
+        the tensor.
     """
     if not path.is_file():
         found = "a folder" if path.is_dir() else "nothing"
@@ -113,17 +113,17 @@ def write_safetensors(
     *,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a file, holding one part of a tensor at a time; the same tensors in ``leaves`` give the same bytes.
+    """Write a file, holding one part of a tensor at a time; the same tensors give the same bytes.
 
     Args:
-      path: the file to make; what is there already is refused and stays.
-      leaves: name -> shape and dtype of what is written, in this order but for the widest dtypes, which go first.
-      parts: names with their arrays, tensors in any order; one that comes in parts, in parts along its first axis.
+      path: the file to make.
+      leaves: name -> shape and dtype of every tensor, in the order to write; tensors of wider dtypes go first.
+      parts: names with arrays, tensors in any order; a tensor may come in several parts along its first axis.
       metadata: strings for the header.
 
     Raises:
-      FileExistsError: something is at ``path``.
-      ValueError: a dtype that the format has no name for, or an array that is not what ``leaves`` says.
+      FileExistsError: something is at ``path``; it is left alone.
+      ValueError: the format has no name for a dtype, or an array is not what ``leaves`` says.
     """
     # As the format's own writer has it, so that every tensor is aligned.
     names = sorted(leaves, key=lambda name: -leaves[name].dtype.itemsize)
@@ -151,7 +151,7 @@ def _require_part(name: str, array: np.ndarray, leaf: Leaf, left: int) -> None:
 
 
 def _write_array(file: IO[bytes], array: np.ndarray) -> None:
-    """The numbers in C order, a few rows at a time: of a transposed one, both sides then stay in the cache."""
+    """Write the values in C order; a transposed array a few rows at a time, which keeps both sides in the cache."""
     little = array.dtype.newbyteorder("<")
     whole = array.flags.c_contiguous or array.ndim < 2
     for part in [array] if whole else (array[first : first + _ROWS] for first in range(0, len(array), _ROWS)):
@@ -174,7 +174,7 @@ def _header(names: list[str], leaves: Mapping[str, Leaf], metadata: dict[str, st
 
 
 def _read_header(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """The metadata and the tensors of a file, every rule of the format checked."""
+    """Return the metadata and the tensors of a file; every rule of the format is checked."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
@@ -212,7 +212,7 @@ def _parse(path: Path, text: bytes) -> dict[str, Any]:
 
 
 def _tensor(path: Path, name: str, entry: Any, start: int) -> Tensor:
-    """The entry of a header, refused unless shape, dtype and offsets agree."""
+    """Return the entry of a header; reject it unless shape, dtype and offsets agree."""
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
         raise CheckpointError(f"{path}: {name} is {entry!r:.80}; expected dtype, shape and data_offsets")
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -232,7 +232,7 @@ def _are_counts(values: Any) -> bool:
 
 
 def _require_whole(path: Path, tensors: Mapping[str, Tensor], start: int, size: int) -> None:
-    """The tensors follow each other from the header to the end of the file: no overlap, no hole, no rest."""
+    """Require that the tensors follow each other from the header to the end of the file."""
     end = start
     for name, tensor in sorted(tensors.items(), key=lambda item: item[1][1:]):
         if tensor.begin != end:

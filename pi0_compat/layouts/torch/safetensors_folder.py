@@ -1,8 +1,8 @@
-"""Tensors of one safetensors file, or of the shards of a folder with an index, as one source.
+"""Read the tensors of one safetensors file, or of the shards of a folder with an index, as one source.
 
 A folder is as transformers writes it: ``model.safetensors``, or shards and ``model.safetensors.index.json`` whose
-``weight_map`` tells the shard of every tensor. Shards are named, never located: a name that is a path is refused, so
-nothing outside of the folder is opened. A shard may be a symbolic link, as all files of Hugging Face's cache are.
+``weight_map`` names the shard of every tensor. A shard is a file name: a name that is a path is rejected, so nothing
+outside of the folder is opened. A shard may be a symbolic link, as all files of Hugging Face's cache are.
 """
 
 import json
@@ -50,7 +50,7 @@ class Shards(Source):
 
 @contextmanager
 def open_tensors(path: Path) -> Iterator[Source]:
-    """Open a safetensors file, an index, or a folder that has one of both.
+    """Open a safetensors file, an index, or a folder that has exactly one of them.
 
     Raises:
       CheckpointError: there is none, or more than one; a file is damaged; index and shards do not agree.
@@ -67,7 +67,7 @@ def open_tensors(path: Path) -> Iterator[Source]:
 
 
 def _entry(folder: Path) -> Path:
-    """The file to start from."""
+    """Return the file of a folder to start from."""
     found = [folder / name for name in (WEIGHTS_FILE, INDEX) if (folder / name).is_file()]
     if len(found) == 1:
         return found[0]
@@ -81,7 +81,7 @@ def _entry(folder: Path) -> Path:
 
 
 def _weight_map(index: Path) -> dict[str, str]:
-    """Tensor -> shard, as the index tells."""
+    """Return the shard of every tensor, from the index."""
     if not index.is_file() or index.stat().st_size > MAX_HEADER_BYTES:
         raise CheckpointError(f"{index}: expected the index of a sharded checkpoint; get the file again")
     try:
@@ -108,12 +108,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether the name is one component, on every system."""
+    """Return whether the name is a single path component on every system."""
     return name not in ("", ".", "..") and not set(name) & set("/\\:\0")
 
 
 def _require_agreement(path: Path, shards: dict[str, SafetensorsFile], weight_map: dict[str, str]) -> None:
-    """Every tensor is in the shard that the index names and in no other."""
+    """Require that every tensor is in the shard that the index names, and in no other."""
     placed = {(name, file) for file, shard in shards.items() for name in shard.leaves}
     told = set(weight_map.items())
     lines = [f"  - {name}: expected in {file}, found nothing" for name, file in sorted(told - placed)]
@@ -125,17 +125,17 @@ def _require_agreement(path: Path, shards: dict[str, SafetensorsFile], weight_ma
 
 
 def tensors_of(path: Path) -> dict[str, Leaf]:
-    """Name -> shape and dtype of every tensor of a safetensors file or folder.
+    """Return the shape and dtype of every tensor of a safetensors file or folder, by name.
 
     Raises:
-      CheckpointError: there is none, or a damaged one.
+      CheckpointError: there is no such file or folder, or a damaged one.
     """
     with open_tensors(path) as tensors:
         return dict(tensors.leaves)
 
 
 def recorded_beside(path: Path) -> dict[str, Any]:
-    """What the ``config.json`` of a PyTorch checkpoint says; nothing where there is none or it cannot be read."""
+    """Return the ``config.json`` of a PyTorch checkpoint; empty if there is none or it cannot be read."""
     file = (path if path.is_dir() else path.parent) / CONFIG_FILE
     try:
         found = json.loads(file.read_text())

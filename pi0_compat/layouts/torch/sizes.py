@@ -1,4 +1,4 @@
-"""Sizes of a model from PyTorch's tensor names and shapes, and from a config.json."""
+"""Read the sizes of a model from PyTorch's tensor names and shapes, and from a ``config.json``."""
 
 import math
 import re
@@ -13,11 +13,14 @@ from pi0_compat.params import Leaf
 
 
 def torch_sizes(tensors: Mapping[str, Leaf], recorded: Mapping[str, Any]) -> Sizes:
-    """The sizes of a PaliGemma, a Gemma or an openpi model whose tensors have PyTorch's names.
+    """Return the sizes of a PaliGemma, a Gemma or an openpi model whose tensors have PyTorch's names.
 
     Args:
       tensors: name -> shape and dtype.
-      recorded: what its ``config.json`` says, in transformers' or in our words; may be empty.
+      recorded: its ``config.json``, of transformers or ours; may be empty.
+
+    Returns:
+      As ``sizes_of``; sizes that neither shows are left out.
     """
     family = family_of(plain_name(name) for name in tensors)
     sizes: Sizes = {"family": family} if family else {}
@@ -37,7 +40,7 @@ def torch_sizes(tensors: Mapping[str, Leaf], recorded: Mapping[str, Any]) -> Siz
 
 
 def _torch_gemma(tensors: Mapping[str, Leaf], layers: str) -> Sizes:
-    """Sizes of the layers whose names begin like this; the heads of an axis are not told apart."""
+    """Return the sizes of the layers with this prefix; the heads in an axis are not told apart."""
     sizes: Sizes = {"depth": _depth(tensors, layers)}
     for name, keys in {
         "mlp.gate_proj": ("mlp_dim", "width"),
@@ -55,7 +58,7 @@ def _depth(names: Iterable[str], layers: str) -> int:
 
 
 def _with_heads(part: Sizes, recorded: Mapping[str, Any]) -> Sizes:
-    """The sizes of an expert with its heads: from what is recorded, or as the variant of these sizes has them."""
+    """Return the sizes of an expert with its heads: as recorded, or as the named variant of these sizes has them."""
     query, key = part.pop("query", None), part.pop("key", None)
     known = next((v.to_json() for v in GEMMA_VARIANTS.values() if _is_like(part, v.to_json())), {})
     heads = recorded.get("num_attention_heads") or recorded.get("num_heads") or known.get("num_heads")
@@ -85,7 +88,7 @@ def _torch_siglip(tensors: Mapping[str, Leaf], vision: str, recorded: Mapping[st
 
 
 def _recorded_part(recorded: Mapping[str, Any], part: str) -> Mapping[str, Any]:
-    """What a ``config.json`` says of a part: ours has the whole model, transformers' has its own words."""
+    """Return what a ``config.json`` says about a part; ours has the whole model, transformers' its own terms."""
     theirs = {"paligemma": "text_config", "siglip": "vision_config"}.get(part, "")
     for found in ((recorded.get("model") or {}).get(part), recorded.get(theirs), recorded):
         if isinstance(found, Mapping) and ({"num_heads", "num_attention_heads", "head_dim"} & found.keys()):

@@ -1,4 +1,4 @@
-"""A folder in PyTorch's names: ``model.safetensors``, cut from stacked parameters a slab at a time, and its config."""
+"""Write a folder in PyTorch's names: ``model.safetensors``, cut from stacked parameters in slabs, and its config."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,11 +27,11 @@ def write_folder(
     """Write parameters as tensors; two runs write the same bytes.
 
     Args:
-      folder: to make.
+      folder: the folder to make.
       source: the parameters.
-      rules: what becomes of each of them.
-      config: what ``config.json`` says.
-      zeros: further tensors, which are zero.
+      rules: the tensors that each of them becomes.
+      config: the content of ``config.json``.
+      zeros: name -> shape and dtype of further tensors, which are written as zeros.
     """
     folder.mkdir()
     rules = list(rules)
@@ -42,7 +42,7 @@ def write_folder(
 
 
 def dtype_name(leaves: Iterable[Leaf]) -> str:
-    """The dtype of all, or that it is mixed."""
+    """Return the name of the dtype of all leaves, or ``mixed``."""
     dtypes = {leaf.dtype.name for leaf in leaves}
     return dtypes.pop() if len(dtypes) == 1 else "mixed"
 
