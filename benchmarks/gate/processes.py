@@ -15,7 +15,7 @@ from benchmarks.measure.process import MODULES, environment_of, measuring
 from suite.subjects.process.rpc import Process, Server
 from suite.subjects.protocol import CallError
 
-_WORKER = Server("benchmarks.gate.worker:Worker", ("benchmarks.gate.counters", "benchmarks.gate.worker", *MODULES))
+WORKER = Server("benchmarks.gate.worker:Worker", ("benchmarks.gate.counters", "benchmarks.gate.worker", *MODULES))
 # These make two processes of one side differ little: sets have the same order, freed memory is returned at once, and
 # all threads share one arena. They are read when a process starts, so they are set in this one.
 _STEADY = {
@@ -125,7 +125,7 @@ class Processes:
         own, candidate = self._sides[side], self._sides[1]
         settings = environment_of("cpu") | _THREADS | dict(environment or {})
         subject = own.asked_as(self._subject, candidate.tree)
-        with measuring(subject, settings, server=_WORKER, paths=own.paths) as (process, description):
+        with measuring(subject, settings, server=WORKER, paths=own.paths) as (process, description):
             yield process, description
 
 

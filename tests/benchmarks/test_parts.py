@@ -1,5 +1,6 @@
 """The parts of the benchmarks: cells and their order, stages, measurements of a call, processes."""
 
+import ast
 import time
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ import pytest
 from benchmarks.cells.cells import cells_of
 from benchmarks.cells.expected import Expected, comparison
 from benchmarks.cells.sizes import sizes
+from benchmarks.gate.processes import WORKER as GATE_WORKER
 from benchmarks.measure.measuring import evict, measured
 from benchmarks.measure.plan import Plan
-from benchmarks.measure.process import environment_of, measuring
+from benchmarks.measure.process import ROOT, WORKER, environment_of, measuring
 from benchmarks.measure.stages import COMPILE, Stages
 from fixtures.streamed import checkpoints as streamed
 from suite.subjects.process import memory
+from suite.subjects.process.rpc import Server
 from suite.subjects.protocol import OutOfMemoryError, ProcessKilledError, SubjectError
 
 MIB = 1 << 20
@@ -160,3 +163,17 @@ def test_a_failure_and_too_little_memory_and_a_killed_process_are_told_apart() -
         process.kill()
         with pytest.raises(ProcessKilledError, match="killed"):
             process.call("sample")
+
+
+@pytest.mark.parametrize("server", [WORKER, GATE_WORKER], ids=["benchmarks", "gate"])
+def test_all_that_a_worker_imports_is_sent(server: Server) -> None:
+    """Another interpreter has nothing of this project, so each module's imports from it are sent too."""
+    assert server.place.partition(":")[0] in server.modules
+    for module in server.modules:
+        tree = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text())
+        froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+        imported = {str(node.module) for node in froms} | {
+            f"{node.module}.{x.name}" for node in froms for x in node.names
+        }
+        own = {name for name in imported if (ROOT / f"{name.replace('.', '/')}.py").is_file()}
+        assert own <= set(server.modules), module
