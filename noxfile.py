@@ -166,7 +166,7 @@ def gate(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def report(session: nox.Session) -> None:
-    """Write what the result files say: the pages of reports/, parts of the README; `-- --check` only compares."""
+    """Generate the pages of reports/, and parts of the README and docs/, from result files; `-- --check` only compares."""
     install(session, "pages")
     session.run("python", "-m", "reports", *session.posargs)
 

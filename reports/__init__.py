@@ -1,1 +1,1 @@
-"""Result files in, pages out. Imports nothing of the project: it reads files that match ``schema/``."""
+"""Generate the pages from result files. The input is files that match ``schema/``, never the library or the suite."""

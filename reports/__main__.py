@@ -1,4 +1,4 @@
-"""``python -m reports``: write what the result files say: ``reports/``, and parts of the README and of ``docs/``."""
+"""``python -m reports``: generate the pages in ``reports/`` and parts of the README and of ``docs/``."""
 
 import argparse
 import sys
@@ -19,14 +19,14 @@ from reports.read.sources import COMPAT, RESULTS, Sources, read_sources
 
 ROOT = Path(__file__).parents[1]
 PAGES = Path("reports")
-# Pages that have parts between markers.
+# Pages with generated parts between markers.
 README, MATRIX, SPEED = Path("README.md"), Path("docs/results.md"), Path("docs/benchmarks.md")
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
-    """Write the pages, or with ``--check`` compare them; 0 if all is well, 1 if a page is old, 2 if a file is wrong."""
+    """Write the pages, or compare them with ``--check``; return 0, 1 if a page is outdated, 2 if a file is invalid."""
     parser = argparse.ArgumentParser(prog="python -m reports")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if a page is not what the files say")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a page is outdated")
     check: bool = parser.parse_args(arguments).check
     try:
         old = {name: text for name, text in pages(root).items() if _text(root / name) != text}
@@ -35,51 +35,54 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
         return 2
     for name, text in old.items():
         if check:
-            print(f"error: {name} is not what the files below {PAGES}/ say; run nox -s report", file=sys.stderr)
+            print(
+                f"error: {name} is outdated: it does not match the files in {PAGES}/; run nox -s report",
+                file=sys.stderr,
+            )
         else:
             print(f"{name}: {_write(root / name, text)}")
     return 1 if check and old else 0
 
 
 def pages(root: Path) -> dict[Path, str | None]:
-    """Path from the root -> text, of every page that tells of the result files; None of a picture that is to go.
+    """Return path from the root -> text of every generated page; the text is None for a picture to delete.
 
     Raises:
-      ValueError: there are no result files, one is not whole, or a page lacks a marker.
+      ValueError: there are no result files, one is incomplete, or a page lacks a marker.
     """
-    found = read_sources(root / PAGES)
-    drawn = pictures(found)
+    sources = read_sources(root / PAGES)
+    drawn = pictures(sources)
     leftover = [file.relative_to(root) for file in (root / PAGES / FOLDER).glob("*.svg")]
     written = {
-        Path("index.html"): page(found, drawn),
-        Path("matrix.md"): contracts(found.columns, folder=COMPAT.as_posix()),
-        Path("summary.csv"): summary(found.lines),
-        **overview(found, drawn),
+        Path("index.html"): page(sources, drawn),
+        Path("matrix.md"): contracts(sources.columns, folder=COMPAT.as_posix()),
+        Path("summary.csv"): summary(sources.lines),
+        **overview(sources, drawn),
     }
     return {
         **dict.fromkeys(sorted(leftover)),
-        **{page: _filled(root, page, parts) for page, parts in _parts(found).items()},
+        **{page: _filled(root, page, parts) for page, parts in _parts(sources).items()},
         **{PAGES / name: text for name, text in written.items()},
     }
 
 
-def _parts(found: Sources) -> dict[Path, dict[str, str]]:
-    """Page from the root -> marker -> what belongs between its markers."""
+def _parts(sources: Sources) -> dict[Path, dict[str, str]]:
+    """Return page -> marker -> the text between its markers."""
     pages = f"../{PAGES}"
     measured = {}
-    if found.runs:
-        measured["speed"] = speed(found.runs, folder=f"{pages}/{RESULTS}")
-    if found.commands:
-        measured["commands"] = commands_part(found.commands, pages)
+    if sources.runs:
+        measured["speed"] = speed(sources.runs, folder=f"{pages}/{RESULTS}")
+    if sources.commands:
+        measured["commands"] = commands_part(sources.commands, pages)
     return {
-        README: {"headline": headline(found.standings, found.machines)},
-        MATRIX: {"matrix": matrix(found.columns, page=f"{pages}/matrix.md", folder=f"{pages}/{COMPAT}")},
+        README: {"headline": headline(sources.standings, sources.machines)},
+        MATRIX: {"matrix": matrix(sources.columns, page=f"{pages}/matrix.md", folder=f"{pages}/{COMPAT}")},
         SPEED: measured,
     }
 
 
 def _filled(root: Path, page: Path, parts: Mapping[str, str]) -> str:
-    """The text of a page with its generated parts."""
+    """Return the text of a page with its generated parts filled in."""
     text = (root / page).read_text(encoding="utf-8")
     for name, part in parts.items():
         text = between(text, name, part, file=page.as_posix())
@@ -87,7 +90,7 @@ def _filled(root: Path, page: Path, parts: Mapping[str, str]) -> str:
 
 
 def _write(file: Path, text: str | None) -> str:
-    """Write a page, or delete it; what was done, in a word."""
+    """Write a page, or delete it if ``text`` is None; return what was done."""
     if text is None:
         file.unlink()
         return "deleted"

@@ -1,4 +1,4 @@
-"""``python -m reports.drift OLD.jsonl NEW.jsonl ...``: which change of a package's version changed which contract."""
+"""``python -m reports.drift OLD.jsonl NEW.jsonl ...``: show which contracts changed with which package versions."""
 
 import argparse
 import sys
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from reports.read.contract_runs import ContractRun, read_run
 from reports.read.records import Record
-from reports.read.stream import Run, read_run
 
 _KEPT = ("pass", "known")
 _BROKEN = ("fail", "error")
@@ -17,11 +17,12 @@ _GONE = "-"
 
 @dataclass(frozen=True)
 class Change:
-    """A case of which two runs say different things.
+    """A case whose outcome differs between two runs.
 
     Attributes:
-      name: the contract, with the case if it has one.
-      before, after: its rows; None where it was not run.
+      name: the contract, with the case in brackets if it has one.
+      before: the row of the older run; None if it was not run.
+      after: the row of the newer run; None if it was not run.
     """
 
     name: str
@@ -30,7 +31,7 @@ class Change:
 
     @property
     def breaks(self) -> bool:
-        """Whether a law that was kept, or known to be broken, is broken now."""
+        """Whether a contract that passed, or was known to fail, fails now."""
         return _outcome(self.before) in _KEPT and _outcome(self.after) in _BROKEN
 
     def __str__(self) -> str:
@@ -39,41 +40,41 @@ class Change:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare each run with the one before; 1 if a contract broke on the way, 2 if a file is wrong."""
+    """Compare each run with the previous one; return 1 if a contract broke, 2 if a file is invalid."""
     parser = argparse.ArgumentParser(prog="python -m reports.drift")
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="result files of a subject, oldest first")
     files: list[Path] = parser.parse_args(arguments).files
     if len(files) < 2:
         parser.error(f"expected at least two result files, found {files[0]}")
     try:
-        found = [_compare(*pair) for pair in pairwise([read_run(file) for file in files])]
+        compared = [_compare(*pair) for pair in pairwise([read_run(file) for file in files])]
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print("\n".join(line for lines, _ in found for line in lines))
-    return int(any(broke for _, broke in found))
+    print("\n".join(line for lines, _ in compared for line in lines))
+    return int(any(broke for _, broke in compared))
 
 
-def versions(run: Run, subject: Record) -> dict[str, str]:
-    """What a subject ran on in a run, name -> version."""
+def versions(run: ContractRun, subject: Record) -> dict[str, str]:
+    """Return the versions that a subject ran on: name -> version."""
     commit = run.header["git"]["commit"]
-    told = {"Python": run.header["python"], "pi0-compat": commit[:7] if commit else "no commit"}
+    environment = {"Python": run.header["python"], "pi0-compat": commit[:7] if commit else "no commit"}
     own = {subject["name"]: subject["version"]} if "version" in subject else {}
-    return told | own | dict(subject.get("packages", {}))
+    return environment | own | dict(subject.get("packages", {}))
 
 
 def changes(before: Sequence[Record], after: Sequence[Record]) -> list[Change]:
-    """The cases whose outcome changed, or that only one of two runs has, in the order of their names."""
+    """Return the cases whose outcome changed, or that only one run has, sorted by name."""
     old, new = _by_name(before), _by_name(after)
-    found = [Change(name, old.get(name), new.get(name)) for name in sorted(old.keys() | new.keys())]
-    return [change for change in found if _outcome(change.before) != _outcome(change.after)]
+    candidates = [Change(name, old.get(name), new.get(name)) for name in sorted(old.keys() | new.keys())]
+    return [change for change in candidates if _outcome(change.before) != _outcome(change.after)]
 
 
-def _compare(before: Run, after: Run) -> tuple[list[str], bool]:
-    """What to print of two neighbours, and whether a contract broke.
+def _compare(before: ContractRun, after: ContractRun) -> tuple[list[str], bool]:
+    """Return the lines to print for two consecutive runs, and whether a contract broke.
 
     Raises:
-      ValueError: they have no subject in common.
+      ValueError: the runs have no subject in common.
     """
     old, new = ({subject["name"]: subject for subject in run.subjects} for run in (before, after))
     if not old.keys() & new.keys():
@@ -82,15 +83,15 @@ def _compare(before: Run, after: Run) -> tuple[list[str], bool]:
         )
     lines, broke = [f"{before.file.name} -> {after.file.name}"], False
     for name in (name for name in old if name in new):
-        found = changes(before.rows_of(name), after.rows_of(name))
-        broke |= any(change.breaks for change in found)
+        changed = changes(before.rows_of(name), after.rows_of(name))
+        broke |= any(change.breaks for change in changed)
         lines += [f"  {name}: {_moved(versions(before, old[name]), versions(after, new[name]))}"]
-        lines += [f"    {change}" for change in found] or ["    no contract changed"]
+        lines += [f"    {change}" for change in changed] or ["    no contract changed"]
     return lines, broke
 
 
 def _moved(old: Mapping[str, str], new: Mapping[str, str]) -> str:
-    """Every version that is another one."""
+    """Return every version that changed."""
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     moved = [f"{name} {old.get(name, _GONE)} -> {new.get(name, _GONE)}" for name in names]
     return ", ".join(moved) or "the same versions"
@@ -105,7 +106,7 @@ def _outcome(row: Record | None) -> str:
 
 
 def _message(row: Record | None) -> str:
-    """What a row says of what went wrong; of a known failure the reason."""
+    """Return a row's failure message; for a known failure, its reason."""
     if row is None:
         return ""
     return str(row["expectation"]["reason"] if row["outcome"] == "known" else row["message"])

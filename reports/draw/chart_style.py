@@ -1,8 +1,8 @@
-"""How charts look, and a chart as SVG: one drawing for light and dark pages.
+"""The style of charts, and charts as SVG: one drawing for light and dark pages.
 
-Colours are drawn in the light palette and replaced by CSS variables, which have the light colour to fall back on. A
-page that holds the drawing sets the variables; a file of its own carries both palettes. Text is measured in a font that
-the renderer brings along, so the same numbers give the same bytes wherever it runs.
+Charts are drawn in the light palette; its colors are then replaced by CSS variables with the light color as fallback.
+A page that embeds the drawing sets the variables; a standalone file carries both palettes. Text is measured in a font
+bundled with the renderer, so the same numbers give the same bytes on every machine.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-# Name -> light, dark. No two colours of a palette are equal: a colour is found by its value.
+# Name -> light, dark. The colors of a palette are distinct, because ``svg`` replaces them by value.
 PALETTE = {
     "paper": ("#ffffff", "#12161c"),
     "raised": ("#f6f8fa", "#1a2028"),
@@ -32,13 +32,13 @@ PALETTE = {
 _FONT = "Liberation Sans, Helvetica, Arial, sans-serif"
 
 
-def colour(name: str) -> str:
-    """A colour of the light palette, which ``svg`` makes one of both."""
+def color(name: str) -> str:
+    """Return a color of the light palette; ``svg`` replaces it by a variable for both."""
     return PALETTE[name][0]
 
 
 def svg(chart: alt.TopLevelMixin) -> str:
-    """A chart as an SVG element that is as wide as there is room, in colours of the page that holds it."""
+    """Return a chart as an SVG element in the colors of the embedding page."""
     styled = chart.configure(**_config())
     drawn = vl_convert.vegalite_to_svg(styled.to_dict(validate=True))
     for name, (light, _) in PALETTE.items():
@@ -47,7 +47,7 @@ def svg(chart: alt.TopLevelMixin) -> str:
 
 
 def standalone(drawn: str) -> str:
-    """An SVG element as a file of its own, on a ground of its own: a page's may be of the other theme."""
+    """Return an SVG element as a standalone file with its own background, since a page may use the other theme."""
     light, dark = variables()
     style = f"<style>:root{{{light}}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}</style>"
     head, bracket, rest = drawn.partition(">")
@@ -55,21 +55,21 @@ def standalone(drawn: str) -> str:
 
 
 def variables() -> tuple[str, str]:
-    """The palettes, light and dark, as declarations of CSS."""
+    """Return the light and the dark palette as CSS declarations."""
     light, dark = ("".join(f"--{name}:{pair[theme]};" for name, pair in PALETTE.items()) for theme in (0, 1))
     return light, dark
 
 
 def _config() -> dict[str, Any]:
-    text = {"labelFont": _FONT, "titleFont": _FONT, "labelColor": colour("muted"), "titleColor": colour("muted")}
-    axis = {**text, "domainColor": colour("line"), "gridColor": colour("line"), "tickColor": colour("line")}
+    text = {"labelFont": _FONT, "titleFont": _FONT, "labelColor": color("muted"), "titleColor": color("muted")}
+    axis = {**text, "domainColor": color("line"), "gridColor": color("line"), "tickColor": color("line")}
     return {
-        "background": colour("paper"),
+        "background": color("paper"),
         "font": _FONT,
         "view": {"stroke": None},
         "axis": {**axis, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "labelLimit": 320},
         "legend": {**text, "labelFontSize": 12, "orient": "top", "title": None, "symbolType": "square"},
-        "header": {**text, "labelFontSize": 13, "labelAnchor": "start", "labelColor": colour("ink")},
-        "text": {"font": _FONT, "fontSize": 12, "fill": colour("ink")},
+        "header": {**text, "labelFontSize": 13, "labelAnchor": "start", "labelColor": color("ink")},
+        "text": {"font": _FONT, "fontSize": 12, "fill": color("ink")},
         "padding": 12,
     }

@@ -1,4 +1,4 @@
-"""The pictures of the pages: which there are, what they show, and what a reader has to know."""
+"""The pictures of the pages: their charts, titles and captions."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Picture:
     """A drawing.
 
     Attributes:
-      name: of its file, and its place on the page.
+      name: the name of its file and its id on the page.
       title: one line.
       caption: how to read it.
       drawing: an SVG element.
@@ -30,21 +30,21 @@ class Picture:
     drawing: str
 
 
-def pictures(found: Sources) -> list[Picture]:
-    """Those that there are numbers for, but for ``outcomes``."""
+def pictures(sources: Sources) -> list[Picture]:
+    """Return every picture that has data, except ``outcomes``."""
     known = [
-        ("stages", "Load time by stage", charts.stages, charts.stage_rows(found.merged), _STAGES),
-        ("memory", "Memory against speed", charts.memory, charts.memory_rows(found.merged), _MEMORY),
-        ("steps", "Training steps", charts.rates, charts.rate_rows(found.merged), _STEPS),
-        ("history", "From run to run", charts.history, charts.history_rows(list(entries(found.runs))), _HISTORY),
+        ("stages", "Load time by stage", charts.stages, charts.stage_rows(sources.merged), _STAGES),
+        ("memory", "Memory against speed", charts.memory, charts.memory_rows(sources.merged), _MEMORY),
+        ("steps", "Training steps", charts.rates, charts.rate_rows(sources.merged), _STEPS),
+        ("history", "Changes between runs", charts.history, charts.history_rows(list(entries(sources.runs))), _HISTORY),
     ]
     return [_picture(*each) for each in known if each[3]]
 
 
-def outcomes(found: Sources) -> Picture | None:
-    """What holds, for whom, for pages that cannot draw it themselves."""
-    rows = standing.rows_of_chart(found.standings)
-    return _picture("outcomes", "What holds, for whom", charts.standing, rows, "") if rows else None
+def outcomes(sources: Sources) -> Picture | None:
+    """Return the picture of results by implementation, for pages that cannot draw bars themselves."""
+    rows = standing.rows_of_chart(sources.standings)
+    return _picture("outcomes", "Results by implementation", charts.standing, rows, "") if rows else None
 
 
 def _picture(
@@ -54,19 +54,19 @@ def _picture(
 
 
 _STAGES = (
-    "Median seconds of each stage of a load in a fresh process. The red tick is the roofline: the file's bytes at the "
-    "speed at which this machine reads, or what stays in memory at the speed at which it copies, whichever takes "
-    "longer. A stage that a subject does not tell apart is in the rest, or in read."
+    "Median seconds of each stage of a load in a fresh process. The red tick is the roofline: reading the file at this "
+    "machine's read speed, or copying the resulting arrays at its copy speed, whichever takes longer. A stage that a "
+    "subject does not report separately is part of the rest, or of read."
 )
 _MEMORY = (
-    "Each mark is a load; large ones are of real size. The budget, the dashed line, is 1.15 times the bytes that stay "
-    "on the host, and 1 GiB. Further left is leaner, further up is faster."
+    "Each mark is a load; large marks are of size full. The dashed line is the budget: 1.15 times the bytes that stay "
+    "on the host, plus 1 GiB. Further left is less memory, further up is faster."
 )
 _STEPS = (
-    "Examples a second; whiskers are 95 % intervals over resampled processes and samples. MFU is counted operations "
-    "over those of a matrix product that was measured in the same run."
+    "Samples per second; whiskers are 95 % intervals from resampled processes and samples. MFU is relative to a matrix "
+    "product measured in the same run."
 )
 _HISTORY = (
-    "Seconds of the reference, for cells that more than one run has. Runs were at different hours of a shared machine: "
-    "a difference here is a hint, not a proof."
+    "Seconds of the reference, for cells measured in more than one run. Runs took place at different times on a shared "
+    "machine: a difference here is a hint, not proof."
 )

@@ -1,1 +1,1 @@
-"""Records into pages of text."""
+"""Format records as pages."""

@@ -1,4 +1,4 @@
-"""The table of what the commands take."""
+"""The table of the commands' time and memory."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,28 +9,28 @@ from reports.read import units
 from reports.read.commands import Commands
 
 
-def commands_table(found: Sequence[Commands]) -> Table:
-    """A line a command."""
-    head = ("machine", "size", "command", "reads", "takes", "memory", "run")
+def commands_table(files: Sequence[Commands]) -> Table:
+    """Return a table with one row per command."""
+    head = ("machine", "size", "command", "reads", "time", "memory", "run")
     rows = [
         (*each.key, row["name"], units.gigabytes(row["read_bytes"]), *_taken(row), each.file)
-        for each in found
+        for each in files
         for row in each.result["commands"]
     ]
     return Table(head, rows)
 
 
-def commands_part(found: Sequence[Commands], folder: str) -> str:
-    """Of the README: a table, and which files it is from."""
+def commands_part(files: Sequence[Commands], folder: str) -> str:
+    """Return the part of a page: a table and its source files."""
     rows = [
         [f"`{plain(row['name'])}`", plain(each.key[1]), units.gigabytes(row["read_bytes"]), *_taken(row)]
-        for each in found
+        for each in files
         for row in each.result["commands"]
     ]
     sources = [
-        f"* {plain(_source(each))}, {link(each.file.rpartition('/')[2], f'{folder}/{each.file}')}" for each in found
+        f"* {plain(_source(each))}, {link(each.file.rpartition('/')[2], f'{folder}/{each.file}')}" for each in files
     ]
-    return "\n".join([*table(["command", "size", "reads", "takes", "memory"], rows), "", *sources])
+    return "\n".join([*table(["command", "size", "reads", "time", "memory"], rows), "", *sources])
 
 
 def _source(each: Commands) -> str:
@@ -40,7 +40,7 @@ def _source(each: Commands) -> str:
 
 
 def _taken(row: Mapping[str, Any]) -> tuple[str, str]:
-    """Seconds and memory; what failed has neither."""
+    """Return seconds and memory of a command; "failed" if it failed."""
     if row["status"] != 0:
         return f"failed ({row['status']})", NOTHING
     return units.seconds(row["seconds"]), NOTHING if row["peak_bytes"] is None else units.gigabytes(row["peak_bytes"])

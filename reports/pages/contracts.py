@@ -1,48 +1,48 @@
-"""The page that has every contract: by subject its worst outcome, and why what fails fails."""
+"""The page of every contract: its worst outcome by subject, and the reasons of failures."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from reports.pages.markdown import link, plain, table
 from reports.pages.matrix import NOT_ASKED
-from reports.read.columns import Column, by_contract
 from reports.read.records import Record, area_of
+from reports.read.subject_columns import Column, by_contract
 
-# The worst first. What was not asked says nothing, so it counts only where nothing was.
+# The worst first. Cases that did not run matter only if none ran.
 _WORST = ("fail", "error", "fixed", "known", "pass", "unavailable", "absent")
 _BROKEN = ("fail", "error", "fixed")
 KINDS = {
     "ours": "the harness or the suite is at fault",
     "theirs": "the implementation is at fault",
-    "never": "the implementation does not mean to keep it",
-    "disputed": "who is at fault is not agreed",
+    "never": "the implementation does not intend to support it",
+    "disputed": "it is disputed who is at fault",
 }
 _SHOWN = 3
 _INTRODUCTION = """\
 # Every contract, by subject
 
-Written by `nox -s report` from the result files in [{folder}]({folder}). A cell has the worst outcome among the cases
-of a contract that were asked; `known 2/5`: it is that of 2 of its 5 cases.
+Written by `nox -s report` from the result files in [{folder}]({folder}). A cell shows the worst outcome among the cases
+of a contract that ran; `known 2/5` means that 2 of 5 cases have this outcome.
 
 | outcome | meaning |
 |---|---|
-| pass | it keeps the law |
-| known | it breaks the law, which was looked at: reasons and links are [below](#known-failures) |
-| fail | it breaks the law |
-| fixed | it keeps the law, though it was known to break it |
-| error | something else than the subject broke, such as a fixture |
-| absent | the subject does not offer what the contract asks for |
-| unavailable | the subject could not be had |
-| {not_asked} | the run did not ask |
+| pass | the subject keeps the contract |
+| known | the subject breaks the contract for a known reason, explained with a link [below](#known-failures) |
+| fail | the subject breaks the contract |
+| fixed | the subject keeps the contract, though it was known to break it |
+| error | something other than the subject broke, such as a fixture |
+| absent | the subject does not offer the operation that the contract needs |
+| unavailable | the subject could not be started |
+| {not_asked} | the contract did not run |
 """
 
 
 def contracts(columns: Sequence[Column], *, folder: str) -> str:
-    """The page.
+    """Return the page.
 
     Args:
-      columns: those of the tables.
-      folder: the path of the folder of the result files, from the page.
+      columns: the columns of the tables.
+      folder: the path from the page to the folder of the result files.
     """
     laws = {contract: row["law"] for contract, row in by_contract(columns).items()}
     by_area: dict[str, list[str]] = {}
@@ -61,19 +61,19 @@ def contracts(columns: Sequence[Column], *, folder: str) -> str:
     lines += ["## Known failures", "", *(known or ["None.", ""])]
     lines += ["## Other failures", "", *broken] if broken else []
     not_asked = [line for column in columns for line in _not_asked(column)]
-    lines += ["## Not asked", "", *not_asked] if not_asked else []
+    lines += ["## Not run", "", *not_asked] if not_asked else []
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def _by_contract(rows: Iterable[Record]) -> dict[str, list[Record]]:
-    found: dict[str, list[Record]] = {}
+    by_contract: dict[str, list[Record]] = {}
     for row in rows:
-        found.setdefault(row["contract"], []).append(row)
-    return found
+        by_contract.setdefault(row["contract"], []).append(row)
+    return by_contract
 
 
 def _cell(rows: Sequence[Record]) -> str:
-    """The worst outcome of a contract's cases, and of how many it is, if not of all."""
+    """Return the worst outcome of a contract's cases, with its share unless all cases have it."""
     counts = Counter(row["outcome"] for row in rows)
     if not counts:
         return NOT_ASKED
@@ -82,7 +82,7 @@ def _cell(rows: Sequence[Record]) -> str:
 
 
 def _failures(column: Column, outcomes: Sequence[str]) -> list[str]:
-    """A heading and a list of a subject's failures, those of a contract with the same reason in one line."""
+    """Return a heading and a list of a subject's failures, with one line per contract and reason."""
     cases: dict[tuple[str, str], list[str]] = {}
     for row in sorted(column.rows, key=lambda row: (row["contract"], row["case"])):
         if row["outcome"] in outcomes:
@@ -92,10 +92,10 @@ def _failures(column: Column, outcomes: Sequence[str]) -> list[str]:
 
 
 def _not_asked(column: Column) -> list[str]:
-    """A heading and a list of why a subject was not asked, the most frequent reason first."""
+    """Return a heading and a list of the reasons why cases did not run, the most frequent first."""
     outcomes = ("absent", "unavailable")
     reasons = Counter(row["message"] for row in column.rows if row["outcome"] in outcomes)
-    ranked = sorted(reasons.items(), key=lambda found: (-found[1], found[0]))
+    ranked = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
     return _listed(column, [f"{count} case{'s' * (count > 1)}: {plain(reason)}" for reason, count in ranked])
 
 
@@ -104,7 +104,7 @@ def _listed(column: Column, lines: Sequence[str]) -> list[str]:
 
 
 def _which(cases: Sequence[str], total: int) -> str:
-    """Which of a contract's cases, if it has several."""
+    """Return which of a contract's cases are meant; empty if all are."""
     if len(cases) == total:
         return ""
     shown = ", ".join(plain(case) for case in cases[:_SHOWN])
@@ -112,7 +112,7 @@ def _which(cases: Sequence[str], total: int) -> str:
 
 
 def _why(row: Record) -> str:
-    """Of a known failure the reason, whose fault it is, and the link; else what the run said."""
+    """Return a known failure's reason, who is at fault, and the link; for other failures, outcome and message."""
     if row["outcome"] != "known":
         return plain(f"{row['outcome']}: {row['message']}")
     entry = row["expectation"]

@@ -1,6 +1,6 @@
-"""What the page of the matrix shows on a click: of every contract its law and source, of every cell its cases.
+"""The details that the matrix shows on a click: each contract's law and source, each cell's cases.
 
-Texts that repeat, as most reasons do, are listed once and named by their place: the page stays small.
+Repeated texts, such as most reasons, are stored once and referenced by index, to keep the page small.
 """
 
 import json
@@ -9,20 +9,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reports.pages.contracts import KINDS
-from reports.read.columns import Column, by_contract
 from reports.read.museum import Museum
 from reports.read.records import Record, area_of
+from reports.read.subject_columns import Column, by_contract
 
 
 @dataclass
 class Texts:
-    """Texts by place; the first is empty."""
+    """A table of distinct texts; the first is empty."""
 
     listed: list[str] = field(default_factory=lambda: [""])
     places: dict[str, int] = field(default_factory=lambda: {"": 0})
 
     def place(self, text: str) -> int:
-        """Where a text stands; it is added if it is new."""
+        """Return the index of a text; append it if it is new."""
         if text not in self.places:
             self.places[text] = len(self.listed)
             self.listed.append(text)
@@ -30,11 +30,11 @@ class Texts:
 
 
 def details(columns: Sequence[Column], museum: Museum | None) -> dict[str, Any]:
-    """Everything, as plain data.
+    """Return all details as plain data.
 
     Returns:
-      ``texts``; ``contracts``: id -> ``law``, ``source``, ``faults``; ``cells``: contract -> column's place -> cases,
-      each ``[case, outcome, message, whose fault, reason, link]``, where all but the outcome are places in ``texts``.
+      ``texts``; ``contracts``: id -> ``law``, ``source``, ``faults``; ``cells``: contract -> column index -> cases,
+      each ``[case, outcome, message, whose fault, reason, link]``, where all but the outcome are indices of ``texts``.
     """
     texts, cells = Texts(), dict[str, dict[int, list[list[Any]]]]()
     for place, column in enumerate(columns):
@@ -49,20 +49,20 @@ def details(columns: Sequence[Column], museum: Museum | None) -> dict[str, Any]:
 
 
 def areas(columns: Sequence[Column]) -> Mapping[str, list[str]]:
-    """Area -> its contracts."""
-    found: dict[str, list[str]] = {}
+    """Return area -> its contracts."""
+    by_area: dict[str, list[str]] = {}
     for contract, row in by_contract(columns).items():
-        found.setdefault(area_of(row), []).append(contract)
-    return found
+        by_area.setdefault(area_of(row), []).append(contract)
+    return by_area
 
 
 def as_script(data: Any) -> str:
-    """Data as JSON that can stand in a ``<script>``: nothing in it ends the element or begins a comment."""
+    """Format data as JSON that is safe in a ``<script>``: nothing in it ends the element or begins a comment."""
     text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _case(row: Record, texts: Texts) -> list[Any]:
     why = row.get("expectation", {"kind": "", "reason": "", "link": ""})
-    told = [row["message"], KINDS.get(why["kind"], ""), why["reason"], why["link"]]
-    return [texts.place(row["case"]), row["outcome"], *map(texts.place, told)]
+    texts_of_case = [row["message"], KINDS.get(why["kind"], ""), why["reason"], why["link"]]
+    return [texts.place(row["case"]), row["outcome"], *map(texts.place, texts_of_case)]

@@ -1,4 +1,4 @@
-"""The README's headline results: how many cases each implementation keeps, and a few numbers of each machine."""
+"""The README's headline results: cases passed by each implementation, and a few numbers per machine."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from reports.pages.markdown import plain, table
 from reports.read.headlines import Headline, Machine
 from reports.read.standing import Standing
 
-_HEAD = ("implementation", "what it is", "cases kept", "known failures")
+_HEAD = ("implementation", "description", "cases passed", "known failures")
 
 
 def headline(standings: Sequence[Standing], machines: Sequence[Machine]) -> str:
@@ -14,7 +14,7 @@ def headline(standings: Sequence[Standing], machines: Sequence[Machine]) -> str:
 
     Args:
       standings: the rows of the table.
-      machines: whose numbers follow; none if nothing was measured.
+      machines: the machines whose numbers follow; empty if nothing was measured.
     """
     lines = [f"* {plain(_line(machine, each))}" for machine in machines for each in machine.headlines]
     return "\n".join([*table(_HEAD, [_row(each) for each in standings]), *([""] if lines else []), *lines])

@@ -1,16 +1,16 @@
-"""Text as Markdown that shows just this text, tables, and a part of a page between markers."""
+"""Markdown: escaped text, links, tables, and parts of a page between markers."""
 
 import re
 from collections.abc import Sequence
 
-# What Markdown reads as markup, wherever it stands; an underscore between letters is none.
+# Characters that Markdown may read as markup; an underscore between letters is not markup.
 _MARKUP = re.compile(r"[\\`*\[\]<>&~]|(?<![^\W_])_|_(?![^\W_])")
 _ALIGNED = 60
 _CODE = re.compile(r"(?<!`)`[^`]+`(?!`)")
 
 
 def plain(text: str) -> str:
-    """Text on one line in which nothing is markup but `code` between backticks, as laws and reasons write it."""
+    """Return text on one line, escaped except for `code` between backticks."""
     text = " ".join(text.split())
     between = [_MARKUP.sub(_escaped, part) for part in _CODE.split(text)]
     code = [*_CODE.findall(text), ""]
@@ -18,17 +18,17 @@ def plain(text: str) -> str:
 
 
 def link(text: str, url: str) -> str:
-    """A link; what would end it early is encoded in the URL."""
-    encoded = re.sub(r"[\s()<>\\]", lambda found: f"%{ord(found[0]):02X}", url)
+    """Return a link; characters that would end it early are encoded in the URL."""
+    encoded = re.sub(r"[\s()<>\\]", lambda match: f"%{ord(match[0]):02X}", url)
     return f"[{text}]({encoded})"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table, whose columns are aligned in the text too, but for those of long cells.
+    """Return the lines of a table; columns are padded in the source, except those with long cells.
 
     Args:
-      head: a title a column, Markdown.
-      rows: as many cells each, Markdown; a `|` in them is none of the table's.
+      head: one title per column, as Markdown.
+      rows: the cells of each row, as Markdown; a `|` in them is escaped.
     """
     lines = [[cell.replace("|", "\\|") for cell in line] for line in (head, *rows)]
     longest = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
@@ -38,10 +38,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def between(page: str, name: str, part: str, *, file: str) -> str:
-    """A page with ``part`` between its lines ``<!-- name -->`` and ``<!-- /name -->``.
+    """Return a page with ``part`` between its lines ``<!-- name -->`` and ``<!-- /name -->``.
 
     Raises:
-      ValueError: one of these lines is missing, stands there twice, or they come in the other order.
+      ValueError: one of these lines is missing or duplicated, or they are in the wrong order.
     """
     lines = page.split("\n")
     first, last = (_only(lines, marker, file) for marker in (f"<!-- {name} -->", f"<!-- /{name} -->"))
@@ -51,17 +51,17 @@ def between(page: str, name: str, part: str, *, file: str) -> str:
 
 
 def _only(lines: Sequence[str], marker: str, file: str) -> int:
-    """The number, from 0, of the one line that is a marker."""
-    found = [number for number, line in enumerate(lines) if line.strip() == marker]
-    if len(found) != 1:
-        where = f" in lines {', '.join(str(number + 1) for number in found)}" if found else ""
-        raise ValueError(f"{file}: expected one line {marker}, found {len(found)}{where}; add or remove it")
-    return found[0]
+    """Return the index of the only line that is the marker."""
+    numbers = [number for number, line in enumerate(lines) if line.strip() == marker]
+    if len(numbers) != 1:
+        where = f" in lines {', '.join(str(number + 1) for number in numbers)}" if numbers else ""
+        raise ValueError(f"{file}: expected one line {marker}, found {len(numbers)}{where}; add or remove it")
+    return numbers[0]
 
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _escaped(found: re.Match[str]) -> str:
-    return {"<": "&lt;", ">": "&gt;", "&": "&amp;"}.get(found[0], f"\\{found[0]}")
+def _escaped(match: re.Match[str]) -> str:
+    return {"<": "&lt;", ">": "&gt;", "&": "&amp;"}.get(match[0], f"\\{match[0]}")

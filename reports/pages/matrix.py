@@ -1,25 +1,25 @@
-"""The table of results: areas by subjects, and what ran where."""
+"""The table of results, areas by subjects, and a list of the runs."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from reports.pages.markdown import link, plain, table
-from reports.read.columns import Column
 from reports.read.records import area_of
+from reports.read.subject_columns import Column
 
 NOT_ASKED = "\N{EN DASH}"
 _INTRODUCTION = """\
-Cases that pass, of those that were asked ({not_asked}: none). What came of every contract, and the reasons of `known`
+Passing cases of those that ran ({not_asked}: none ran). The result of every contract, and the reasons of `known`
 failures, are in [{name}]({page})."""
 
 
 def matrix(columns: Sequence[Column], *, page: str, folder: str) -> str:
-    """Table, footnotes and runs.
+    """Return table, footnotes and runs.
 
     Args:
-      columns: the table's.
-      page: the path of the page that has every contract.
-      folder: the path of the folder of the result files.
+      columns: the columns of the table.
+      page: the path to the page of every contract.
+      folder: the path to the folder of the result files.
     """
     areas = sorted({area_of(row) for column in columns for row in column.rows})
     notes = {column.title: number for number, column in enumerate(_unavailable(columns), start=1)}
@@ -38,11 +38,11 @@ def matrix(columns: Sequence[Column], *, page: str, folder: str) -> str:
 
 
 def _note(column: Column, notes: Mapping[str, int]) -> str:
-    return f"({notes[column.title]}) {plain(column.title)} could not be had: {plain(column.unavailable)}"
+    return f"({notes[column.title]}) {plain(column.title)} was unavailable: {plain(column.unavailable)}"
 
 
 def runs(columns: Sequence[Column], folder: str) -> list[str]:
-    """A line for each run that gave a column, the newest first: when, where, from which sources, and which packages."""
+    """Return a line for each run with a column, the newest first: date, platform, commit, file and packages."""
     by_run: dict[tuple[str, str], list[Column]] = {}
     for column in columns:
         by_run.setdefault(column.age, []).append(column)
@@ -60,11 +60,11 @@ def _run(columns: Sequence[Column], folder: str) -> str:
 
 
 def _packages(column: Column) -> str:
-    """A subject with the versions of what it runs on."""
+    """Return a subject with the versions of its packages."""
     packages: Mapping[str, str] = column.subject.get("packages", {})
     others = [f"{name} {version}" for name, version in packages.items() if name != column.name]
-    told = "unavailable" if column.unavailable else ", ".join(others)
-    return plain(f"{column.title} ({told})" if told else column.title)
+    packages_or_reason = "unavailable" if column.unavailable else ", ".join(others)
+    return plain(f"{column.title} ({packages_or_reason})" if packages_or_reason else column.title)
 
 
 def _unavailable(columns: Sequence[Column]) -> list[Column]:
@@ -72,7 +72,7 @@ def _unavailable(columns: Sequence[Column]) -> list[Column]:
 
 
 def _cell(column: Column, area: str | None, notes: Mapping[str, int]) -> str:
-    """Of an area, or of all: passed / asked, and how many of the others are what."""
+    """Return passed / run, and the counts of other outcomes, for an area or (None) for all."""
     if column.unavailable:
         return f"unavailable ({notes[column.title]})"
     counts = Counter(row["outcome"] for row in column.rows if area in (None, area_of(row)))

@@ -1,4 +1,4 @@
-"""``reports/index.html``: one page that works without a network, from what the result files say."""
+"""``reports/index.html``: a single page of all results that works offline."""
 
 import base64
 import hashlib
@@ -18,22 +18,22 @@ from reports.pages import tables
 from reports.pages.commands import commands_table
 from reports.pages.details import areas, as_script, details
 from reports.read import standing
-from reports.read.columns import by_contract
+from reports.read.benchmark_runs import BenchmarkRun
 from reports.read.figures import Figure
 from reports.read.merged import reference_machine
-from reports.read.runs import Run
 from reports.read.sources import FAULTS, Sources
 from reports.read.standing import Standing
+from reports.read.subject_columns import by_contract
 
 REPRODUCE = """\
 pip install nox
-nox -s compat -- --subject all      # the laws, every implementation that can be had
-nox -s faults                       # every bug of the museum, every law: leave it running overnight
-nox -s bench                        # this machine's numbers; beside another's: -- --subject openpi=PYTHON
+nox -s compat -- --subject all      # the contracts, on every available implementation
+nox -s faults                       # every bug of the museum against every contract: takes a night
+nox -s bench                        # benchmarks on this machine; to compare: -- --subject openpi=PYTHON
 nox -s report                       # this page"""
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 _PARTS = {
-    "matrix": "Laws",
+    "matrix": "Contracts",
     "museum": "Bugs",
     "speed": "Speed and memory",
     "table": "Table",
@@ -43,12 +43,12 @@ _PARTS = {
 }
 
 
-def page(found: Sources, drawn: Sequence[Picture]) -> str:
-    """The page, the same for the same files.
+def page(sources: Sources, drawn: Sequence[Picture]) -> str:
+    """Return the page; the same files give the same bytes.
 
     Args:
-      found: what the files say.
-      drawn: ``reports.draw.pictures.pictures`` of it.
+      sources: the content of the result files.
+      drawn: the pictures of ``reports.draw.pictures.pictures``.
     """
     script = _text("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -57,62 +57,65 @@ def page(found: Sources, drawn: Sequence[Picture]) -> str:
         _environment()
         .get_template("index.html")
         .render(
-            parts=_PARTS.items() if found.museum else [part for part in _PARTS.items() if part[0] != "museum"],
-            # What the browser has to find is this text to the letter.
+            parts=_PARTS.items() if sources.museum else [part for part in _PARTS.items() if part[0] != "museum"],
+            # The browser compares the hash with exactly this text.
             script=Markup(script),
             script_hash=f"sha256-{digest}",
             css=Markup(_text("page.css")),
             palette=Markup(_palette(light, dark)),
-            counts=counts(found),
-            standings=found.standings,
-            machines=[_with_badge(machine) for machine in found.machines],
-            most_broken=standing.most_broken(found.standings),
-            areas=list(areas(found.columns)),
+            counts=counts(sources),
+            standings=sources.standings,
+            machines=[_with_badge(machine) for machine in sources.machines],
+            most_broken=standing.most_broken(sources.standings),
+            areas=list(areas(sources.columns)),
             outcomes=["pass", "known", "fail", "fixed", "error", "absent", "unavailable"],
-            matrix=_matrix(found.standings),
-            museum=found.museum and _museum(found),
+            matrix=_matrix(sources.standings),
+            museum=sources.museum and _museum(sources),
             pictures=[{**vars(picture), "drawing": Markup(picture.drawing)} for picture in drawn],
-            base=reference_machine(found.merged),
-            table={"head": tables.HEAD, "lines": [{**vars(line), "cells": tables.cells(line)} for line in found.lines]},
-            environments=tables.environments(found.runs),
-            fixtures=tables.fixtures(found.runs),
-            runs=tables.runs(found.columns),
+            base=reference_machine(sources.merged),
+            table={
+                "head": tables.HEAD,
+                "lines": [{**vars(line), "cells": tables.cells(line)} for line in sources.lines],
+            },
+            environments=tables.environments(sources.runs),
+            fixtures=tables.fixtures(sources.runs),
+            runs=tables.runs(sources.columns),
             reproduce=REPRODUCE,
-            commands=commands(found.runs),
-            taken=found.commands and commands_table(found.commands),
-            gaps=found.gaps,
-            details=Markup(as_script(details(found.columns, found.museum))),
+            commands=commands(sources.runs),
+            taken=sources.commands and commands_table(sources.commands),
+            gaps=sources.gaps,
+            details=Markup(as_script(details(sources.columns, sources.museum))),
         )
     )
 
 
-def counts(found: Sources) -> Mapping[str, Figure | None]:
-    """The numbers of the first sentence."""
-    main = found.standings[0]
+def counts(sources: Sources) -> Mapping[str, Figure | None]:
+    """Return the numbers of the first sentence."""
+    main = sources.standings[0]
     contracts = {row["contract"] for row in main.column.rows}
-    told = {
-        "contracts": origin(main, "different contracts among its rows", len(contracts)),
-        "subjects": origin(main, "columns of the newest runs of this folder", len(found.standings)),
+    numbers_by_name = {
+        "contracts": origin(main, "distinct contracts among its rows", len(contracts)),
+        "subjects": origin(main, "columns of the newest runs of this folder", len(sources.standings)),
     }
-    if museum := found.museum:
+    if museum := sources.museum:
         numbers = {"faults": museum.faults, "met": museum.historical, "caught": museum.caught}
         for name, faults in numbers.items():
             how = {
                 "faults": "rows",
-                "met": "rows that name a bug of the catalogue",
+                "met": "rows that name a bug of docs/bugs.md",
                 "caught": "rows that a contract caught",
             }
-            told[name] = Figure(str(len(faults)), FAULTS.as_posix(), "all rows", how[name])
-    return {"faults": None, **told}
+            numbers_by_name[name] = Figure(str(len(faults)), FAULTS.as_posix(), "all rows", how[name])
+    return {"faults": None, **numbers_by_name}
 
 
 def origin(each: Standing, how: str, count: int) -> Figure:
-    """A number of rows of a run of the contracts."""
+    """Return a number of rows of a contract run, with its provenance."""
     return Figure(str(count), f"compat/{each.column.run.file.name}", f"rows of {each.column.name}", how)
 
 
-def commands(runs: Sequence[Run]) -> list[str]:
-    """What wrote each result file of the benchmarks."""
+def commands(runs: Sequence[BenchmarkRun]) -> list[str]:
+    """Return the command that wrote each result file of the benchmarks."""
     return [
         f"{shlex.join(['python', '-m', 'benchmarks', *run.result['run']['arguments']])}  "
         f"# {run.machine}, commit {run.result['run']['commit'][:7]}"
@@ -121,12 +124,12 @@ def commands(runs: Sequence[Run]) -> list[str]:
 
 
 def address(file: str) -> str:
-    """Where a result file is, from the folder of the pages, as a URL."""
+    """Return the URL of a result file, relative to the folder of the pages."""
     return quote(file if file.startswith(("compat/", "commands/", FAULTS.as_posix())) else f"results/{file}")
 
 
 def _with_badge(machine: Any) -> Mapping[str, Any]:
-    """A machine whose newest run is dirty, or has a cell that does not count, says so."""
+    """Return a machine with a badge: whether its newest run is valid, dirty, or has an invalid cell."""
     invalid = any(problem.invalid for problem in machine.run.problems)
     badge = "invalid" if invalid else "dirty" if machine.run.dirty else "valid"
     names = ("name", "run", "headlines", "described")
@@ -134,7 +137,7 @@ def _with_badge(machine: Any) -> Mapping[str, Any]:
 
 
 def _matrix(standings: Sequence[Standing]) -> Mapping[str, Mapping[str, list[Mapping[str, str]]]]:
-    """Area -> contract -> a cell a subject."""
+    """Return area -> contract -> one cell per subject."""
     return {
         area: {
             contract: [_cell(each.contracts.get(contract, {}), each.column.title) for each in standings]
@@ -145,21 +148,21 @@ def _matrix(standings: Sequence[Standing]) -> Mapping[str, Mapping[str, list[Map
 
 
 def _cell(counted: Mapping[str, int], title: str) -> Mapping[str, str]:
-    """The worst outcome, and of how many of the cases that were asked."""
+    """Return the worst outcome, with its share of the cases that ran."""
     outcome, total = standing.worst(counted), standing.asked(counted)
     share = f" {counted[outcome]}/{total}" if total and total != counted[outcome] else f" {total}" if total > 1 else ""
-    return {"outcome": outcome, "text": f"{outcome}{share}", "told": f"{title}: {outcome}{share}"}
+    return {"outcome": outcome, "text": f"{outcome}{share}", "label": f"{title}: {outcome}{share}"}
 
 
-def _museum(found: Sources) -> Mapping[str, Any]:
-    museum, known = found.museum, by_contract(found.columns)
+def _museum(sources: Sources) -> Mapping[str, Any]:
+    museum, known = sources.museum, by_contract(sources.columns)
     assert museum is not None
     shown = [{**fault, "caught_by": [name for name in fault["caught_by"] if name in known]} for fault in museum.faults]
     return {"file": FAULTS.as_posix(), "met": len(museum.historical), "faults": shown}
 
 
 def _palette(light: str, dark: str) -> str:
-    """Of the system's theme, unless the page's is set."""
+    """Return the palette of the system's theme, overridable by the page's theme."""
     as_dark = f":root[data-theme=dark]{{{dark}color-scheme:dark}}"
     by_system = f"@media(prefers-color-scheme:dark){{:root:not([data-theme=light]){{{dark}color-scheme:dark}}}}"
     return f":root{{{light}color-scheme:light}}{by_system}{as_dark}"
@@ -167,7 +170,7 @@ def _palette(light: str, dark: str) -> str:
 
 @cache
 def _environment() -> Environment:
-    """Everything is escaped; a name that is not known is an error."""
+    """Return the template environment: everything is escaped, and an unknown name is an error."""
     made = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -188,7 +191,7 @@ def _is_link(text: str) -> bool:
 
 
 def _code(text: str) -> Markup:
-    """Text in which what stands between backticks is code."""
+    """Format text between backticks as code."""
     parts = [
         Markup("<code>{}</code>").format(part) if odd % 2 else escape(part) for odd, part in enumerate(text.split("`"))
     ]
@@ -196,7 +199,7 @@ def _code(text: str) -> Markup:
 
 
 def _short(url: str) -> str:
-    """What tells a link from others: without host names that all have."""
+    """Shorten a URL by dropping the scheme and common host names."""
     return url.partition("://")[2].removeprefix("www.").removeprefix("github.com/")
 
 

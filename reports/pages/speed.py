@@ -1,7 +1,7 @@
-"""Loads and training steps of the reference next to others, from the result files of the benchmarks, as Markdown.
+"""Loads and training steps of the reference compared with others, from the benchmarks' result files, as Markdown.
 
-A cell is shown from the newest run on its machine that measured another subject too: what is compared comes from one
-run. What does not keep the rules of ``python -m benchmarks check`` is not shown.
+A cell is shown from the newest run on its machine that measured another subject too, so that comparisons stay within
+one run. Cells that break the rules of ``python -m benchmarks check`` are not shown.
 """
 
 from collections.abc import Sequence
@@ -9,54 +9,55 @@ from itertools import groupby
 
 from reports.pages.markdown import link, plain, table
 from reports.read import figures, units
+from reports.read.benchmark_runs import BenchmarkRun
 from reports.read.lines import STATES
 from reports.read.merged import Entry, beside, entries, side_by_side
-from reports.read.runs import Run
 
 NOT_SHOWN = "tiny"
 _HEAD = ("", "reference", "peak", "other", "peak", "time", "peak")
 
 
-def speed(runs: Sequence[Run], *, folder: str) -> str:
-    """A table for each machine, and which files it is from.
+def speed(runs: Sequence[BenchmarkRun], *, folder: str) -> str:
+    """Return a table for each machine, with its source files.
 
     Args:
-      runs: the oldest first.
-      folder: of the result files, from the page.
+      runs: the runs, the oldest first.
+      folder: the path from the page to the folder of the result files.
     """
     shown = [entry for entry in side_by_side(runs) if entry.cell["size"] != NOT_SHOWN]
     lines: list[str] = []
-    for machine, found in groupby(shown, key=lambda entry: entry.machine):
-        lines += _section(machine, list(found), folder)
+    for machine, group in groupby(shown, key=lambda entry: entry.machine):
+        lines += _section(machine, list(group), folder)
     return "\n".join(lines).rstrip()
 
 
 def time_of(entry: Entry) -> str:
-    """Of a training step examples a second, else seconds."""
+    """Format samples per second for a training step, else seconds."""
     rate = figures.samples_per_second(entry) if entry.cell["workload"] == "step" else None
     return f"{units.digits(rate.value)} samples/s" if rate else units.seconds(figures.wall(entry))
 
 
-def source(run: Run, folder: str) -> str:
-    """A run in a line: when, where, its file, and who was measured."""
-    told, where = run.result, run.result["environment"]
+def source(run: BenchmarkRun, folder: str) -> str:
+    """Describe a run in one line: date, machine, file and subjects."""
+    result, where = run.result, run.result["environment"]
     subjects = ", ".join(
-        f"{name} {each['version']} (jax {each['packages'].get('jax', '?')})" for name, each in told["subjects"].items()
+        f"{name} {each['version']} (jax {each['packages'].get('jax', '?')})"
+        for name, each in result["subjects"].items()
     )
     cpu = f"{where['cpu']['model']}, {where['cpu']['cores']} cores, {where['ram_bytes'] / 2**30:.0f} GiB"
     file = link(run.file.rpartition("/")[2], f"{folder}/{run.file}")
     return f"{run.started[:10]}, {plain(cpu)}, {file}: {plain(subjects)}"
 
 
-def _section(machine: str, found: Sequence[Entry], folder: str) -> list[str]:
-    runs = {entry.run.file: entry.run for entry in found}
+def _section(machine: str, group: Sequence[Entry], folder: str) -> list[str]:
+    runs = {entry.run.file: entry.run for entry in group}
     sources = [f"* {source(runs[file], folder)}" for file in sorted(runs)]
-    rows = [row for entry in found for row in _rows(entry)]
+    rows = [row for entry in group for row in _rows(entry)]
     return [f"**{plain(machine)}**", "", *table(_HEAD, rows), "", *sources, ""]
 
 
 def _rows(entry: Entry) -> list[list[str]]:
-    """The reference next to each other subject, or alone."""
+    """Return the reference beside each other subject, or alone."""
     ours = [f"`{entry.id}`", time_of(entry), _peak(entry)]
     others = [
         [f"{plain(other.subject)}: {time_of(other)}", _peak(other), *_ratios(entry, other)] for other in beside(entry)
@@ -66,7 +67,7 @@ def _rows(entry: Entry) -> list[list[str]]:
 
 
 def _failed(entry: Entry) -> list[Entry]:
-    """The same cell of subjects that could not do it, in the same run."""
+    """Return the same cell of subjects that failed it, in the same run."""
     same = [other for other in entries([entry.run]) if other.id == entry.id]
     return [other for other in same if other.cell["outcome"] in ("out_of_memory", "failed")]
 
@@ -77,5 +78,5 @@ def _ratios(ours: Entry, theirs: Entry) -> list[str]:
 
 
 def _peak(entry: Entry) -> str:
-    found = figures.peak(entry)
-    return "" if found is None else units.gigabytes(found)
+    most = figures.peak(entry)
+    return "" if most is None else units.gigabytes(most)

@@ -1,20 +1,20 @@
-"""Tables that are the same on every page: head and rows of plain texts."""
+"""Tables shared by the pages, as a head and rows of plain text."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from reports.read import units
-from reports.read.columns import Column
+from reports.read.benchmark_runs import BenchmarkRun
 from reports.read.lines import Line
-from reports.read.runs import Run
+from reports.read.subject_columns import Column
 
 
 class Table(NamedTuple):
-    """Texts.
+    """A table of plain text.
 
     Attributes:
-      head: a title a column.
-      rows: as many texts each.
+      head: one title per column.
+      rows: the cells of each row.
     """
 
     head: Sequence[str]
@@ -41,12 +41,12 @@ HEAD = (
 
 
 def cells(line: Line) -> list[str]:
-    """A line's texts, but for the run."""
+    """Return a line's cells, except the last (the run)."""
     shares = [line.mfu_of_measured, line.mfu_of_datasheet]
     mfu = " | ".join(units.percent(share) for share in shares if share is not None)
     if line.state not in ("valid", "dirty"):
-        told = f"{line.state}: {line.reason}" if line.state == "invalid" else line.state
-        return [line.machine, line.cell, f"{line.subject} {line.version}", told, *[NOTHING] * (len(HEAD) - 5)]
+        state = f"{line.state}: {line.reason}" if line.state == "invalid" else line.state
+        return [line.machine, line.cell, f"{line.subject} {line.version}", state, *[NOTHING] * (len(HEAD) - 5)]
     machine = (
         line.times_machine if isinstance(line.times_machine, str) else _or_nothing(line.times_machine, units.factor)
     )
@@ -70,17 +70,17 @@ def cells(line: Line) -> list[str]:
     ]
 
 
-def environments(runs: Sequence[Run]) -> Table:
-    """What ran where, the newest run first."""
+def environments(runs: Sequence[BenchmarkRun]) -> Table:
+    """Return the environment of each run, the newest first."""
     head = ("run", "machine", "processor", "memory", "system", "accelerators", "subjects", "load, steal", "commit")
     rows = []
     for run in reversed(runs):
-        where, told = run.result["environment"], run.result["run"]
+        where, info = run.result["environment"], run.result["run"]
         devices = ", ".join(f"{each['count']} x {each['kind']}" for each in where["accelerators"])
         noise = where["noise"]
         rows.append(
             (
-                told["started"],
+                info["started"],
                 run.machine,
                 f"{where['cpu']['model']}, {where['cpu']['cores']} cores",
                 _or_nothing(where["ram_bytes"], units.gigabytes),
@@ -90,29 +90,29 @@ def environments(runs: Sequence[Run]) -> Table:
                 ", ".join(
                     [_or_nothing(noise["load_before"], units.digits), _or_nothing(noise["steal_share"], units.percent)]
                 ),
-                f"{told['commit'][:7]}{', dirty' if run.dirty else ''}",
+                f"{info['commit'][:7]}{', dirty' if run.dirty else ''}",
             )
         )
     return Table(head, rows)
 
 
-def fixtures(runs: Sequence[Run]) -> Table:
-    """What was read, each once."""
-    found = {each["id"]: each for run in runs for each in run.result["fixtures"]}
+def fixtures(runs: Sequence[BenchmarkRun]) -> Table:
+    """Return each fixture that was read, once."""
+    by_id = {each["id"]: each for run in runs for each in run.result["fixtures"]}
     head = ("fixture", "layout", "dtype", "on disk", "parameters", "arrays", "sha256")
     rows = [
         (
             *(name, each["layout"], each["dtype"], units.gigabytes(each["bytes"]), f"{each['params']:,}"),
             *(str(each["leaves"]), each["sha256"][:12]),
         )
-        for name, each in sorted(found.items())
+        for name, each in sorted(by_id.items())
     ]
     return Table(head, rows)
 
 
 def runs(columns: Sequence[Column]) -> Table:
-    """What asked each subject."""
-    head = ("subject", "asked", "Python", "system", "packages", "commit", "file")
+    """Return the contract run of each subject."""
+    head = ("subject", "date", "Python", "system", "packages", "commit", "file")
     rows = []
     for column in columns:
         header, git = column.run.header, column.run.header["git"]
@@ -123,9 +123,9 @@ def runs(columns: Sequence[Column]) -> Table:
     return Table(head, rows)
 
 
-def _subject(name: str, told: Mapping[str, Any]) -> str:
-    listed = ", ".join(f"{package} {version}" for package, version in told["packages"].items())
-    return f"{name} {told['version']} on {told['device']} (Python {told['python']}, {listed})"
+def _subject(name: str, description: Mapping[str, Any]) -> str:
+    listed = ", ".join(f"{package} {version}" for package, version in description["packages"].items())
+    return f"{name} {description['version']} on {description['device']} (Python {description['python']}, {listed})"
 
 
 def _or_nothing(value: float | None, shown: Callable[[float], str]) -> str:

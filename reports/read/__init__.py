@@ -1,1 +1,1 @@
-"""Result files into records."""
+"""Read result files into records."""

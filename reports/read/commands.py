@@ -1,4 +1,4 @@
-"""What the commands of ``pi0-compat`` take, from the result files of ``python -m benchmarks.commands``."""
+"""Read time and memory of the ``pi0-compat`` commands: the result files of ``python -m benchmarks.commands``."""
 
 import json
 from collections.abc import Mapping
@@ -16,8 +16,8 @@ class Commands(NamedTuple):
     """A result file.
 
     Attributes:
-      file: its path from the folder of the pages, with slashes.
-      result: what it holds.
+      file: its path relative to the folder of the pages, with slashes.
+      result: its content.
     """
 
     file: str
@@ -25,19 +25,19 @@ class Commands(NamedTuple):
 
     @property
     def key(self) -> tuple[str, str]:
-        """Machine and size: of these the newest file is shown."""
+        """Machine and size; the newest file of each is shown."""
         return str(self.result["environment"]["slug"]), str(self.result["size"])
 
 
 def read_commands(folder: Path) -> list[Commands]:
-    """The newest result file of each machine and size below ``folder``, which lies in the folder of the pages.
+    """Return the newest result file of each machine and size below ``folder``, a subfolder of the pages' folder.
 
     Raises:
-      ValueError: one is none, or is cut off; the message names it.
-      OSError: one cannot be read.
+      ValueError: a file is invalid or truncated; the message names it.
+      OSError: a file cannot be read.
     """
-    found = [_read(file, folder.parent) for file in sorted(folder.rglob("*.json"))]
-    newest = {each.key: each for each in sorted(found, key=lambda each: (each.result["run"]["started"], each.file))}
+    files = [_read(file, folder.parent) for file in sorted(folder.rglob("*.json"))]
+    newest = {each.key: each for each in sorted(files, key=lambda each: (each.result["run"]["started"], each.file))}
     return [newest[key] for key in sorted(newest)]
 
 

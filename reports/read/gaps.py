@@ -1,4 +1,4 @@
-"""What is not measured, from what is: a reader should not have to find out."""
+"""List what has not been measured, derived from what has been."""
 
 from collections.abc import Sequence
 
@@ -8,41 +8,41 @@ _WORKLOADS = {"load": "loads", "step": "training steps", "sampling": "sampling",
 _NEVER = (
     "Energy.",
     "Several hosts.",
-    "Tiny sizes are run to see that benchmarks work; their times are Python's and are on no chart.",
-    "Released weights: every checkpoint is made, at released sizes, from a seed.",
+    "Tiny sizes only show that benchmarks run; their times are dominated by Python and are on no chart.",
+    "Released weights: every checkpoint is generated from a seed, with the sizes of released models.",
 )
 
 
-def gaps(found: Sequence[Entry]) -> list[str]:
-    """Sentences, from merged entries."""
-    accelerated = [entry for entry in found if entry.run.result["environment"]["accelerators"]]
-    cold = [entry for entry in found if entry.valid and entry.cell["options"].get("temperature") == "cold"]
-    told = (
+def gaps(merged: Sequence[Entry]) -> list[str]:
+    """Return sentences about what is missing from merged entries."""
+    accelerated = [entry for entry in merged if entry.run.result["environment"]["accelerators"]]
+    cold = [entry for entry in merged if entry.valid and entry.cell["options"].get("temperature") == "cold"]
+    sentences = (
         []
         if accelerated
         else ["No machine with an accelerator has been measured: device memory and MFU of GPUs and TPUs."]
     )
-    told += [] if cold else ["Loads from a cold page cache."]
-    return [*told, *_sizes(found), *_absent(found), *_NEVER]
+    sentences += [] if cold else ["Loads from a cold page cache."]
+    return [*sentences, *_sizes(merged), *_absent(merged), *_NEVER]
 
 
-def _sizes(found: Sequence[Entry]) -> list[str]:
-    """Workloads that have no number at a size, by machine."""
+def _sizes(merged: Sequence[Entry]) -> list[str]:
+    """Return the workloads without a valid measurement, by machine and size."""
     lacking = []
-    for machine in sorted({entry.machine for entry in found}):
-        had = {(e.cell["workload"], e.cell["size"]) for e in found if e.machine == machine and e.valid}
+    for machine in sorted({entry.machine for entry in merged}):
+        measured = {(e.cell["workload"], e.cell["size"]) for e in merged if e.machine == machine and e.valid}
         for size in ("small", "full"):
-            names = [name for workload, name in _WORKLOADS.items() if (workload, size) not in had]
+            names = [name for workload, name in _WORKLOADS.items() if (workload, size) not in measured]
             lacking += [f"{machine}: {', '.join(names)} at size {size}."] if names else []
     return lacking
 
 
-def _absent(found: Sequence[Entry]) -> list[str]:
-    """What subjects do not offer, or could not do."""
-    told: dict[str, None] = {}
-    for entry in found:
+def _absent(merged: Sequence[Entry]) -> list[str]:
+    """Return what subjects do not offer or failed to do."""
+    sentences: dict[str, None] = {}
+    for entry in merged:
         if entry.cell["outcome"] == "absent":
-            told.setdefault(f"{entry.cell['reason']}.")
+            sentences.setdefault(f"{entry.cell['reason']}.")
         elif not entry.measured:
-            told.setdefault(f"{entry.machine}, {entry.id}, {entry.subject}: {entry.cell['reason']}.")
-    return list(told)
+            sentences.setdefault(f"{entry.machine}, {entry.id}, {entry.subject}: {entry.cell['reason']}.")
+    return list(sentences)

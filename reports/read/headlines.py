@@ -1,24 +1,24 @@
-"""Three numbers a machine, each next to the same of another subject in the same run: what people look at first."""
+"""Up to three headline numbers per machine, each compared with other subjects in the same run."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from reports.read import figures, units
+from reports.read.benchmark_runs import BenchmarkRun
 from reports.read.figures import Figure, figure
 from reports.read.merged import Entry, beside, compared, side_by_side
-from reports.read.runs import Run
 
 _SIZES = ("small", "full")
 
 
 @dataclass(frozen=True)
 class Headline:
-    """One number.
+    """A headline number.
 
     Attributes:
-      label: what it is of.
+      label: what the number measures.
       value: the number.
-      beside: the same of others, each with the other's name; empty if nobody else was measured.
+      beside: (description, ratio to another subject) pairs; empty if no other subject was measured.
     """
 
     label: str
@@ -31,13 +31,13 @@ class Machine:
     """A kind of machine.
 
     Attributes:
-      name: of results of equal machines.
-      run: the newest one on it.
+      name: the slug of the machine.
+      run: the newest run on it.
       headlines: at most three.
     """
 
     name: str
-    run: Run
+    run: BenchmarkRun
     headlines: tuple[Headline, ...]
 
     @property
@@ -50,8 +50,8 @@ class Machine:
         return ", ".join(str(part) for part in (*parts, *(devices or ["no accelerator"])) if part)
 
 
-def machines(runs: Sequence[Run]) -> list[Machine]:
-    """Every machine that runs are of, by name."""
+def machines(runs: Sequence[BenchmarkRun]) -> list[Machine]:
+    """Return every machine of the runs, sorted by name."""
     latest = {run.machine: run for run in sorted(runs, key=lambda run: run.started)}
     shown = side_by_side(runs)
     return [
@@ -60,30 +60,30 @@ def machines(runs: Sequence[Run]) -> list[Machine]:
     ]
 
 
-def _headlines(found: Sequence[Entry]) -> Iterable[Headline]:
-    load = _largest(found, lambda entry: entry.cell["operation"] == "restore")
-    step = _largest(found, lambda entry: entry.cell["workload"] == "step" and bool(entry.cell["options"].get("lora")))
-    state = _largest(found, lambda entry: entry.cell["operation"] == "lora_state")
+def _headlines(merged: Sequence[Entry]) -> Iterable[Headline]:
+    load = _largest(merged, lambda entry: entry.cell["operation"] == "restore")
+    step = _largest(merged, lambda entry: entry.cell["workload"] == "step" and bool(entry.cell["options"].get("lora")))
+    state = _largest(merged, lambda entry: entry.cell["operation"] == "lora_state")
     if load and (speed := figures.gigabytes_per_second(load)):
         size = load.fixture and units.gigabytes(load.fixture["bytes"])
         value = figure(load, f"{units.digits(speed)} GB/s", f"bytes on disk over the median of {_count(load)}")
-        yield Headline(f"restores a checkpoint of {size}", value, tuple(_speeds(load)))
+        yield Headline(f"restoring a checkpoint of {size}", value, tuple(_speeds(load)))
     if step and (rate := figures.samples_per_second(step)):
         value = figure(step, f"{units.digits(rate.value)} samples/s", f"batch over the median of {_count(step)}")
-        yield Headline(f"LoRA fine-tuning, {_told(step)}", value, tuple(_speeds(step)))
+        yield Headline(f"LoRA fine-tuning, {_configuration(step)}", value, tuple(_speeds(step)))
     if state and (share := figures.over_checkpoint(state)):
-        value = figure(state, units.factor(share), f"largest host peak of {_count(state)} over bytes on disk")
-        yield Headline("peak memory over the checkpoint, base to LoRA train state", value, tuple(_peaks(state)))
+        value = figure(state, units.factor(share), f"largest host peak of {_count(state)}, over bytes on disk")
+        yield Headline("peak memory over checkpoint size, base to LoRA train state", value, tuple(_peaks(state)))
 
 
-def _largest(found: Sequence[Entry], asked: Callable[[Entry], bool]) -> Entry | None:
-    """The entry of the largest size that was measured; of several the one with the largest batch, then the first."""
-    fitting = [entry for entry in found if asked(entry) and entry.cell["size"] in _SIZES and _plain(entry)]
+def _largest(merged: Sequence[Entry], asked: Callable[[Entry], bool]) -> Entry | None:
+    """Return the matching entry with the largest size, then the largest batch, then the first."""
+    fitting = [entry for entry in merged if asked(entry) and entry.cell["size"] in _SIZES and _plain(entry)]
     return max(fitting, key=lambda entry: (_SIZES.index(entry.cell["size"]), _batch(entry)), default=None)
 
 
 def _plain(entry: Entry) -> bool:
-    """As users do it: from a warm page cache, on one device, rematerialised as openpi does."""
+    """Whether it is measured as users run it: warm page cache, one device, rematerialization as in openpi."""
     options = entry.cell["options"]
     usual = options.get("temperature") in (None, "warm") and options.get("devices") in (None, 1)
     return usual and entry.cell["operation"] != "train_step_kept"
@@ -93,7 +93,7 @@ def _batch(entry: Entry) -> float:
     return float(entry.cell["values"].get("batch", 0))
 
 
-def _told(entry: Entry) -> str:
+def _configuration(entry: Entry) -> str:
     return f"size {entry.cell['size']}, batch {entry.cell['options']['batch']}, {entry.cell['options']['dtype']}"
 
 
@@ -104,7 +104,7 @@ def _count(entry: Entry) -> str:
 def _speeds(entry: Entry) -> Iterable[tuple[str, Figure]]:
     for other in beside(entry):
         low, value, high = compared(entry, other)
-        how = f"{other.subject}'s median over the reference's, of one run; in brackets, where 95 % of resamples lie"
+        how = f"{other.subject}'s median over the reference's, in one run; the range is the 95 % interval"
         whose = f"the speed of {other.subject} ({low:.2f} to {high:.2f})"
         yield whose, figure(entry, units.factor(value), how)
 
@@ -113,5 +113,5 @@ def _peaks(entry: Entry) -> Iterable[tuple[str, Figure]]:
     for other in beside(entry):
         ours, theirs = figures.host_peak(entry), figures.host_peak(other)
         if ours is not None and theirs:
-            how = f"the reference's largest peak over {other.subject}'s, of one run"
+            how = f"the reference's largest peak over {other.subject}'s, in one run"
             yield f"the peak of {other.subject}", figure(entry, units.factor(ours / theirs), how)

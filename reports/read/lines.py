@@ -1,4 +1,4 @@
-"""The full table: a line a machine, cell and subject, with every number that pages and ``summary.csv`` show."""
+"""The full table: one line per machine, cell and subject, with every number of the pages and ``summary.csv``."""
 
 import csv
 import io
@@ -16,13 +16,13 @@ STATES = {"out_of_memory": "out of memory", "failed": "failed", "absent": "absen
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One line; None: not known, or not measured.
+    """One line of the table; None means unknown or not measured.
 
     Attributes:
-      state: ``valid``, ``dirty`` (measured from a changed working tree), ``invalid``, or why there is no number.
-      reason: of a state that is not ``valid``.
-      times_reference: how many times as fast as the reference is, in the same run.
-      times_machine: how many times as fast as the same on the reference machine, or ``n/c`` and what differs.
+      state: ``valid``, ``dirty`` (measured with local changes), ``invalid``, or why there is no number.
+      reason: why the state is not ``valid``.
+      times_reference: speed relative to the reference in the same run.
+      times_machine: speed relative to the same cell on the reference machine, or ``n/c`` and what differs.
     """
 
     machine: str
@@ -56,19 +56,19 @@ class Line:
     file: str
 
 
-def lines(found: Sequence[Entry]) -> list[Line]:
-    """Of merged entries, in their order."""
-    base = reference_machine(found)
-    there = {(entry.id, entry.subject): entry for entry in found if entry.machine == base and entry.valid}
-    return [_line(entry, there.get((entry.id, entry.subject)), base) for entry in found]
+def lines(merged: Sequence[Entry]) -> list[Line]:
+    """Return the lines of merged entries, in the same order."""
+    base = reference_machine(merged)
+    on_base = {(entry.id, entry.subject): entry for entry in merged if entry.machine == base and entry.valid}
+    return [_line(entry, on_base.get((entry.id, entry.subject)), base) for entry in merged]
 
 
-def summary(found: Sequence[Line]) -> str:
-    """Lines as CSV, numbers with nine digits: the last ones of a computed number may differ between packages."""
+def summary(rows: Sequence[Line]) -> str:
+    """Format lines as CSV; numbers have nine digits, since further digits may depend on package versions."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(Line)], lineterminator="\n")
     writer.writeheader()
-    for line in found:
+    for line in rows:
         writer.writerow({name: _quoted(value) for name, value in asdict(line).items()})
     return text.getvalue()
 
@@ -131,7 +131,7 @@ def _times_machine(entry: Entry, on_base: Entry | None, base: str) -> float | st
 
 
 def _quoted(value: object) -> object:
-    """A text that a spreadsheet would take for a formula is none."""
+    """Quote a text that a spreadsheet would evaluate as a formula."""
     if isinstance(value, float):
         return f"{value:.9g}"
     return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value

@@ -1,7 +1,7 @@
-"""Runs of several machines put together: of each machine, cell and subject the newest run that counts.
+"""Merge the runs of several machines: for each machine, cell and subject, the newest valid run.
 
-What is compared with what is strict. Two subjects are compared within one run only: seconds of a shared machine mean
-little, ratios of one run do. Two machines are compared where they measured the same: fixture, configuration, suite.
+Comparisons are strict. Two subjects are compared only within one run: on a shared machine seconds mean little, ratios
+within a run do. Two machines are compared only if they measured the same fixture, configuration and suite version.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.results.summaries import Ratio, by_process, ratio
-from reports.read.runs import Run
+from reports.read.benchmark_runs import BenchmarkRun
 
 Json = Mapping[str, Any]
 
@@ -18,14 +18,14 @@ REFERENCE = "reference"
 
 @dataclass(frozen=True)
 class Entry:
-    """A cell of a run.
+    """A cell in a run.
 
     Attributes:
       run: the run.
       cell: the cell.
     """
 
-    run: Run
+    run: BenchmarkRun
     cell: Json
 
     @property
@@ -47,12 +47,12 @@ class Entry:
 
     @property
     def measured(self) -> bool:
-        """Whether there are samples."""
+        """Whether it was measured."""
         return bool(self.cell["outcome"] == "measured")
 
     @property
     def faults(self) -> list[str]:
-        """Why the cell does not count; empty if it does, or was not measured."""
+        """Why the cell is invalid; empty if it is valid or was not measured."""
         wrong = [
             p for p in self.run.problems if p.invalid and (p.cell, p.subject) in (("", ""), (self.id, self.subject))
         ]
@@ -60,69 +60,69 @@ class Entry:
 
     @property
     def valid(self) -> bool:
-        """Whether it was measured and counts."""
+        """Whether it was measured and obeys the rules."""
         return self.measured and not self.faults
 
     @property
     def fixture(self) -> Json | None:
-        """What was read; None: nothing."""
-        found = [fixture for fixture in self.run.result["fixtures"] if fixture["id"] == self.cell["fixture"]]
-        return found[0] if found else None
+        """The checkpoint that was read; None if none was."""
+        listed = [fixture for fixture in self.run.result["fixtures"] if fixture["id"] == self.cell["fixture"]]
+        return listed[0] if listed else None
 
     @property
     def version(self) -> str:
-        """Of the subject."""
+        """The subject's version."""
         return str(self.run.result["subjects"][self.subject]["version"])
 
 
-def entries(runs: Iterable[Run]) -> Iterator[Entry]:
-    """Every cell of every run."""
+def entries(runs: Iterable[BenchmarkRun]) -> Iterator[Entry]:
+    """Yield every cell of every run."""
     return (Entry(run, cell) for run in runs for cell in run.result["cells"])
 
 
-def newest(runs: Iterable[Run]) -> list[Entry]:
-    """One entry a machine, cell and subject: the newest of those that count, if there is one without local changes."""
-    found: dict[tuple[str, str, str], Entry] = {}
+def newest(runs: Iterable[BenchmarkRun]) -> list[Entry]:
+    """Return one entry per machine, cell and subject: the newest valid one, preferably without local changes."""
+    kept: dict[tuple[str, str, str], Entry] = {}
     for entry in sorted(entries(runs), key=_worth):
-        found[entry.key] = entry
-    return sorted(found.values(), key=_place)
+        kept[entry.key] = entry
+    return sorted(kept.values(), key=_place)
 
 
-def side_by_side(runs: Iterable[Run]) -> list[Entry]:
-    """One entry of the reference a machine and cell: of the newest run that measured others too, else of the newest."""
-    found: dict[tuple[str, str, str], Entry] = {}
+def side_by_side(runs: Iterable[BenchmarkRun]) -> list[Entry]:
+    """Return one reference entry per machine and cell: from the newest run with other subjects, else the newest run."""
+    kept: dict[tuple[str, str, str], Entry] = {}
     ours = [entry for entry in entries(runs) if entry.subject == REFERENCE and entry.valid]
     for entry in sorted(ours, key=lambda entry: (bool(beside(entry)), *_worth(entry))):
-        found[entry.key] = entry
-    return sorted(found.values(), key=_place)
+        kept[entry.key] = entry
+    return sorted(kept.values(), key=_place)
 
 
 def beside(entry: Entry) -> list[Entry]:
-    """The same cell of other subjects, of the same run, that count."""
+    """Return the valid entries of the same cell in the same run by other subjects."""
     return [other for other in entries([entry.run]) if other.id == entry.id and other != entry and other.valid]
 
 
 def compared(entry: Entry, other: Entry) -> Ratio:
-    """How many times faster ``entry`` is than ``other``, with an interval of 95 %."""
+    """Return how many times faster ``entry`` is than ``other``, with a 95 % interval."""
     return ratio(by_process(entry.cell), by_process(other.cell))
 
 
 def differs(entry: Entry, other: Entry) -> str:
-    """What keeps two machines' entries of a cell from being compared; empty if nothing does."""
+    """Return what makes two machines' entries of a cell incomparable; empty if they are comparable."""
     ours, theirs = _question(entry), _question(other)
     return ", ".join(name for name in ours if ours[name] != theirs[name])
 
 
-def reference_machine(found: Sequence[Entry]) -> str:
-    """The machine that others are compared with: the one with the most cells that count, then the first by name."""
-    counts = {entry.machine: 0 for entry in found}
-    for entry in found:
+def reference_machine(merged: Sequence[Entry]) -> str:
+    """Return the machine to compare with: the one with the most valid cells, then the first by name."""
+    counts = {entry.machine: 0 for entry in merged}
+    for entry in merged:
         counts[entry.machine] += entry.valid
     return min(counts, key=lambda machine: (-counts[machine], machine), default="")
 
 
 def _question(entry: Entry) -> Json:
-    """What was asked, by the words that the page has for it. Counted operations tell configurations apart."""
+    """Return what was measured, by the page's words; counted operations distinguish configurations."""
     fixture, run = entry.fixture, entry.run.result
     version = str(run["run"].get("version", "0")).partition(".")[0]
     return {

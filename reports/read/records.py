@@ -1,4 +1,4 @@
-"""Reading JSON lines that hold one run, a header, rows, a footer, each as the schema says; an error says where."""
+"""Read JSON lines that hold one run (header, rows, footer), validated by a schema; errors name file and line."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -15,26 +15,26 @@ AGAIN = "run it again"
 
 
 class StreamError(ValueError):
-    """A file is cut off, mixed of several or invalid; the message has file, line, expected, found."""
+    """A file is truncated, mixes several runs or is invalid; the message has file, line, expected, found."""
 
 
 def read_records(file: Path, schema: Path) -> list[tuple[int, Record]]:
-    """Each line's number and record; the first is a header, the last a footer, the others are rows.
+    """Return each line's number and record: a header, then rows, then a footer.
 
     Args:
-      file: JSON lines.
-      schema: has ``$defs`` for ``header``, ``row`` and ``footer``.
+      file: a file of JSON lines.
+      schema: a JSON schema with ``$defs`` for ``header``, ``row`` and ``footer``.
 
     Raises:
-      StreamError: it is not the lines of one whole run, or a line is not as the schema says.
-      OSError: it cannot be read.
+      StreamError: the file is not one complete run, or a line does not match the schema.
+      OSError: the file cannot be read.
     """
     return list(_records(file, schema))
 
 
-def wrong(file: Path, line: int, expected: str, found: str, way_out: str) -> StreamError:
-    """The error of a line."""
-    return StreamError(f"{file}:{line}: expected {expected}, found {found}; {way_out}")
+def wrong(file: Path, line: int, expected: str, found: str, suggestion: str) -> StreamError:
+    """Return the error of a line."""
+    return StreamError(f"{file}:{line}: expected {expected}, found {found}; {suggestion}")
 
 
 def _records(file: Path, schema: Path) -> Iterator[tuple[int, Record]]:
@@ -66,11 +66,11 @@ def _record(file: Path, number: int, line: str) -> Record:
 
 @cache
 def _validator(schema: Path, kind: str) -> Draft202012Validator:
-    """What checks records of a kind; the schema of a whole line could only say that it is none of all kinds."""
+    """Return the validator of one kind of record; validating against all kinds at once gives useless messages."""
     definitions = json.loads(schema.read_text(encoding="utf-8"))["$defs"]
     return Draft202012Validator({"$defs": definitions, "$ref": f"#/$defs/{kind}"})
 
 
 def area_of(row: Record) -> str:
-    """The first half of a contract's id."""
+    """Return the area of a row's contract: the first half of its id."""
     return str(row["contract"].partition(".")[0])

@@ -1,38 +1,38 @@
-"""Everything that pages are made of, read once: result files, and nothing else."""
+"""All input of the pages, read once: result files and nothing else."""
 
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from reports.read.columns import Column, columns
+from reports.read.benchmark_runs import BenchmarkRun, read_runs
 from reports.read.commands import Commands, read_commands
+from reports.read.contract_runs import read_run
 from reports.read.gaps import gaps
 from reports.read.headlines import Machine, machines
 from reports.read.lines import Line, lines
 from reports.read.merged import Entry, newest
 from reports.read.museum import Museum, read_museum
-from reports.read.runs import Run, read_runs
 from reports.read.standing import Standing, standing
-from reports.read.stream import read_run
+from reports.read.subject_columns import Column, columns
 
-# Below the folder of the pages.
+# Relative to the folder of the pages.
 COMPAT, RESULTS, COMMANDS, FAULTS = Path("compat"), Path("results"), Path("commands"), Path("faults.jsonl")
 
 
 @dataclass(frozen=True)
 class Sources:
-    """What the files say.
+    """The content of the result files.
 
     Attributes:
-      columns: subjects and versions, with their newest rows.
-      museum: the faults; None if there is no file.
-      runs: of the benchmarks, the oldest first.
-      commands: what the commands took, the newest of each machine and size.
+      columns: subjects by version, with their newest rows.
+      museum: the faults; None if the file does not exist.
+      runs: the benchmark runs, the oldest first.
+      commands: time and memory of the commands, the newest file of each machine and size.
     """
 
     columns: tuple[Column, ...]
     museum: Museum | None
-    runs: tuple[Run, ...]
+    runs: tuple[BenchmarkRun, ...]
     commands: tuple[Commands, ...]
 
     @cached_property
@@ -41,7 +41,7 @@ class Sources:
 
     @cached_property
     def merged(self) -> list[Entry]:
-        """One entry a machine, cell and subject."""
+        """One entry per machine, cell and subject."""
         return newest(self.runs)
 
     @cached_property
@@ -58,11 +58,11 @@ class Sources:
 
 
 def read_sources(folder: Path) -> Sources:
-    """The files below the folder of the pages.
+    """Read the files below the folder of the pages.
 
     Raises:
-      ValueError: there is no file of a run of the contracts, or one file is not whole; the message names it.
-      OSError: one cannot be read.
+      ValueError: there is no contract run, or a file is incomplete; the message names it.
+      OSError: a file cannot be read.
     """
     files = sorted((folder / COMPAT).glob("*.jsonl"))
     if not files:

@@ -1,13 +1,13 @@
-"""Who keeps how much: of each subject its cases by outcome, in all and by area."""
+"""Summarize each subject: its cases by outcome, in total and by area."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.read.columns import Column, by_contract
 from reports.read.records import area_of
+from reports.read.subject_columns import Column, by_contract
 
-# What was asked ends in one of these, the worst first.
+# The outcomes of cases that ran, the worst first.
 ASKED = ("fail", "error", "fixed", "known", "pass")
 _BROKEN = ("fail", "error", "known")
 _ABOUT = {
@@ -24,10 +24,10 @@ _SHOWN = 4
 
 @dataclass(frozen=True)
 class Standing:
-    """What came of a subject's cases.
+    """The outcomes of a subject's cases.
 
     Attributes:
-      column: whose.
+      column: the subject.
       counts: outcome -> cases.
       areas: area -> outcome -> cases.
       contracts: contract -> outcome -> cases.
@@ -40,7 +40,7 @@ class Standing:
 
     @property
     def about(self) -> str:
-        """What the subject is, for who does not know it; empty of one that nobody here knows."""
+        """A short description of the subject; empty for an unknown one."""
         return _ABOUT.get(self.column.name, "")
 
     @property
@@ -49,7 +49,7 @@ class Standing:
 
     @property
     def passed(self) -> int:
-        """It keeps the law; of those that it was known to break, it now does too."""
+        """Cases that pass, including those that were known to fail."""
         return self.counts["pass"] + self.counts["fixed"]
 
     @property
@@ -58,19 +58,19 @@ class Standing:
 
     @property
     def failed(self) -> int:
-        """Broken, and nobody has said why."""
+        """Cases that fail without an explanation."""
         return self.counts["fail"] + self.counts["error"]
 
     @property
     def weakest(self) -> list[tuple[str, int]]:
-        """The areas with the most broken cases, three at most."""
+        """The areas with the most failing cases, three at most."""
         broken = {area: sum(counts[name] for name in _BROKEN) for area, counts in self.areas.items()}
-        ranked = sorted(broken.items(), key=lambda found: (-found[1], found[0]))
+        ranked = sorted(broken.items(), key=lambda item: (-item[1], item[0]))
         return [(area, count) for area, count in ranked[:3] if count]
 
 
 def standing(column: Column) -> Standing:
-    """Of a subject's rows."""
+    """Summarize a subject's rows."""
     areas, contracts = dict[str, Counter[str]](), dict[str, Counter[str]]()
     for row in column.rows:
         areas.setdefault(area_of(row), Counter())[row["outcome"]] += 1
@@ -80,7 +80,7 @@ def standing(column: Column) -> Standing:
 
 @dataclass(frozen=True)
 class BrokenLaw:
-    """A law, and how many subjects of those that were asked break it."""
+    """A contract, the number of subjects that ran it, and the number that break it."""
 
     contract: str
     law: str
@@ -89,19 +89,24 @@ class BrokenLaw:
 
 
 def most_broken(standings: Sequence[Standing]) -> list[BrokenLaw]:
-    """The laws that most subjects break, a few."""
+    """Return the few contracts that the most subjects break."""
     laws = by_contract([each.column for each in standings])
-    had = {contract: [each.contracts.get(contract, {}) for each in standings] for contract in laws}
-    found = [
-        BrokenLaw(contract, row["law"], sum(map(_is_broken, had[contract])), sum(map(bool, map(asked, had[contract]))))
+    by_subject = {contract: [each.contracts.get(contract, {}) for each in standings] for contract in laws}
+    counted = [
+        BrokenLaw(
+            contract,
+            row["law"],
+            sum(map(_is_broken, by_subject[contract])),
+            sum(map(bool, map(asked, by_subject[contract]))),
+        )
         for contract, row in laws.items()
     ]
-    ranked = sorted(found, key=lambda law: (-law.broken, law.contract))
+    ranked = sorted(counted, key=lambda law: (-law.broken, law.contract))
     return [law for law in ranked[:_SHOWN] if law.broken]
 
 
 def asked(counts: Mapping[str, int]) -> int:
-    """How many cases a subject was really asked."""
+    """Return how many cases ran."""
     return sum(counts.get(name, 0) for name in ASKED)
 
 
@@ -110,12 +115,12 @@ def _is_broken(counts: Mapping[str, int]) -> bool:
 
 
 def worst(counts: Mapping[str, int]) -> str:
-    """The outcome that stands for several cases; what was not asked says nothing where something was."""
+    """Return the worst outcome of several cases; cases that did not run matter only if none ran."""
     return next((name for name in (*ASKED, "unavailable", "absent") if counts.get(name)), "")
 
 
 def rows_of_chart(standings: Sequence[Standing]) -> list[dict[str, str | float]]:
-    """``reports.draw.charts.standing``'s rows."""
+    """Return the rows of ``reports.draw.charts.standing``."""
     shown = [each for each in standings if each.asked]
     return [
         {"subject": each.column.title, "outcome": outcome, "share": count / each.asked, "place": place}

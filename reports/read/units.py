@@ -1,8 +1,8 @@
-"""Numbers as text, the same on every page: three digits, and a unit that fits."""
+"""Format numbers the same way on every page: three significant digits and a suitable unit."""
 
 
 def digits(value: float) -> str:
-    """Three digits that count; of large ones the whole number, with commas."""
+    """Format with three significant digits; large numbers as whole numbers with commas."""
     return f"{value:,.0f}" if abs(value) >= 999.5 or not value else f"{value:#.3g}".rstrip(".")
 
 

@@ -14,12 +14,12 @@
     return /^https?:\/\//.test(url) ? element("a", { href: url, rel: "noreferrer" }, text) : document.createTextNode(text);
   }
 
-  // What stands between backticks is code.
+  // Format text between backticks as code.
   function worded(text) {
     return text.split("`").map((part, place) => (place % 2 ? element("code", {}, part) : part));
   }
 
-  // A page from a file may have no storage.
+  // A page opened from a file may have no storage.
   const storage = { get: () => null, set: () => {} };
   try {
     storage.get = localStorage.getItem.bind(localStorage, "theme");
@@ -41,7 +41,7 @@
     try { storage.set(next); } catch { /* see above */ }
   });
 
-  // The matrix: areas open and close; a filter opens what it finds.
+  // The matrix: areas open and close; a filter opens the areas with matches.
   const laws = $$("#laws tr.law");
   for (const row of laws) {
     row.words = `${row.dataset.contract} ${details.contracts[row.dataset.contract].law}`.toLowerCase();
@@ -66,7 +66,7 @@
       body.hidden = Boolean(any) && !$$("tr.law", body).some((row) => row.fits);
       if (any) $("button", body).setAttribute("aria-expanded", "true");
     }
-    $("#shown").textContent = `${count} of ${laws.length} laws`;
+    $("#shown").textContent = `${count} of ${laws.length} contracts`;
   }
   function open(all) {
     for (const button of $$("#laws button[aria-expanded]")) button.setAttribute("aria-expanded", String(all));
@@ -79,7 +79,7 @@
   }
   $("#all").addEventListener("click", () => open($("#all").getAttribute("aria-pressed") !== "true"));
 
-  // One cell, its law and its cases. Texts come from other programs: they are shown as text, never as markup.
+  // One cell, its contract and its cases. Texts come from other programs: show them as text, never as markup.
   function shownCase([name, outcome, message, kind, reason, url]) {
     const text = (place) => details.texts[place];
     const item = element("li", {}, element("span", { className: `o ${outcome}` }, outcome), ` ${text(name)}`);
@@ -113,7 +113,7 @@
     if (target === $("#case") || target.closest("a[href^='#']")) $("#case").close();
   });
 
-  // Lists that are narrowed by a text.
+  // Lists with a text filter.
   function narrowed(items, input, output, noun, also = () => true) {
     const words = items.map((item) => item.textContent.toLowerCase());
     const update = () => {
@@ -135,7 +135,7 @@
   }
   narrowed($$("#cells tbody tr"), "#cell-text", "#cells-shown", "cells");
 
-  // A link to a law or a bug shows it, whatever is filtered.
+  // A link to a contract or a bug shows it, even if it is filtered out.
   function follow() {
     const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
     if (!target) return;
@@ -153,7 +153,7 @@
   show();
   follow();
 
-  // What a mark of a chart stands for.
+  // The tooltip of a chart's mark.
   const tip = element("div", { id: "tip", hidden: true });
   document.body.append(tip);
   addEventListener("mousemove", ({ target, clientX, clientY }) => {

@@ -100,7 +100,7 @@ def test_the_matrix_is_filtered(page: Any, toys: Path) -> None:
     assert shown_laws(page) == ["load.is_quiet", "load.is_whole"]
     page.select_option("#outcome", "known")
     assert shown_laws(page) == ["load.is_whole"]
-    assert page.locator("#shown").inner_text() == "1 of 4 laws"
+    assert page.locator("#shown").inner_text() == "1 of 4 contracts"
     page.select_option("#area", "")
     page.select_option("#outcome", "")
     page.fill("#text", "SAVE")

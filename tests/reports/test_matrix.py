@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from reports.__main__ import MATRIX, main
-from reports.read.columns import columns
-from reports.read.stream import Run, read_run
+from reports.read.contract_runs import ContractRun, read_run
+from reports.read.subject_columns import columns
 from tests.reports import toy_project
 from tests.reports.toy_runs import Json, header, row, subject, write, write_run
 
@@ -31,7 +31,7 @@ HEAD = header(subject(), subject("reference", None), LOST, git={"commit": "01234
 GOLDEN_MATRIX = r"""# Results
 
 <!-- matrix -->
-Cases that pass, of those that were asked (–: none). What came of every contract, and the reasons of `known`
+Passing cases of those that ran (–: none ran). The result of every contract, and the reasons of `known`
 failures, are in [matrix.md](../reports/matrix.md).
 
 | area    | reference | lost            | toy 1.2              |
@@ -40,7 +40,7 @@ failures, are in [matrix.md](../reports/matrix.md).
 | save    | 1/1       | unavailable (1) | –                    |
 | **all** | 3/3       | unavailable (1) | 2/5, 2 known, 1 fail |
 
-(1) lost could not be had: no such \*interpreter\*
+(1) lost was unavailable: no such \*interpreter\*
 
 * 2026-11-22, Python 3.11.7, Linux x86_64, commit 0123456 with local changes, \
 [toys.jsonl](../reports/compat/toys.jsonl): \
@@ -78,7 +78,7 @@ GOLDEN_PAGE = r"""
 
 * `load.is_quiet`: fail: expected a | b found &lt;c&gt;
 
-## Not asked
+## Not run
 
 ### lost
 
@@ -111,7 +111,7 @@ def test_the_table_has_areas_by_subjects(root: Path) -> None:
 def test_the_page_has_contracts_by_subjects(root: Path) -> None:
     """The page has the worst outcome with its share of the cases, laws, and known and other failures with reasons."""
     main([], root)
-    assert read(root, PAGE).partition("| the run did not ask |\n")[2] == GOLDEN_PAGE
+    assert read(root, PAGE).partition("| the contract did not run |\n")[2] == GOLDEN_PAGE
 
 
 def test_check_finds_what_is_old(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,7 +161,7 @@ def test_of_several_runs_the_newest_comes_first_and_states_the_laws(root: Path) 
     assert next(line for line in lines if line.startswith("| load")).split(" | ")[2].strip() == "1/1"
 
 
-def run(folder: Path, name: str, started: str, *subjects: Json) -> Run:
+def run(folder: Path, name: str, started: str, *subjects: Json) -> ContractRun:
     return read_run(write_run(folder / name, header(*subjects, started=started)))
 
 

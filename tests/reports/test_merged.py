@@ -8,18 +8,18 @@ import pytest
 
 from benchmarks.results.summaries import median
 from reports.pages.tables import cells
+from reports.read.benchmark_runs import BenchmarkRun, read_runs
 from reports.read.gaps import gaps
 from reports.read.headlines import machines
 from reports.read.lines import Line, lines, summary
 from reports.read.merged import newest, reference_machine, side_by_side
-from reports.read.runs import Run, read_runs
 from tests.reports import toy_benchmarks as toy
 from tests.reports.toy_project import FAST, SLOW, other_machine, write_result
 
 LOAD = toy.load()["id"]
 
 
-def runs(root: Path, *results: toy.Json) -> list[Run]:
+def runs(root: Path, *results: toy.Json) -> list[BenchmarkRun]:
     for result in results:
         write_result(root, result)
     return read_runs(root / "reports" / "results")
@@ -31,7 +31,7 @@ def dated(day: int, **changes: Any) -> toy.Json:
     return toy.run(id=f"{started}-1a2b3c4", started=started, **changes)
 
 
-def line(results: list[Run], machine: str, subject: str = "reference", cell: str = LOAD) -> Line:
+def line(results: list[BenchmarkRun], machine: str, subject: str = "reference", cell: str = LOAD) -> Line:
     (only,) = [
         each for each in lines(newest(results)) if (each.machine, each.subject, each.cell) == (machine, subject, cell)
     ]

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.results.validity import check_file
 from reports.pages.speed import speed
-from reports.read.runs import read_runs
+from reports.read.benchmark_runs import read_runs
 from tests.reports import toy_benchmarks as toy
 
 RESULTS = Path(__file__).parents[2] / "reports" / "results"

@@ -1,4 +1,4 @@
-"""Reading a results file: one whole run, every line as the schema says, or an error that names file and line."""
+"""Read a results file of the contracts: one complete run that matches the schema, or an error with file and line."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ SCHEMA = Path(__file__).parents[1] / "schema" / "rows.schema.json"
 
 
 @dataclass(frozen=True)
-class Run:
-    """What one results file tells.
+class ContractRun:
+    """The content of a results file.
 
     Attributes:
-      file: where it was read from.
-      header: what ran where.
-      rows: what came of each contract, case and subject, in the file's order.
+      file: the file it was read from.
+      header: the run's environment.
+      rows: the outcome of each contract, case and subject, in the file's order.
     """
 
     file: Path
@@ -26,36 +26,36 @@ class Run:
 
     @property
     def subjects(self) -> tuple[Record, ...]:
-        """What each subject told of itself."""
+        """Each subject's description of itself."""
         return tuple(self.header["subjects"])
 
     def rows_of(self, subject: str) -> tuple[Record, ...]:
-        """The rows of a subject, by its name."""
+        """Return the rows of a subject, given its name."""
         return tuple(row for row in self.rows if row["subject"] == subject)
 
 
-def read_run(file: Path) -> Run:
-    """The run that a results file holds.
+def read_run(file: Path) -> ContractRun:
+    """Read the run in a results file.
 
     Raises:
-      StreamError: it is not header, rows, footer of one run, or a line is not as ``schema/rows.schema.json`` says.
-      OSError: it cannot be read.
+      StreamError: it is not the header, rows and footer of one run, or violates ``schema/rows.schema.json``.
+      OSError: the file cannot be read.
     """
     records = read_records(file, SCHEMA)
     (_, header), rows, (last, footer) = records[0], records[1:-1], records[-1]
     _check_rows(file, header, rows)
-    found = dict(Counter(row["outcome"] for _, row in rows))
-    if footer["rows"] != len(rows) or footer["outcomes"] != found:
+    outcomes = dict(Counter(row["outcome"] for _, row in rows))
+    if footer["rows"] != len(rows) or footer["outcomes"] != outcomes:
         counted = f"{footer['rows']} rows, {_counts(footer['outcomes'])}"
-        raise wrong(file, last, f"{counted}, as the footer says", f"{len(rows)} rows, {_counts(found)}", AGAIN)
-    return Run(file, header, tuple(row for _, row in rows))
+        raise wrong(file, last, f"{counted}, as the footer says", f"{len(rows)} rows, {_counts(outcomes)}", AGAIN)
+    return ContractRun(file, header, tuple(row for _, row in rows))
 
 
 def _check_rows(file: Path, header: Record, rows: list[tuple[int, Record]]) -> None:
-    """Every row is of a subject of the header, comes once, and says why its failure is expected, if it is."""
+    """Check that every row belongs to a listed subject, is unique, and has a reason if its failure is expected."""
     names = [subject["name"] for subject in header["subjects"]]
     if len(set(names)) < len(names):
-        raise wrong(file, 1, "subjects with names of their own", ", ".join(names), "keep the runs apart")
+        raise wrong(file, 1, "subjects with distinct names", ", ".join(names), "keep the runs apart")
     seen: dict[tuple[str, str, str], int] = {}
     for number, row in rows:
         case = (row["subject"], row["contract"], row["case"])

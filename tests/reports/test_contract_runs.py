@@ -7,8 +7,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from reports.read.contract_runs import SCHEMA, read_run
 from reports.read.records import StreamError
-from reports.read.stream import SCHEMA, read_run
 from suite.session.results import ResultStream
 from tests.reports.toy_runs import Json, footer, header, row, subject, write, write_run
 
@@ -65,7 +65,7 @@ BROKEN: dict[str, tuple[list[Json], str]] = {
     ),
     "namesakes": (
         [header(subject(), subject()), footer([])],
-        "1: expected subjects with names of their own, found toy, toy; ",
+        "1: expected subjects with distinct names, found toy, toy; ",
     ),
     "lost row": (
         [HEAD, ROWS_OF_TOY[0], footer(ROWS_OF_TOY)],
