@@ -166,7 +166,7 @@ def gate(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def report(session: nox.Session) -> None:
-    """Generate the pages of reports/, and parts of the README and docs/, from result files; `-- --check` only compares."""
+    """Generate reports/, and parts of the README and docs/, from the result files; `-- --check` only compares."""
     install(session, "pages")
     session.run("python", "-m", "reports", *session.posargs)
 

@@ -62,10 +62,8 @@ def test_check_finds_every_outdated_page(root: Path, name: str, capsys: pytest.C
     main([], root)
     (root / "reports" / name).write_text("old", encoding="utf-8")
     assert main(["--check"], root) == 1
-    assert (
-        f"error: reports/{name} is outdated: it does not match the files in reports/; run nox -s report"
-        in capsys.readouterr().err
-    )
+    expected = f"error: reports/{name} is outdated: it does not match the files in reports/; run nox -s report"
+    assert expected in capsys.readouterr().err
     assert (root / "reports" / name).read_text(encoding="utf-8") == "old"
 
 
