@@ -1,13 +1,13 @@
-"""How far long work is, for whoever wants to show it."""
+"""The progress callback of long work."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeAlias
 
-# Begins something of so many bytes; the context gives what is told how many more are done.
+# Starts a task of ``total`` bytes; yields a callback that takes the bytes done since the last call.
 Progress: TypeAlias = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
 def no_progress(title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-    """Tells nobody."""
+    """Show nothing."""
     return nullcontext(lambda done: None)

@@ -1,7 +1,7 @@
-"""What ``pi0-compat`` can do, one module a command; each is thin and leaves the work to the reference.
+"""The command ``pi0-compat``, one module a command: each prints what a function of the library returns.
 
-A module has ``EXAMPLES`` (shown below its help), ``add_arguments(parser)`` and ``run(options, output)``, which returns
-an exit status: ``YES`` or ``NO``. It is imported when its command is asked for, so that ``--help`` needs no jax.
+``parsers`` has help, examples and arguments of each command; the module here runs it. Both are imported when the
+command is asked for, so that help needs no jax, and no numpy either.
 """
 
 import argparse
@@ -9,28 +9,36 @@ from typing import Protocol
 
 from pi0_compat.cli.output import Output
 
-# Done, or the answer is yes; the answer is no; the question or the input is wrong.
+# Done, or the answer is yes; the answer is no; an option or the input is wrong.
 YES, NO, REFUSED = 0, 1, 2
 
 # In the order of the help.
 COMMANDS = {
     "inspect": "what a checkpoint is: family, layout, sizes, adapters, completeness",
-    "check": "would it load into a config, for training and for inference, and what to do if not",
-    "diff": "two checkpoints, leaf by leaf, whatever their layouts",
-    "fold": "LoRA adapters into the weights they adapt",
-    "extract": "the LoRA adapters alone",
-    "attach": "LoRA adapters onto a base checkpoint",
-    "convert": "a checkpoint in another layout",
+    "check": "does it load into a config, for training and for inference, and how to fix it if not",
+    "diff": "compare two checkpoints, parameter by parameter, across layouts",
+    "fold": "fold LoRA adapters into the weights they adapt",
+    "extract": "extract the LoRA adapters of a checkpoint",
+    "attach": "attach LoRA adapters to a base checkpoint",
+    "convert": "write a checkpoint in another layout",
 }
 
 
-class Command(Protocol):
-    """The module of a command."""
+class CommandParser(Protocol):
+    """A module of ``parsers``; its docstring is the description of the command.
+
+    Attributes:
+      EXAMPLES: shown below the help, a command a line.
+    """
 
     EXAMPLES: str
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare what the command takes."""
+        """Add the arguments of the command."""
+
+
+class Command(Protocol):
+    """The module that runs a command."""
 
     def run(self, options: argparse.Namespace, output: Output) -> int:
-        """Do it, and return an exit status."""
+        """Run it, and return ``YES`` or ``NO``."""

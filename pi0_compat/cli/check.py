@@ -1,13 +1,4 @@
-"""Would a checkpoint load, for training and for inference, and if not, what to do?
-
-Only metadata are read; a no comes with every difference in groups. --values reads the arrays too, a slab at a time, and
-names what no trained model has: NaN, infinities, constant arrays, arrays that are still as they were initialised.
-Without a config, all named ones are tried. Action horizon, prompt length and (unless recorded) alpha are in no shape:
-nobody can check them. Exit status 1: it does not load for what was asked, or values are wrong.
-
---json gives: path, layout, configs (name -> training and inference: loads, reason, loaded, fresh, dropped; differences:
-kind, part, paths, example; sizes; details), fixes, and with --values: values (path, finding, evidence, expected).
-"""
+"""Run ``pi0-compat check``."""
 
 import argparse
 import dataclasses
@@ -17,26 +8,12 @@ from typing import Any
 from pi0_compat.checkpoints.check import CONFIG, PURPOSES, Check, Fit, Purpose, Verdict, check_checkpoint
 from pi0_compat.checkpoints.values import Finding
 from pi0_compat.cli import NO, YES
-from pi0_compat.cli.config_options import add_config, read_config
+from pi0_compat.cli.config_files import read_config
 from pi0_compat.cli.output import Output, counted
 from pi0_compat.text import shorten
 
-EXAMPLES = """\
-  pi0-compat check checkpoints/pi0_base/params --config pi0_libero
-  pi0-compat check checkpoints/pi0_base/params                which of the named configs fit
-  pi0-compat check checkpoints/my_run --config-file sizes.json --for inference
-  pi0-compat check checkpoints/my_run --values
-"""
 # Lines of a loader's list that a person reads; a document has all of them.
 _DETAILS = 4
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
-    parser.add_argument("path", metavar="PATH", help="a checkpoint in any layout: a file or folder, local or a URL")
-    add_config(parser, "the model that it should load into")
-    parser.add_argument("--for", dest="purpose", choices=PURPOSES, help="ask for this alone; default: for both")
-    parser.add_argument("--values", action="store_true", help="read the arrays too")
 
 
 def run(options: argparse.Namespace, output: Output) -> int:

@@ -1,11 +1,4 @@
-"""Compare two checkpoints leaf by leaf, in structure and values, whatever their layouts.
-
-Different layouts are compared under openpi's names. The measure is |A - B| / max(|A|, |B|), norms over the whole array:
-0 for equal values, 2 for opposite ones. Arrays are read a slab at a time. Exit status 1: they differ.
-
---json gives: left and right (path, layout), differ, same (how many), structure (path, left, right: shape and dtype, or
-null), values (path, relative, largest, differing, size, left, right; infinite is null), unused (paths).
-"""
+"""Run ``pi0-compat diff``."""
 
 import argparse
 import math
@@ -14,37 +7,16 @@ from typing import Any
 
 from pi0_compat.checkpoints.diff import Compared, Diff, diff_checkpoints
 from pi0_compat.cli import NO, YES
-from pi0_compat.cli.config_options import add_config, read_config
+from pi0_compat.cli.config_files import read_config
 from pi0_compat.cli.output import Output, Refusal, counted
 from pi0_compat.params import Leaf
 from pi0_compat.text import shorten
 
-EXAMPLES = """\
-  pi0-compat diff checkpoints/pi0_base/params checkpoints/my_run/29999
-  pi0-compat diff checkpoints/pi0_base/params converted_pytorch
-  pi0-compat diff before after --tolerance 1e-3               bfloat16 rounding is no difference
-"""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
-    for name in ("left", "right"):
-        parser.add_argument(name, metavar=name.upper(), help="a checkpoint in any layout, local or a URL")
-    add_config(parser, "the model of both, where the layouts do not tell its sizes")
-    parser.add_argument(
-        "--tolerance",
-        type=float,
-        default=0.0,
-        metavar="X",
-        help="arrays that are apart by no more are the same, dtypes too; default: 0, bit for bit",
-    )
-    parser.add_argument("--all", action="store_true", help="a line for every array that differs, not for the first 20")
-
 
 def run(options: argparse.Namespace, output: Output) -> int:
-    """Compare."""
+    """Compare the checkpoints, and print where they differ."""
     if not 0 <= options.tolerance < math.inf:
-        raise Refusal(f"--tolerance is {options.tolerance}; expected a number from 0")
+        raise Refusal(f"--tolerance is {options.tolerance}; expected a number of 0 or more")
     diff = diff_checkpoints(options.left, options.right, config=read_config(options), progress=output.progress)
     different = diff.differing(options.tolerance)
     structure = [pair for pair in different if pair.distance is None]

@@ -1,10 +1,4 @@
-"""Say what a checkpoint is, from its names, shapes and small files alone; no array is read.
-
-Of a step's or a run's folder, what it serves (the latest step) is inspected. Exit status 1: it is not whole.
-
---json gives: path, layout, family, sizes, variants, values, bytes (by dtype), ranks (by expert and weight), lora (as
-recorded, or null), written_by, training, digests, norm_stats, missing, leftovers, arrays (name -> shape, dtype).
-"""
+"""Run ``pi0-compat inspect``."""
 
 import argparse
 from collections.abc import Iterator, Mapping
@@ -18,16 +12,9 @@ from pi0_compat.model.specs import EXPERTS
 from pi0_compat.model.variants import variant_of
 from pi0_compat.text import format_bytes, shorten
 
-EXAMPLES = """\
-  pi0-compat inspect checkpoints/pi0_base/params
-  pi0-compat inspect checkpoints/my_run                       the latest step of a run
-  pi0-compat inspect gs://openpi-assets/checkpoints/pi0_base/params
-  pi0-compat inspect paligemma-3b-pt-224 --arrays             Hugging Face's folder, with every tensor
-"""
-
 _LAYOUTS = {
     Layout.OPENPI: "openpi, orbax: the parameters alone",
-    Layout.TRAIN_STATE: "orbax: what a training needs beside the parameters; they are in params, next to it",
+    Layout.TRAIN_STATE: "orbax: the optimizer state of a training run; the parameters are in params, next to it",
     Layout.GEMMA_FLAX: "gemma for flax, orbax: layers side by side",
     Layout.PALIGEMMA_NPZ: "PaliGemma's npz, of big_vision",
     Layout.OPENPI_PYTORCH: "openpi's PyTorch, safetensors",
@@ -37,14 +24,8 @@ _LAYOUTS = {
 _NAMES = {"paligemma": "language", "action_expert": "expert"}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
-    parser.add_argument("path", metavar="PATH", help="a checkpoint in any layout: a file or folder, local or a URL")
-    parser.add_argument("--arrays", action="store_true", help="list every array with its shape and dtype")
-
-
 def run(options: argparse.Namespace, output: Output) -> int:
-    """Say what is there."""
+    """Inspect the checkpoint, and print what it is."""
     described = inspect_checkpoint(options.path)
     text = [described.name, *_lines(described, arrays=options.arrays)]
     output.give({"path": described.name, **_document(described)}, "\n".join(text))
@@ -52,7 +33,7 @@ def run(options: argparse.Namespace, output: Output) -> int:
 
 
 def _document(described: Description) -> dict[str, Any]:
-    """A description as plain data."""
+    """Return the description as plain data."""
     return {
         "layout": str(described.layout),
         "family": described.family,
@@ -118,11 +99,11 @@ def _sizes(sizes: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             vocabulary = f"; {sizes['vocab_size']} tokens" if expert == "paligemma" and "vocab_size" in sizes else ""
             yield _NAMES[expert], f"{_part(part, 'Gemma')}{vocabulary}"
     if "action_dim" in sizes:
-        yield "actions", f"of {sizes['action_dim']} numbers"
+        yield "actions", f"action_dim {sizes['action_dim']}"
 
 
 def _part(part: Mapping[str, Any], kind: str) -> str:
-    """The sizes of an expert or of the image encoder, and its name if it has one."""
+    """Return the name of an expert or the image encoder, if it has one, and its sizes."""
     name = variant_of(part)
     sizes = ", ".join(f"{key} {value}" for key, value in sorted(part.items()))
     return f"{kind} {name} ({sizes})" if name else f"{kind} ({sizes})"
@@ -157,6 +138,6 @@ def _run(described: Description) -> Iterator[tuple[str, str]]:
         return
     step = "a step" if training["step"] is None else f"step {training['step']}"
     steps = f" of {', '.join(map(str, training['steps']))}" if len(training["steps"]) > 1 else ""
-    state = "with its train state" if training["train_state"] else "without a train state"
+    state = "with optimizer state" if training["train_state"] else "no optimizer state"
     served = {True: "; the parameters are a moving average (EMA)", False: "; the parameters as trained, no EMA"}
     yield "training", f"{step}{steps}, {state}{served.get(training['ema'], '')}"

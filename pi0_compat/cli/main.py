@@ -1,4 +1,4 @@
-"""``pi0-compat``: what is this checkpoint, does it load, how do two differ, and give it to me in another form.
+"""``pi0-compat``: inspect, check, compare, fold, and convert checkpoints of pi0 and pi0.5.
 
 pi0-compat inspect checkpoints/pi0_base/params
 pi0-compat check checkpoints/pi0_base/params --config pi0_libero
@@ -14,23 +14,28 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn, cast
 
-from pi0_compat.cli import COMMANDS, REFUSED, Command
+from pi0_compat.cli import COMMANDS, REFUSED, Command, CommandParser
 from pi0_compat.cli.output import Output, Refusal
 
 _STATUSES = """\
 exit status:
   0  done, or the answer is yes
   1  the answer is no: it does not load, or the two differ
-  2  the question or the input is wrong: nothing was written
+  2  an option or the input is wrong: nothing was written
 """
-# A process that a signal ends has this much more than the signal's number.
+# The exit status of a process that a signal ended is this plus the signal's number.
 _ENDED_BY_SIGNAL = 128
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status."""
+    """Run one command and return its exit status.
+
+    Args:
+      arguments: of the command line, without the program's name; those of the process by default.
+    """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     # A tool takes no accelerator away from a training run; must be known before jax is imported.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -53,22 +58,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, output: Output) -> int:
     status = load_command(options.command).run(options, output)
-    # Here, and not when the interpreter ends, it can be told that nobody reads any more.
+    # Flush here: when the interpreter ends, a closed pipe could no longer be handled.
     sys.stdout.flush()
     return status
 
 
 def load_command(name: str) -> Command:
-    """The module of a command."""
+    """Import the module that runs a command."""
     return cast(Command, importlib.import_module(f"pi0_compat.cli.{name}"))
 
 
+def load_parser(name: str) -> CommandParser:
+    """Import the module that has the parser of a command."""
+    return cast(CommandParser, importlib.import_module(f"pi0_compat.cli.parsers.{name}"))
+
+
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser of all commands; of those, only the one that is asked for is imported."""
+    """Return the parser of all commands; only the one in ``arguments`` is imported."""
     parser = argparse.ArgumentParser(
         prog="pi0-compat", description=__doc__, epilog=_STATUSES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--version", action=_Version)
+    parser.add_argument("--version", action="version", version=_version())
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, summary in COMMANDS.items():
         if name in arguments[:1]:
@@ -79,7 +89,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _add_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, summary: str) -> None:
-    command = load_command(name)
+    command = load_parser(name)
     parser = subparsers.add_parser(
         name,
         help=summary,
@@ -91,25 +101,15 @@ def _add_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of text")
 
 
-class _Version(argparse.Action):
-    """Print the version and exit. ``importlib.metadata`` takes long to import, so it is imported here."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
-        super().__init__(option_strings, dest, nargs=0, help="show program's version number and exit")
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        """Print and exit."""
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            print(f"pi0-compat {version('pi0-compat')}")
-        except PackageNotFoundError:  # run in place
-            print("pi0-compat, from a source tree")
-        parser.exit()
+def _version() -> str:
+    try:
+        return f"pi0-compat {version('pi0-compat')}"
+    except PackageNotFoundError:  # run in place
+        return "pi0-compat, from a source tree"
 
 
 def _is_the_users(error: Exception) -> bool:
-    """Whether an error is about the user's input, and not one of ours."""
+    """Return whether an error is about the user's input, and not a bug."""
     from pi0_compat.errors import CheckpointError, LoadError
 
     return isinstance(error, Refusal | CheckpointError | LoadError | OSError)
@@ -125,7 +125,7 @@ def _warnings_to(output: Output) -> Iterator[None]:
 
 @contextmanager
 def _ended_in_order() -> Iterator[None]:
-    """What a command began to write is removed when it is asked to end: SIGTERM unwinds as Ctrl-C does."""
+    """Let SIGTERM unwind the stack as Ctrl-C does, so that a half-written checkpoint is removed."""
 
     def end(number: int, _: object) -> NoReturn:
         raise SystemExit(_ENDED_BY_SIGNAL + number)

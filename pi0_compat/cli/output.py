@@ -1,4 +1,4 @@
-"""What a command says: its result to stdout, as text or as JSON, everything else to stderr."""
+"""What a command prints: its result to stdout, as text or as JSON, everything else to stderr."""
 
 import json
 import sys
@@ -8,14 +8,14 @@ from typing import Any
 
 
 class Refusal(ValueError):
-    """The question or the input is wrong, and the message says how to put it right."""
+    """A wrong option or input; the message says how to fix it."""
 
 
 class Output:
-    """Where a command's words go.
+    """Print a command's result, errors, warnings and progress.
 
     Attributes:
-      as_json: whether the result is wanted as JSON.
+      as_json: whether the result is printed as JSON.
     """
 
     def __init__(self, command: str, *, as_json: bool) -> None:
@@ -23,25 +23,25 @@ class Output:
         self._command = command
 
     def give(self, document: Mapping[str, Any], text: str) -> None:
-        """The result, once: the text for a person, or the document, plain data, for a machine."""
+        """Print the result, once: the text, or with ``--json`` the document (plain data)."""
         if self.as_json:
             _print_json({"command": self._command, **document})
         else:
             print(text)
 
     def fail(self, message: str) -> None:
-        """What went wrong: on stderr, and with ``--json`` as the document too."""
+        """Print an error to stderr, and with ``--json`` as the document too."""
         if self.as_json:
             _print_json({"command": self._command, "error": message})
         print(f"pi0-compat {self._command}: {message}", file=sys.stderr)
 
     def warn(self, message: str) -> None:
-        """What a person should know and a machine finds in the document."""
+        """Print a warning to stderr; the document has the same fact."""
         print(f"warning: {message}", file=sys.stderr)
 
     @contextmanager
     def progress(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A bar over so many bytes, on a terminal only; yields what is told how many more are done."""
+        """Show a progress bar of ``total`` bytes on a terminal; yield a callback that takes the bytes done since."""
         if not sys.stderr.isatty():
             yield lambda done: None
             return
@@ -55,7 +55,7 @@ class Output:
 
 
 def counted(number: int, noun: str) -> str:
-    """A number of things: ``1 array``, ``2 arrays``."""
+    """Return a number with its noun: ``1 array``, ``2 arrays``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 

@@ -1,6 +1,5 @@
-"""What the commands that write a checkpoint share: the dtype to write, and what they tell of what they wrote."""
+"""What the commands that write a checkpoint print about it."""
 
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,47 +9,34 @@ from pi0_compat.lora.fold import LOSS_TO_WARN_OF
 from pi0_compat.params import Leaf, bytes_by_dtype, num_bytes
 from pi0_compat.text import format_bytes
 
-DTYPES = ("float32", "bfloat16", "float16")
 _LINES = 8
 
 
-def add_out(parser: argparse.ArgumentParser, what: str) -> None:
-    """Where to write."""
-    parser.add_argument("-o", "--out", metavar="OUT", type=Path, required=True, help=what)
-
-
-def add_dtype(parser: argparse.ArgumentParser) -> None:
-    """What to write."""
-    parser.add_argument("--dtype", choices=DTYPES, help="of all parameters; default: each as it is stored")
-
-
 def written(path: Path, leaves: Mapping[str, Leaf], assets: bool | None) -> list[str]:
-    """Lines about what was written."""
+    """Return lines about what was written."""
     dtypes = bytes_by_dtype(leaves)
     sizes = ", ".join(f"{format_bytes(size)} of {name}" for name, size in dtypes.items())
     lines = [
         f"wrote {path}: {counted(len(leaves), 'parameter')}, {sizes}",
-        "  read back: every parameter is what was meant",
+        "  read back: every parameter is as intended",
     ]
     return lines if assets is None else [*lines, f"  norm stats: {'copied' if assets else 'none'}"]
 
 
 def losses(lost: Mapping[str, float]) -> list[str]:
-    """Lines about what folding took of each adapter."""
+    """Return lines about the share of each adapter that rounding took."""
     if not lost:
         return []
     width = max(map(len, lost))
     lines = [f"  {path:<{width}}  {_percent(share)}" for path, share in sorted(lost.items())]
-    return [f"folded {counted(len(lost), 'adapter')}; of what each adds, rounding took:", *lines]
+    return [f"folded {counted(len(lost), 'adapter')}; rounding took this share of each:", *lines]
 
 
 def warn_of_losses(lost: Mapping[str, float], output: Output) -> None:
-    """A folded model that is not what was trained should not surprise anybody."""
+    """Warn if rounding took a share of an adapter that changes what the model computes."""
     worst = max(lost, key=lost.__getitem__, default="")
     if worst and lost[worst] > LOSS_TO_WARN_OF:
-        output.warn(
-            f"rounding took {_percent(lost[worst])} of what the adapter of {worst} adds; to keep it: --dtype float32"
-        )
+        output.warn(f"rounding took {_percent(lost[worst])} of the adapter of {worst}; to keep it: --dtype float32")
 
 
 def _percent(share: float) -> str:
@@ -58,7 +44,7 @@ def _percent(share: float) -> str:
 
 
 def listed(leaves: Mapping[str, Leaf], what: str) -> list[str]:
-    """A few of the parameters of which something is to be said."""
+    """Return lines for up to eight parameters, then a count of the rest."""
     if not leaves:
         return []
     size = format_bytes(num_bytes(leaves))
@@ -68,7 +54,7 @@ def listed(leaves: Mapping[str, Leaf], what: str) -> list[str]:
 
 
 def document(path: str, out: Path, leaves: Mapping[str, Leaf], assets: bool | None) -> dict[str, Any]:
-    """The same as data."""
+    """Return what was written as plain data."""
     return {
         "path": path,
         "out": str(out),

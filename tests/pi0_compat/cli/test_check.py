@@ -238,7 +238,7 @@ def test_a_url_is_checked_without_a_download(pi0_compat: Callable, tiny: Path, s
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is no config (Expecting property name"),
+        ("{", "is not a config (Expecting property name"),
         ('{"family": "pi0"}', "missing 8 required keyword-only arguments"),
         ("[]", "expected the sizes of a model as JSON, as `Pi0Config.to_json` has them"),
         ('{"colour": 1}', "Pi0Spec: unknown keys ['colour']"),
@@ -251,7 +251,7 @@ def test_a_wrong_config_file_is_refused(
     (tmp_path / "sizes.json").write_text(content)
     result = pi0_compat("check", tiny / "openpi", "--config-file", tmp_path / "sizes.json")
     assert result.status == REFUSED
-    assert f"{tmp_path / 'sizes.json'}: is no config" in result.err
+    assert f"{tmp_path / 'sizes.json'}: is not a config" in result.err
     assert message in result.err
 
 

@@ -73,17 +73,17 @@ def test_fold_reports_the_rounding_loss(tmp_path: Path, lora: Params, config: st
     arguments = ["fold", tmp_path / "small", "--config-file", config]
     assert cli.main([*map(str, arguments), "-o", str(tmp_path / "wide")]) == 0
     shown = capsys.readouterr()
-    assert "folded 10 adapters; of what each adds, rounding took:\n" in shown.out
+    assert "folded 10 adapters; rounding took this share of each:\n" in shown.out
     assert "\n  PaliGemma/llm/layers/mlp_1/linear              under 0.1%\n" in shown.out
     assert f"\nwrote {tmp_path}/wide/params: 50 parameters, " in shown.out
-    assert "\n  read back: every parameter is what was meant\n  norm stats: none\n" in shown.out
+    assert "\n  read back: every parameter is as intended\n  norm stats: none\n" in shown.out
     assert "rounding took" not in shown.err
     assert cli.main([*map(str, arguments), "-o", str(tmp_path / "narrow"), "--dtype", "bfloat16"]) == 0
     phrase = r"rounding took "
     err = capsys.readouterr().err
     assert phrase in err
-    assert "% of what the adapter of PaliGemma/llm/layers/" in err
-    assert "adds; to keep it: --dtype float32" in err
+    assert "% of the adapter of PaliGemma/llm/layers/" in err
+    assert "; to keep it: --dtype float32" in err
 
 
 def test_fold_needs_alpha(tmp_path: Path, lora: Params, capsys) -> None:

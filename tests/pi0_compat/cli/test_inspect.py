@@ -65,7 +65,7 @@ def test_the_text(pi0_compat: Callable, monkeypatch: pytest.MonkeyPatch) -> None
         "  vision      SigLIP (depth 2, mlp_dim 44, num_heads 2, patch_size 14, width 24); images of 28 pixels",
         "  language    Gemma (depth 3, head_dim 10, mlp_dim 88, num_heads 4, num_kv_heads 1, width 56); 509 tokens",
         "  expert      Gemma (depth 3, head_dim 10, mlp_dim 52, num_heads 4, num_kv_heads 1, width 36)",
-        "  actions     of 8 numbers",
+        "  actions     action_dim 8",
         f"  LoRA        language: rank 5 at {ATTENTION}; rank 4 at gating_einsum, linear; alpha is not recorded",
         f"  LoRA        expert: rank 7 at {ATTENTION}; rank 6 at gating_einsum, linear; alpha is not recorded",
         "  digests     none recorded",
@@ -112,9 +112,9 @@ def test_a_run_is_inspected_at_its_latest_step(pi0_compat: Callable, tiny: Path,
         checkpointer.save(run / "10" / "train_state", state)
     for path in (run, run / "10", run / "10" / "params"):
         result = pi0_compat("inspect", path)
-        assert "step 10 of 9, 10, with its train state; the parameters are a moving average (EMA)" in result.out
+        assert "step 10 of 9, 10, with optimizer state; the parameters are a moving average (EMA)" in result.out
         assert "norm stats  assets/droid/norm_stats.json" in result.out
-    assert "step 9 of 9, 10, without a train state" in pi0_compat("inspect", run / "9").out
+    assert "step 9 of 9, 10, no optimizer state" in pi0_compat("inspect", run / "9").out
     assert pi0_compat("inspect", run / "10" / "train_state", "--json").document["layout"] == "train_state"
 
 
@@ -123,7 +123,7 @@ def test_without_ema_the_train_state_has_no_parameters(pi0_compat: Callable, tin
     shutil.copytree(tiny / "openpi", tmp_path / "3" / "params")
     with ocp.PyTreeCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "3" / "train_state", {"step": jnp.asarray(3), "opt_state": {"0": jnp.ones(3)}})
-    assert "step 3, with its train state; the parameters as trained, no EMA" in pi0_compat("inspect", tmp_path).out
+    assert "step 3, with optimizer state; the parameters as trained, no EMA" in pi0_compat("inspect", tmp_path).out
 
 
 def test_peft_shows_rank_and_alpha(pi0_compat: Callable, tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Output], in
                 return do(output)
 
         monkeypatch.setattr(cli, "load_command", lambda name: Module)
+        monkeypatch.setattr(cli, "load_parser", lambda name: Module)
 
     return install
 
@@ -53,11 +54,13 @@ def test_help_names_every_command_and_status(capsys: pytest.CaptureFixture[str])
     assert "0  done, or the answer is yes\n  1  the answer is no" in text
 
 
-def test_help_needs_no_jax() -> None:
-    """The help of the whole command imports neither jax nor the models."""
+@pytest.mark.parametrize("command", ["", "inspect"])
+def test_help_needs_no_numpy(command: str) -> None:
+    """The help of the program, and of the command that people meet first, imports nothing that takes time."""
     code = (
         "import sys\nfrom pi0_compat.cli.main import main\n"
-        "try: main(['--help'])\nexcept SystemExit: assert 'jax' not in sys.modules"
+        f"try: main([*{command.split()!r}, '--help'])\n"
+        "except SystemExit: assert not {'numpy', 'jax', 'tensorstore'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True)
 

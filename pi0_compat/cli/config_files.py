@@ -1,21 +1,11 @@
-"""The options that name a model: a config by its name, or a file of sizes."""
+"""The model that the options --config and --config-file name."""
 
 import argparse
 import json
-from pathlib import Path
 
 from pi0_compat.cli.output import Refusal
-from pi0_compat.model.named import named_model, named_models
+from pi0_compat.model.named import named_model
 from pi0_compat.model.pi0_spec import Pi0Spec
-
-
-def add_config(parser: argparse.ArgumentParser, purpose: str) -> None:
-    """Add the options that name a model."""
-    group = parser.add_mutually_exclusive_group()
-    group.add_argument("--config", metavar="NAME", help=f"{purpose}; one of {', '.join(named_models())}")
-    group.add_argument(
-        "--config-file", metavar="FILE", type=Path, help="its sizes as JSON, as Pi0Config.to_json has it"
-    )
 
 
 def read_config(options: argparse.Namespace) -> Pi0Spec | None:
@@ -35,6 +25,6 @@ def read_config(options: argparse.Namespace) -> Pi0Spec | None:
         return Pi0Spec.from_json(json.loads(options.config_file.read_text()))
     except (ValueError, TypeError, AttributeError) as error:
         raise Refusal(
-            f"{options.config_file}: is no config ({error}); expected the sizes of a model as JSON, "
+            f"{options.config_file}: is not a config ({error}); expected the sizes of a model as JSON, "
             "as `Pi0Config.to_json` has them"
         ) from error

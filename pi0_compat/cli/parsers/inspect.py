@@ -1,0 +1,24 @@
+"""Show what a checkpoint is, from names, shapes, and small files; no array is read.
+
+For the folder of a run, the latest step is inspected. Exit status 1: the checkpoint is not complete.
+
+--json prints: path, layout, family, sizes, variants, values, bytes (by dtype), ranks (by expert and weight), lora (as
+recorded, or null), written_by, training, digests, norm_stats, missing, leftovers, arrays (name -> shape, dtype).
+"""
+
+import argparse
+
+from pi0_compat.cli.parsers.options import add_checkpoint
+
+EXAMPLES = """\
+  pi0-compat inspect checkpoints/pi0_base/params
+  pi0-compat inspect checkpoints/my_run                       the latest step of a run
+  pi0-compat inspect gs://openpi-assets/checkpoints/pi0_base/params
+  pi0-compat inspect paligemma-3b-pt-224 --arrays             Hugging Face's folder, with every tensor
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_checkpoint(parser, "PATH", "a checkpoint in any layout: a file or folder, local or a URL")
+    parser.add_argument("--arrays", action="store_true", help="list every array with its shape and dtype")
