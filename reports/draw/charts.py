@@ -41,7 +41,7 @@ def rate_rows(entries: Sequence[Entry]) -> Rows:
     rows = []
     for entry in _valid(entries, "step"):
         if rate := figures.samples_per_second(entry):
-            share = figures.utilisation(entry)
+            share = figures.utilization(entry)
             label = f"{units.digits(rate.value)}/s" + (f", MFU {units.percent(share)}" if share else "")
             bar = {"bar": f"{entry.machine}, {entry.subject}", "cell": entry.id, "subject": entry.subject}
             rows.append({**bar, "low": rate.low, "rate": rate.value, "high": rate.high, "label": label})

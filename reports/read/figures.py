@@ -99,13 +99,13 @@ def over_budget(entry: Entry) -> float | None:
     return float(most / (BUDGET_SHARE * on_host + BUDGET_MORE))
 
 
-def utilisation(entry: Entry, counted: str = "flops_per_sample") -> float | None:
+def utilization(entry: Entry, counted: str = "flops_per_sample") -> float | None:
     """Return MFU: operations per second over those of a matrix product measured in the same run."""
     rate, limit = operations_per_second(entry.cell, counted), ceiling(entry.cell, entry.run.result)
     return rate / limit if rate and limit else None
 
 
-def datasheet_utilisation(entry: Entry) -> float | None:
+def datasheet_utilization(entry: Entry) -> float | None:
     """Return MFU relative to the datasheet; None for an unknown device and for float32."""
     rate, accelerators = operations_per_second(entry.cell), entry.run.result["environment"]["accelerators"]
     if not rate or not accelerators or entry.cell["options"].get("dtype") != "bfloat16":
