@@ -25,7 +25,7 @@ class Leaf(NamedTuple):
 
     @property
     def num_bytes(self) -> int:
-        """The bytes that the array takes."""
+        """Return the bytes that the array takes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def __str__(self) -> str:
@@ -33,38 +33,38 @@ class Leaf(NamedTuple):
 
 
 def leaf_of(array: Any) -> Leaf:
-    """The shape and dtype of anything array-like, ``jax.ShapeDtypeStruct`` included."""
+    """Return the shape and dtype of anything array-like, ``jax.ShapeDtypeStruct`` included."""
     return Leaf(tuple(array.shape), np.dtype(array.dtype))
 
 
 def leaves_of(params: Mapping[str, Any]) -> dict[str, Leaf]:
-    """Path -> shape and dtype."""
+    """Return path -> shape and dtype."""
     return {path: leaf_of(array) for path, array in params.items()}
 
 
 def join(parts: Iterable[str]) -> str:
-    """The slash path of nested keys."""
+    """Return the slash path of nested keys."""
     return "/".join(_escape(part) for part in parts)
 
 
 def split(path: str) -> tuple[str, ...]:
-    """The nested keys of a slash path."""
+    """Return the nested keys of a slash path."""
     return tuple(part.replace("~1", "/").replace("~0", "~") for part in path.split("/"))
 
 
 def flatten(tree: Mapping[str, Any]) -> Params:
-    """Nested parameters as a flat dictionary in the order of the paths; a mapping without leaves holds no parameter."""
+    """Return nested parameters as a flat dictionary, sorted by path; a mapping without leaves holds no parameter."""
     return dict(sorted((join(keys), leaf) for keys, leaf in _walk(tree, ())))
 
 
 def as_flat(params: Mapping[str, Any]) -> Params:
-    """Flat parameters from either form; a tree is nested exactly when one of its values is a mapping."""
+    """Return flat parameters from either form; a tree is nested exactly when one of its values is a mapping."""
     nested = any(isinstance(value, Mapping) for value in params.values())
     return flatten(params) if nested else dict(sorted(params.items()))
 
 
 def unflatten(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Flat parameters as nested dictionaries."""
+    """Return flat parameters as nested dictionaries."""
     tree: dict[str, Any] = {}
     for path, leaf in params.items():
         *parents, name = split(path)
@@ -80,12 +80,12 @@ def unflatten(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def num_bytes(params: Mapping[str, Any]) -> int:
-    """The bytes that the arrays (or shapes) take."""
+    """Return the bytes that the arrays (or shapes) take."""
     return sum(leaf.num_bytes for leaf in leaves_of(params).values())
 
 
 def bytes_by_dtype(params: Mapping[str, Any]) -> dict[str, int]:
-    """dtype -> bytes of the arrays (or shapes) that have it, most first."""
+    """Return dtype -> bytes of the arrays (or shapes) that have it, most first."""
     counted: Counter[str] = Counter()
     for leaf in leaves_of(params).values():
         counted[leaf.dtype.name] += leaf.num_bytes
@@ -94,7 +94,13 @@ def bytes_by_dtype(params: Mapping[str, Any]) -> dict[str, int]:
 
 @dataclasses.dataclass(frozen=True)
 class Differences:
-    """What keeps ``found`` from being ``expected``; empty means equal in paths, shapes and, if asked, dtypes."""
+    """How ``found`` differs from ``expected``; empty if paths, shapes and, where compared, dtypes are equal.
+
+    Attributes:
+      missing: expected paths that were not found.
+      unexpected: found paths that were not expected.
+      mismatched: path -> expected and found, where they differ.
+    """
 
     missing: dict[str, Leaf]
     unexpected: dict[str, Leaf]
@@ -104,7 +110,7 @@ class Differences:
         return bool(self.missing or self.unexpected or self.mismatched)
 
     def __str__(self) -> str:
-        """One line a path: ``-`` missing, ``+`` unexpected, ``~`` another shape or dtype; at most 20 a kind."""
+        """Return one line per path: ``-`` missing, ``+`` unexpected, ``~`` mismatched; at most 20 of each kind."""
         missing = [f"  - {path}: expected {leaf}, found nothing" for path, leaf in sorted(self.missing.items())]
         unexpected = [f"  + {path}: found {leaf}, expected nothing" for path, leaf in sorted(self.unexpected.items())]
         mismatched = [

@@ -17,7 +17,12 @@ from pi0_compat.storage.stream import Source, whole
 
 @dataclasses.dataclass
 class _Norms:
-    """Squares, summed up over slabs: of what was to be added, and of what is missing of it."""
+    """Sums of squares over slabs.
+
+    Attributes:
+      whole: of the delta.
+      missing: of what the folded weight lacks of it.
+    """
 
     whole: float = 0.0
     missing: float = 0.0
@@ -35,12 +40,12 @@ class FoldedStream(Source):
     """
 
     def __init__(self, source: Source, experts: ExpertLoRAs, dtype: Any = None) -> None:
-        """Settle from names and shapes what is added to what.
+        """Match adapters with their weights, from names and shapes.
 
         Args:
           source: base and adapters.
           experts: rank and alpha of the adapters of both experts.
-          dtype: of the folded weights; without it each keeps the dtype it is stored in.
+          dtype: dtype of the folded weights; without it each keeps the dtype it is stored in.
 
         Raises:
           LoadError: half an adapter, one of another rank, or one of which there is no alpha.
@@ -53,7 +58,7 @@ class FoldedStream(Source):
             self.leaves[path] = Leaf(self.leaves[path].shape, np.dtype(dtype))
 
     def slabs(self, path: str) -> Iterator[np.ndarray]:
-        """A weight with its delta in it, summed up in float32 and rounded once; any other parameter as it is."""
+        """Yield a weight with its delta added, summed in float32 and rounded once; any other parameter unchanged."""
         if path not in self._adapters:
             yield from self._source.slabs(path)
             return
@@ -74,7 +79,7 @@ class FoldedStream(Source):
 
 
 def _whole_adapters(source: Source, experts: ExpertLoRAs) -> dict[str, Adapter]:
-    """The adapters by the paths of their weights; what keeps them from being folded is refused."""
+    """Return the adapters by the paths of their weights, or raise what keeps them from being folded."""
     with prefix_errors(source.path):
         require_whole_adapters(source.leaves)
         found = {adapter.weight: adapter for adapter in adapters_in(filter(is_adapter, source.leaves))}

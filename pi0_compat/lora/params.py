@@ -1,4 +1,4 @@
-"""LoRA adapters as parameters: make fresh ones, merge them with a base, extract them."""
+"""LoRA adapters as parameters: make fresh ones, merge them with a base, extract them. No jax is needed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,16 +10,25 @@ from pi0_compat.paths import is_adapter
 
 
 def initialize_lora_parameters(base_params: Mapping[str, Any], config: Pi0Spec, seed: int) -> Params:
-    """Fresh adapters for a base model: lora_a normal with standard deviation 0.01, lora_b zero, all float32 and numpy.
+    """Return fresh adapters for a base model: lora_a normal with standard deviation 0.01, lora_b zero.
 
-    They are what ``config.create(seed)`` starts with, whatever the base, so the same seed gives the same adapters.
+    They are those of ``config.create(seed)`` and do not depend on the base, so the same seed gives the same adapters.
+    The distribution of ``lora_a`` is openpi's (``models/lora.py`` at 15a9616); openpi's ``lora_b`` is not zero.
+
+    Args:
+      base_params: the base model, flat or nested; only names and shapes are read.
+      config: the config with LoRA.
+      seed: any whole number.
+
+    Returns:
+      path -> float32 numpy array of every adapter matrix, and nothing else.
 
     Raises:
       ValueError: the config has no LoRA, the base has adapters, or an adapted weight is missing or of another shape.
     """
     base = as_flat(base_params)
     if not config.has_lora:
-        raise ValueError("the config has no LoRA on either expert: there is nothing to initialise")
+        raise ValueError("the config has no LoRA on either expert: there is nothing to initialize")
     if present := [path for path in base if is_adapter(path)]:
         raise ValueError(
             f"the base already has {len(present)} adapter matrices, for example {present[0]}; use extract first"
@@ -32,7 +41,11 @@ def initialize_lora_parameters(base_params: Mapping[str, Any], config: Pi0Spec, 
 
 
 def merge_parameters(base_params: Mapping[str, Any], lora_params: Mapping[str, Any]) -> Params:
-    """Base and adapters as one tree, for ``config.load``; no array is copied or cast.
+    """Return base and adapters as one flat tree, for ``config.load``; no array is copied or cast.
+
+    Args:
+      base_params: the base model, flat or nested.
+      lora_params: adapters alone, flat or nested.
 
     Raises:
       ValueError: an adapter without its other half or its weight, shapes that do not fit, anything but adapters
@@ -51,7 +64,17 @@ def merge_parameters(base_params: Mapping[str, Any], lora_params: Mapping[str, A
 
 
 def extract(params: Mapping[str, Any]) -> tuple[Params, Params]:
-    """The base parameters and the adapters: ``merge_parameters(*extract(params))`` is ``params``."""
+    """Split parameters into base and adapters: ``merge_parameters(*extract(params))`` is ``params``.
+
+    Args:
+      params: flat or nested, without nnx's ``value`` suffix.
+
+    Returns:
+      The base parameters and the adapters, both flat; no array is copied.
+
+    Raises:
+      ValueError: a name ends in nnx's ``value`` suffix.
+    """
     flat = as_flat(params)
     if suffixed := [path for path in flat if path.endswith("/value") and is_adapter(path.removesuffix("/value"))]:
         raise ValueError(f"{suffixed[0]}: still has nnx's `value` at its end; restore_params takes it off")

@@ -1,4 +1,4 @@
-"""Where adapters sit: weight, lora_a and lora_b of a site, with rank and alpha."""
+"""Find adapters in the paths of parameters: the weight, lora_a and lora_b of each, with rank and alpha."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -24,12 +24,12 @@ class Adapter(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What its site is called in ``SITES``."""
+        """Return the key of its site in ``SITES``."""
         return next(name for name, site in SITES.items() if site is self.site)
 
 
 def adapter_of(path: str) -> Adapter | None:
-    """The adapter that a weight or a LoRA matrix belongs to; None for a path where none can sit.
+    """Return the adapter that a weight or a LoRA matrix belongs to; None for a path where none can sit.
 
     ``.../q_einsum_1/w`` has ``.../q_einsum_1/lora_a``; ``.../mlp/linear`` has ``.../mlp/linear_lora_a``.
     """
@@ -46,7 +46,7 @@ def adapter_of(path: str) -> Adapter | None:
 
 
 def require_whole_adapters(params: Mapping[str, Any]) -> None:
-    """Every LoRA matrix has its other half and its weight, in shapes that fit; else a ValueError names the path."""
+    """Raise a ValueError unless every LoRA matrix has its other half and its weight, in shapes that fit."""
     for adapter in adapters_in(path for path in params if is_adapter(path)):
         for path in (adapter.a, adapter.b, adapter.weight):
             if path not in params:
@@ -58,6 +58,7 @@ def require_whole_adapters(params: Mapping[str, Any]) -> None:
 
 
 def adapters_in(paths: Iterable[str]) -> list[Adapter]:
+    """Return the adapters that LoRA matrices of these paths belong to; a ValueError names a path that has no site."""
     found = {}
     for path in paths:
         if (adapter := adapter_of(path)) is None:
@@ -73,12 +74,12 @@ def require_rank(adapter: Adapter, rank: int, spec: LoRASpec) -> None:
 
 
 def lora_of(config: Pi0Spec) -> ExpertLoRAs:
-    """The adapters of both experts."""
+    """Return rank and alpha of the adapters of both experts."""
     return tuple(expert.lora for expert in config.experts)
 
 
 def spec_among(experts: ExpertLoRAs, adapter: Adapter) -> LoRASpec | None:
-    """Rank and alpha of an adapter, from those of both experts; None if they say nothing of it."""
+    """Return rank and alpha of an adapter from those of both experts; None where they have no adapter."""
     expert = experts[expert_of(adapter.weight) or 0]
     return getattr(expert, adapter.site.group) if expert else None
 

@@ -1,7 +1,7 @@
 """The models of the named training configs, at openpi's sizes, and a tiny twin of each for tests.
 
-Names and sizes are openpi's (``training/config.py`` at 15a9616). Whoever needs sizes by a name, and nothing about
-training, finds them here.
+Names and sizes are openpi's (``training/config.py`` at 15a9616). No jax is needed: ``training.configs`` makes the
+configs of them.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ def pi0_model(
     action_expert_lora: ExpertLoRA | None = None,
     action_horizon: int = 50,
 ) -> Pi0Spec:
-    """The real sizes: Gemma 2B, a 300M action expert, SigLIP So400m/14 at 224 pixels."""
+    """Return a model of the real sizes: Gemma 2B, a 300M action expert, SigLIP So400m/14 at 224 pixels."""
     return Pi0Spec(
         family=family,
         vocab_size=257_152,
@@ -44,7 +44,7 @@ def tiny_model(
     action_expert_lora: ExpertLoRA | None = None,
     dtype: str = "bfloat16",
 ) -> Pi0Spec:
-    """The same structure at sizes for tests, all dimensions distinct."""
+    """Return a model of the same structure at sizes for tests, all dimensions distinct."""
     return Pi0Spec(
         family=family,
         dtype=dtype,

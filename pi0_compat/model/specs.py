@@ -1,4 +1,4 @@
-"""Sizes and options of a pi0 model as frozen data: JSON in, JSON out, every mistake refused at construction.
+"""Sizes of the parts of a pi0 model as frozen data: JSON in, JSON out, every mistake rejected at construction.
 
 The real sizes are those of openpi (``models/gemma.py`` and ``models/siglip.py`` at 15a9616). The tiny ones have
 pairwise distinct dimensions and ``num_heads * head_dim != width``, so that a swapped axis is an error and not a wrong
@@ -21,12 +21,12 @@ class Spec:
     """A frozen record that converts to and from plain JSON data, nested records included."""
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as plain data, for ``json.dump``."""
+        """Return the fields as plain data, for ``json.dump``."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The record that ``to_json`` describes; unknown and missing keys are refused by name."""
+        """Return the record that ``to_json`` described; unknown and missing keys are rejected by name."""
         names = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(data) - names):
             raise ValueError(f"{cls.__name__}: unknown keys {unknown}; known ones are {sorted(names)}")
@@ -39,7 +39,7 @@ class Spec:
             object.__setattr__(self, name, kind.from_json(value))
 
     def _require_positive(self, *names: str) -> None:
-        """Refuse what is no positive whole number."""
+        """Reject fields that are not positive whole numbers."""
         for name in names:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
@@ -48,7 +48,13 @@ class Spec:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoRASpec(Spec):
-    """One adapter: ``rank``, ``alpha``, and rank stabilisation (rslora, arXiv:2312.03732)."""
+    """One LoRA adapter (arXiv:2106.09685).
+
+    Attributes:
+      rank: columns of ``lora_a`` and rows of ``lora_b``.
+      alpha: the numerator of ``scale``.
+      rslora: whether ``scale`` is stabilized against the rank (arXiv:2312.03732).
+    """
 
     rank: int
     alpha: float
@@ -61,13 +67,18 @@ class LoRASpec(Spec):
 
     @property
     def scale(self) -> float:
-        """What multiplies ``A @ B``: alpha / rank, or alpha / sqrt(rank) with rslora."""
+        """Return the factor of ``A @ B``: alpha / rank, or alpha / sqrt(rank) with rslora."""
         return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExpertLoRA(Spec):
-    """The adapters of one expert: on its attention einsums and on its feed-forward matrices."""
+    """The adapters of one expert.
+
+    Attributes:
+      attn: on its attention einsums; None for none.
+      ffn: on its feed-forward matrices; None for none.
+    """
 
     attn: LoRASpec | None = None
     ffn: LoRASpec | None = None
@@ -79,7 +90,17 @@ class ExpertLoRA(Spec):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GemmaSpec(Spec):
-    """One Gemma expert; ``lora`` is None for a model without adapters."""
+    """One Gemma expert (arXiv:2403.08295).
+
+    Attributes:
+      width: numbers in a token's embedding.
+      depth: layers.
+      mlp_dim: width of the feed-forward.
+      num_heads: query heads.
+      num_kv_heads: key and value heads; divides ``num_heads``.
+      head_dim: width of a head; even, since rotary embeddings rotate pairs.
+      lora: its adapters; None without any.
+    """
 
     width: int
     depth: int
@@ -124,7 +145,15 @@ class GemmaSpec(Spec):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SiglipSpec(Spec):
-    """The vision encoder: a ViT without pooling whose head projects to PaliGemma's width."""
+    """The vision encoder (arXiv:2303.15343): a ViT without pooling whose head projects to PaliGemma's width.
+
+    Attributes:
+      width: numbers in a patch's embedding; a multiple of ``num_heads``.
+      depth: layers.
+      mlp_dim: width of the feed-forward.
+      num_heads: attention heads.
+      patch_size: pixels along each side of a patch.
+    """
 
     width: int
     depth: int
@@ -139,6 +168,6 @@ class SiglipSpec(Spec):
 
 
 def lora(rank: int, *, alpha: float | None = None) -> ExpertLoRA:
-    """The same adapter on attention and feed-forward, alpha equal to the rank as in openpi's ``*_lora`` variants."""
+    """Return the same adapter for attention and feed-forward; by default alpha is the rank, as in openpi's variants."""
     spec = LoRASpec(rank=rank, alpha=float(rank if alpha is None else alpha))
     return ExpertLoRA(attn=spec, ffn=spec)

@@ -53,7 +53,7 @@ SIGLIP_VARIANTS: dict[str, SiglipSpec] = {"So400m/14": siglip_so400m()}
 
 
 def variant_of(part: Mapping[str, Any]) -> str | None:
-    """The name that openpi has for an expert or an image encoder of these sizes."""
+    """Return openpi's name for an expert or image encoder of these sizes; None if it has none."""
     for name, spec in (GEMMA_VARIANTS | SIGLIP_VARIANTS).items():
         known = spec.to_json()
         if "width" in part and all(known.get(key) == value for key, value in part.items() if key != "lora"):

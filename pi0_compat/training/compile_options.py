@@ -13,7 +13,7 @@ _OLDER_EMITTERS = {"xla_cpu_use_fusion_emitters": False}
 
 @functools.cache
 def quickest() -> dict[str, Any]:
-    """What compiles in the shortest time with this jax; results differ by roundings from those of other options."""
+    """Return the options that compile fastest with this jax; other options give other roundings."""
     options = UNOPTIMISED | _OLDER_EMITTERS
     try:
         jax.jit(lambda x: x + 1, compiler_options=options).lower(0).compile()

@@ -19,7 +19,14 @@ CHECKPOINTS = "gs://openpi-assets/checkpoints"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CosineDecaySchedule:
-    """Linear warm-up to ``peak_lr``, then a cosine to ``decay_lr`` at step ``decay_steps``."""
+    """Linear warm-up to ``peak_lr``, then a cosine to ``decay_lr``.
+
+    Attributes:
+      warmup_steps: the step at which ``peak_lr`` is reached.
+      peak_lr: the largest learning rate.
+      decay_steps: the step at which ``decay_lr`` is reached, warm-up included.
+      decay_lr: the learning rate from then on.
+    """
 
     warmup_steps: int = 1_000
     peak_lr: float = 2.5e-5
@@ -27,7 +34,7 @@ class CosineDecaySchedule:
     decay_lr: float = 2.5e-6
 
     def create(self) -> optax.Schedule:
-        """Step -> learning rate; step 0 already moves, at peak_lr / (warmup_steps + 1)."""
+        """Return the schedule, step -> learning rate; step 0 already moves, at peak_lr / (warmup_steps + 1)."""
         return optax.warmup_cosine_decay_schedule(
             init_value=self.peak_lr / (self.warmup_steps + 1),
             peak_value=self.peak_lr,
@@ -39,7 +46,15 @@ class CosineDecaySchedule:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AdamW:
-    """AdamW after clipping the gradients' global norm."""
+    """AdamW (arXiv:1711.05101) after clipping the gradients' global norm.
+
+    Attributes:
+      b1: decay of the average of gradients.
+      b2: decay of the average of squared gradients.
+      eps: added to the root of the squared gradients.
+      weight_decay: share of the weights that each step takes off, before the learning rate.
+      clip_gradient_norm: the largest norm of all gradients together; larger ones are scaled down to it.
+    """
 
     b1: float = 0.9
     b2: float = 0.95
@@ -48,17 +63,26 @@ class AdamW:
     clip_gradient_norm: float = 1.0
 
     def create(self, schedule: CosineDecaySchedule) -> optax.GradientTransformation:
+        """Return the optimizer with the learning rates of ``schedule``."""
         adamw = optax.adamw(schedule.create(), b1=self.b1, b2=self.b2, eps=self.eps, weight_decay=self.weight_decay)
         return optax.chain(optax.clip_by_global_norm(self.clip_gradient_norm), adamw)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """A training run.
+    """A training run. The defaults are openpi's (``training/config.py`` at 15a9616).
 
     Attributes:
-      ema_decay: of the moving average of the trainable parameters; None for none.
-      frozen_dtype: what parameters that LoRA freezes are kept in.
+      name: what ``get_config`` finds it by.
+      model: sizes, adapters and options of the model.
+      weight_loader: where the first weights come from.
+      ema_decay: decay of the moving average of the trainable parameters per step; None keeps no average.
+      optimizer: AdamW and its clipping.
+      lr_schedule: the learning rate of every step.
+      frozen_dtype: the dtype that parameters frozen by LoRA are kept in.
+      batch_size: samples in a step, on all devices together.
+      num_train_steps: steps in the run.
+      seed: draws the parameters that the loader does not have.
     """
 
     name: str = "unnamed"
@@ -74,22 +98,22 @@ class TrainConfig:
 
     @property
     def freeze_filter(self) -> Callable[[tuple[Any, ...], Any], bool]:
-        """The nnx filter of frozen parameters: the model's own, as a copy could disagree (openpi #317, #806)."""
+        """Return the nnx filter of frozen parameters: the model's, as a copy could disagree (openpi #317, #806)."""
         return self.model.freeze_filter()
 
 
 def get_config(name: str) -> TrainConfig:
-    """The config of that name.
+    """Return the training config of that name, for example ``pi0_libero``.
 
     Raises:
-      ValueError: there is none; the message has the closest names.
+      ValueError: no config has this name; the message has the closest names.
     """
     named_model(name)
     return _CONFIGS[name]
 
 
 def config_names() -> list[str]:
-    """All names that ``get_config`` knows."""
+    """Return all names that ``get_config`` finds."""
     return sorted(_CONFIGS)
 
 

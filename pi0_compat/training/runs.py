@@ -1,4 +1,4 @@
-"""Saving and resuming a run through orbax's ``CheckpointManager``: steps in one folder, each whole or not there at all.
+"""Save and resume a run through orbax's ``CheckpointManager``: steps in one folder, each complete or absent.
 
 A step holds ``params``, what to serve (openpi's layout: pass ``<run>/<step>/params`` to ``restore_params``), and
 ``train_state``, what else the run needs: optimizer state and, with a moving average, the parameters as trained.
@@ -25,7 +25,12 @@ from pi0_compat.training.step import TrainState, abstract_train_state
 
 
 def open_run(folder: str | os.PathLike[str], *, max_to_keep: int | None = 1) -> ocp.CheckpointManager:
-    """The run's checkpoints; the folder is made if need be. Close it (or use ``with``) to wait for the last save."""
+    """Open the checkpoints of a run. Close the result (or use ``with``) to wait for the last save.
+
+    Args:
+      folder: the run's folder; it is made if it does not exist.
+      max_to_keep: the number of latest steps to keep; None keeps all.
+    """
     options = ocp.CheckpointManagerOptions(max_to_keep=max_to_keep, create=True)
     handlers = {
         "params": ocp.PyTreeCheckpointHandler(),
@@ -37,8 +42,13 @@ def open_run(folder: str | os.PathLike[str], *, max_to_keep: int | None = 1) -> 
 def save_train_state(run: ocp.CheckpointManager, config: TrainConfig, state: TrainState) -> None:
     """Write the state as step ``state.step``, in the background; errors surface at the next call or at close.
 
+    Args:
+      run: the run's checkpoints, as ``open_run`` returns them.
+      config: the run's config; rank and alpha of its adapters are recorded.
+      state: the state to save.
+
     Raises:
-      CheckpointError: the run already has this step or a later one. Orbax would skip the save without a word.
+      CheckpointError: the run already has this step or a later one. Orbax would skip the save silently.
     """
     latest = run.latest_step()
     if latest is not None and int(state.step) <= latest:
@@ -60,7 +70,13 @@ def resume_train_state(
     step: int | None = None,
     sharding: Placement | None = None,
 ) -> TrainState:
-    """The state of a step (the latest by default), on the first device or as ``sharding`` says, wherever it was saved.
+    """Return the state of a step, wherever it was saved.
+
+    Args:
+      run: the run's checkpoints, as ``open_run`` returns them.
+      config: the config that the run was trained with.
+      step: the step; by default the latest.
+      sharding: where arrays go; by default the first device.
 
     Raises:
       CheckpointError: there is no such step, or it is of another model, rank or alpha, or was trained with a moving
@@ -83,7 +99,7 @@ def resume_train_state(
 
 
 def _rest_of(state: TrainState) -> dict[str, Any]:
-    """What the ``params`` item lacks. With an average, that item holds it, and the trained parameters go here."""
+    """Return what the ``params`` item lacks. If that item holds an average, the trained parameters go here."""
     rest = {"step": state.step, "opt_state": state.opt_state}
     return rest if state.ema is None else rest | {"trainable": state.trainable}
 

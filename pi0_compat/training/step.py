@@ -30,14 +30,14 @@ Batch: TypeAlias = tuple[Observation, jax.Array]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """All that a run carries from step to step.
+    """Everything that a run carries from step to step.
 
     Attributes:
-      step: int32, how many steps were made.
-      trainable: float32 parameters that the optimizer changes.
-      frozen: parameters that stay as they were loaded.
-      opt_state: optax state of the trainable parameters.
-      ema: moving average of the trainable parameters, or None.
+      step: int32 scalar, the number of steps taken.
+      trainable: path -> float32 parameter that the optimizer changes.
+      frozen: path -> parameter that stays as it was loaded, in the config's ``frozen_dtype``.
+      opt_state: optax's state of the trainable parameters.
+      ema: moving average of the trainable parameters, float32; None where the config has none.
     """
 
     step: jax.Array
@@ -48,12 +48,12 @@ class TrainState:
 
     @property
     def params(self) -> Params:
-        """All parameters, as they are being trained."""
+        """Return all parameters, as they are being trained."""
         return dict(sorted((self.frozen | self.trainable).items()))
 
     @property
     def inference_params(self) -> Params:
-        """All parameters, averaged ones in place of trained ones if there is an average: what to serve and to save."""
+        """Return what to serve and save: all parameters, averaged ones in place of trained ones where there is one."""
         return self.params if self.ema is None else dict(sorted((self.frozen | self.ema).items()))
 
 
@@ -62,20 +62,24 @@ Stepped: TypeAlias = tuple[TrainState, dict[str, jax.Array]]
 
 
 def trainable_paths(model: Pi0Config) -> list[str]:
-    """The parameters that fine-tuning changes: all, or with LoRA all but the adapted experts' own weights."""
+    """Return the paths that fine-tuning changes, sorted: all, or with LoRA all but the adapted experts' own weights."""
     return [path for path in model.param_spec() if not model.is_frozen(path)]
 
 
 def init_train_state(
     config: TrainConfig, *, seed: int | None = None, sharding: Placement | None = None
 ) -> tuple[TrainState, LoadReport]:
-    """A train state with the weights that the config's loader gives, and the loader's report.
+    """Return the state at step 0 with the weights that the config's loader reads, and the loader's report.
 
     Args:
-      config: whose ``weight_loader`` is asked.
-      seed: for parameters that the loader has to make; by default the config's.
-      sharding: where arrays go, see ``sharding.fsdp``; by default the first device. Each leaves the host as soon as it
-        is there, so no more than the loader's arrays are ever held twice.
+      config: the run; its ``weight_loader`` reads the weights.
+      seed: draws the parameters that the loader does not have; by default the config's.
+      sharding: where arrays go, see ``storage.placement.fsdp``; by default the first device. Each array leaves the host
+        as soon as it is on its devices, so no more than the loader's arrays are ever held twice.
+
+    Raises:
+      CheckpointError: the loader finds no readable checkpoint.
+      LoadError: the checkpoint does not fit the model.
     """
     seed = config.seed if seed is None else seed
     params, report = config.weight_loader.load(config.model, seed=seed, frozen_dtype=config.frozen_dtype)
@@ -85,7 +89,16 @@ def init_train_state(
 def make_train_state(
     config: TrainConfig, params: Mapping[str, Any], *, sharding: Placement | None = None
 ) -> TrainState:
-    """The state at step 0 of a run from these parameters, frozen ones cast; by default on the first device."""
+    """Return the state at step 0 of a run from these parameters, which are copied, frozen ones cast.
+
+    Args:
+      config: the run.
+      params: all parameters of its model, flat or nested, numpy or jax arrays.
+      sharding: where arrays go; by default the first device.
+
+    Raises:
+      ParamsMismatchError: the parameters are not the model's.
+    """
     params = as_flat(params)
     config.model.require_fit(params)
     # Copies: the step donates its state, and must not take the caller's arrays with it.
@@ -93,7 +106,12 @@ def make_train_state(
 
 
 def abstract_train_state(config: TrainConfig, sharding: Placement | None = None) -> TrainState:
-    """Shapes, dtypes and placement of a train state, nothing allocated; without a sharding on the first device."""
+    """Return shapes, dtypes and placement of a train state; nothing is allocated.
+
+    Args:
+      config: the run.
+      sharding: where arrays go; by default the first device.
+    """
     frozen = {
         path: jnp.dtype(config.frozen_dtype) for path in config.model.param_spec() if config.model.is_frozen(path)
     }
@@ -109,7 +127,7 @@ def abstract_train_state(config: TrainConfig, sharding: Placement | None = None)
 
 
 def _place(config: TrainConfig, params: Params, template: TrainState, *, copy: bool) -> TrainState:
-    """The state at step 0, each array where the template has it. Empties ``params`` while it goes."""
+    """Return the state at step 0, each array where the template has it. Empties ``params`` on the way."""
 
     def move(leaf: jax.ShapeDtypeStruct, path: str) -> jax.Array:
         array = params.pop(path)
@@ -126,14 +144,14 @@ def _place(config: TrainConfig, params: Params, template: TrainState, *, copy: b
 
 
 def _fresh(config: TrainConfig, trainable: Params) -> tuple[optax.OptState, Params | None]:
-    """Optimizer state and average of a run that begins."""
+    """Return optimizer state and average at step 0."""
     ema = None if config.ema_decay is None else jax.tree.map(jnp.copy, trainable)
     return _optimizer(config).init(trainable), ema
 
 
 @functools.lru_cache(maxsize=16)
 def _compiled_fresh(config: TrainConfig, treedef: Any, places: tuple[jax.sharding.Sharding, ...]) -> Any:
-    """``_fresh`` made where it will live. It is zeros and copies, run once: nothing in it is worth optimising."""
+    """Return ``_fresh`` compiled for its devices. It is zeros and copies, run once: not worth optimizing."""
     options = quickest() if jax.default_backend() == "cpu" else None
     out = jax.tree.unflatten(treedef, places)
     return jax.jit(lambda trainable: _fresh(config, trainable), out_shardings=out, compiler_options=options)
@@ -142,12 +160,15 @@ def _compiled_fresh(config: TrainConfig, treedef: Any, places: tuple[jax.shardin
 def make_train_step(
     config: TrainConfig, *, sharding: Placement | None = None, compiler_options: dict[str, Any] | None = None
 ) -> Callable[..., Stepped]:
-    """``train_step`` for the config, compiled; the state is donated, so use what it returns.
+    """Return ``train_step`` compiled for the config.
 
     Args:
-      config: what ``train_step`` takes.
+      config: the run, as ``train_step`` takes it.
       sharding: where the state is, if it is not on one device; the next state stays there.
-      compiler_options: of XLA, as ``jax.jit`` takes them.
+      compiler_options: options of XLA, as ``jax.jit`` takes them.
+
+    Returns:
+      ``step(state, key, batch, noise=None, time=None)``. It donates ``state``: use the state that it returns.
     """
 
     def step(state: TrainState, key: jax.Array, batch: Batch, noise: Any = None, time: Any = None) -> Stepped:
@@ -167,15 +188,15 @@ def train_step(
     noise: jax.Array | None = None,
     time: jax.Array | None = None,
 ) -> Stepped:
-    """One optimizer step on a batch.
+    """Take one optimizer step on a batch.
 
     Args:
       config: model, optimizer, schedule, moving average.
-      state: where the run stands.
+      state: the state before the step.
       key: the run's key; step n draws noise and time from ``fold_in(key, n)``.
       batch: an observation and actions float[B, A, action_dim].
-      noise: instead of drawn noise, float[B, A, action_dim].
-      time: instead of drawn times, float[B].
+      noise: float[B, A, action_dim] in place of drawn noise.
+      time: float[B] in (0, 1] in place of drawn times.
 
     Returns:
       The next state, and ``loss`` (the mean over batch and horizon) and ``grad_norm`` before clipping.
@@ -196,7 +217,7 @@ def train_step(
 
 
 def average(old: Params, new: Params, decay: float) -> Params:
-    """``decay * old + (1 - decay) * new`` in a form that leaves a constant exactly as it is.
+    """Return ``decay * old + (1 - decay) * new`` in a form that leaves a constant exactly as it is.
 
     Frozen parameters are not part of it: averaging them in bfloat16 walks them away (docs/bugs.md#b4: 43 % changed in
     100 steps).

@@ -1,6 +1,6 @@
-"""Whether all files of an orbax checkpoint are there: what the metadata promise is compared with names and lengths.
+"""Check that all files of an orbax checkpoint are present: names and lengths are compared with the metadata.
 
-No array is read, so a flipped bit is not found here (digests find it); a lost, short or unfinished file is.
+No array is read, so a lost, short or unfinished file is found, and a flipped bit is not (digests find it).
 """
 
 import itertools
@@ -20,14 +20,14 @@ from pi0_compat.layouts.orbax.item import tree_entries
 _MANIFEST = "manifest.ocdbt"
 # Of zarr 2, and of zarr 3.
 _ARRAY_METADATA = (".zarray", "zarr.json")
-# Other leaves of a tree, empty nodes among them, are stored otherwise or not at all.
+# Other leaves of a tree, such as empty nodes, are stored in another way or not at all.
 _ARRAY_KINDS = ("jax.Array", "np.ndarray")
-# Of a killed copy: what rsync, gsutil and orbax leave beside what is whole.
+# How rsync, gsutil and orbax name what they leave behind when they are killed.
 _LEFTOVERS = (".orbax-checkpoint-tmp", "_.gstmp", ".gstmp", ".partial", ".incomplete")
 
 
 def what_is_missing(folder: Path) -> list[str]:
-    """A line for every array that is not whole; none if all is there.
+    """Return a line for every array that is incomplete; none if the checkpoint is complete.
 
     Raises:
       CheckpointError: the metadata, or the table of the arrays, cannot be read, or another save's arrays are there.
@@ -36,7 +36,7 @@ def what_is_missing(folder: Path) -> list[str]:
 
 
 def require_open(folder: Path) -> None:
-    """Refuse a checkpoint whose arrays are not to be found, before orbax reads on after the first error, and complains.
+    """Reject a checkpoint whose arrays cannot be found.
 
     Raises:
       CheckpointError: as ``what_is_missing``.
@@ -45,17 +45,17 @@ def require_open(folder: Path) -> None:
 
 
 def leftovers(folder: Path) -> list[str]:
-    """Names of files that an interrupted save or copy left behind, relative to the folder. They do no harm."""
+    """Return the files that an interrupted save or copy left behind, relative to the folder. They are harmless."""
     return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.name.endswith(_LEFTOVERS))
 
 
 class _Array(NamedTuple):
-    """What a store has of one array.
+    """One array in the store.
 
     Attributes:
       chunks: the names of all chunks that it should have.
-      lost: how many of them are not there; none are where those of zeros are left out.
-      problems: of those that are there, in words.
+      lost: the number of missing chunks; 0 where the writer leaves out chunks of zeros.
+      problems: what is wrong with the chunks that are present, in words.
     """
 
     name: str
@@ -65,7 +65,7 @@ class _Array(NamedTuple):
 
 
 def _arrays(folder: Path) -> list[_Array]:
-    """All arrays that the metadata tell of."""
+    """Return all arrays that the metadata list."""
     names = [".".join(entry.keys) for entry in tree_entries(folder) if entry.kind in _ARRAY_KINDS]
     found = _in_store(folder.resolve(), names) if (folder / _MANIFEST).is_file() else _in_folders(folder, names)
     if lost := sorted(set(names) - {array.name for array in found}):
@@ -77,7 +77,7 @@ def _arrays(folder: Path) -> list[_Array]:
 
 
 def _in_store(folder: Path, names: list[str]) -> list[_Array]:
-    """OCDBT: the store tells the place of every chunk."""
+    """Return the arrays of one store (OCDBT), which knows the place of every chunk."""
     store, keys = _open(folder)
     known = places(folder)
     absent_is_zero = not json.loads((folder / METADATA_FILE).read_text()).get("store_array_data_equal_to_fill_value")
@@ -94,7 +94,7 @@ def _in_store(folder: Path, names: list[str]) -> list[_Array]:
 
 
 def _in_folders(folder: Path, names: list[str]) -> list[_Array]:
-    """One folder an array: a file for every chunk."""
+    """Return arrays that have a folder each, with a file for every chunk."""
     arrays = []
     for name in names:
         metadata = next((file for kind in _ARRAY_METADATA if (file := folder / name / kind).is_file()), None)
@@ -108,7 +108,7 @@ def _in_folders(folder: Path, names: list[str]) -> list[_Array]:
 
 
 def _open(folder: Path) -> tuple[Any, set[bytes]]:
-    """An OCDBT store, and the names of all that is in it."""
+    """Return an open OCDBT store and all of its keys."""
     try:
         store = ts.KvStore.open({"driver": "ocdbt", "base": {"driver": "file", "path": f"{folder}/"}}).result()
         return store, set(store.list().result())
@@ -126,7 +126,7 @@ def _problems(array: _Array) -> list[str]:
 
 
 def _short(folder: Path, place: str) -> str | None:
-    """What is wrong with the place of a chunk."""
+    """Return what is wrong with the place of a chunk; None if nothing is."""
     file, offset, length = located(folder, place)
     name = file.relative_to(folder)
     if not file.is_file():
@@ -138,7 +138,7 @@ def _short(folder: Path, place: str) -> str | None:
 
 
 def _chunks(metadata: Mapping[str, Any]) -> Iterator[str]:
-    """The names of an array's chunks, in zarr 2 or 3; a scalar has one, an array without numbers none."""
+    """Yield the names of an array's chunks, in zarr 2 or 3; a scalar has one, an array without values none."""
     if metadata["zarr_format"] == 2:
         sides, prefix, separator = metadata["chunks"], "", metadata.get("dimension_separator", ".")
     else:

@@ -1,4 +1,4 @@
-"""Write checkpoints in openpi's layout with orbax: whole or not at all."""
+"""Write parameters in memory as a checkpoint in openpi's layout, through orbax: complete or not at all."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ from pi0_compat.params import Params
 from pi0_compat.paths import is_adapter
 from pi0_compat.storage import digests as integrity
 
-# A second in all, for writes that nobody can wait for.
+# One second in total, for writes that cannot be waited for.
 _REMOVALS, _SECONDS_BETWEEN_REMOVALS = 20, 0.05
 
 
@@ -29,16 +29,16 @@ def save_params(
     config: Pi0Spec | None = None,
     value_suffix: bool = True,
 ) -> None:
-    """Write a checkpoint that openpi and ``restore_params`` read. It appears at ``path`` whole or not at all.
+    """Write a checkpoint that openpi and ``restore_params`` read. It appears at ``path`` complete or not at all.
 
     Args:
-      params: flat or nested.
+      params: numpy or jax arrays, flat or nested.
       path: the folder to make; its parents are made too.
-      config: whose rank and alpha to record; without it a checkpoint with adapters cannot tell its alpha.
-      value_suffix: write leaves as nnx states do, as openpi's training does.
+      config: its rank and alpha are recorded; without it, whoever loads adapters has to know their alpha.
+      value_suffix: end the stored names in nnx's ``value``, as openpi's training does.
 
     Raises:
-      FileExistsError: something is at ``path`` already; it is left alone.
+      FileExistsError: ``path`` exists already; it is left alone.
       ValueError: the adapters are not those of ``config``, or a name cannot be stored.
     """
     path = Path(path).expanduser().absolute()
@@ -56,7 +56,7 @@ def save_params(
 
 
 def params_item(params: Params, *, config: Pi0Spec | None, value_suffix: bool = True) -> ocp.args.PyTreeSave:
-    """Flat parameters as an orbax item: openpi's nesting, with rank, alpha and digests in the metadata."""
+    """Return flat parameters as an orbax item: openpi's nesting, with rank, alpha and digests in the metadata."""
     if not params:
         raise ValueError("there are no parameters to save")
     require_distinct_names(params)
@@ -69,7 +69,7 @@ def params_item(params: Params, *, config: Pi0Spec | None, value_suffix: bool = 
 
 @contextmanager
 def _scratch_folder(path: Path) -> Iterator[Path]:
-    """A folder beside ``path`` for this call alone: orbax's own stays when a save fails, in the way of the next."""
+    """Make a folder beside ``path`` for this call: after a failure, orbax leaves its own in the way of the next."""
     scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         yield scratch
@@ -83,7 +83,7 @@ def _scratch_folder(path: Path) -> Iterator[Path]:
 
 
 def _require_adapters_of(config: Pi0Spec, params: Params) -> None:
-    """What is recorded with a checkpoint is what it holds: a wrong alpha would be believed when it is loaded."""
+    """Reject adapters that are not the config's: a wrong alpha on record would be believed at the next load."""
     expected = {path: leaf for path, leaf in config.param_spec().items() if is_adapter(path)}
     found = {path: array for path, array in params.items() if is_adapter(path)}
     if wrong := tree.differences(expected, found, dtypes=False):

@@ -77,7 +77,7 @@ def save_streamed(
 
 
 def chunk_shape(leaf: Leaf) -> tuple[int, ...]:
-    """How an array is cut: along its first axes, into equal parts, so that a slab is a few whole chunks."""
+    """Return the shape of an array's chunks, cut along the first axes into equal parts: a slab is a few of them."""
     chunk = list(leaf.shape)
     for axis in range(len(chunk)):
         if math.prod(chunk) * leaf.dtype.itemsize <= _LARGEST_CHUNK:
@@ -92,10 +92,10 @@ def _divisors(length: int) -> Iterator[int]:
 
 
 def _write_all(source: Source, folder: Path) -> dict[str, str]:
-    """Stream all parameters into a store; the digests of what was written."""
+    """Stream all parameters into a store; return the digests of what was written."""
     digests = {}
     for group in windows({path: leaf.num_bytes for path, leaf in source.leaves.items()}):
-        # Every write waits for the disk: small arrays are written in one.
+        # Every write waits for the disk, so small arrays are written together.
         small = all(chunk_shape(source.leaves[path]) == source.leaves[path].shape for path in group)
         with _disk_errors(folder), ts.Transaction() if small else nullcontext() as transaction:
             for path in group:
@@ -104,7 +104,7 @@ def _write_all(source: Source, folder: Path) -> dict[str, str]:
 
 
 def _write(source: Source, path: str, store: Any) -> str:
-    """Stream a parameter into its array; its digest."""
+    """Stream a parameter into its array; return its digest."""
     leaf = source.leaves[path]
     digest, first, slabs = integrity.Digest(leaf), 0, slabs_ahead(source, path)
     for slab in regrouped(slabs, chunk_shape(leaf)[0]) if leaf.shape else slabs:
@@ -118,7 +118,7 @@ def _write(source: Source, path: str, store: Any) -> str:
 
 @contextmanager
 def _disk_errors(folder: Path) -> Iterator[None]:
-    """What tensorstore cannot write is an error of the disk, and is told without its kilobytes of spec."""
+    """Raise tensorstore's errors of writing as errors of the disk, without the kilobytes of spec."""
     try:
         yield
     except ValueError as error:
@@ -192,7 +192,7 @@ def _write_times(folder: Path, started: int) -> None:
 
 
 def _verify(folder: Path, leaves: Mapping[str, Leaf], progress: Progress = no_progress) -> None:
-    """Read everything back; the reader compares it with the digests of what was meant."""
+    """Read everything back; the reader compares it with the digests of the source."""
     stored = read_metadata(folder)
     if found := tree.differences(leaves, stored.leaves):
         raise CheckpointError(f"{folder}: what was written is not what was meant; nothing was kept\n{found}")
