@@ -69,6 +69,10 @@ def read_metadata(folder: Path, *, value_suffix: bool | None = None) -> Metadata
     flat = tree.flatten(nested["params"])
     if others := [path for path, leaf in flat.items() if not isinstance(leaf, StoredLeaf)]:
         raise CheckpointError(f"{folder}: {others[0]} is not an array; expected arrays alone below `params`")
+    try:
+        require_distinct_names(flat, value_suffix=False)
+    except ValueError as error:
+        raise CheckpointError(f"{folder}: one parameter overwrote another when it was saved: {error}") from error
     suffix = metadata.get("value_suffix") if value_suffix is None else value_suffix
     names = strip_value_suffix(list(flat), value_suffix=suffix)
     refuse_absurd_sizes(folder, {name: flat[raw] for raw, name in names.items()})
@@ -78,11 +82,19 @@ def read_metadata(folder: Path, *, value_suffix: bool | None = None) -> Metadata
     return Metadata(folder, dict(sorted(leaves.items())), keys, metadata)
 
 
-def require_distinct_names(params: Iterable[str]) -> None:
-    """Orbax joins keys with dots: a.b and a/b would share a place, and one of them would come back as the other."""
+def require_distinct_names(params: Iterable[str], *, value_suffix: bool) -> None:
+    """Refuse names that share a place in orbax, where one parameter would come back as the other.
+
+    Orbax joins keys with dots, and adds a slash at the end unless there is one: ``a.b`` and ``a/b`` share a place, and
+    without the value suffix a key that ends in a slash shares it with the key that does not.
+
+    Raises:
+      ValueError: two names share a place.
+    """
     paths: dict[str, str] = {}
     for path in params:
-        if (other := paths.setdefault(path.replace("/", "."), path)) != path:
+        name = ".".join((*tree.split(path), *([SUFFIX] if value_suffix else []))).rstrip("/")
+        if (other := paths.setdefault(name, path)) != path:
             raise ValueError(f"{path} and {other} have the same name in orbax, which joins keys with dots; rename one")
 
 

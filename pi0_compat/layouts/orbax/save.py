@@ -59,7 +59,7 @@ def params_item(params: Params, *, config: Pi0Spec | None, value_suffix: bool = 
     """Return flat parameters as an orbax item: openpi's nesting, with rank, alpha and digests in the metadata."""
     if not params:
         raise ValueError("there are no parameters to save")
-    require_distinct_names(params)
+    require_distinct_names(params, value_suffix=value_suffix)
     lora = None if config is None else config.lora
     metadata = {"value_suffix": value_suffix, "lora": lora, "digests": integrity.record(params)}
     if value_suffix:

@@ -64,7 +64,7 @@ def save_streamed(
       OSError: the folder exists or cannot be written, or the disk is full.
       ValueError: two names cannot both be stored.
     """
-    require_distinct_names(source.leaves)
+    require_distinct_names(source.leaves, value_suffix=True)
     started = time.time_ns()
     folder.mkdir(parents=True)
     with progress(title, tree.num_bytes(source.leaves)) as advance:

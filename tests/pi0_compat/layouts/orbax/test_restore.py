@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from fixtures.damage import silent_damage
 from fixtures.damage.corruptions import CORRUPTIONS, Corruption
-from fixtures.writers import openpi
+from fixtures.writers import openpi, openpi_orbax
 from pi0_compat.errors import CheckpointError
 from pi0_compat.layouts.orbax import restore as checkpoints
 from pi0_compat.layouts.orbax.folder import METADATA_FILE
@@ -98,6 +98,23 @@ def test_dots_in_keys_do_not_collide(tmp_path: Path) -> None:
     assert_same_bits(restore_params(tmp_path / "params", restore_type=np.ndarray), params)
     with pytest.raises(ValueError, match=r"a/b and a\.b have the same name"):
         save_params(params | {"a/b": np.ones(2, np.float32)}, tmp_path / "other")
+
+
+def test_a_slash_at_the_end_of_a_key_does_not_collide(tmp_path: Path) -> None:
+    """orbax stores ``a`` and ``a/`` in one place; they are refused, unless nnx's suffix tells them apart."""
+    params = {"a": np.ones(2, np.float32), "a~1": np.zeros(2, np.float32)}
+    save_params(params, tmp_path / "suffixed")
+    assert_same_bits(restore_params(tmp_path / "suffixed", restore_type=np.ndarray), params)
+    with pytest.raises(ValueError, match="a~1 and a have the same name"):
+        save_params(params, tmp_path / "plain", value_suffix=False)
+    assert not (tmp_path / "plain").exists()
+
+
+def test_a_parameter_that_was_overwritten_is_refused(tmp_path: Path) -> None:
+    """A checkpoint in which orbax lost one of two parameters is not read as if it held both."""
+    openpi_orbax.write_tree({"a": np.ones(2, np.float32), "a/": np.zeros(2, np.float32)}, tmp_path / "params")
+    with pytest.raises(CheckpointError, match="one parameter overwrote another when it was saved: a~1 and a have"):
+        restore_params(tmp_path / "params")
 
 
 def test_metadata_has_shapes_and_dtypes(stored: Path) -> None:
