@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from fixtures.damage import silent_damage
 from fixtures.damage.corruptions import CORRUPTIONS, Corruption
-from fixtures.writers import openpi, openpi_orbax
+from fixtures.writers import openpi
 from pi0_compat.errors import CheckpointError
 from pi0_compat.layouts.orbax import restore as checkpoints
 from pi0_compat.layouts.orbax.folder import METADATA_FILE
@@ -112,7 +112,7 @@ def test_a_slash_at_the_end_of_a_key_does_not_collide(tmp_path: Path) -> None:
 
 def test_a_parameter_that_was_overwritten_is_refused(tmp_path: Path) -> None:
     """A checkpoint in which orbax lost one of two parameters is not read as if it held both."""
-    openpi_orbax.write_tree({"a": np.ones(2, np.float32), "a/": np.zeros(2, np.float32)}, tmp_path / "params")
+    openpi.write_tree({"a": np.ones(2, np.float32), "a/": np.zeros(2, np.float32)}, tmp_path / "params")
     with pytest.raises(CheckpointError, match="one parameter overwrote another when it was saved: a~1 and a have"):
         restore_params(tmp_path / "params")
 
