@@ -1,1 +1,1 @@
-"""What is done to whole checkpoints: inspect, check, diff, convert, fold, extract, attach."""
+"""Work on whole checkpoints: inspect, check, diff, convert, fold, extract, attach."""

@@ -1,6 +1,6 @@
-"""Would a checkpoint load into a model? The loaders' own verdicts, from metadata alone, and what to do about a no.
+"""Check from metadata alone whether a checkpoint loads into a model, as the loaders decide it, and suggest fixes.
 
-A verdict is given twice: training may draw fresh what a loader lets be fresh, inference may draw nothing.
+There are two verdicts: for training, a loader may initialize what it allows to be missing; for inference, nothing.
 """
 
 import dataclasses
@@ -58,8 +58,10 @@ class Verdict(NamedTuple):
     """Whether a checkpoint loads for one purpose.
 
     Attributes:
-      reason: why not, in the loader's words; empty if it loads.
-      loaded, fresh, dropped: how many parameters are taken, drawn, and left unused.
+      reason: why it does not load, in the loader's words; empty if it loads.
+      loaded: how many parameters are loaded.
+      fresh: how many are initialized.
+      dropped: how many parameters of the checkpoint are not used.
     """
 
     reason: str
@@ -79,7 +81,7 @@ class Group(NamedTuple):
       kind: missing, unexpected or mismatched.
       part: in words, for example "adapters of the action expert".
       paths: of the parameters, sorted.
-      example: the first of them, with what was expected and found.
+      example: the first path, with what was expected and found.
     """
 
     kind: str
@@ -90,12 +92,12 @@ class Group(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fit:
-    """How a checkpoint and a model go together.
+    """How a checkpoint fits a model.
 
     Attributes:
       groups: every difference in paths and shapes, in groups.
-      sizes: what sets both apart, in words.
-      details: where a file could not even be opened as the model's, what its loader says, a line each.
+      sizes: the sizes that differ, in words.
+      details: the lines of the loader's error if a file could not even be opened as the model's.
     """
 
     training: Verdict
@@ -110,7 +112,7 @@ class Fit:
 
     @property
     def num_differences(self) -> int:
-        """How many parameters differ."""
+        """The number of parameters that differ."""
         return sum(len(group.paths) for group in self.groups) + len(self.details)
 
 
@@ -186,7 +188,11 @@ def _examined(checkpoint: Detected, model: Pi0Spec | None, progress: Progress) -
 
 
 def fits(found: Detected, models: Mapping[str, Pi0Spec]) -> dict[str, Fit]:
-    """The verdicts on a checkpoint for each model; no array is read but a PyTorch checkpoint's tied table.
+    """Return how a checkpoint fits each model; no array is read but a PyTorch checkpoint's tied table.
+
+    Args:
+      found: what ``detect`` returned.
+      models: the models, by name.
 
     Raises:
       CheckpointError: the checkpoint's metadata cannot be read.
@@ -195,40 +201,40 @@ def fits(found: Detected, models: Mapping[str, Pi0Spec]) -> dict[str, Fit]:
     stored = read_metadata(found.path) if found.layout is Layout.OPENPI else None
     seen = _Seen(found, missing, stored)
     # Several configs share a model.
-    told = {model: _fit(seen, model) for model in models.values()}
-    return {name: told[model] for name, model in models.items()}
+    fit_of = {model: _fit(seen, model) for model in models.values()}
+    return {name: fit_of[model] for name, model in models.items()}
 
 
 class _Seen(NamedTuple):
-    """What is looked up once of a checkpoint: its layout, what is not whole, and of openpi's own the metadata."""
+    """What is read once of a checkpoint: its layout, what is incomplete, and the metadata of openpi's own layout."""
 
     found: Detected
     missing: tuple[str, ...]
     stored: Metadata | None
 
     def open(self, model: Pi0Spec) -> AbstractContextManager[Source]:
-        """The checkpoint under openpi's names."""
+        """Open the checkpoint under openpi's names."""
         return nullcontext(StoredParameters(self.stored)) if self.stored else open_parameters(self.found, model)
 
 
-def fixes_of(found: Detected, model: Pi0Spec, told: Fit, known: Mapping[str, Fit]) -> list[str]:
-    """What to do where one of the verdicts is no, in the order of how likely it helps."""
+def fixes_of(found: Detected, model: Pi0Spec, fit: Fit, known: Mapping[str, Fit]) -> list[str]:
+    """Return what to do about a verdict of no, the likeliest fix first."""
     ways = []
-    if told.training.loads and told.training.fresh and not told.inference.loads:
+    if fit.training.loads and fit.training.fresh and not fit.inference.loads:
         what = "adapters" if found.layout is Layout.OPENPI else "parameters"
         ways.append(f"for training, load it with {LOADERS[found.layout]}: fresh {what} are added, and reported")
-    lost = [group for group in told.groups if group.kind == "unexpected" and "adapters" in group.part]
+    lost = [group for group in fit.groups if group.kind == "unexpected" and "adapters" in group.part]
     if lost and not model.has_lora:
         ways.append("keep its fine-tuning: use the LoRA config it was trained with, or fold it: pi0-compat fold")
     for purpose in PURPOSES:
-        if told.verdict(purpose).loads:
+        if fit.verdict(purpose).loads:
             continue
         names = [name for name, other in known.items() if other.verdict(purpose).loads]
         if names:
             ways.append(f"for {purpose}, these configs fit: {', '.join(names)}")
-    if found.layout in _RELEASES and not told.inference.loads:
+    if found.layout in _RELEASES and not fit.inference.loads:
         ways.append("for inference, fine-tune first: a release has no action expert")
-    elif not ways and not told.training.loads:
+    elif not ways and not fit.training.loads:
         ways.append("no named config fits; describe the model it was trained with: --config-file")
     return ways
 
@@ -256,7 +262,7 @@ def _compare(seen: _Seen, source: Source, model: Pi0Spec) -> Fit:
 
 
 def _torch_sizes_apart(found: Detected, model: Pi0Spec) -> tuple[str, ...]:
-    """What sets PyTorch's tensors apart from the model that they could not be opened as."""
+    """Return the sizes in which PyTorch's tensors differ from the model that they could not be opened as."""
     if found.layout not in (Layout.OPENPI_PYTORCH, Layout.HUGGING_FACE):
         return ()
     sizes = torch_sizes(tensors_of(found.path), recorded_beside(found.path))
@@ -266,7 +272,7 @@ def _torch_sizes_apart(found: Detected, model: Pi0Spec) -> tuple[str, ...]:
 
 
 def _in_source(layout: Layout) -> Callable[[str], bool]:
-    """Which parameters of a model a checkpoint of the layout has to have."""
+    """Return which parameters of a model a checkpoint of the layout must have."""
     if layout is Layout.GEMMA_FLAX:
         return in_gemma
     if layout in _RELEASES:
@@ -275,13 +281,13 @@ def _in_source(layout: Layout) -> Callable[[str], bool]:
 
 
 def _verdict(seen: _Seen, source: Source, model: Pi0Spec, entries: list[Entry]) -> Verdict:
-    """What a loader would say, without reading."""
+    """Return what a loader would say, without reading arrays."""
     try:
         _refuse(seen, source, model, entries)
     except (CheckpointError, LoadError) as error:
         return Verdict(_without_sizes(_without_path(str(error), seen.found), entries, source))
     count = {status: sum(entry.status is status for entry in entries) for status in Status}
-    return Verdict("", len(to_read(entries)), count[Status.INITIALISED], count[Status.DROPPED])
+    return Verdict("", len(to_read(entries)), count[Status.INITIALIZED], count[Status.DROPPED])
 
 
 def _refuse(seen: _Seen, source: Source, model: Pi0Spec, entries: list[Entry]) -> None:
@@ -297,21 +303,21 @@ def _refuse(seen: _Seen, source: Source, model: Pi0Spec, entries: list[Entry]) -
 
 
 def _without_sizes(reason: str, entries: list[Entry], source: Source) -> str:
-    """A reason without the sizes that ``Fit.sizes`` has too; what can be done about a size stays."""
+    """Drop the sizes that ``Fit.sizes`` has too from a reason; keep what can be done about a size."""
     for words in other_sizes({entry.path: entry.expected for entry in entries if entry.expected}, source.leaves):
         reason = reason if "=" in words else reason.replace(f"; {words}", "")
     return reason
 
 
 def _without_path(message: str, found: Detected) -> str:
-    """The first line of a loader's message, without the file that the user named; differences are told in groups."""
+    """Return the first line of a loader's message without the file's path; ``groups`` have the differences."""
     line = message.partition("\n")[0]
     place, colon, words = line.partition(": ")
     return words if colon and place.startswith(str(found.path)) else line
 
 
 def _groups(wrong: Differences, in_source: Callable[[str], bool]) -> list[Group]:
-    """Differences by kind and part; what a release cannot have is no difference."""
+    """Group differences by kind and part; a parameter that a release cannot have is not one."""
     lines = {("missing", path): f"expected {leaf}" for path, leaf in wrong.missing.items()}
     lines |= {("unexpected", path): f"found {leaf}" for path, leaf in wrong.unexpected.items()}
     lines |= {("mismatched", path): f"expected {want}, found {got}" for path, (want, got) in wrong.mismatched.items()}
@@ -327,7 +333,7 @@ def _groups(wrong: Differences, in_source: Callable[[str], bool]) -> list[Group]
 
 
 def part_of(path: str) -> str:
-    """The part of a model that a parameter belongs to, in words."""
+    """Return the part of a model that a parameter belongs to, in words."""
     number = expert_of(path)
     expert = "" if number is None else PARTS[EXPERTS[number]]
     if looks_like_an_adapter(path):

@@ -1,5 +1,6 @@
-"""Checkpoints in another layout. What is written holds the same bits, unless another dtype is asked for: nothing is
-dropped or made up without a word. Arrays go through a slab at a time, and what was written is read back and compared.
+"""Convert checkpoints between layouts. The result has the same bits, unless another dtype is requested.
+
+Nothing is dropped or made up silently. Arrays pass through a slab at a time; the result is read back and compared.
 """
 
 import dataclasses
@@ -33,15 +34,15 @@ LAYOUTS = tuple(map(str, TARGETS))
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Converted:
-    """What a conversion wrote.
+    """The result of a conversion.
 
     Attributes:
       path: the file or folder.
       layout: one of ``LAYOUTS``.
-      leaves: shape and dtype of what was written, under openpi's names.
-      left_out: what the checkpoint has and the layout does not hold.
-      assets: whether norm stats went along; None for a layout without a place for them.
-      lost: of what was folded: see ``lora_checkpoints.Made``.
+      leaves: path -> shape and dtype of every parameter written, under openpi's names.
+      left_out: what the checkpoint has and the layout has no room for.
+      assets: whether norm stats were copied; None for a layout without a place for them.
+      lost: path of a folded weight -> the share of its delta that the dtype could not hold.
     """
 
     path: Path
@@ -63,11 +64,11 @@ def convert_checkpoint(
     drop: bool = False,
     progress: Progress = no_progress,
 ) -> Converted:
-    """Write a checkpoint in another layout. It appears at ``out`` whole or not at all.
+    """Write a checkpoint in another layout. It appears at ``out`` complete or not at all.
 
-    No more is held at a time than a layer of an array, or 64 MB. Of a layout of plain files, two conversions give the
-    same bytes; orbax (``openpi``) names its files at random. The ``assets`` beside the checkpoint (norm stats) go along
-    where a pi0 is written; without them there is a warning.
+    At most a layer of an array, or 64 MB, is in memory at a time. For a layout of plain files, two conversions give the
+    same bytes; orbax (``openpi``) names its files at random. When a pi0 is written, the ``assets`` beside the
+    checkpoint (norm stats) are copied, with a warning if there are none.
 
     Args:
       path: a checkpoint in any layout, local or a URL: its file or folder, or the folder of a step or run.
@@ -75,17 +76,20 @@ def convert_checkpoint(
       config: the model that the checkpoint is of, or the name of a config. Only its sizes, family and alpha count.
         Without it sizes come from shapes, and what is in no shape from the named config that fits.
       layout: one of ``LAYOUTS``.
-      dtype: of what is written; without it every array keeps its bits.
+      dtype: the dtype of all parameters; without it every array keeps its bits.
       fold: add adapters to their weights first.
-      drop: leave out what the layout has no place for; otherwise that is an error.
-      progress: is told how far it is.
+      drop: leave out what the layout has no room for, instead of raising an error.
+      progress: is called as the work goes on.
+
+    Returns:
+      What was written and what was left out.
 
     Raises:
-      ValueError: there is no such layout.
+      ValueError: the layout or the config is unknown.
       FileExistsError: something is at ``out``; it is left alone.
-      CheckpointError: there is no readable checkpoint at ``path``, or what was written is not what was meant.
-      LoadError: the layout has no place for something, or the checkpoint is not of ``config``, or a size or alpha
-        that has to be known is not.
+      CheckpointError: there is no readable checkpoint at ``path``, or what is read back is not what was written.
+      LoadError: the layout has no room for something, the checkpoint is not of ``config``, or a size or alpha that is
+        needed is unknown.
     """
     config = spec_of(config)
     target = TARGETS[writable(layout)]
@@ -109,7 +113,7 @@ def convert_checkpoint(
 
 
 def _require_suffix(target: Target, out: Path) -> None:
-    """A file is recognised by the end of its name, here and elsewhere."""
+    """Require the suffix by which a file's layout is detected."""
     if not out.name.endswith(target.suffix):
         raise LoadError(f"{out}: this layout is one file, whose name has to end in {target.suffix}")
 
@@ -117,7 +121,7 @@ def _require_suffix(target: Target, out: Path) -> None:
 def _prepared(
     checkpoint: Source, config: Pi0Spec | None, dtype: Any, *, fold: bool, progress: Progress
 ) -> tuple[Job, dict[str, float]]:
-    """The parameters as they are to be written; and what folding loses, which is known when they are."""
+    """Return the parameters to write, and what folding loses, which is complete once they are written."""
     experts: ExpertLoRAs = (None, None)
     recorded = None
     if isinstance(checkpoint, StoredParameters):
@@ -135,7 +139,7 @@ def _prepared(
 
 
 def _require_place(source: Source, target: Target, layout: str, left_out: Mapping[str, Leaf], *, drop: bool) -> None:
-    """Nothing gets lost that nobody said may: no adapter ever, anything else only if it is unused or may be dropped."""
+    """Reject losing an adapter, or any parameter that is used unless it may be dropped."""
     adapters = [path for path in source.leaves if is_adapter(path) and _goes_with(target, path)]
     if adapters and not target.takes_adapters:
         raise LoadError(
@@ -153,17 +157,17 @@ def _require_place(source: Source, target: Target, layout: str, left_out: Mappin
 
 
 def _goes_with(target: Target, path: str) -> bool:
-    """Whether the weight that an adapter is of is written, so that it would lack what the adapter adds."""
+    """Return whether the weight that an adapter is on is written, and would lack what the adapter adds."""
     adapter = adapter_of(path)
     return adapter is None or target.holds(adapter.weight)
 
 
 def _has_assets(target: Target, layout: Layout) -> bool:
-    """Whether norm stats matter: of a pi0 that is written as one."""
+    """Return whether norm stats matter: for a pi0 that is written as one."""
     return target.takes_assets and layout in (Layout.OPENPI, Layout.OPENPI_PYTORCH)
 
 
 def _assets_beside(found: Detected) -> Path:
-    """Where the norm stats of a checkpoint are: in the folder of its step, or of its PyTorch file."""
+    """Return where a checkpoint's norm stats are: in the folder of its step, or of its PyTorch file."""
     inside = found.layout is Layout.OPENPI_PYTORCH and found.path.is_dir()
     return found.path / ASSETS if inside else assets_beside(found.path)

@@ -1,4 +1,4 @@
-"""Two checkpoints, parameter by parameter, under common names: what only one has, and how far values are apart.
+"""Compare two checkpoints parameter by parameter, under common names.
 
 Distances are norms: ``|A - B| / max(|A|, |B|)``, between 0 and 2, so that arrays of any size and scale compare. Both
 sides are read a slab at a time and compared in float64, in blocks on all cores.
@@ -31,13 +31,13 @@ _TORCH = (Layout.OPENPI_PYTORCH, Layout.HUGGING_FACE, Layout.PEFT)
 
 
 class Diff(NamedTuple):
-    """Two checkpoints, compared.
+    """The comparison of two checkpoints.
 
     Attributes:
-      left, right: the checkpoints, with what to call them.
-      pairs: every parameter that a model uses: those that are not on both sides in the same shape, then from the
-        largest distance to none.
-      unused: (path, "A" or "B") of what one side alone has and no model uses.
+      left, right: the checkpoints, with the names to print.
+      pairs: every parameter that a model uses: first those that are not on both sides in the same shape, then by
+        distance, largest first.
+      unused: (path, "A" or "B") of what only one side has and no model uses.
     """
 
     left: Located
@@ -55,13 +55,13 @@ class Diff(NamedTuple):
 
 
 class Distance(NamedTuple):
-    """How far the values of one parameter are apart.
+    """The distance between the values of a parameter on both sides.
 
     Attributes:
       relative: norm of the difference over the larger norm; infinite where only one side is finite.
       largest: the largest absolute difference of two values.
       differing: how many values differ.
-      size: how many there are.
+      size: how many values there are.
     """
 
     relative: float
@@ -71,7 +71,7 @@ class Distance(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """One parameter on both sides; ``distance`` is None unless both have it in the same shape."""
+    """A parameter on both sides; ``distance`` is None unless both have it in the same shape."""
 
     path: str
     left: Leaf | None
@@ -80,7 +80,7 @@ class Compared(NamedTuple):
 
     @property
     def differs(self) -> bool:
-        """Whether anything is different, be it the dtype alone."""
+        """Whether anything differs, even if only the dtype."""
         return self.left != self.right or self.distance is None or self.distance.differing > 0
 
     def differs_by_more_than(self, tolerance: float) -> bool:
@@ -125,8 +125,8 @@ def diff_checkpoints(
 def open_both(left: Detected, right: Detected, model: Pi0Spec | None = None) -> Iterator[tuple[Source, Source]]:
     """Open two checkpoints under common names.
 
-    openpi's, unless both are PyTorch's in the same layout: those are compared as they are. Where a layout does not tell
-    how long a head is, and no model is given, the other checkpoint's sizes are taken.
+    The names are openpi's, unless both are PyTorch's in the same layout: those are compared under their own names.
+    Where a layout does not show the size of a head, and no model is given, the other checkpoint's sizes are used.
 
     Raises:
       CheckpointError: one cannot be read.
@@ -143,11 +143,11 @@ def open_both(left: Detected, right: Detected, model: Pi0Spec | None = None) -> 
 
 
 def compare(left: Source, right: Source, progress: Callable[[int], None] = lambda done: None) -> list[Compared]:
-    """Every parameter that a model uses: those that are not on both sides, then from the largest distance to none.
+    """Return every parameter that a model uses: those not on both sides, then by distance, largest first.
 
     Args:
       left, right: open checkpoints.
-      progress: is told the bytes of the left side's arrays as they are done.
+      progress: is called with the bytes of each of the left side's arrays that is done.
 
     Raises:
       CheckpointError: an array cannot be read.
@@ -168,7 +168,7 @@ def _compared(path: str, left: Source, right: Source, progress: Callable[[int], 
 
 
 def _side_by_side(path: str, left: Source, right: Source) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The same rows of both sides."""
+    """Yield the same rows of both sides."""
     leaf = left.leaves[path]
     if not leaf.shape:
         yield whole(left.slabs(path)), whole(right.slabs(path))
@@ -184,21 +184,21 @@ def unused(left: Source, right: Source) -> list[tuple[str, str]]:
 
 
 def distance(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Distance:
-    """How far an array's slabs and another one's, of the same shapes, are apart; NaN is the same as NaN."""
-    told = _Sums(0, 0, 0, 0, 0, 0, False)
+    """Return the distance between two arrays of one shape, given in slabs; NaN equals NaN."""
+    sums = _Sums(0, 0, 0, 0, 0, 0, False)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         for one, other in pairs:
             for block in threads.map(_sums, *_blocks(one, other)):
-                told = told.plus(block)
-    length = math.sqrt(max(told.left, told.right))
-    relative = math.sqrt(told.gap) / length if length else 0.0
+                sums = sums.plus(block)
+    length = math.sqrt(max(sums.left, sums.right))
+    relative = math.sqrt(sums.gap) / length if length else 0.0
     return Distance(
-        math.inf if told.torn else relative, math.inf if told.torn else told.largest, told.differing, told.size
+        math.inf if sums.torn else relative, math.inf if sums.torn else sums.largest, sums.differing, sums.size
     )
 
 
 class _Sums(NamedTuple):
-    """Of a part of two arrays: squares of the difference and of both, and whether only one side is finite somewhere."""
+    """Sums over a part of two arrays: squares of both and of the difference; torn if one side alone is finite."""
 
     gap: float
     left: float
@@ -209,7 +209,7 @@ class _Sums(NamedTuple):
     torn: bool
 
     def plus(self, other: "_Sums") -> "_Sums":
-        """Both parts as one."""
+        """Return the sums over both parts."""
         return _Sums(
             gap=self.gap + other.gap,
             left=self.left + other.left,
@@ -253,7 +253,7 @@ def _weights(found: Detected) -> Path:
 
 
 def _model_of_either(left: Detected, right: Detected) -> Pi0Spec | None:
-    """The model that one of them tells the sizes of, if the other does not."""
+    """Return the model of the first side that shows its sizes; None if neither does."""
     for side in (left, right):
         if side.layout in _TORCH or side.layout is Layout.TRAIN_STATE:
             continue

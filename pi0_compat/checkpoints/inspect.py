@@ -1,4 +1,4 @@
-"""What a checkpoint is, from names, shapes and small files alone: no array is read."""
+"""Describe a checkpoint from names, shapes and small files; no array is read."""
 
 import dataclasses
 import json
@@ -38,22 +38,22 @@ _ORBAX_MARKS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Description:
-    """A checkpoint in words and numbers.
+    """A description of a checkpoint.
 
     Attributes:
-      path: the file or folder that holds the arrays; for a URL, a local outline that is gone by now.
-      name: what to call the checkpoint: its URL, or its path, relative to the working folder if it is below.
-      layout: how they are stored.
+      path: the file or folder that holds the arrays; for a URL, a local outline that is deleted by now.
+      name: the name to print: its URL, or its path, relative to the working folder if it is below.
+      layout: how the checkpoint is stored.
       family: pi0, pi05, PaliGemma, Gemma 2, ...; or "pi0-FAST or PaliGemma", whose names and shapes are the same.
-      leaves: shape and dtype by name; openpi's names, but for PyTorch's tensors and what no model has.
-      sizes: see ``sizes.sizes_of``.
+      leaves: shape and dtype by name: openpi's names, except for PyTorch's tensors and arrays that no model has.
+      sizes: what ``sizes_of`` returns.
       ranks: expert -> adapted weight -> rank; of PEFT what its config says.
-      lora: the recorded rank, alpha and rslora; None if nobody recorded them, or there are no adapters.
-      written_by: what the metadata tell of orbax.
+      lora: the recorded rank, alpha and rslora; None if they were not recorded, or there are no adapters.
+      written_by: the generation of orbax that wrote it, as its files suggest.
       training: step, whether there is a train state and a moving average, the run's steps; None outside of a run.
-      digests: how many parameters have one recorded.
-      norm_stats: where the norm stats lie, relative to the step.
-      missing: what is not whole, a line each.
+      digests: the number of parameters with a recorded digest.
+      norm_stats: the files of norm stats, relative to the step.
+      missing: a line for each array that is incomplete.
       leftovers: files of an interrupted save or copy, which do no harm.
     """
 
@@ -79,7 +79,7 @@ class Description:
 
     @property
     def num_values(self) -> int:
-        """How many numbers all arrays hold."""
+        """The number of values in all arrays."""
         return sum(leaf.num_bytes // leaf.dtype.itemsize for leaf in self.leaves.values())
 
 
@@ -128,7 +128,7 @@ def _describe_openpi(found: Detected) -> Description:
 
 
 def _describe_orbax(found: Detected) -> Description:
-    """A tree that is not openpi's parameters."""
+    """Describe a tree that does not hold openpi's parameters."""
     missing = tuple(what_is_missing(found.path))
     try:
         flat = flatten(item_metadata(found.path).tree)
@@ -173,7 +173,7 @@ def _describe_leaves(found: Detected, leaves: dict[str, Leaf], family: str) -> D
 
 
 def _release_family(names: Mapping[str, Leaf]) -> str:
-    """PaliGemma or Gemma, and which."""
+    """Return PaliGemma or Gemma, and its generation."""
     gemma = generation(names)
     if not any("vision_tower" in name or name.startswith("PaliGemma/img/") for name in names):
         return gemma
@@ -189,7 +189,7 @@ def _ranks(leaves: Mapping[str, Leaf]) -> dict[str, dict[str, int]]:
 
 
 def site_of(weight: str) -> str:
-    """The short name of an adapted weight: q_einsum, linear, ..."""
+    """Return the short name of an adapted weight: q_einsum, linear, ..."""
     adapter = adapter_of(weight)
     module, _, name = weight.rpartition("/")
     return name if adapter and adapter.site.group == "ffn" else module.rpartition("/")[2].removesuffix("_1")
@@ -203,7 +203,7 @@ def _written_by(folder: Path) -> str:
 
 
 def _training(found: Detected) -> dict[str, Any] | None:
-    """What is known of the run that a step belongs to."""
+    """Return what is known about the run that a step belongs to."""
     if found.step is None:
         return None
     number = int(found.step.name) if found.step.name.isdigit() else None
@@ -214,8 +214,10 @@ def _training(found: Detected) -> dict[str, Any] | None:
 
 
 def _has_ema(state: Path) -> bool | None:
-    """Whether the step serves a moving average: then the trained parameters are in the train state
-    (docs/bugs.md#b4)."""
+    """Return whether the step serves a moving average: then the train state has the trained parameters.
+
+    None if the train state cannot be read (docs/bugs.md#b4).
+    """
     try:
         names = [entry.keys for entry in tree_entries(state)]
     except CheckpointError:
@@ -232,7 +234,7 @@ def _norm_stats(found: Detected) -> tuple[str, ...]:
 
 
 def _peft_config(folder: Path) -> dict[str, Any] | None:
-    """What PEFT recorded of its adapters."""
+    """Return what PEFT recorded about its adapters."""
     try:
         config = json.loads((folder / ADAPTER_CONFIG).read_text())
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""Checkpoints of LoRA models: adapters folded into the weights, taken out alone, and put onto a base.
+"""Fold the adapters of LoRA checkpoints into the weights, extract them, and attach them to a base.
 
-What is made is the folder of a step, as openpi's is: ``params``, and beside it the ``assets`` (norm stats), if there
-are any. It appears whole or not at all, what was written is read back, and nothing is ever in memory whole.
+The result is the folder of a step, as openpi's: ``params``, and beside it the ``assets`` (norm stats), if there are
+any. It appears complete or not at all, it is read back and compared, and no array is in memory whole.
 """
 
 import os
@@ -31,13 +31,13 @@ from pi0_compat.text import shorten
 
 
 class Made(NamedTuple):
-    """A checkpoint that was written, and read back.
+    """A checkpoint that was written and read back.
 
     Attributes:
       path: its ``params`` folder.
-      leaves: path -> shape and dtype of what is in it.
-      assets: whether norm stats went along.
-      lost: of a fold: path of a weight -> the share of its delta that its dtype could not hold.
+      leaves: path -> shape and dtype of every parameter.
+      assets: whether norm stats were copied.
+      lost: after a fold, path of a weight -> the share of its delta that its dtype could not hold.
     """
 
     path: Path
@@ -54,20 +54,21 @@ def fold_checkpoint(
     dtype: Any = None,
     progress: Progress = no_progress,
 ) -> Made:
-    """The base model that computes what a LoRA checkpoint computes: ``adapters.fold`` of a checkpoint of any size.
+    """Write the base model that computes what a LoRA checkpoint computes.
 
     Args:
       path: the checkpoint, or the folder of its step or run, local or a URL.
       out: the folder of a step to make.
       config: the model it was trained with, or the name of its config; needed where the checkpoint does not record
         rank and alpha, as openpi's do not.
-      dtype: of all parameters; without it each keeps its own. Sums are formed in float32 and rounded once.
-      progress: is told how far it is.
+      dtype: the dtype of all parameters; without it each keeps its own. Sums are formed in float32 and rounded once.
+      progress: is called as the work goes on.
 
     Raises:
       FileExistsError: something is at ``out``.
       CheckpointError: there is no readable checkpoint at ``path``, or it is damaged.
-      LoadError: it has no adapters, or half of one, or alpha is not known, or a value overflows in the dtype.
+      LoadError: the checkpoint has no adapters or an incomplete one, its alpha is unknown, or a value overflows in the
+        dtype.
     """
     stored = _read(path, out)
     _require_adapters(stored, "there is nothing to fold")
@@ -85,7 +86,19 @@ def extract_checkpoint(
     base: bool = False,
     progress: Progress = no_progress,
 ) -> Made:
-    """The adapters of a LoRA checkpoint alone, or the base alone. Arguments and errors as for ``fold_checkpoint``."""
+    """Write the adapters of a LoRA checkpoint alone, or its base alone.
+
+    Args:
+      path: the checkpoint, or the folder of its step or run, local or a URL.
+      out: the folder of a step to make.
+      config: the model it was trained with, or the name of its config; rank and alpha are recorded from it.
+      base: write the base instead of the adapters.
+      progress: is called as the work goes on.
+
+    Raises:
+      FileExistsError, CheckpointError: as ``fold_checkpoint``.
+      LoadError: the checkpoint has no adapters, or its record does not agree with ``config``.
+    """
     stored = _read(path, out)
     _require_adapters(stored, "there is nothing to extract")
     source = StoredParameters(stored)
@@ -104,11 +117,19 @@ def attach_checkpoint(
     config: Pi0Spec | str | None = None,
     progress: Progress = no_progress,
 ) -> Made:
-    """Adapters and a base as one checkpoint; the norm stats are those of the adapters, if they have any.
+    """Write adapters and a base as one checkpoint, with the norm stats of the adapters or else of the base.
+
+    Args:
+      path: the adapters, as ``extract_checkpoint`` writes them, local or a URL.
+      base: a checkpoint without adapters, local or a URL.
+      out: the folder of a step to make.
+      config: the model the adapters were trained with, or the name of its config, where they do not record alpha.
+      progress: is called as the work goes on.
 
     Raises:
-      LoadError: as ``fold_checkpoint``; or ``path`` holds anything but adapters, ``base`` has some already, or they
-        are not of this base: other shapes, another rank than is recorded, or sites without an adapter.
+      FileExistsError, CheckpointError: as ``fold_checkpoint``.
+      LoadError: ``path`` holds anything but adapters, ``base`` already has some, or they are not of this base: other
+        shapes, another rank than is recorded, or sites without an adapter.
     """
     adapters, onto = _read(path, out), read_metadata(_openpi(base))
     _require_adapters(adapters, "there is nothing to attach")
@@ -128,7 +149,7 @@ def _read(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Metadata
 
 
 def _openpi(path: str | os.PathLike[str]) -> Path:
-    """The ``params`` folder that a path leads to."""
+    """Return the ``params`` folder that a path leads to."""
     found = detect(path)
     if found.layout is not Layout.OPENPI:
         raise LoadError(
@@ -143,7 +164,7 @@ def _require_adapters(stored: Metadata, so: str) -> None:
 
 
 def _require_parted(adapters: Metadata, base: Metadata) -> None:
-    """The one is adapters and nothing else, the other has none."""
+    """Require that one checkpoint holds only adapters and the other none."""
     if others := [path for path in adapters.leaves if not is_adapter(path)]:
         raise LoadError(
             f"{adapters.path}: {len(others)} parameters are no adapters, for example {others[0]}; extract them first"
@@ -156,14 +177,14 @@ def _require_parted(adapters: Metadata, base: Metadata) -> None:
 
 
 def _require_attachable(joined: Source, experts: Any) -> None:
-    """Every adapter fits its weight, and every site that is recorded has one."""
+    """Require that every adapter fits its weight, and that every recorded site has one."""
     require_whole_adapters(joined.leaves)
-    there = {adapter.weight: adapter for adapter in adapters_in(filter(is_adapter, joined.leaves))}
+    adapters = {adapter.weight: adapter for adapter in adapters_in(filter(is_adapter, joined.leaves))}
     missing = []
     for path in joined.leaves if experts else ():
         adapter = adapter_of(path)
         spec = spec_among(experts, adapter) if adapter and adapter.weight == path else None
-        if adapter and spec and path in there:
+        if adapter and spec and path in adapters:
             require_rank(adapter, joined.leaves[adapter.a].shape[-1], spec)
         elif spec and expert_of(path) is not None:
             missing.append(f"  - {path}: expected an adapter of rank {spec.rank}, found none")
@@ -175,7 +196,7 @@ def _require_attachable(joined: Source, experts: Any) -> None:
 def _write(
     source: Source, stored: Metadata, out: str | os.PathLike[str], lora: Any, title: str, progress: Progress
 ) -> Made:
-    """A step's folder of parameters, with the assets that lie beside a checkpoint."""
+    """Write the parameters of a step, and copy the assets that lie beside a checkpoint."""
     with appearing_at(out) as folder:
         folder.mkdir()
         save_streamed(source, folder / PARAMS, lora=lora, title=title, progress=progress)

@@ -1,4 +1,4 @@
-"""The norm stats of a step: they lie beside its parameters, and a policy is of no use without them."""
+"""Copy the norm stats of a step: they lie beside its parameters, and a policy does not work without them."""
 
 import shutil
 import warnings
@@ -8,7 +8,7 @@ ASSETS = "assets"
 
 
 def copy_assets(assets: Path, folder: Path) -> bool:
-    """Copy a folder of norm stats into another one; whether there was one: if not, there is a warning."""
+    """Copy a folder of norm stats into another folder; return whether it exists, and warn if it does not."""
     if assets.is_dir():
         shutil.copytree(assets, folder / ASSETS)
         return True
@@ -17,5 +17,5 @@ def copy_assets(assets: Path, folder: Path) -> bool:
 
 
 def assets_beside(params: Path) -> Path:
-    """Where the norm stats of a checkpoint are; openpi's converter looks one folder too high (docs/bugs.md#g4)."""
+    """Return where a checkpoint's norm stats are; openpi's converter looks one folder too high (docs/bugs.md#g4)."""
     return params.parent / ASSETS

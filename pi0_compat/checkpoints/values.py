@@ -1,8 +1,8 @@
-"""What the values of a checkpoint give away: NaN, infinities, constants, arrays still as they were initialised.
+"""Find anomalies in the values of a checkpoint: NaN, infinities, constants, arrays that are as initialized.
 
-A fresh array is told by a chi-square test: the initialiser's quantiles part its values into equally likely bins, and a
-sample is counted. A fresh one keeps within a few deviations of the expected count. Training changes spread and tails:
-of a large array, four percent of the spread show. Small arrays are not judged.
+A chi-square test finds arrays as initialized: the initializer's quantiles divide its values into equally likely bins,
+and a sample is counted. The counts of a fresh array are within a few deviations of the expected ones. Training changes
+spread and tails: in a large array, a change of the spread by four percent shows. Small arrays are not tested.
 """
 
 import math
@@ -22,17 +22,17 @@ _SAMPLE, _TOO_SMALL = 1 << 15, 1 << 12
 _BINS = 64
 # The statistic of a fresh array has the mean BINS - 1, and twice that as variance; rounding to bfloat16 adds to both.
 _LIMIT = (_BINS - 1) + 8 * (2 * (_BINS - 1)) ** 0.5
-# What most arrays need to be told from a constant.
+# The first values decide for most arrays that they are not constant.
 _FEW = 64
 _STACKS = ("/layers/", "/encoderblock/")
 
 
 class Finding(NamedTuple):
-    """Something that the values of one parameter give away.
+    """An anomaly in the values of one parameter.
 
     Attributes:
-      finding: what it is.
-      evidence: what was seen.
+      finding: the kind of anomaly.
+      evidence: what was measured.
       expected: whether a good checkpoint may have it.
     """
 
@@ -46,11 +46,11 @@ class Finding(NamedTuple):
 
 
 def examine(source: Source, progress: Callable[[int], None] = lambda done: None) -> list[Finding]:
-    """Everything that is conspicuous in what a model uses, in the order of the paths; arrays are read a slab at a time.
+    """Return the anomalies of all parameters that a model uses, by path; arrays are read a slab at a time.
 
     Args:
       source: an open checkpoint.
-      progress: is told the bytes of each array that is done.
+      progress: is called with the bytes of each array that is done.
 
     Raises:
       CheckpointError: an array cannot be read.
@@ -69,7 +69,7 @@ class _Look(NamedTuple):
 
     Attributes:
       constant: the value that all have; None if they differ.
-      constant_rows: the numbers of the rows, layers of a stack, that have one value only.
+      constant_rows: the numbers of the rows (layers of a stack) that hold a single value.
       sample: evenly spaced values, float64.
     """
 
@@ -109,7 +109,7 @@ def _look(leaf: Leaf, slabs: Iterable[np.ndarray]) -> _Look:
 
 
 def _is_constant(values: np.ndarray, first: np.generic) -> bool:
-    """Whether all values are the same; of most arrays a few tell."""
+    """Return whether all values are the same; for most arrays the first few decide."""
     return bool((values[:_FEW] == first).all() and (values == first).all())
 
 
@@ -123,20 +123,20 @@ def _examine(path: str, look: _Look) -> Iterator[Finding]:
     else:
         yield from _constant_layers(path, look)
         if evidence := _fresh(path, look) or "":
-            yield Finding(path, "looks freshly initialised", evidence, expected=_may_be_fresh(path))
+            yield Finding(path, "looks freshly initialized", evidence, expected=_may_be_fresh(path))
 
 
 def _constant_finding(path: str, value: float, size: int) -> Finding:
     kind = "all zero" if value == 0 else "constant"
     fresh = value == constant_of(path)
-    evidence = f"all {size} values are {value:g}{', as freshly initialised' if fresh else ''}"
+    evidence = f"all {size} values are {value:g}{', as freshly initialized' if fresh else ''}"
     if path.endswith("lora_b") and value == 0:
         return Finding(path, kind, f"{evidence}: a fresh adapter, which adds nothing yet", expected=True)
     return Finding(path, kind, evidence, expected=path.endswith("/bias") and value == 0)
 
 
 def _constant_layers(path: str, look: _Look) -> Iterator[Finding]:
-    """Layers of a stack that hold one value only: lost, or never filled."""
+    """Yield layers of a stack that hold a single value: lost, or never filled."""
     depth = look.leaf.shape[0] if look.leaf.shape else 0
     if look.constant_rows and look.size > depth and any(stack in path for stack in _STACKS):
         numbers = ", ".join(map(str, look.constant_rows))
@@ -144,7 +144,7 @@ def _constant_layers(path: str, look: _Look) -> Iterator[Finding]:
 
 
 def _fresh(path: str, look: _Look) -> str | None:
-    """The evidence that an array is still as it was drawn; None if it is not, or if it is too small to tell."""
+    """Return the evidence that an array is as initialized; None if it is not, or is too small to tell."""
     if look.size < _TOO_SMALL:
         return None
     # openpi draws lora_b as it draws lora_a (docs/bugs.md#a1).
@@ -162,11 +162,11 @@ def _fresh(path: str, look: _Look) -> str | None:
     if statistic > _LIMIT:
         return None
     return (
-        f"{sample.size} values are spread as the initialiser draws them: chi-square {statistic:.0f} in {_BINS} bins, "
+        f"{sample.size} values are spread as the initializer draws them: chi-square {statistic:.0f} in {_BINS} bins, "
         f"up to {_LIMIT:.0f} is chance"
     )
 
 
 def _may_be_fresh(path: str) -> bool:
-    """Adapters: a short fine-tuning moves lora_b, and lora_a hardly."""
+    """Return whether a trained array may look fresh: a short fine-tuning hardly moves lora_a, and moves lora_b."""
     return is_adapter(path) or path.endswith("/bias")

@@ -81,7 +81,7 @@ def model_of(sizes: Sizes, leaves: Mapping[str, Leaf], path: object) -> Pi0Spec:
     missing += ["vocab_size"] if "vocab_size" not in sizes else []
     if missing:
         raise LoadError(
-            f"{path}: {', '.join(missing)} cannot be told from its shapes; name the model: --config or --config-file"
+            f"{path}: {', '.join(missing)} cannot be read from its shapes; name the model: --config or --config-file"
         )
     siglip = sizes.get("siglip", _SOME_SIGLIP)
     experts = {"paligemma": paligemma, "action_expert": sizes.get("action_expert", paligemma)}

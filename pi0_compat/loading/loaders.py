@@ -1,4 +1,4 @@
-"""Where the parameters of a new model come from: nowhere, a checkpoint, or Google's PaliGemma.
+"""Load the parameters of a new model from a checkpoint or an official release.
 
 Each loader returns every parameter of the model and a ``LoadReport`` that accounts for each leaf of model and
 checkpoint. Paths, shapes and dtypes are settled from the metadata before an array is read; arrays are then read one
@@ -43,25 +43,28 @@ PALIGEMMA_URL = "gs://vertex-model-garden-paligemma-us/paligemma/pt_224.npz"
 
 
 class WeightLoader(Protocol):
-    """Gives a model its parameters."""
+    """An object that loads the parameters of a model."""
 
     def load(self, model: Pi0Spec, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
-        """All parameters of the model, and what was done to each.
+        """Return all parameters of the model, and what was done to each.
 
         Args:
-          model: what to load into.
+          model: the model to load into.
           seed: for parameters that the source may lack.
           frozen_dtype: the dtype of parameters that LoRA freezes; the others, and by default all, are float32.
+
+        Returns:
+          path -> host array, and the report.
         """
 
 
 @dataclasses.dataclass(frozen=True)
 class NoOpWeightLoader:
-    """Every parameter freshly initialised: training from scratch, which is hardly ever meant (openpi PR #815)."""
+    """Initialize every parameter: training from scratch, which is rarely intended (openpi PR #815)."""
 
     def load(self, model: Pi0Spec, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
-        """Fresh parameters, with a warning."""
-        warnings.warn("no weight loader: every parameter is freshly initialised", stacklevel=2)
+        """Return fresh parameters, with a warning."""
+        warnings.warn("no weight loader: every parameter is freshly initialized", stacklevel=2)
         expected = expected_leaves(model, frozen_dtype)
         report = LoadReport("no source", tuple(settle(expected, {}, lambda path: True)))
         return complete({}, model, seed, expected), report
@@ -69,23 +72,24 @@ class NoOpWeightLoader:
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointWeightLoader:
-    """A pi0 checkpoint, released or trained; only adapters may be missing, and no adapter may be left over.
+    """Load a pi0 checkpoint, released or trained; only adapters may be missing, and none may be left over.
 
     Attributes:
       path: the checkpoint's ``params`` folder, local or a URL.
-      verify: compare what is read with the digests that the checkpoint records, if it does; else a note says so.
+      verify: compare parameters with the digests that the checkpoint records, if it does; otherwise a note says so.
     """
 
     path: str | os.PathLike[str]
     verify: bool = True
 
     def load(self, model: Pi0Spec, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
-        """The checkpoint's parameters, and fresh adapters where it has none.
+        """Return the checkpoint's parameters, and fresh adapters where it has none. Arguments: ``WeightLoader.load``.
 
         Raises:
           CheckpointError: there is no readable checkpoint at the path.
-          LoadError: a base parameter is missing, an adapter is half there or not the model's, a shape, rank or alpha
-            differs, an array holds no floats, or a finite value overflows in the model's dtype. All paths are listed.
+          LoadError: a base parameter is missing, an adapter is incomplete or not the model's, a shape, rank or alpha
+            differs, an array does not hold floats, or a finite value overflows in the model's dtype. All paths are
+            listed.
         """
         stored = read_metadata(find_params(self.path))
         expected = expected_leaves(model, frozen_dtype)
@@ -93,10 +97,16 @@ class CheckpointWeightLoader:
         return complete(loaded, model, seed, expected), report
 
     def load_for_inference(self, model: Pi0Spec) -> tuple[Params, LoadReport]:
-        """The checkpoint's parameters in the dtypes that they are stored in; nothing is fresh, adapters neither.
+        """Return the checkpoint's parameters in their stored dtypes; nothing is fresh, not even adapters.
 
-        What fits is what fits for training: with a verdict of its own, serving loses adapters (docs/bugs.md#c2, #c9).
-        What is stored wider than the model's dtype is cast to that.
+        The same checkpoints fit as for training: with other rules, serving loses adapters (docs/bugs.md#c2, #c9). A
+        parameter that is stored wider than the model's dtype is cast to that.
+
+        Args:
+          model: the model to load into.
+
+        Returns:
+          path -> host array, and the report.
 
         Raises:
           CheckpointError, LoadError: as ``load`` does, and where an adapter is missing.
@@ -108,23 +118,23 @@ class CheckpointWeightLoader:
 
 @dataclasses.dataclass(frozen=True)
 class PaliGemmaWeightLoader:
-    """Google's official PaliGemma; what it does not have (action expert, projections, adapters) is freshly initialised.
+    """Load Google's official PaliGemma; action expert, projections and adapters are initialized.
 
     Attributes:
       path: the npz, local or a URL; by default the public ``pt_224.npz``.
-      resample_positions: whether position embeddings for another image size are resampled; otherwise they are refused.
+      resample_positions: resample position embeddings for another image size, instead of rejecting them.
     """
 
     path: str | os.PathLike[str] = PALIGEMMA_URL
     resample_positions: bool = False
 
     def load(self, model: Pi0Spec, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
-        """PaliGemma's parameters in place, everything else fresh.
+        """Return PaliGemma's parameters, everything else fresh. Arguments: ``WeightLoader.load``.
 
         Raises:
           CheckpointError: the npz is missing, truncated, pickled or damaged.
-          LoadError: it lacks a parameter that PaliGemma has, or has one of another shape, without floats, or with a
-            finite value that overflows in the model's dtype.
+          LoadError: the npz lacks a parameter that PaliGemma has, or has one of another shape, without floats, or with
+            a finite value that overflows in the model's dtype.
         """
         with open_npz(fetch(self.path)) as npz:
             source = Resampled(npz, model) if self.resample_positions else npz
@@ -133,23 +143,23 @@ class PaliGemmaWeightLoader:
 
 @dataclasses.dataclass(frozen=True)
 class HuggingFaceWeightLoader:
-    """Hugging Face's PaliGemma; what it does not have is freshly initialised, as from Google's.
+    """Load Hugging Face's PaliGemma; everything else is initialized, as for Google's.
 
     Attributes:
       path: the folder, or in it the safetensors file or the index of the shards, local or a URL.
-      resample_positions: as for Google's.
+      resample_positions: resample position embeddings for another image size, instead of rejecting them.
     """
 
     path: str | os.PathLike[str]
     resample_positions: bool = False
 
     def load(self, model: Pi0Spec, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
-        """PaliGemma's parameters in place, everything else fresh.
+        """Return PaliGemma's parameters, everything else fresh. Arguments: ``WeightLoader.load``.
 
         Raises:
           CheckpointError: there is no safetensors file, or a damaged one, or index and shards do not agree.
-          LoadError: it is no PaliGemma 1, one of another size, or has adapters; the token table and its tied copy
-            differ; or as for Google's.
+          LoadError: the tensors are not those of PaliGemma 1, of another size, or adapters; the token table and its
+            tied copy differ; or as for Google's.
         """
         with open_hugging_face(fetch(self.path), model) as opened:
             source = Resampled(opened, model) if self.resample_positions else opened
@@ -163,24 +173,26 @@ def _load_paligemma(source: Source, model: Pi0Spec, seed: int, frozen_dtype: Any
 
 @dataclasses.dataclass(frozen=True)
 class GemmaWeightLoader:
-    """Google's official Gemma for flax as PaliGemma's language model; everything else is freshly initialised.
+    """Load Google's official Gemma for flax as PaliGemma's language model; everything else is initialized.
 
     Attributes:
       path: the folder of the orbax checkpoint, local or a URL; both of Gemma's forms are read.
-      extend_vocabulary: whether the rows of tokens that Gemma's table lacks may be freshly initialised, see
-        ``vocabulary``.
+      extend_vocabulary: initialize the rows of tokens that Gemma's table lacks, instead of rejecting it; see
+        ``Extended``.
     """
 
     path: str | os.PathLike[str]
     extend_vocabulary: bool = False
 
     def load(self, model: Pi0Spec, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
-        """Gemma's parameters in place, vision encoder, action expert, projections and adapters fresh.
+        """Return Gemma's parameters; vision encoder, action expert, projections and adapters are fresh.
+
+        Arguments: ``WeightLoader.load``.
 
         Raises:
           CheckpointError: there is no readable checkpoint at the path.
-          LoadError: it is a later Gemma or one of other sizes, a layer or an array is missing, it has adapters, holds
-            no floats, or a finite value overflows in the model's dtype.
+          LoadError: the checkpoint is a later Gemma or one of other sizes, lacks a layer or an array, has adapters,
+            holds no floats, or has a finite value that overflows in the model's dtype.
         """
         gemma = open_gemma(find_params(self.path))
         source = Extended(gemma, model, seed) if self.extend_vocabulary else gemma
@@ -191,7 +203,7 @@ class GemmaWeightLoader:
 
 @dataclasses.dataclass(frozen=True)
 class OpenpiPyTorchWeightLoader:
-    """A pi0 checkpoint in openpi's PyTorch layout; only adapters may be missing.
+    """Load a pi0 checkpoint in openpi's PyTorch layout; only adapters may be missing.
 
     Attributes:
       path: the folder with ``model.safetensors``, or that file, local or a URL.
@@ -200,12 +212,12 @@ class OpenpiPyTorchWeightLoader:
     path: str | os.PathLike[str]
 
     def load(self, model: Pi0Spec, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
-        """The checkpoint's parameters, and fresh adapters.
+        """Return the checkpoint's parameters, and fresh adapters. Arguments: ``WeightLoader.load``.
 
         Raises:
           CheckpointError: there is no readable file at the path.
-          LoadError: it is of another family, size or layout, a tensor is missing, it has adapters or two different
-            token tables, holds no floats, or a finite value overflows in the model's dtype.
+          LoadError: the checkpoint is of another family, size or layout, lacks a tensor, has adapters or two different
+            token tables, holds no floats, or has a finite value that overflows in the model's dtype.
         """
         source = open_pytorch(fetch(self.path), model)
         return load_from(source, model, is_adapter, seed=seed, frozen_dtype=frozen_dtype)
@@ -213,7 +225,7 @@ class OpenpiPyTorchWeightLoader:
 
 @dataclasses.dataclass(frozen=True)
 class PeftWeightLoader:
-    """A PEFT adapter of transformers' pi0, and its base in openpi's PyTorch layout; nothing may be missing.
+    """Load a PEFT adapter of transformers' pi0, and its base in openpi's PyTorch layout; nothing may be missing.
 
     Attributes:
       path: the base: the folder with ``model.safetensors``, or that file, local or a URL.
@@ -224,7 +236,7 @@ class PeftWeightLoader:
     adapter: str | os.PathLike[str]
 
     def load(self, model: Pi0Spec, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
-        """The base's parameters and the adapter's.
+        """Return the base's parameters and the adapter's. Arguments: ``WeightLoader.load``.
 
         Raises:
           CheckpointError, LoadError: as ``OpenpiPyTorchWeightLoader``, or the adapter is not one of the model's.
@@ -248,7 +260,7 @@ def _read(
     *,
     verify: bool,
 ) -> tuple[Params, LoadReport]:
-    """What the model takes from a checkpoint, and the report of every leaf; what does not fit is refused."""
+    """Return what the model takes from a checkpoint, and the report of every leaf; reject what does not fit."""
     source = str(stored.path)
     entries = settle(expected, stored.leaves, may_be_fresh)
     refuse_half_adapters(source, stored.leaves)
@@ -262,13 +274,13 @@ def _read(
 
 
 def _not_wider(expected: Leaf, found: Leaf | None) -> Leaf:
-    """What is expected, in the dtype that is stored unless that is wider."""
+    """Return the expected leaf, in the stored dtype unless that is wider."""
     narrower = found and found.dtype.itemsize < expected.dtype.itemsize
     return Leaf(expected.shape, found.dtype) if found and narrower else expected
 
 
 def _assumptions(stored: Metadata) -> tuple[str, ...]:
-    """What the checkpoint does not say about itself: openpi's has no alpha (docs/bugs.md#e9)."""
+    """Return a note on what the checkpoint does not record: openpi's has no alpha (docs/bugs.md#e9)."""
     if stored.lora is None and any(is_adapter(path) for path in stored.leaves):
         return ("the checkpoint does not record the alpha of its adapters; the config's is taken for it",)
     return ()

@@ -1,6 +1,6 @@
-"""The account of a load: what model and checkpoint have, what is refused, and the report of every leaf.
+"""Match the leaves of a checkpoint with a model's, reject what does not fit, and report on every leaf.
 
-Loaders differ in where arrays come from. What happens to the leaves is the same for all and is here.
+Loaders differ only in where arrays come from; what happens to the leaves is the same for all, and is here.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from pi0_compat.storage.stream import Source
 
 
 def expected_leaves(model: Pi0Spec, frozen_dtype: Any = None) -> dict[str, Leaf]:
-    """Path -> shape and dtype that a train state of the model holds."""
+    """Return the shape and dtype of every parameter in a train state of the model, by path."""
     frozen = np.dtype(frozen_dtype or np.float32)
     spec = model.param_spec()
     return {path: Leaf(x.shape, frozen if model.is_frozen(path) else np.dtype(x.dtype)) for path, x in spec.items()}
@@ -37,17 +37,17 @@ def load_from(
     seed: int,
     frozen_dtype: Any,
 ) -> tuple[Params, LoadReport]:
-    """All parameters of the model, read one at a time from an open file, and the report.
+    """Return all parameters of the model, read one at a time from an open source, and the report.
 
     Args:
-      source: what is read.
-      model: what to load into.
-      may_be_fresh: whether a path that the source lacks may be initialised.
-      seed: for those.
-      frozen_dtype: as a ``WeightLoader`` takes it.
+      source: the checkpoint.
+      model: the model to load into.
+      may_be_fresh: whether a path that the source lacks may be initialized.
+      seed: for those parameters.
+      frozen_dtype: as in ``WeightLoader.load``.
 
     Raises:
-      LoadError: the source does not fit; every path is listed.
+      LoadError: the source does not fit; the message lists every path.
     """
     name, expected = str(source.path), expected_leaves(model, frozen_dtype)
     entries = settle(expected, source.leaves, may_be_fresh)
@@ -59,7 +59,7 @@ def load_from(
 
 
 def _read_all(source: Source, expected: Mapping[str, Leaf]) -> Params:
-    """Parameters as they are expected, read on all cores: a source holds little beside what it gives."""
+    """Read parameters as they are expected, on all cores: a source needs little memory beside its result."""
 
     def read(path: str) -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused by name, later
@@ -72,14 +72,14 @@ def _read_all(source: Source, expected: Mapping[str, Leaf]) -> Params:
 
 
 def settle(expected: Mapping[str, Leaf], found: Mapping[str, Leaf], may_be_fresh: Callable[[str], bool]) -> list[Entry]:
-    """An entry for every path of model and checkpoint."""
+    """Return an entry for every path of model and checkpoint."""
 
     def entry(path: str) -> Entry:
         want, got = expected.get(path), found.get(path)
         if want is None:
             status = Status.DROPPED
         elif got is None:
-            status = Status.INITIALISED if may_be_fresh(path) else Status.MISSING
+            status = Status.INITIALIZED if may_be_fresh(path) else Status.MISSING
         else:
             status = Status.LOADED if want.dtype == got.dtype else Status.CAST
         return Entry(path=path, status=status, expected=want, found=got)
@@ -94,11 +94,11 @@ def to_read(entries: list[Entry]) -> list[str]:
 def refuse(source: str, entries: list[Entry], model: Pi0Spec, found: Mapping[str, Leaf]) -> None:
     """Raise one error that lists everything that keeps the checkpoint from being loaded.
 
-    An unused parameter is dropped and reported, unless it is an adapter: with it, fine-tuning would be lost
+    An unused parameter is dropped and reported, unless it is an adapter: without it, fine-tuning would be lost
     (docs/bugs.md#c1).
     """
     wrong = differences(
-        {e.path: e.expected for e in entries if e.expected and e.status is not Status.INITIALISED},
+        {e.path: e.expected for e in entries if e.expected and e.status is not Status.INITIALIZED},
         {
             e.path: e.found
             for e in entries
@@ -118,7 +118,7 @@ def refuse(source: str, entries: list[Entry], model: Pi0Spec, found: Mapping[str
         f"  ~ {e.path}: expected floats, found {e.found}" for e in kept if e.found and not is_float(e.found.dtype)
     ]:
         raise LoadError(
-            f"{source}: quantised or integer weights need their own loader; a cast would be garbage\n"
+            f"{source}: quantized or integer weights need their own loader; a cast would be garbage\n"
             + "\n".join(codes)
         )
 
@@ -141,7 +141,7 @@ def inspect(
     loaded: Mapping[str, np.ndarray],
     reread: Callable[[str], np.ndarray],
 ) -> LoadReport:
-    """The report, once the values are known: what is not finite is counted, what overflowed in a cast is refused."""
+    """Return the report, once the values are known: count what is not finite, reject what overflowed in a cast."""
     seen = []
     overflown = []
     for entry in entries:
@@ -158,7 +158,7 @@ def inspect(
 
 
 def complete(loaded: Params, model: Pi0Spec, seed: int, expected: Mapping[str, Leaf]) -> Params:
-    """Every parameter: the loaded ones, and fresh ones for the rest."""
+    """Return every parameter of the model: those loaded, and fresh ones for the rest."""
     fresh = model.init_params(seed, only=sorted(expected.keys() - loaded.keys()))
     cast = {path: array.astype(expected[path].dtype, copy=False) for path, array in fresh.items()}
     return dict(sorted((loaded | cast).items()))

@@ -1,4 +1,4 @@
-"""What a load did to every parameter of the model and of the checkpoint."""
+"""Report what a load did to every parameter of the model and of the checkpoint."""
 
 import dataclasses
 import enum
@@ -9,18 +9,18 @@ from pi0_compat.text import format_bytes, shorten
 
 
 class Status(enum.Enum):
-    """What became of a parameter."""
+    """What happened to a parameter."""
 
     LOADED = "loaded"  # from the checkpoint, unchanged
     CAST = "cast"  # from the checkpoint, in another dtype
     RESAMPLED = "resampled"  # from the checkpoint, computed for another image size, because that was asked for
     EXTENDED = "extended"  # from the checkpoint, with fresh rows for tokens that it lacks, because that was asked for
-    INITIALISED = "initialised"  # in the model, not in the checkpoint: fresh
+    INITIALIZED = "initialized"  # in the model, not in the checkpoint: fresh
     DROPPED = "dropped"  # in the checkpoint, not in the model: not used
     MISSING = "missing"  # in the model, not in the checkpoint, and not allowed to be fresh
 
 
-# What is told with both what was found and what came of it.
+# Reported with both the leaf found and the leaf that it became.
 _CHANGED = (Status.CAST, Status.RESAMPLED)
 
 
@@ -29,7 +29,9 @@ class Entry:
     """One parameter: what the model expects, what the checkpoint has, and what was done.
 
     Attributes:
-      nonfinite: how many values of the loaded array are NaN or infinite; they are loaded as they are.
+      expected: shape and dtype in the model; None if it does not have the parameter.
+      found: shape and dtype in the checkpoint; None if it does not have the parameter.
+      nonfinite: how many values of the loaded array are NaN or infinite; they are loaded unchanged.
     """
 
     path: str
@@ -40,7 +42,7 @@ class Entry:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes in the model, or in the checkpoint if it was dropped."""
+        """The bytes in the model, or in the checkpoint if the parameter was dropped."""
         leaf = self.expected or self.found
         return 0 if leaf is None else leaf.num_bytes
 
@@ -52,12 +54,12 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class LoadReport:
-    """Every leaf of the model and of the checkpoint, accounted for; ``str`` tells it to a person.
+    """An account of every leaf of the model and of the checkpoint; ``str`` renders it.
 
     Attributes:
       source: the checkpoint.
-      entries: one a leaf.
-      notes: what had to be assumed.
+      entries: one for each leaf.
+      notes: assumptions that the loader made.
     """
 
     source: str
@@ -65,19 +67,19 @@ class LoadReport:
     notes: tuple[str, ...] = ()
 
     def paths(self, *statuses: Status) -> list[str]:
-        """The paths with one of these statuses, sorted."""
+        """Return the paths with one of these statuses, sorted."""
         return sorted(entry.path for entry in self.entries if entry.status in statuses)
 
     def count(self, status: Status) -> int:
-        """How many parameters have the status."""
+        """Return the number of parameters with the status."""
         return self._counts[status]
 
     def num_bytes(self, status: Status) -> int:
-        """How many bytes the parameters with the status take."""
+        """Return the bytes of the parameters with the status."""
         return sum(entry.num_bytes for entry in self.entries if entry.status is status)
 
     def __str__(self) -> str:
-        """A line of counts, then a line for everything that was not simply loaded."""
+        """Return a line of counts, then a line for everything that was not simply loaded."""
         ordered = sorted(self.entries, key=lambda entry: entry.path)
         lines = [f"{self.source}: {self._summary()}", *(f"  note: {note}" for note in self.notes)]
         lines += shorten([f"  {e}" for e in ordered if e.status not in (Status.LOADED, Status.CAST)])
@@ -95,7 +97,7 @@ class LoadReport:
         return ", ".join(parts) or "no parameters"
 
     def _casts(self) -> Counter[str]:
-        """How many parameters went from which dtype to which."""
+        """Count the parameters by the dtypes that they were cast from and to."""
         leaves = [(e.found, e.expected) for e in self.entries if e.status is Status.CAST]
         return Counter(
             f"{found.dtype.name} -> {expected.dtype.name}" for found, expected in leaves if found and expected

@@ -1,4 +1,4 @@
-"""Position embeddings for another resolution: what ViT-like models do when their images change size.
+"""Resample position embeddings for another resolution, and extend a token table.
 
 The embeddings of a square grid of patches are interpolated bilinearly; the corners of both grids are the same points.
 big_vision does so (``models/vit.py`` ``resample_posemb``, with ``scipy.ndimage.zoom``); PaliGemma was trained with it.
@@ -20,11 +20,11 @@ from pi0_compat.storage.stream import Source, cut
 
 
 class Resampled(Source):
-    """A source whose position embeddings have the model's number of patches.
+    """A source whose position embeddings are resampled to the model's number of patches.
 
     Attributes:
-      path: as the source's.
-      leaves: as the source's, but for the shape of the position embeddings.
+      path: the source's.
+      leaves: the source's, but for the shape of the position embeddings.
     """
 
     def __init__(self, source: Source, model: Pi0Spec) -> None:
@@ -38,7 +38,7 @@ class Resampled(Source):
             self.leaves[POSITION_TABLE] = Leaf((1, self._patches, self._stored.shape[-1]), self._stored.dtype)
 
     def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
-        """One parameter; resampled position embeddings are float32, so that they are rounded once at most."""
+        """Return a parameter; resampled position embeddings are float32, so that they are rounded at most once."""
         if self.leaves[path] == self._source.leaves[path]:
             return self._source.read(path, dtype)
         return resample(self._source.read(path), self._patches)
@@ -64,7 +64,15 @@ class Resampled(Source):
 
 
 def resample(positions: np.ndarray, patches: int) -> np.ndarray:
-    """Position embeddings [1, P, W] of a square grid for one of ``patches`` patches: float32 [1, patches, W]."""
+    """Return position embeddings of a square grid, interpolated for another grid.
+
+    Args:
+      positions: [1, P, W].
+      patches: the number of patches of the new grid, a square.
+
+    Returns:
+      float32 [1, patches, W].
+    """
     old, new = math.isqrt(positions.shape[1]), math.isqrt(patches)
     grid = positions.reshape(old, old, -1).astype(np.float32)
     weights = _weights(old, new)
@@ -72,7 +80,7 @@ def resample(positions: np.ndarray, patches: int) -> np.ndarray:
 
 
 def _weights(old: int, new: int) -> np.ndarray:
-    """[new, old]: what each old point of a line gives to each new one."""
+    """Return the weight of each old point of a line in each new one, [new, old]."""
     points = np.linspace(0, old - 1, new)
     return np.stack([np.interp(points, np.arange(old), row) for row in np.eye(old)], axis=1).astype(np.float32)
 
@@ -86,8 +94,8 @@ class Extended(Source):
     """A source whose token table has the model's number of rows; the additional ones are a fresh model's.
 
     Attributes:
-      path: as the source's.
-      leaves: as the source's, but for the shape of the token table.
+      path: the source's.
+      leaves: the source's, but for the shape of the token table.
     """
 
     def __init__(self, source: Source, model: Pi0Spec, seed: int) -> None:
@@ -100,7 +108,7 @@ class Extended(Source):
             self.leaves[TOKEN_TABLE] = Leaf((model.vocab_size, self._stored.shape[1]), self._stored.dtype)
 
     def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
-        """One parameter; an extended table is float32, so that no fresh number is rounded."""
+        """Return a parameter; an extended table is float32, so that no fresh value is rounded."""
         if self.leaves[path] == self._source.leaves[path]:
             return self._source.read(path, dtype)
         array = self._source.read(path)

@@ -2,7 +2,7 @@
 
 An array is a function of the seed and of its own path. So a base parameter does not depend on whether there are
 adapters, one array costs nothing of the others, and all cores draw at once. Nothing is compiled: of a small model,
-compiling its initialisers took longer than loading the rest.
+compiling its initializers took longer than loading the rest.
 
 Distributions are those of openpi (``models/gemma.py``, ``models/lora.py``, ``models/siglip.py`` at 15a9616) and of
 flax's layers, but for ``lora_b``, which starts at zero. Layers are stacked in front, so axes are counted from the end.

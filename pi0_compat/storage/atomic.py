@@ -1,8 +1,8 @@
-"""What is being written lies beside its place under another name, and is renamed when it is whole.
+"""Write beside the destination under another name, and rename when the result is complete.
 
-An error, Ctrl-C or SIGTERM removes it. A process that is killed outright cannot: what it leaves is
-``.NAME.unfinished``, and the next one that writes to the same place removes that first. A lock in it, which the system
-gives back when its owner ends, tells what was left from what is still being written.
+An error, Ctrl-C or SIGTERM removes the unfinished part. A process that is killed outright leaves ``.NAME.unfinished``;
+the next one that writes to the same destination removes it first. A lock inside, which the system releases when its
+owner ends, tells a leftover from a write in progress.
 """
 
 import os
@@ -19,12 +19,12 @@ _LOCK, _WHOLE = "lock", "whole"
 
 @contextmanager
 def appearing_at(out: str | os.PathLike[str]) -> Iterator[Path]:
-    """A path to write a file or folder to, which is at ``out`` when the body ends; if it fails, nothing is.
+    """Yield a path to write a file or folder to. It is moved to ``out`` when the body ends, and removed if it fails.
 
     Parents of ``out`` are made, and stay.
 
     Raises:
-      FileExistsError: something is at ``out``, and is left alone; or another process is writing there.
+      FileExistsError: something is at ``out``, which is left alone, or another process is writing to it.
     """
     out = Path(out).expanduser().absolute()
     refuse_to_overwrite(out)
@@ -56,7 +56,7 @@ def refuse_to_overwrite(out: Path) -> None:
 
 
 def unfinished(out: Path) -> Path:
-    """Where what will be at ``out`` is while it is written."""
+    """Return the folder that holds what is being written to ``out``."""
     return out.with_name(f".{out.name}.unfinished")
 
 

@@ -1,8 +1,7 @@
-"""Jobs on all cores, as many at once as the memory that they hold allows.
+"""Run jobs on all cores, as many at once as a limit of memory allows.
 
-What a load needs is known before it begins, so it can be bounded: a job is started when what it takes still fits, or
-when nothing else is running. All accounts are kept by the caller's thread; jobs are what is slow and leaves Python's
-lock alone (decoding, hashing, casting).
+What a load needs is known before it begins: a job starts when its memory fits, or when nothing else is running. The
+caller's thread keeps all accounts; jobs are what is slow and releases Python's lock (decoding, hashing, casting).
 """
 
 import os
@@ -15,7 +14,7 @@ Then = Callable[[Any], None]
 
 
 class Bounded:
-    """Runs jobs within a limit of bytes; use it as a context, whose end waits for all."""
+    """Runs jobs within a limit of bytes. Use it as a context manager, which waits for all jobs at the end."""
 
     def __init__(self, limit: int) -> None:
         self._free = limit
@@ -35,20 +34,20 @@ class Bounded:
             self._threads.shutdown(cancel_futures=True)
 
     def make_room(self, held: int) -> None:
-        """Wait until so many bytes fit beside what is held, or nothing is running any more.
+        """Wait until ``held`` bytes fit beside what is held, or nothing is running any more.
 
         Raises:
-          Exception: what a job or a hand-over raised.
+          Exception: whatever a job, or the function that takes its result, raised.
         """
         while self._flying and held > self._free:
             self._land()
 
     def hold(self, held: int) -> None:
-        """Count bytes as held; a negative number gives them back."""
+        """Count bytes as held; a negative number releases them."""
         self._free -= held
 
     def do(self, held: int, job: Callable[[], Any], then: Then) -> None:
-        """Run a job that holds so many bytes while it runs; then hand its result over, in the caller's thread."""
+        """Run a job that holds ``held`` bytes while it runs; pass its result to ``then`` in the caller's thread."""
         self.hold(held)
         self._flying[self._threads.submit(job)] = (held, then)
 

@@ -1,10 +1,10 @@
-"""A digest of every parameter, recorded with the checkpoint: what is loaded is what was saved, or it is refused.
+"""Record a digest of every parameter with a checkpoint, and compare it when the parameter is loaded.
 
-orbax and openpi give back whatever decodes: 200 zeroed bytes become weights (docs/bugs.md#c18). The digests lie in
-orbax's own metadata, where openpi looks past them. They are made of the arrays that were handed in and compared with
-the arrays as they are stored, before any cast, so writing, the disk and every copy in between are covered. A digest
-costs about a second per gigabyte and core; leaves are hashed on all cores, without a copy. What comes from elsewhere
-has none, and the load says so.
+orbax and openpi return whatever decodes: 200 zeroed bytes become weights (docs/bugs.md#c18). The digests are in orbax's
+own metadata, where openpi ignores them. They are computed from the arrays to save and compared with the arrays as
+stored, before any cast, which covers writing, the disk and every copy in between. A digest costs about a second per
+gigabyte and core; parameters are hashed on all cores, without a copy. Checkpoints from elsewhere have none, and the
+load report says so.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ NOT_ASKED = "integrity was not checked: it was not asked for"
 
 
 class Digest:
-    """The sha256 of dtype, shape and values (C order, little endian) of an array that is handed in from first to last.
+    """The sha256 of the dtype, shape and values (C order, little endian) of an array that is passed in part by part.
 
     Raises:
       TypeError: the array holds Python objects, which have no bytes of their own.
@@ -37,17 +37,17 @@ class Digest:
         self._hashed = hashlib.new(ALGORITHM, header.encode(), usedforsecurity=False)
 
     def update(self, part: np.ndarray) -> None:
-        """The next values, of any shape."""
+        """Add the next values, of any shape."""
         hashed, little = self._hashed, part.astype(part.dtype.newbyteorder("<"), copy=False)
         hashed.update(np.ascontiguousarray(little).reshape(-1).view(np.uint8).data)
 
     def hexdigest(self) -> str:
-        """Of what was handed in so far."""
+        """Return the digest of the values so far, in hex."""
         return self._hashed.hexdigest()
 
 
 def digest(array: Any) -> str:
-    """The ``Digest`` of an array, in hex."""
+    """Return the ``Digest`` of an array, in hex."""
     array = np.asarray(array)
     digest = Digest(leaf_of(array))
     digest.update(array)
@@ -55,27 +55,27 @@ def digest(array: Any) -> str:
 
 
 def digests_of(params: Mapping[str, Any]) -> dict[str, str]:
-    """The digest of every parameter that this process has all of, by path."""
+    """Return the digest of every parameter that this process holds completely, by path."""
     whole = {path: array for path, array in params.items() if getattr(array, "is_fully_addressable", True)}
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         return dict(zip(whole, threads.map(digest, whole.values()), strict=True))
 
 
 def record(params: Mapping[str, Any]) -> dict[str, Any]:
-    """What is kept beside the parameters: plain data."""
+    """Return the record to save beside the parameters, as plain data."""
     return as_record(digests_of(params))
 
 
 def as_record(digests: Mapping[str, str]) -> dict[str, Any]:
-    """What is kept of the digests of parameters, by path."""
+    """Return the record of digests by path, as plain data."""
     return {"algorithm": ALGORITHM, "leaves": dict(digests)}
 
 
 def read_record(folder: Path, metadata: Mapping[str, Any], leaves: Mapping[str, Leaf]) -> dict[str, str]:
-    """The digests that a checkpoint records, by path; none if it was not ours or its algorithm is not known.
+    """Return the digests that a checkpoint records, by path; none if it is not ours or the algorithm is unknown.
 
     Raises:
-      CheckpointError: the record is damaged, or a parameter of which there is a digest is not in the checkpoint.
+      CheckpointError: the record is damaged, or a parameter that it lists is not in the checkpoint.
     """
     recorded = metadata.get("digests")
     if not isinstance(recorded, Mapping) or recorded.get("algorithm") != ALGORITHM:
@@ -89,10 +89,10 @@ def read_record(folder: Path, metadata: Mapping[str, Any], leaves: Mapping[str, 
 
 
 def verify(folder: Path, found: Mapping[str, str], digests: Mapping[str, str]) -> None:
-    """Compare digests of arrays, as they are stored, with the recorded ones; a path without one is passed over.
+    """Compare digests of arrays, as they are stored, with the recorded ones; skip a path without a recorded one.
 
     Raises:
-      CheckpointError: a digest differs; every such parameter is named.
+      CheckpointError: a digest differs; the message names every such parameter.
     """
     wrong = [path for path in sorted(found.keys() & digests.keys()) if found[path] != digests[path]]
     lines = [f"  ~ {path}: expected {ALGORITHM} {digests[path]}, found {found[path]}" for path in wrong]
@@ -104,7 +104,7 @@ def verify(folder: Path, found: Mapping[str, str], digests: Mapping[str, str]) -
 
 
 def notes(digests: Mapping[str, str], read: list[str], *, verified: bool) -> tuple[str, ...]:
-    """What a load report says of integrity: nothing if every parameter that was read had its digest compared."""
+    """Return a load report's notes on integrity; none if the digest of every parameter read was compared."""
     if not verified:
         return (NOT_ASKED,)
     if not digests:

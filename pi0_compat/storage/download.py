@@ -1,8 +1,8 @@
-"""Remote checkpoints into a local cache, through fsspec. What is in the cache is whole: a dead transfer leaves none.
+"""Download remote checkpoints into a local cache, through fsspec. The cache holds only complete downloads.
 
-Every URL has a folder of its own in the cache, so that a part of a checkpoint is never taken for the whole. A download
-lands in a scratch folder and is renamed when every file has its full size; a lock file per URL makes concurrent callers
-share one transfer. Nothing that is already there is ever deleted.
+Every URL has its own folder in the cache, so that a part of a checkpoint is never taken for all of it. A download goes
+to a scratch folder, which is renamed when every file has its full size; a lock file per URL makes concurrent callers
+share one transfer. Existing files are never deleted.
 """
 
 import hashlib
@@ -31,24 +31,24 @@ _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 
 
 def is_url(path: str | os.PathLike[str]) -> bool:
-    """Whether the path names a place that fsspec has to fetch from."""
+    """Return whether the path has to be fetched through fsspec."""
     return bool(_URL.match(os.fspath(path)))
 
 
 def cache_dir() -> Path:
-    """Where downloads go: ``$PI0_COMPAT_CACHE``, else ``~/.cache/pi0-compat``."""
+    """Return the folder for downloads: ``$PI0_COMPAT_CACHE``, else ``~/.cache/pi0-compat``."""
     return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "pi0-compat").expanduser()
 
 
 def fetch(path: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None = None) -> Path:
-    """A local path for a file or folder that may be remote; local paths come back as they are, absolute.
+    """Return the local path of a file or folder, which is downloaded if it is a URL; a local path becomes absolute.
 
     Args:
       path: a local path, or a URL that fsspec knows.
       cache: the folder for downloads; ``cache_dir()`` by default.
 
     Raises:
-      CheckpointError: the file system or the file is not to be had, or the transfer failed. The cache is as it was.
+      CheckpointError: the file system or the file is not available, or the transfer failed. The cache is unchanged.
     """
     if not is_url(path):
         return Path(path).expanduser().absolute()
@@ -71,13 +71,13 @@ def fetch(path: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None 
 
 
 def remote_files(url: str) -> tuple["fsspec.AbstractFileSystem", dict[str, int | None]]:
-    """The file system of a URL, and the path and size of every file there; call it within ``one_kind_of_error``."""
+    """Return the file system of a URL, and the size of every file, by path; call within ``one_kind_of_error``."""
     filesystem = _filesystem(url)
     return filesystem, _list(filesystem, url)
 
 
 def _target(url: str, cache: Path) -> Path:
-    """The place of a URL in the cache: its own name, in a folder that no other URL shares."""
+    """Return the place of a URL in the cache: its own name, in a folder that no other URL shares."""
     *parents, name = urlsplit(url).path.split("/")
     if not name or ".." in (*parents, name):
         raise CheckpointError(f"{url}: expected the URL of a file or folder")
@@ -102,7 +102,7 @@ def _filesystem(url: str) -> "fsspec.AbstractFileSystem":
 
 
 def _list(filesystem: "fsspec.AbstractFileSystem", url: str) -> dict[str, int | None]:
-    """The remote path of the file, or of every file below the folder, and its size if the file system knows it."""
+    """Return the size of the file, or of every file in the folder, by remote path; None where it is unknown."""
     if filesystem.isfile(url):
         return {filesystem._strip_protocol(url): filesystem.info(url).get("size")}
     sizes = {remote: info.get("size") for remote, info in filesystem.find(url, detail=True).items()}
@@ -131,7 +131,7 @@ def _download(filesystem: "fsspec.AbstractFileSystem", url: str, sizes: dict[str
 
 @contextmanager
 def one_kind_of_error(url: str) -> Iterator[None]:
-    """Whatever a driver raises, the caller gets a CheckpointError that names the URL."""
+    """Raise whatever a driver raises as a CheckpointError that names the URL."""
     try:
         yield
     except CheckpointError:

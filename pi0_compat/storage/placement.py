@@ -1,7 +1,7 @@
-"""Where arrays live: on one device, or spread over a mesh (fully sharded data parallelism, FSDP).
+"""Place arrays on one device, or spread over a mesh (fully sharded data parallelism, FSDP).
 
 A ``Placement`` is one sharding for all arrays, or a function from an array (or its shape and dtype) to its sharding.
-Host arrays are cut on the host, so a device receives its own part and nothing else (docs/bugs.md#c15).
+Host arrays are cut on the host, so a device receives only its own part (docs/bugs.md#c15).
 """
 
 from collections.abc import Callable
@@ -17,15 +17,19 @@ Placement: TypeAlias = Sharding | Callable[[Any], Sharding]
 
 
 def first_device() -> Sharding:
-    """All of every array on this process' first device."""
+    """Return the sharding that puts every array on the first device of this process."""
     return SingleDeviceSharding(jax.local_devices()[0])
 
 
 def fsdp(mesh: Mesh, *, min_bytes: int = 4 << 20) -> Placement:
-    """Every large array spread over all devices of the mesh, along its longest axis that they divide.
+    """Return a placement that spreads each large array over all devices, along its longest axis that they divide.
 
-    Arrays below ``min_bytes``, vectors, and those that no axis allows to be cut are replicated, as in openpi
+    Vectors, arrays below ``min_bytes``, and arrays without such an axis are replicated, as in openpi
     (``training/sharding.py:48``).
+
+    Args:
+      mesh: the devices.
+      min_bytes: the smallest array to spread, in bytes.
     """
 
     def sharding_of(array: Any) -> Sharding:
@@ -40,9 +44,13 @@ def fsdp(mesh: Mesh, *, min_bytes: int = 4 << 20) -> Placement:
 
 
 def split_batch(batch: Any, mesh: Mesh) -> Any:
-    """A batch of host arrays with each sample on one device, or replicated where the devices do not divide the batch.
+    """Return a batch of host arrays with each sample on one device; replicated if the devices do not divide it.
 
     Every process passes the whole batch and keeps its part.
+
+    Args:
+      batch: a tree of arrays [batch, ...].
+      mesh: the devices.
     """
 
     def sharding_of(array: Any) -> Sharding:
@@ -53,14 +61,16 @@ def split_batch(batch: Any, mesh: Mesh) -> Any:
 
 
 def put(array: Any, sharding: Sharding) -> jax.Array:
-    """A host array on the devices of ``sharding``, those of other processes included; no device gets more than its
-    part."""
+    """Return a host array on the devices of ``sharding``, including those of other processes.
+
+    Each device receives only its part.
+    """
     host = np.asarray(array)
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
 
 def placed(tree: Any, placement: Placement) -> Any:
-    """Shapes and dtypes of a tree with the sharding of every array."""
+    """Return the shapes and dtypes of a tree with the sharding of every array."""
 
     def struct(array: Any) -> jax.ShapeDtypeStruct:
         sharding = placement if isinstance(placement, Sharding) else placement(array)
@@ -70,5 +80,5 @@ def placed(tree: Any, placement: Placement) -> Any:
 
 
 def shardings(tree: Any) -> Any:
-    """The sharding of every array of a tree, or of every placed shape."""
+    """Return the sharding of every array of a tree, or of every placed shape."""
     return jax.tree.map(lambda array: array.sharding, tree)

@@ -1,4 +1,4 @@
-"""Readers of another reader: what they give is cast, chosen, put together, or folded on its way, a slab at a time."""
+"""Choose, join, cast or digest the parameters of a source, a slab at a time."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,31 +13,31 @@ from pi0_compat.storage.stream import Source
 
 
 class Chosen(Source):
-    """Some of the parameters."""
+    """The parameters of a source that ``choose`` accepts."""
 
     def __init__(self, source: Source, choose: Callable[[str], bool]) -> None:
         self.path, self._source = source.path, source
         self.leaves = {path: leaf for path, leaf in source.leaves.items() if choose(path)}
 
     def slabs(self, path: str) -> Iterator[np.ndarray]:
-        """As they are."""
+        """Yield the slabs unchanged."""
         return self._source.slabs(path)
 
 
 class Joined(Source):
-    """The parameters of two, none of which is in both."""
+    """The union of two sources without a common parameter."""
 
     def __init__(self, base: Source, other: Source) -> None:
         self.path, self._base, self._other = base.path, base, other
         self.leaves = dict(sorted((base.leaves | other.leaves).items()))
 
     def slabs(self, path: str) -> Iterator[np.ndarray]:
-        """From the one that has it."""
+        """Yield the slabs of the source that has the parameter."""
         return (self._other if path in self._other.leaves else self._base).slabs(path)
 
 
 class Cast(Source):
-    """Every parameter in one dtype, as numpy casts; what would become infinite is refused."""
+    """Every parameter cast to one dtype, as numpy casts; a finite value that would become infinite is an error."""
 
     def __init__(self, source: Source, dtype: Any) -> None:
         self.path, self._source = source.path, source
@@ -47,7 +47,7 @@ class Cast(Source):
         self.leaves = {path: Leaf(leaf.shape, np.dtype(dtype)) for path, leaf in source.leaves.items()}
 
     def slabs(self, path: str) -> Iterator[np.ndarray]:
-        """Cast one by one.
+        """Yield the slabs, each cast.
 
         Raises:
           LoadError: a finite value is too large for the dtype.
@@ -65,10 +65,10 @@ class Cast(Source):
 
 
 class Digested(Source):
-    """The same parameters; the digest of each is kept as it goes by.
+    """Pass parameters through unchanged, and keep the digest of each.
 
     Attributes:
-      digests: of those that were read to their end, by path.
+      digests: path -> digest of every parameter that was read to its end.
     """
 
     def __init__(self, source: Source) -> None:
@@ -76,7 +76,7 @@ class Digested(Source):
         self.digests: dict[str, str] = {}
 
     def slabs(self, path: str) -> Iterator[np.ndarray]:
-        """As they are."""
+        """Yield the slabs unchanged."""
         digest = integrity.Digest(self.leaves[path])
         for slab in self._source.slabs(path):
             digest.update(slab)

@@ -59,7 +59,7 @@ def test_what_gemma_lacks_is_freshly_initialised(subject: Subject, lora_spec: Mo
     loaded = subject.load(lora_spec, from_gemma(tmp_path / "gemma"), seed=3)
     fresh = {path: array for path, array in subject.init(lora_spec, 3).items() if path not in written}
     assert_same_bits({path: loaded["params"][path] for path in fresh}, fresh)
-    assert_same_paths([path for path, status in loaded["report"].items() if status == "initialised"], fresh)
+    assert_same_paths([path for path, status in loaded["report"].items() if status == "initialized"], fresh)
     assert_same_paths([path for path, status in loaded["report"].items() if status == "loaded"], written)
     assert_different(loaded["params"]["action_in_proj/kernel"], np.zeros_like(fresh["action_in_proj/kernel"]))
 

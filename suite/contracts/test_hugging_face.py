@@ -194,7 +194,7 @@ def test_reports_every_leaf(subject: Subject, base_spec: ModelSpec, tmp_path: Pa
     hugging_face.write_tensors(named | unused, tmp_path / "release")
     report = subject.load(base_spec, from_hugging_face(tmp_path / "release"), seed=0)["report"]
     fresh = subject.param_spec(base_spec).keys() - written.keys()
-    expected = dict.fromkeys(written, "loaded") | dict.fromkeys(fresh, "initialised") | dict.fromkeys(unused, "dropped")
+    expected = dict.fromkeys(written, "loaded") | dict.fromkeys(fresh, "initialized") | dict.fromkeys(unused, "dropped")
     assert report == expected
 
 

@@ -64,7 +64,7 @@ def test_reports_every_leaf(
         "loaded": len(stored) - 2,
         "cast": 1,
         "dropped": 1,
-        "initialised": 20,
+        "initialized": 20,
     }
     assert (report[BASE_WEIGHT], report["explorations/kernel"]) == ("cast", "dropped")
 
@@ -141,7 +141,7 @@ def test_training_from_nothing_is_announced(subject: Subject, base_spec: ModelSp
     """A load without a checkpoint warns that every parameter is fresh, and its report says so for each."""
     loaded = subject.load(base_spec, {"kind": "nothing"}, seed=0)
     assert [text for text in loaded["warnings"] if "fresh" in text or "random" in text or "initiali" in text]
-    assert loaded["report"] == dict.fromkeys(subject.param_spec(base_spec), "initialised")
+    assert loaded["report"] == dict.fromkeys(subject.param_spec(base_spec), "initialized")
 
 
 @contract(source="docs/bugs.md#p7, #a15; lerobot PR #2996", needs=("load", "openpi", "lora"))

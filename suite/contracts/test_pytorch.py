@@ -211,7 +211,7 @@ def test_base_into_lora_adds_only_adapters(subject: Subject, lora_spec: ModelSpe
     assert_same_bits({path: loaded["params"][path] for path in written}, written)
     assert_same_paths(loaded["params"], subject.param_spec(lora_spec))
     assert [path for path, status in loaded["report"].items() if status == "dropped"] == [openpi_pytorch.EXPERT_HEAD]
-    fresh = [path for path, status in loaded["report"].items() if status == "initialised"]
+    fresh = [path for path, status in loaded["report"].items() if status == "initialized"]
     assert len(fresh) == 20, fresh
     assert all(is_adapter(path) for path in fresh)
 

@@ -200,7 +200,7 @@ def _unclear(error: str, path: Path) -> str | None:
 def _silent(loaded: dict[str, Any], damage: Damage) -> str | None:
     """Return which parameter differs from what was written without being reported, or None."""
     params, report = loaded["params"], loaded["report"] or {}
-    fresh = [path for path in damage.contents if report.get(path) in ("initialised", "dropped")]
+    fresh = [path for path in damage.contents if report.get(path) in ("initialized", "dropped")]
     # Adapters may be missing: the report says which are fresh.
     if lost := [path for path in fresh if damage.noticeable or not path.endswith(("lora_a", "lora_b"))]:
         return f"accepted, and fresh: {lost[:3]}"

@@ -44,7 +44,7 @@ def test_a_base_checkpoint_loads_into_the_lora_config() -> None:
     names = run_python(ROOT / "docs" / "quickstart.md")
     assert isinstance(names["state"], TrainState)
     assert isinstance(names["report"], LoadReport)
-    assert sorted(names["lora"]) == names["report"].paths(Status.INITIALISED)
+    assert sorted(names["lora"]) == names["report"].paths(Status.INITIALIZED)
 
 
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.stem)

@@ -88,7 +88,7 @@ def test_the_reference_handles_a_damaged_checkpoint(running: Fuzzer, layout: str
         (ProcessDiedError("the process ended without an answer"), "crash or hang"),
         ("large", "memory"),
         ({"params": {"w": np.zeros(2)}, "report": {"w": "loaded"}}, "silently different: w"),
-        ({"params": {"w": np.ones(2)}, "report": {"w": "initialised"}}, "accepted, and fresh: ['w']"),
+        ({"params": {"w": np.ones(2)}, "report": {"w": "initialized"}}, "accepted, and fresh: ['w']"),
     ],
     ids=["unclear", "no_memory", "died", "grown", "silent", "fresh"],
 )
@@ -104,7 +104,7 @@ def test_a_right_answer_is_no_failure() -> None:
     assert _unclear("CheckpointError: PATH: is damaged", Path("PATH")) is None
     right = {"params": {"w": np.ones(2)}, "report": {"w": "loaded"}}
     assert _silent(right, Damage("nothing", {"w": np.ones(2)}, noticeable=True)) is None
-    fresh = {"params": {"q/lora_a": np.ones(2)}, "report": {"q/lora_a": "initialised"}}
+    fresh = {"params": {"q/lora_a": np.ones(2)}, "report": {"q/lora_a": "initialized"}}
     assert _silent(fresh, Damage("dropped", {"q/lora_a": np.zeros(2)})) is None
     other = {"params": {"w": np.zeros(2)}, "report": {"w": "loaded"}}
     assert _silent(other, Damage("a bit of a file without checksums", {"w": np.ones(2)})) is None

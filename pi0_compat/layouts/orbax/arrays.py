@@ -1,8 +1,8 @@
-"""The arrays of an orbax checkpoint, read chunk by chunk on all cores and cast on the way.
+"""Read the arrays of an orbax checkpoint chunk by chunk, on all cores, and cast them on the way.
 
-orbax keeps each array as zarr in a key-value store of tensorstore (OCDBT). Read through orbax, arrays come one after
-the other or all at once, in memory of its own. Here each chunk is decoded from its file into its place in the
-result, and how many are decoded at once is limited by the memory that it takes.
+orbax keeps each array as zarr in a key-value store of tensorstore (OCDBT). Reading through orbax, arrays come one after
+another or all at once, in memory of its own. Here each chunk is decoded from its file into its place in the result,
+and the number decoded at once is limited by the memory that it takes.
 """
 
 import functools
@@ -31,12 +31,12 @@ _LEAST = 32 << 20
 
 
 class StoredArray(NamedTuple):
-    """An array that is open; nothing of it has been read.
+    """An open array; none of its values has been read.
 
     Attributes:
       store: the array in tensorstore.
       leaf: its shape and dtype.
-      files: where its chunks are, if they can be decoded without tensorstore.
+      files: where its chunks are; None if they cannot be decoded without tensorstore.
     """
 
     store: Any
@@ -44,7 +44,7 @@ class StoredArray(NamedTuple):
     files: ChunkFiles | None = None
 
     def pieces(self) -> list[Box]:
-        """The parts that are read at a time: a chunk, or neighbouring ones that are small together."""
+        """Return the parts to read at a time: a chunk, or several small neighboring chunks."""
         shape, sides = self.leaf.shape, self._sides()
         starts = (range(0, length, side) for length, side in zip(shape, sides, strict=True))
         return [
@@ -56,16 +56,17 @@ class StoredArray(NamedTuple):
         ]
 
     def bytes_to_read(self, piece: Box, dtype: np.dtype) -> int:
-        """What reading a piece takes, cast to a dtype.
+        """Return the bytes of memory that reading a piece takes, cast to a dtype.
 
-        Its place and some blocks, or the bytes of the file and what is decoded of them, then that and its place.
+        This is its place and some blocks; or, through tensorstore, the file's bytes and the decoded ones, then those
+        and its place.
         """
         whole = 2 * self.leaf.dtype.itemsize * _size(piece)
         return dtype.itemsize * _size(piece) + min(TAKEN, whole) if self._chunk_of(piece) else whole
 
     @property
     def largest_piece(self) -> int:
-        """How many numbers its largest piece has."""
+        """The number of values in the largest piece."""
         return max(map(_size, self.pieces()))
 
     def read(self, piece: Box, target: np.ndarray) -> int:
@@ -79,12 +80,12 @@ class StoredArray(NamedTuple):
         return self.store if dtype == self.leaf.dtype else ts.cast(self.store, ts.dtype(dtype))
 
     def _decode(self, piece: Box, target: np.ndarray) -> bool:
-        """Whether the piece was decoded without tensorstore, as one chunk."""
+        """Decode the piece without tensorstore if it is one chunk; return whether that worked."""
         chunk = self._chunk_of(piece)
         return bool(self.files and chunk and self.files.decode(chunk, target, self.leaf.dtype))
 
     def _chunk_of(self, piece: Box) -> tuple[int, ...] | None:
-        """The number of the chunk that a piece is, along each axis; None if it is several, or its file is unknown."""
+        """Return the number of the chunk along each axis; None if the piece is several, or its file unknown."""
         lengths = tuple(part.stop - part.start for part in piece)
         if not self.files or lengths != self.chunk:
             return None
@@ -92,7 +93,7 @@ class StoredArray(NamedTuple):
         return chunk if self.files.has(chunk) else None
 
     def _sides(self) -> list[int]:
-        """How long a piece is along each axis: whole chunks, the last axes first, while it stays small."""
+        """Return the length of a piece along each axis: whole chunks, the last axes first, while it stays small."""
         sides = [min(side, length) or 1 for side, length in zip(self.chunk, self.leaf.shape, strict=True)]
         for axis in reversed(range(len(sides))):
             size = math.prod(sides) * self.leaf.dtype.itemsize
@@ -102,7 +103,7 @@ class StoredArray(NamedTuple):
 
     @property
     def chunk(self) -> tuple[int, ...]:
-        """The shape of its chunks; a scalar has none."""
+        """The shape of a chunk; empty for a scalar."""
         return tuple(self.store.chunk_layout.read_chunk.shape or ())
 
 
@@ -113,11 +114,11 @@ def _size(piece: Box) -> int:
 def open_arrays(
     folder: Path, names: Mapping[str, tuple[str, ...]], leaves: Mapping[str, Leaf]
 ) -> dict[str, StoredArray]:
-    """Open arrays for reading. Arrays without values are left out of the result: nothing of them is stored.
+    """Open arrays for reading. Arrays without values are left out: nothing is stored for them.
 
     Args:
       folder: the checkpoint.
-      names: path -> the keys under which the array is in the tree.
+      names: path -> the keys of the array in the tree.
       leaves: path -> shape and dtype that the checkpoint's metadata claim.
 
     Raises:
@@ -141,15 +142,15 @@ def _opened(path: str, store: Any, leaf: Leaf, files: Callable[[Any, Leaf], Chun
 
 
 class Reading(NamedTuple):
-    """How an array is read, and what becomes of it.
+    """How to read an array, and what to do with it.
 
     Attributes:
-      array: what is read.
-      dtype: that it is cast to while it is read.
+      array: the array.
+      dtype: the dtype to cast to while reading.
       kept: the bytes of it that stay on the host in the end.
-      allocate: makes the array that it is read into.
-      finish: makes of the array what is handed over; called in another thread.
-      take: is handed that, in the caller's thread.
+      allocate: makes the array to read into.
+      finish: turns the array into the result; called in another thread.
+      take: receives the result, in the caller's thread.
     """
 
     array: StoredArray
@@ -201,7 +202,7 @@ def _read(reading: Reading, jobs: Bounded) -> None:
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An empty array in memory that jax takes over on the CPU."""
+    """Return an empty array in memory that jax takes over on the CPU without a copy."""
     size = math.prod(shape) * dtype.itemsize
     memory = np.empty(size + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT

@@ -1,8 +1,8 @@
-"""Chunks of a zarr array decoded a block at a time, straight from the store's files into their place.
+"""Decode chunks of a zarr array a block at a time, straight from the store's files into their place.
 
 tensorstore decodes a chunk as a whole: up to 2 GB of new memory, a fault for every page of it, and each number goes out
-to memory and comes back before it is cast. A block stays in a core's cache. Where the bytes of a chunk lie, tensorstore
-tells; what cannot be decoded here is left to it, and to its errors.
+to memory and comes back before it is cast. A block stays in a core's cache. tensorstore says where the bytes of a chunk
+are; a chunk that cannot be decoded here is left to it, and to its errors.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ class ChunkFiles(NamedTuple):
     """Where the chunks of one array are.
 
     Attributes:
-      folder: of the store, resolved.
+      folder: the store's folder, resolved.
       places: of all keys of the store, in tensorstore's notation ``value:<folder>:<file>:<offset>:<length>``.
       prefix: of the array's keys.
       separator: between the numbers of a chunk in its key.
@@ -46,13 +46,13 @@ class ChunkFiles(NamedTuple):
     separator: str
 
     def has(self, chunk: tuple[int, ...]) -> bool:
-        """Whether the place of a chunk is known; it is numbered along each axis."""
+        """Return whether the place of a chunk is known; a chunk is numbered along each axis."""
         return self._key(chunk) in self.places
 
     def decode(self, chunk: tuple[int, ...], target: np.ndarray, dtype: np.dtype) -> bool:
-        """Decode a chunk of some dtype into an array of its shape, cast to that array's dtype; False if that failed.
+        """Decode a chunk into an array of its shape, cast to that array's dtype; return False if that failed.
 
-        As numpy casts: what is too large becomes infinite, without a word.
+        Casts as numpy does: a value that is too large becomes infinite, without a warning.
         """
         try:
             path, offset, length = self._place(chunk)
@@ -63,7 +63,7 @@ class ChunkFiles(NamedTuple):
             return False
 
     def stream(self, chunk: tuple[int, ...], dtype: np.dtype) -> "ChunkStream":
-        """A chunk to be decoded from its first number to its last, as far as it is asked for."""
+        """Return a chunk to decode from its first value to its last, as far as it is read."""
         return ChunkStream(*self._place(chunk), dtype)
 
     def _place(self, chunk: tuple[int, ...]) -> tuple[Path, int, int]:
@@ -74,7 +74,7 @@ class ChunkFiles(NamedTuple):
 
 
 def located(folder: Path, place: str) -> tuple[Path, int, int]:
-    """The file, offset and length of a place in a store; a ValueError if it is not below the store's folder."""
+    """Return the file, offset and length of a place in a store; raise a ValueError if it is outside of the store."""
     names, offset, length = place.removeprefix("value:").rsplit(":", 2)
     path = (folder / unquote(names.replace(":", ""))).resolve()
     if not path.is_relative_to(folder):
@@ -83,7 +83,7 @@ def located(folder: Path, place: str) -> tuple[Path, int, int]:
 
 
 def places(folder: Path) -> dict[bytes, str]:
-    """Where a store has what it keeps in data files, by key; nothing if its tree has more than the root."""
+    """Return the places of what a store keeps in data files, by key; empty if its tree has more than the root."""
     try:
         base = ts.KvStore.open({"driver": "file", "path": f"{folder}/"}).result()
         root = ts.ocdbt.dump(base).result()["versions"][-1]["root"]["location"]
@@ -94,7 +94,7 @@ def places(folder: Path) -> dict[bytes, str]:
 
 
 def chunk_files(folder: Path, places: Mapping[bytes, str], store: Any, leaf: Leaf) -> ChunkFiles | None:
-    """Where the chunks of an open array are; None without zstandard, or if not all are plain zstd of the same size."""
+    """Return where an array's chunks are; None without zstandard, or unless all are plain zstd of one size."""
     spec = store.spec().to_json()
     metadata = spec["metadata"]
     plain = (
@@ -109,7 +109,7 @@ def chunk_files(folder: Path, places: Mapping[bytes, str], store: Any, leaf: Lea
 
 
 class ChunkStream:
-    """A chunk that is decoded as far as it is asked for; to be closed."""
+    """A chunk that is decoded as far as it is read. Close it."""
 
     def __init__(self, path: Path, offset: int, length: int, dtype: np.dtype) -> None:
         self._file = path.open("rb", buffering=0)
@@ -118,26 +118,26 @@ class ChunkStream:
         self._reader = _reader(self._source)
 
     def fill(self, target: np.ndarray) -> None:
-        """Decode the next numbers, as many as the target has.
+        """Decode the next values into ``target``, until it is full.
 
         Raises:
-          ValueError: the chunk has fewer.
+          ValueError: the chunk has fewer values.
         """
         if not _fill(self._reader, target, self._dtype):
             raise ValueError("a chunk ends before its last number")
 
     def end(self) -> None:
-        """Nothing is left of the chunk: a ValueError if something is."""
+        """Raise a ValueError if anything is left of the chunk."""
         if self._reader.read(1) or self._source.left:
             raise ValueError("a chunk goes on behind its last number")
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
 
 class _Part:
-    """A part of a file, from where it is; each piece is read into the same memory, so it lasts until the next."""
+    """A part of a file. Each piece is read into the same memory, so it is valid until the next one."""
 
     def __init__(self, file: IO[bytes], length: int) -> None:
         self.left = length
@@ -145,14 +145,14 @@ class _Part:
         self._memory = memoryview(bytearray(min(_READ, length)))
 
     def read(self, size: int) -> memoryview:
-        """The next bytes, at most so many; none at the end."""
+        """Return the next bytes, at most ``size``; none at the end."""
         found = self._file.readinto(self._memory[: min(size, self.left)])
         self.left -= found
         return self._memory[:found]
 
 
 def _decode(source: Any, target: np.ndarray, dtype: np.dtype) -> bool:
-    """Decode a part of a file; whether it is one frame of zstd, of as many numbers as the target has."""
+    """Decode a part of a file into ``target``; return whether it is one frame of zstd with exactly as many values."""
     reader = _reader(source)
     if not _fill(reader, target, dtype):
         return False
@@ -164,7 +164,7 @@ def _reader(source: Any) -> Any:
 
 
 def _fill(reader: Any, target: np.ndarray, dtype: np.dtype) -> bool:
-    """Decode as many numbers as the target has; whether there were so many."""
+    """Fill ``target``; return False if the stream ends early."""
     block = np.empty(min(_BLOCK // dtype.itemsize, target.size), dtype)
     for part in _parts(target, block.size):
         decoded = block[: part.size]
@@ -175,7 +175,7 @@ def _fill(reader: Any, target: np.ndarray, dtype: np.dtype) -> bool:
 
 
 def _parts(array: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """An array in parts of at most so many numbers, in C order."""
+    """Yield an array in parts of at most that many values, in C order."""
     if array.size <= size:
         yield array
     elif rows := size // array[0].size:

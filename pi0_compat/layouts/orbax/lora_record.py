@@ -1,4 +1,4 @@
-"""Rank and alpha of a checkpoint's adapters: what it records, and what a config says."""
+"""Compare the rank and alpha that a checkpoint records for its adapters with those of a config."""
 
 from pi0_compat.errors import CheckpointError, LoadError
 from pi0_compat.layouts.orbax.metadata import Metadata
@@ -8,10 +8,10 @@ from pi0_compat.model.specs import EXPERTS, ExpertLoRA
 
 
 def experts_of(stored: Metadata, config: Pi0Spec | None) -> ExpertLoRAs:
-    """The adapters of both experts, as the config has them, or without one as they are recorded.
+    """Return the adapters of both experts: the config's, or without a config the recorded ones.
 
     Raises:
-      LoadError: the config and the record do not agree.
+      LoadError: config and record do not agree.
       CheckpointError: the record is damaged.
     """
     if config is not None:
@@ -25,12 +25,12 @@ def experts_of(stored: Metadata, config: Pi0Spec | None) -> ExpertLoRAs:
 
 
 def as_record(experts: ExpertLoRAs) -> dict[str, object]:
-    """What is recorded of the adapters: see ``Pi0Spec.lora``."""
+    """Return the record of adapters, as in ``Pi0Spec.lora``."""
     return {name: lora.to_json() for name, lora in zip(EXPERTS, experts, strict=True) if lora}
 
 
 def require_same_lora(source: str, stored: Metadata, model: Pi0Spec) -> None:
-    """Rank and alpha recorded in the checkpoint are the config's: another alpha silently scales every adapter."""
+    """Reject a recorded rank or alpha that is not the config's: another alpha silently scales every adapter."""
     for expert, recorded in (stored.lora or {}).items():
         if recorded != model.lora.get(expert):
             raise LoadError(

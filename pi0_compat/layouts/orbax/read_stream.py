@@ -1,8 +1,8 @@
-"""The parameters of an orbax checkpoint, read a slab at a time.
+"""Read the parameters of an orbax checkpoint a slab at a time.
 
-orbax cuts a large array along its longest axis into chunks of 2 GB, each with a part of every layer. Here the chunks
-that lie side by side are decoded side by side, a slab of all of them at a time: a checkpoint is read once, in C
-order, and what is held is a slab, whatever its chunks are.
+orbax cuts a large array along its longest axis into chunks of 2 GB, each with a part of every layer. Here chunks that
+lie side by side are decoded side by side, a slab of all of them at a time. So a checkpoint is read once, in C order,
+and only a slab is in memory, whatever the chunks are.
 """
 
 import itertools
@@ -25,10 +25,10 @@ from pi0_compat.storage.stream import Source, cut, rows_at_a_time
 
 
 class StoredParameters(Source):
-    """The parameters of an orbax checkpoint; what has a digest is compared with it as it goes by.
+    """The parameters of an orbax checkpoint; the digest of each is compared, if recorded, while it is read.
 
     Attributes:
-      stored: what it says about itself.
+      stored: the checkpoint's metadata.
     """
 
     def __init__(self, stored: Metadata) -> None:
@@ -40,14 +40,15 @@ class StoredParameters(Source):
             self._arrays = open_arrays(stored.path, stored.keys, stored.leaves)
 
     def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
-        """One parameter, in the dtype of the file or cast; its digest is not compared."""
+        """Return a parameter in the stored dtype, or cast; its digest is not compared."""
         return np.asarray(restore_leaves(self.stored, {path: dtype}, verify=False)[path])
 
     def slabs(self, path: str) -> Iterator[np.ndarray]:
-        """A parameter as it is stored.
+        """Yield a parameter as it is stored.
 
         Raises:
-          CheckpointError: it cannot be read, or is not what was saved; the latter is known after its last slab.
+          CheckpointError: the parameter cannot be read, or is not what was saved, which is known only after its last
+            slab.
         """
         digest = integrity.Digest(self.leaves[path])
         for slab in self._read(path):
@@ -69,7 +70,7 @@ class StoredParameters(Source):
 
 
 def _decoded(array: StoredArray) -> Iterator[np.ndarray]:
-    """The slabs of an array: from the files of its chunks, or where they are not known, through tensorstore."""
+    """Yield the slabs of an array from the files of its chunks or, where these are not known, through tensorstore."""
     shape, chunk = array.leaf.shape, array.chunk
     if not shape:
         yield _box(array, ())
@@ -90,7 +91,7 @@ def _box(array: StoredArray, box: tuple[slice, ...]) -> np.ndarray:
 
 
 def _side_by_side(array: StoredArray, band: slice, columns: list[tuple[int, ...]]) -> Iterator[np.ndarray]:
-    """The slabs of a band of rows that has one chunk, or several beside each other."""
+    """Yield the slabs of a band of rows that is one chunk, or several chunks side by side."""
     assert array.files
     leaf, chunk = array.leaf, array.chunk
     within = Leaf((band.stop - band.start, *leaf.shape[1:]), leaf.dtype)

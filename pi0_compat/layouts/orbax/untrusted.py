@@ -1,6 +1,6 @@
-"""What no checkpoint may do, whoever made it: point out of its folder, or claim more than its files can hold.
+"""Reject checkpoints that point out of their folder, or claim more than their files can hold, whoever made them.
 
-Both are refused from names and metadata, before any array is read or memory is taken for one.
+Both are found in names and metadata, before an array is read or memory is allocated for one.
 """
 
 import math
@@ -19,7 +19,7 @@ _ALWAYS_PLAUSIBLE = 1 << 24
 
 
 def refuse_links_out(folder: Path) -> None:
-    """Refuse symbolic links below a folder that lead out of it. The folder itself may be one.
+    """Reject symbolic links below a folder that lead out of it. The folder itself may be a link.
 
     Raises:
       CheckpointError: there is such a link; the message has its name and target.
@@ -35,13 +35,13 @@ def refuse_links_out(folder: Path) -> None:
 
 
 def refuse_absurd_sizes(folder: Path, arrays: Mapping[str, StoredLeaf]) -> None:
-    """Refuse arrays whose claimed size, or number of pieces, the files of the folder cannot hold in any encoding.
+    """Reject arrays whose claimed size, or number of pieces, the files of the folder cannot hold in any encoding.
 
-    Reading them would take memory, or time, without end (found with a shape of 2**50 in the metadata).
+    Reading them would take unbounded memory or time (found with a shape of 2**50 in the metadata).
 
     Args:
       folder: the checkpoint.
-      arrays: what orbax's metadata says of each, by path.
+      arrays: what orbax's metadata says about each, by path.
 
     Raises:
       CheckpointError: there is such an array.
@@ -58,5 +58,5 @@ def refuse_absurd_sizes(folder: Path, arrays: Mapping[str, StoredLeaf]) -> None:
 
 
 def _pieces(shape: tuple[int, ...], chunk: tuple[int, ...] | None) -> int:
-    """How many chunks an array is stored in; each takes a byte at least."""
+    """Return the number of chunks that an array is stored in; each takes at least a byte."""
     return math.prod(-(-length // max(1, part)) for length, part in zip(shape, chunk or shape, strict=True))

@@ -230,10 +230,10 @@ def _require_tensors(tensors: Source, rules: Mapping[str, Rule]) -> None:
 def _embedding(tensors: Source, naming: Naming) -> tuple[str, str | None]:
     """Return the name of the tensor that is the embedding, and its tied copy's if there is one."""
     name = f"{naming.language}.embed_tokens.weight"
-    there = [tied for tied in (name, naming.head) if tied in tensors.leaves]
-    if not there:
+    names = [tied for tied in (name, naming.head) if tied in tensors.leaves]
+    if not names:
         raise LoadError(f"{tensors.path}: {name} (of {TOKEN_TABLE}) is missing, and {naming.head}, tied to it, is too")
-    return there[0], there[1] if len(there) > 1 else None
+    return names[0], names[1] if len(names) > 1 else None
 
 
 def _rows(embedding: Leaf, model: Pi0Spec) -> int:

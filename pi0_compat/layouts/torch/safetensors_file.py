@@ -39,7 +39,7 @@ DTYPES: dict[str, np.dtype] = {
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
-# What weights can be; other numbers are codes of a quantisation, and a cast would be garbage.
+# What weights can be; other numbers are codes of a quantization, and a cast would be garbage.
 FLOATS = frozenset(DTYPES[code] for code in ("F64", "F32", "F16", "BF16"))
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
 _METADATA = "__metadata__"

@@ -73,10 +73,10 @@ def _entry(folder: Path) -> Path:
         return found[0]
     if found:
         raise CheckpointError(f"{folder}: has {WEIGHTS_FILE} and {INDEX}, and only one can be meant; name the file")
-    there = ", ".join(sorted(file.name for file in folder.iterdir())[:5]) or "nothing"
+    listing = ", ".join(sorted(file.name for file in folder.iterdir())[:5]) or "nothing"
     raise CheckpointError(
-        f"{folder}: expected {WEIGHTS_FILE} or {INDEX}, found {there}; PyTorch's .bin files are pickles and are never "
-        "loaded, convert them to safetensors"
+        f"{folder}: expected {WEIGHTS_FILE} or {INDEX}, found {listing}; PyTorch's .bin files are pickles and are "
+        "never loaded, convert them to safetensors"
     )
 
 
@@ -115,9 +115,9 @@ def _is_plain(name: str) -> bool:
 def _require_agreement(path: Path, shards: dict[str, SafetensorsFile], weight_map: dict[str, str]) -> None:
     """Require that every tensor is in the shard that the index names, and in no other."""
     placed = {(name, file) for file, shard in shards.items() for name in shard.leaves}
-    told = set(weight_map.items())
-    lines = [f"  - {name}: expected in {file}, found nothing" for name, file in sorted(told - placed)]
-    lines += [f"  + {name}: found in {file}, the index does not say so" for name, file in sorted(placed - told)]
+    promised = set(weight_map.items())
+    lines = [f"  - {name}: expected in {file}, found nothing" for name, file in sorted(promised - placed)]
+    lines += [f"  + {name}: found in {file}, the index does not say so" for name, file in sorted(placed - promised)]
     if lines:
         raise CheckpointError(
             f"{path}: index and shards do not agree; get the files again\n" + "\n".join(shorten(lines))

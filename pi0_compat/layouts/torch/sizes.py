@@ -40,7 +40,7 @@ def torch_sizes(tensors: Mapping[str, Leaf], recorded: Mapping[str, Any]) -> Siz
 
 
 def _torch_gemma(tensors: Mapping[str, Leaf], layers: str) -> Sizes:
-    """Return the sizes of the layers with this prefix; the heads in an axis are not told apart."""
+    """Return the sizes of the layers with this prefix; heads are merged into one axis."""
     sizes: Sizes = {"depth": _depth(tensors, layers)}
     for name, keys in {
         "mlp.gate_proj": ("mlp_dim", "width"),

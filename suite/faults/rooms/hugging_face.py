@@ -136,8 +136,8 @@ FAULTS = (
             Patch(_LAYOUT, "    if not _names(rules) & found.keys():", "    if not found:"),
             Patch(
                 _LAYOUT,
-                "    if not there:\n",
-                "    if not there:\n        there = [min(tensors.leaves)]\n    if not there:\n",
+                "    if not names:\n",
+                "    if not names:\n        names = [min(tensors.leaves)]\n    if not there:\n",
             ),
         ),
         caught_by=(
@@ -217,7 +217,7 @@ FAULTS = (
     Fault(
         id="hugging_face_unused_unreported",
         story="Unused tensors are missing from the report.",
-        evidence="A mutation of docs/bugs.md#rule-5: loaded, initialised and dropped leaves are all leaves.",
+        evidence="A mutation of docs/bugs.md#rule-5: loaded, initialized and dropped leaves are all leaves.",
         patches=(
             Patch(
                 _LAYOUT,

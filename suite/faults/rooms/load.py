@@ -47,7 +47,7 @@ FAULTS = (
         evidence=f"{_LOADERS}#L73",
         patches=(
             Patch(
-                "loading/match.py", "Status.INITIALISED if may_be_fresh(path) else Status.MISSING", "Status.INITIALISED"
+                "loading/match.py", "Status.INITIALIZED if may_be_fresh(path) else Status.MISSING", "Status.INITIALIZED"
             ),
             Patch("loading/match.py", "if not to_read(entries):", "if False:"),
         ),
@@ -227,7 +227,7 @@ FAULTS = (
         patches=(
             Patch(
                 "loading/loaders.py",
-                'warnings.warn("no weight loader: every parameter is freshly initialised", stacklevel=2)',
+                'warnings.warn("no weight loader: every parameter is freshly initialized", stacklevel=2)',
                 "warnings.simplefilter",
             ),
         ),

@@ -82,7 +82,7 @@ def test_a_constant_weight_is_an_alarm() -> None:
     (finding,) = alarms(changed(Q, lambda array: array.fill(0.25)))
     assert (finding.finding, finding.evidence) == ("constant", f"all {trained()[Q].size} values are 0.25")
     (finding,) = alarms(changed("PaliGemma/llm/final_norm_1/scale", lambda array: array.fill(0)))
-    assert finding.evidence == "all 36 values are 0, as freshly initialised"
+    assert finding.evidence == "all 36 values are 0, as freshly initialized"
 
 
 def test_zero_biases_are_expected() -> None:
@@ -115,7 +115,7 @@ def test_fresh_values_are_reported(dtype: type, seed: int) -> None:
     large = {path for path, array in fresh.items() if array.size >= 4096}
     assert len(large) > 10
     assert large <= findings.keys()
-    assert "spread as the initialiser draws them: chi-square" in findings[Q].evidence
+    assert "spread as the initializer draws them: chi-square" in findings[Q].evidence
     assert not findings[Q].expected
     assert findings["PaliGemma/llm/layers/mlp/gating_einsum_lora_a"].expected
 
@@ -142,7 +142,7 @@ def test_openpis_fresh_lora_b_is_known() -> None:
     path = "PaliGemma/llm/layers/mlp/gating_einsum_lora_b"
     drawn = np.random.default_rng(0).normal(0, 0.01, (3, 2, 13, 88)).astype(np.float32)
     (finding,) = examine(InMemoryParams({path: drawn}))
-    assert (finding.finding, finding.expected) == ("looks freshly initialised", True)
+    assert (finding.finding, finding.expected) == ("looks freshly initialized", True)
 
 
 def test_unknown_arrays_and_integers_are_ignored() -> None:

@@ -119,7 +119,7 @@ def test_the_verdict_is_the_loaders(pi0_compat: Callable, tiny: Path, sizes: Pat
                 load(config)
             continue
         report = load(config)[1]
-        assert verdicts[purpose]["fresh"] == report.count(Status.INITIALISED)
+        assert verdicts[purpose]["fresh"] == report.count(Status.INITIALIZED)
         assert verdicts[purpose]["loaded"] == report.count(Status.LOADED)
 
 
@@ -204,7 +204,7 @@ def test_values_are_read_on_request(pi0_compat: Callable, tmp_path: Path, sizes:
         "values: 1 finding that a trained model does not have",
         "  ! action_in_proj/kernel: values that are not finite (1 NaN of 324)",
         "  unusual but expected: 1 array",
-        "    action_in_proj/bias: all zero (all 36 values are 0, as freshly initialised)",
+        "    action_in_proj/bias: all zero (all 36 values are 0, as freshly initialized)",
     ]
 
 

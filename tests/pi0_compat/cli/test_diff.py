@@ -161,7 +161,7 @@ def test_unknown_head_sizes_need_a_config(pi0_compat: Callable, tiny: Path, size
     result = pi0_compat("diff", tmp_path / "pytorch", tiny / "hugging_face")
     assert result.status == REFUSED
     assert "paligemma.num_heads, paligemma.num_kv_heads, paligemma.head_dim" in result.err
-    assert "cannot be told from its shapes; name the model: --config or --config-file\n" in result.err
+    assert "cannot be read from its shapes; name the model: --config or --config-file\n" in result.err
     with_sizes = ("--config-file", sizes / "base.json")
     assert pi0_compat("diff", tmp_path / "pytorch", tiny / "hugging_face", *with_sizes).status == NO
 

@@ -102,7 +102,7 @@ def test_a_known_variant_has_its_head_sizes() -> None:
 def test_unknown_sizes_are_named() -> None:
     """A model cannot be built without heads; the message names the missing sizes."""
     sizes = torch_sizes(torch_tensors(specs.tiny()), {})
-    with pytest.raises(LoadError, match=r"^here: paligemma.num_heads, .*, siglip.num_heads cannot be told") as caught:
+    with pytest.raises(LoadError, match=r"^here: paligemma.num_heads, .*, siglip.num_heads cannot be read") as caught:
         model_of(sizes, {}, "here")
     assert str(caught.value).endswith("name the model: --config or --config-file")
 

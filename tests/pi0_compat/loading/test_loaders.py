@@ -71,8 +71,8 @@ def test_an_unrecorded_alpha_is_noted(tmp_path: Path) -> None:
 def test_fresh_adapters_are_reported(tmp_path: Path) -> None:
     """From a base, adapters are initialized, and the report lists each with shape and dtype."""
     params, report = load(base_params(), LORA, tmp_path)
-    assert report.paths(Status.INITIALISED) == [path for path in sorted(params) if is_adapter(path)]
-    assert f"  {Q_EINSUM}/lora_a: initialised float32[3, 6, 56, 4]" in str(report).splitlines()
+    assert report.paths(Status.INITIALIZED) == [path for path in sorted(params) if is_adapter(path)]
+    assert f"  {Q_EINSUM}/lora_a: initialized float32[3, 6, 56, 4]" in str(report).splitlines()
 
 
 def test_frozen_parameters_have_their_dtype(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_overflow_in_the_frozen_dtype_is_refused(tmp_path: Path) -> None:
 def test_codes_are_refused(tmp_path: Path, dtype: str) -> None:
     """Integers and booleans are not weights, and no cast turns them into weights."""
     text = refusal(with_values(dtype), BASE, tmp_path)
-    assert "quantised or integer weights need their own loader" in text
+    assert "quantized or integer weights need their own loader" in text
     assert f"~ {WIDE}: expected floats, found {dtype}[9, 36]" in text
 
 
@@ -202,7 +202,7 @@ def test_a_base_that_records_no_lora_loads_into_any(tmp_path: Path) -> None:
     """A checkpoint of a model without LoRA is a base for every LoRA config."""
     save_params(base_params(), tmp_path / "params", config=BASE)
     _, report = CheckpointWeightLoader(tmp_path / "params").load(LORA)
-    assert report.count(Status.INITIALISED) == 20
+    assert report.count(Status.INITIALIZED) == 20
 
 
 def test_another_family_is_named(tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_paligemma_report_counts_every_leaf(from_paligemma: tuple) -> None:
     """Parameters of PaliGemma are cast, others are initialized, and nothing else is reported."""
     params, report, written = from_paligemma
     counts = Counter(entry.status for entry in report.entries)
-    assert counts == {Status.CAST: len(written), Status.INITIALISED: len(params) - len(written)}
+    assert counts == {Status.CAST: len(written), Status.INITIALIZED: len(params) - len(written)}
 
 
 def test_paligemma_dtypes_are_the_train_states(from_paligemma: tuple) -> None:
@@ -346,10 +346,10 @@ def test_paligemma_has_the_parameters_that_openpi_uses() -> None:
 
 def test_no_loader_warns() -> None:
     """Training from scratch gives a warning, and every parameter is fresh."""
-    with pytest.warns(UserWarning, match="every parameter is freshly initialised"):
+    with pytest.warns(UserWarning, match="every parameter is freshly initialized"):
         params, report = NoOpWeightLoader().load(LORA, seed=0, frozen_dtype="bfloat16")
     assert leaves_of(params) == expected_leaves(LORA, "bfloat16")
-    assert report.count(Status.INITIALISED) == len(params) == len(report.entries)
+    assert report.count(Status.INITIALIZED) == len(params) == len(report.entries)
 
 
 @pytest.mark.parametrize("loader", [CheckpointWeightLoader("a"), PaliGemmaWeightLoader(), NoOpWeightLoader()])

@@ -18,7 +18,7 @@ REPORT = LoadReport(
         Entry(path="a", status=Status.LOADED, expected=FLOAT, found=FLOAT),
         Entry(path="b", status=Status.CAST, expected=FLOAT, found=HALF),
         Entry(path="e", status=Status.CAST, expected=BRAIN, found=FLOAT, nonfinite=3),
-        Entry(path="d", status=Status.INITIALISED, expected=FLOAT),
+        Entry(path="d", status=Status.INITIALIZED, expected=FLOAT),
         Entry(path="c", status=Status.DROPPED, found=HALF),
     ),
 )
@@ -32,7 +32,7 @@ def test_counts() -> None:
         Status.CAST: 2,
         Status.RESAMPLED: 0,
         Status.EXTENDED: 0,
-        Status.INITIALISED: 1,
+        Status.INITIALIZED: 1,
         Status.DROPPED: 1,
         Status.MISSING: 0,
     }
@@ -40,7 +40,7 @@ def test_counts() -> None:
 
 def test_paths_are_sorted() -> None:
     """The paths with any of the given statuses are sorted."""
-    assert REPORT.paths(Status.INITIALISED, Status.DROPPED) == ["c", "d"]
+    assert REPORT.paths(Status.INITIALIZED, Status.DROPPED) == ["c", "d"]
     assert REPORT.paths() == []
 
 
@@ -49,7 +49,7 @@ def test_paths_are_sorted() -> None:
     [
         (Status.LOADED, 24),
         (Status.CAST, 24 + 12),
-        (Status.INITIALISED, 24),
+        (Status.INITIALIZED, 24),
         (Status.DROPPED, 12),
         (Status.MISSING, 0),
     ],
@@ -62,9 +62,9 @@ def test_bytes(status: Status, expected: int) -> None:
 def test_text() -> None:
     """The text has the counts, every parameter that was not simply loaded, a summary of casts, and NaNs."""
     assert str(REPORT).splitlines() == [
-        "/ckpt/params: 1 loaded (24 B), 2 cast (36 B), 1 initialised (24 B), 1 dropped (12 B)",
+        "/ckpt/params: 1 loaded (24 B), 2 cast (36 B), 1 initialized (24 B), 1 dropped (12 B)",
         "  c: dropped float16[2, 3]",
-        "  d: initialised float32[2, 3]",
+        "  d: initialized float32[2, 3]",
         "  cast float16 -> float32: 1 parameters",
         "  cast float32 -> bfloat16: 1 parameters",
         "  e: cast float32[2, 3] -> bfloat16[2, 3], 3 values are not finite",

@@ -100,7 +100,7 @@ def test_the_abstract_state_has_the_form_of_a_real_one(state: Any) -> None:
 
 def test_a_state_starts_from_the_configs_loader() -> None:
     """The loader's parameters make the state, and its report is returned."""
-    with pytest.warns(UserWarning, match="freshly initialised"):
+    with pytest.warns(UserWarning, match="freshly initialized"):
         state, report = init_train_state(train_config(), seed=1)
     assert leaves_of(state.params) == leaves_of(Training.fresh_state().params)
     assert len(report.entries) == len(state.params)
