@@ -85,7 +85,7 @@ class Cell:
         return self.size.model(lora=self.lora)
 
     def job(self, path: str) -> dict[str, Any]:
-        """The job passed to a subject, with the checkpoint's path."""
+        """Return the job passed to a subject, with the checkpoint's path."""
         return self.options | {"path": path, "model": self.model}
 
     def _variant(self) -> list[str]:

@@ -14,7 +14,6 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn, cast
 
 from pi0_compat.cli import COMMANDS, REFUSED, Command, CommandParser
@@ -78,7 +77,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pi0-compat", description=__doc__, epilog=_STATUSES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument("--version", action=_Version)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, summary in COMMANDS.items():
         if name in arguments[:1]:
@@ -101,11 +100,21 @@ def _add_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of text")
 
 
-def _version() -> str:
-    try:
-        return f"pi0-compat {version('pi0-compat')}"
-    except PackageNotFoundError:  # run in place
-        return "pi0-compat, from a source tree"
+class _Version(argparse.Action):
+    """Print the version and exit. ``importlib.metadata`` takes long to import, so it is imported here."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="show program's version number and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        """Print and exit."""
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"pi0-compat {version('pi0-compat')}")
+        except PackageNotFoundError:  # run in place
+            print("pi0-compat, from a source tree")
+        parser.exit()
 
 
 def _is_the_users(error: Exception) -> bool:

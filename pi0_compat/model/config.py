@@ -67,7 +67,8 @@ class Pi0Config(Pi0Spec):
     def merge(self, params: Mapping[str, Any]) -> Pi0:
         """Do what ``load`` does without its checks, for use inside ``jax.jit``; ``params`` are flat."""
         graphdef, treedef, paths = _structure(self)
-        return nnx.merge(graphdef, jax.tree.unflatten(treedef, [params[path] for path in paths]))
+        model: Pi0 = nnx.merge(graphdef, jax.tree.unflatten(treedef, [params[path] for path in paths]))
+        return model
 
 
 def _on_device(array: Any) -> jax.Array:

@@ -95,4 +95,5 @@ def _product(equation: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return ``np.einsum(equation, a, b)`` for a product over the last axis of ``a``, by BLAS, which einsum avoids."""
     left, right, out = re.split(",|->", equation.replace("...", ""))
     summed = tuple(axis - len(right) for axis, name in enumerate(right) if name not in left + out)
-    return np.matmul(a, b.sum(axis=summed, keepdims=True) if summed else b)
+    product: np.ndarray = np.matmul(a, b.sum(axis=summed, keepdims=True) if summed else b)
+    return product

@@ -123,7 +123,8 @@ def abstract_train_state(config: TrainConfig, sharding: Placement | None = None)
     opt_state, ema = jax.eval_shape(lambda params: _fresh(config, params), trainable)
     step = jax.ShapeDtypeStruct((), jnp.int32)
     state = TrainState(step, trainable, {path: params[path] for path in frozen}, opt_state, ema)
-    return placed(state, sharding or first_device())
+    template: TrainState = placed(state, sharding or first_device())
+    return template
 
 
 def _place(config: TrainConfig, params: Params, template: TrainState, *, copy: bool) -> TrainState:
@@ -176,7 +177,10 @@ def make_train_step(
 
     # Left to itself, the compiler may place the next state elsewhere, and the step is compiled again for that.
     places = None if sharding is None else (shardings(abstract_train_state(config, sharding)), None)
-    return jax.jit(step, donate_argnums=0, out_shardings=places, compiler_options=compiler_options)
+    compiled: Callable[..., Stepped] = jax.jit(
+        step, donate_argnums=0, out_shardings=places, compiler_options=compiler_options
+    )
+    return compiled
 
 
 def train_step(
@@ -222,7 +226,8 @@ def average(old: Params, new: Params, decay: float) -> Params:
     Frozen parameters are not part of it: averaging them in bfloat16 walks them away (docs/bugs.md#b4: 43 % changed in
     100 steps).
     """
-    return jax.tree.map(lambda o, n: jnp.where(o == n, n, o + (1 - decay) * (n - o)), old, new)
+    averaged: Params = jax.tree.map(lambda o, n: jnp.where(o == n, n, o + (1 - decay) * (n - o)), old, new)
+    return averaged
 
 
 def _optimizer(config: TrainConfig) -> optax.GradientTransformation:
