@@ -26,6 +26,11 @@ def read_tree_metadata(folder: Path) -> dict[str, Any]:
     return document
 
 
+def array_prefix(name: str) -> str:
+    """Return what the keys of an array's chunks begin with: its dotted name and a slash, which is not doubled."""
+    return name if name.endswith("/") else f"{name}/"
+
+
 def array_spec(folder: Path, keys: Sequence[str], metadata: dict[str, Any]) -> dict[str, Any]:
     """Return the tensorstore spec of an array, with files mapped into memory where tensorstore can.
 
@@ -44,9 +49,9 @@ def array_spec(folder: Path, keys: Sequence[str], metadata: dict[str, Any]) -> d
     # Before orbax recorded it, only the manifest tells one store (OCDBT) from a folder for each array.
     in_one_store = metadata.get("use_ocdbt")
     if (folder / MANIFEST).is_file() if in_one_store is None else in_one_store:
-        kvstore = {"driver": "ocdbt", "base": base, "path": f"{name}/"}
+        kvstore = {"driver": "ocdbt", "base": base, "path": array_prefix(name)}
     else:
-        kvstore = base | {"path": f"{folder}/{name}/"}
+        kvstore = base | {"path": f"{folder}/{array_prefix(name)}"}
     return {
         "driver": "zarr3" if metadata.get("use_zarr3") else "zarr",
         "kvstore": kvstore,

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import tensorstore as ts
 
 from pi0_compat.errors import CheckpointError
+from pi0_compat.layouts.orbax.address import array_prefix
 from pi0_compat.layouts.orbax.chunks import located, places
 from pi0_compat.layouts.orbax.folder import METADATA_FILE
 from pi0_compat.layouts.orbax.item import tree_entries
@@ -83,10 +84,12 @@ def _in_store(folder: Path, names: list[str]) -> list[_Array]:
     absent_is_zero = not json.loads((folder / METADATA_FILE).read_text()).get("store_array_data_equal_to_fill_value")
     arrays = []
     for name in names:
-        metadata = next((key for file in _ARRAY_METADATA if (key := f"{name}/{file}".encode()) in keys), None)
+        metadata = next(
+            (key for file in _ARRAY_METADATA if (key := f"{array_prefix(name)}{file}".encode()) in keys), None
+        )
         if metadata is None:
             continue
-        chunks = [f"{name}/{chunk}" for chunk in _chunks(json.loads(store[metadata]))]
+        chunks = [f"{prefix}{chunk}" for chunk in _chunks(json.loads(store[metadata]))]
         lost = 0 if absent_is_zero else sum(chunk.encode() not in keys for chunk in chunks)
         at = [known[chunk.encode()] for chunk in chunks if chunk.encode() in known]
         arrays.append(_Array(name, chunks, lost, [problem for place in at if (problem := _short(folder, place))]))

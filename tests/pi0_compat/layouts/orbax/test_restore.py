@@ -18,6 +18,7 @@ from fixtures.damage.corruptions import CORRUPTIONS, Corruption
 from fixtures.writers import openpi
 from pi0_compat.errors import CheckpointError
 from pi0_compat.layouts.orbax import restore as checkpoints
+from pi0_compat.layouts.orbax.completeness import what_is_missing
 from pi0_compat.layouts.orbax.folder import METADATA_FILE
 from pi0_compat.layouts.orbax.metadata import read_metadata
 from pi0_compat.layouts.orbax.read import restore_leaves
@@ -108,6 +109,13 @@ def test_a_slash_at_the_end_of_a_key_does_not_collide(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a~1 and a have the same name"):
         save_params(params, tmp_path / "plain", value_suffix=False)
     assert not (tmp_path / "plain").exists()
+
+
+def test_a_key_that_ends_in_a_slash_is_found(tmp_path: Path) -> None:
+    """orbax stores a key ``a/`` without a second slash; it is restored, and nothing of it is missing."""
+    openpi.write_tree({"a/": np.full(2, 7, np.float32)}, tmp_path / "params")
+    assert_same_bits(restore_params(tmp_path / "params", restore_type=np.ndarray), {"a~1": np.full(2, 7, np.float32)})
+    assert what_is_missing(tmp_path / "params") == []
 
 
 def test_a_parameter_that_was_overwritten_is_refused(tmp_path: Path) -> None:
