@@ -84,9 +84,8 @@ def _in_store(folder: Path, names: list[str]) -> list[_Array]:
     absent_is_zero = not json.loads((folder / METADATA_FILE).read_text()).get("store_array_data_equal_to_fill_value")
     arrays = []
     for name in names:
-        metadata = next(
-            (key for file in _ARRAY_METADATA if (key := f"{array_prefix(name)}{file}".encode()) in keys), None
-        )
+        prefix = array_prefix(name)
+        metadata = next((key for file in _ARRAY_METADATA if (key := f"{prefix}{file}".encode()) in keys), None)
         if metadata is None:
             continue
         chunks = [f"{prefix}{chunk}" for chunk in _chunks(json.loads(store[metadata]))]
