@@ -50,7 +50,7 @@ _PROJECTIONS = {
 
 Purpose: TypeAlias = Literal["training", "inference"]
 PURPOSES: tuple[Purpose, ...] = ("training", "inference")
-# What a config that has no name is called in ``Check.fits``.
+# The name in ``Check.fits`` of a config without a name.
 CONFIG = "config"
 
 
@@ -169,7 +169,7 @@ def check_checkpoint(
     """
     model = spec_of(config)
     asked = {} if model is None else {config if isinstance(config, str) else CONFIG: model}
-    # Values have to be downloaded; for the rest, the metadata of a remote checkpoint do.
+    # Values have to be downloaded; for the rest, the metadata of a remote checkpoint are enough.
     place = nullcontext(located(path)) if values else located_metadata(path)
     with place as (checkpoint, name):
         known = fits(checkpoint, named_models() | asked)

@@ -27,7 +27,7 @@ from pi0_compat.params import Leaf, bytes_by_dtype, flatten, leaf_of
 from pi0_compat.paths import detect_family, expert_of
 
 _NORM_STATS = "norm_stats.json"
-# What each generation of orbax was the first seen to write; the version itself is recorded nowhere.
+# Files that a generation of orbax was the first to write; the version itself is recorded nowhere.
 _ORBAX_MARKS = (
     ("commit_success.txt", "as 0.12 does"),
     ("array_metadatas", "as 0.11 does"),

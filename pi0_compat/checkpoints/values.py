@@ -17,7 +17,7 @@ from pi0_compat.params import Leaf
 from pi0_compat.paths import is_adapter, unused_in
 from pi0_compat.storage.stream import Source, read_ahead
 
-# A larger sample would show that bfloat16 rounds; a smaller one tells nothing.
+# A larger sample would detect the rounding of bfloat16; a smaller one proves nothing.
 _SAMPLE, _TOO_SMALL = 1 << 15, 1 << 12
 _BINS = 64
 # The statistic of a fresh array has the mean BINS - 1, and twice that as variance; rounding to bfloat16 adds to both.
@@ -153,7 +153,7 @@ def _fresh(path: str, look: _Look) -> str | None:
     if edges is None:
         return None
     sample = look.sample
-    # What is rounded may lie a little out of bounds.
+    # Rounded values may lie slightly out of bounds.
     if abs(sample).max() > edges[-1] * 1.01:
         return None
     counts = np.histogram(np.clip(sample, edges[0], edges[-1]), np.nan_to_num(edges, posinf=1e30, neginf=-1e30))[0]

@@ -42,7 +42,7 @@ class GemmaFlax(Source):
         self.path = stored.path
         self._stored = stored
         self._stacking = threading.Lock()
-        # The names of a parameter's arrays by layer; of one outside of the layers, its only name as layer 0.
+        # Parameter -> layer -> name of the array; outside of the layers the only name is that of layer 0.
         self._places: dict[str, dict[int, str]] = defaultdict(dict)
         for name in stored.leaves:
             path, layer = _place(name)
@@ -53,7 +53,7 @@ class GemmaFlax(Source):
 
     def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
         """Return a parameter, its layers stacked in the order of their numbers, in the stored dtype or cast."""
-        # One at a time: all layers are held twice while they are stacked, and are read on all cores as it is.
+        # One at a time: all layers are in memory twice while they are stacked, and all cores read them anyway.
         with self._stacking:
             arrays = restore_leaves(self._stored, dict.fromkeys(self._names(path), dtype))
             in_order = [arrays.pop(name) for name in self._names(path)]

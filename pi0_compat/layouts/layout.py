@@ -11,7 +11,7 @@ class Layout(enum.StrEnum):
     """How a checkpoint is stored."""
 
     OPENPI = "openpi"  # orbax, a tree of {"params": ...}
-    TRAIN_STATE = "train_state"  # orbax, what training needs beside the parameters
+    TRAIN_STATE = "train_state"  # orbax, the state of a training beside its parameters
     GEMMA_FLAX = "gemma_flax"  # orbax, layers side by side
     PALIGEMMA_NPZ = "paligemma_npz"
     OPENPI_PYTORCH = "openpi_pytorch"

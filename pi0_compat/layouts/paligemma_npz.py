@@ -65,7 +65,7 @@ class PaliGemmaNpz(Source):
         """Return the shape and dtype of a member, from its first bytes."""
         with self._refuse_damage(name), self._archive.open(name) as member:
             shape, _, dtype = _read_header(member)
-            # Of pickled objects the size is not known.
+            # The size of pickled objects is unknown.
             if not dtype.hasobject and Leaf(shape, dtype).num_bytes > self._archive.getinfo(name).file_size:
                 raise ValueError(f"it has fewer bytes than its header says, {Leaf(shape, dtype)}")
         if dtype.hasobject:

@@ -21,11 +21,11 @@ from pi0_compat.storage.download import is_url, one_kind_of_error, remote_files
 if TYPE_CHECKING:
     import fsspec
 
-# What orbax, safetensors and npz keep beside arrays takes less, for the largest of these models.
+# More than the metadata of the largest of these models takes in orbax, safetensors or npz.
 _SMALL = 1 << 20
 _ALWAYS_WHOLE = (METADATA_FILE, "manifest.ocdbt")
 _HEADER_LENGTH = 8
-# A member's own header in a zip, and that of its array.
+# More than a member's header in a zip and the header of its array take.
 _MEMBER_HEADERS = 4096
 
 
@@ -71,7 +71,7 @@ def _parts(filesystem: "fsspec.AbstractFileSystem", remote: str, size: int) -> I
     """Yield the ranges of a large file that hold metadata, as first and last offset in bytes."""
     if remote.endswith(".safetensors"):
         length = int.from_bytes(filesystem.cat_file(remote, start=0, end=_HEADER_LENGTH), "little")
-        # A length that makes no sense is left to the reader, and to its message.
+        # An impossible length is left to the reader and its message.
         yield 0, _HEADER_LENGTH + (length if length <= size else 0)
     elif remote.endswith(".npz"):
         # The directory of an archive is at its end.
@@ -86,7 +86,7 @@ def _members(tail: bytes, start: int) -> Iterator[tuple[int, int]]:
         with zipfile.ZipFile(_Tail(tail, start)) as archive:
             offsets = [member.header_offset for member in archive.infolist()]
     except (zipfile.BadZipFile, ValueError):
-        return  # the reader will say so
+        return  # the reader will report it
     yield from ((offset, offset + _MEMBER_HEADERS) for offset in offsets if offset < start)
 
 

@@ -62,10 +62,10 @@ def _read_all(source: Source, expected: Mapping[str, Leaf]) -> Params:
     """Read parameters as they are expected, on all cores: a source needs little memory beside its result."""
 
     def read(path: str) -> np.ndarray:
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused by name, later
+        with np.errstate(over="ignore", invalid="ignore"):  # an overflow is rejected by name later
             return source.read(path, expected[path].dtype).astype(expected[path].dtype, copy=False)
 
-    # Largest first: none of them is left for the end, when the other cores have nothing to do.
+    # Largest first, so that no large one is left when the other cores have nothing to do.
     largest = sorted(expected, key=lambda path: expected[path].num_bytes, reverse=True)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         return dict(zip(largest, threads.map(read, largest), strict=True))
@@ -146,7 +146,7 @@ def inspect(
     overflown = []
     for entry in entries:
         nonfinite = count_nonfinite(loaded[entry.path]) if entry.path in loaded else 0
-        # Only a cast can turn finite values infinite, and only then is the array read again, as it was stored.
+        # Only a cast can turn finite values infinite; only then, read the array again as it is stored.
         if nonfinite and entry.status is Status.CAST and count_nonfinite(reread(entry.path)) != nonfinite:
             overflown.append(f"  ~ {entry.path}: finite {entry.found} overflows in {entry.expected}")
         seen.append(dataclasses.replace(entry, nonfinite=nonfinite))

@@ -13,8 +13,8 @@ class Status(enum.Enum):
 
     LOADED = "loaded"  # from the checkpoint, unchanged
     CAST = "cast"  # from the checkpoint, in another dtype
-    RESAMPLED = "resampled"  # from the checkpoint, computed for another image size, because that was asked for
-    EXTENDED = "extended"  # from the checkpoint, with fresh rows for tokens that it lacks, because that was asked for
+    RESAMPLED = "resampled"  # from the checkpoint, computed for another image size, on request
+    EXTENDED = "extended"  # from the checkpoint, with fresh rows for tokens that it lacks, on request
     INITIALIZED = "initialized"  # in the model, not in the checkpoint: fresh
     DROPPED = "dropped"  # in the checkpoint, not in the model: not used
     MISSING = "missing"  # in the model, not in the checkpoint, and not allowed to be fresh

@@ -18,12 +18,12 @@ from urllib.parse import urlsplit
 from pi0_compat.errors import CheckpointError
 from pi0_compat.extras import extra_of, install_line
 
-# Only for URLs, when one is asked for: local checkpoints are read where neither is installed.
+# fsspec and filelock are imported only for URLs: local checkpoints are read without them.
 if TYPE_CHECKING:
     import fsspec
 
 CACHE_VARIABLE = "PI0_COMPAT_CACHE"
-# gcsfs looks for credentials first and fails without; openpi's and Google's checkpoints are public (openpi #900).
+# gcsfs looks for credentials first and fails without them; openpi's and Google's checkpoints are public (openpi #900).
 _STORAGE_OPTIONS: dict[str, dict[str, Any]] = {"gs": {"token": "anon"}, "gcs": {"token": "anon"}, "s3": {"anon": True}}
 # URL scheme -> the package that fsspec imports for it; fsspec does not always name it in its error.
 _DRIVERS = {"gs": "gcsfs", "gcs": "gcsfs"}
@@ -61,7 +61,7 @@ def fetch(path: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None 
         return target
     filesystem = _filesystem(url)
     with one_kind_of_error(url):
-        # Listed before anything is written: a URL that is not there leaves no trace.
+        # List before writing anything: a URL that does not exist leaves no trace.
         sizes = _list(filesystem, url)
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target.parent}.lock"):

@@ -13,9 +13,9 @@ import numpy as np
 
 from pi0_compat.params import Leaf
 
-# What is read, held or written at a time, in bytes; a single row of an array may have more.
+# Bytes to read, hold or write at a time; a single row of an array may have more.
 BLOCK_BYTES = 64 << 20
-# Values that are computed on at a time, so that they stay in the processor's cache.
+# Values to compute on at a time, so that they stay in the processor's cache.
 CACHED_VALUES = 1 << 18
 
 

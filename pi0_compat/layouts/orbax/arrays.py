@@ -22,11 +22,11 @@ from pi0_compat.storage.bounded import Bounded
 from pi0_compat.storage.stream import BLOCK_BYTES
 
 Box = tuple[slice, ...]
-# Neighbouring chunks are read as one piece up to this size: of tiny ones there may be a million.
+# Neighboring chunks are read as one piece up to this size: there may be a million tiny ones.
 _PIECE = BLOCK_BYTES
 # A jax array on the CPU takes over memory that begins at a multiple of this; other memory it copies.
 _ALIGNMENT = 64
-# For what is small: an array and what it is decoded from.
+# The least memory to allow: enough for a small array and its encoded bytes.
 _LEAST = 32 << 20
 
 
@@ -169,11 +169,11 @@ def read_all(readings: Iterable[Reading]) -> None:
     Raises:
       Exception: what tensorstore, ``finish`` or ``take`` raised.
     """
-    # Largest pieces first: when little is left to hold, little is read, and no core is left alone with a large one.
+    # Largest pieces first: when little memory is left, the rest is small, and no core ends up alone with a large one.
     readings = sorted(readings, key=lambda reading: reading.array.largest_piece, reverse=True)
     stored = sum(reading.array.leaf.num_bytes for reading in readings)
     kept = sum(reading.kept for reading in readings)
-    # What leaves the host while others are read makes room for as much as a result in half precision would take.
+    # An array that leaves the host while others are read makes room for what a result in half precision takes.
     with Bounded(max(kept, stored // 2) + max(stored // 16, _LEAST)) as jobs:
         for reading in readings:
             _read(reading, jobs)
@@ -185,10 +185,10 @@ def _read(reading: Reading, jobs: Bounded) -> None:
     missing = itertools.count(len(pieces) - 1, -1)
 
     def landed(size: int) -> None:
-        # Memory is only taken when it is first written to: until here, the target took none for this piece.
+        # Memory is only taken when it is first written to: so far the target took none for this piece.
         jobs.hold(size)
         if next(missing) == 0:
-            # What finishing casts is there twice for a moment.
+            # While finishing casts it, an array is in memory twice.
             jobs.do(reading.kept, functools.partial(reading.finish, target), finished)
 
     def finished(result: Any) -> None:

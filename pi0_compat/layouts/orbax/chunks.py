@@ -19,14 +19,14 @@ from pi0_compat.params import Leaf
 
 zstandard: Any = None
 with contextlib.suppress(ImportError):
-    # A machine that can fetch nothing may lack it: tensorstore decodes there, whole chunks.
+    # Optional, for machines without a network: without it tensorstore decodes, whole chunks.
     zstandard = importlib.import_module("zstandard")
 
-# What is read of the file, and what is decoded: with zstd's tables, both stay in a core's cache.
+# Bytes that are read and decoded at a time: with zstd's tables, both stay in a core's cache.
 _READ, _BLOCK = 1 << 18, 1 << 19
-# How far back zstd may refer, in memory of its own; at the level that orbax writes, half a megabyte.
+# The bytes that zstd may refer back to, kept in its own memory; half a megabyte at the level that orbax writes.
 _WINDOW = 8 << 20
-# What decoding takes at most, beside the place of the result.
+# The most memory that decoding takes, beside the result's own.
 TAKEN = _READ + _BLOCK + _WINDOW
 
 

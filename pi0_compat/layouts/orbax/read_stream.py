@@ -60,7 +60,7 @@ class StoredParameters(Source):
 
     def _read(self, path: str) -> Iterator[np.ndarray]:
         array = self._arrays.get(path)
-        if array is None:  # without values, so that nothing of it is stored
+        if array is None:  # it has no values, so nothing is stored
             yield from cut(self.read(path))
             return
         try:

@@ -12,9 +12,9 @@ from pi0_compat.errors import CheckpointError
 from pi0_compat.layouts.orbax.item import StoredLeaf
 from pi0_compat.params import leaf_of
 
-# Zeros under zstd, the best case of all that zarr compresses with, shrink 32768 times; what claims more has no data.
+# Zeros under zstd, zarr's best compressor, shrink 32768 times; an array that claims more has no data.
 _BEST_COMPRESSION = 1 << 15
-# Room for metadata of a few small arrays whose values compress to nothing beside it.
+# Room for the metadata of a few small arrays, beside which their compressed values take nothing.
 _ALWAYS_PLAUSIBLE = 1 << 24
 
 

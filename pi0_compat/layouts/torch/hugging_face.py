@@ -66,7 +66,7 @@ NAMINGS = {
         head="lm_head.weight",
     ),
 }
-# What the public releases have, and later versions translate.
+# The names of the public releases, which later versions translate.
 _WRITTEN = NAMINGS["transformers before 4.52"]
 
 
@@ -146,7 +146,7 @@ class HuggingFacePaliGemma(Source):
             raise LoadError(f"{self.path}: the tensors of {rule.path} have different shapes\n{text}")
         stack = (() if rule.depth is None else (rule.depth,)) + ((len(rule.names),) if len(rule.names) > 1 else ())
         tensor = shapes.pop()
-        # A tensor without whole heads is left as it is, to be refused in the file's own numbers.
+        # A tensor without whole heads keeps its shape, to be rejected with the numbers in the file.
         piece = rule.parted(tensor, rule.piece_shape(self._shapes[rule.path])) or tensor
         return Leaf((*stack, *piece), _common({leaf.dtype for leaf in found.values()}))
 
@@ -271,7 +271,7 @@ def _config(model: Pi0Spec, dtype: str) -> dict[str, Any]:
         "eos_token_id": 1,
         "pad_token_id": 0,
         "hidden_size": model.paligemma.width,
-        # The first one behind the vocabulary: <image>.
+        # The first token after the vocabulary: <image>.
         "image_token_index": model.vocab_size,
         "projection_dim": model.paligemma.width,
         "text_config": _text_config(model.paligemma, model.vocab_size),

@@ -35,7 +35,7 @@ TABLE = f"{_LANGUAGE}.embed_tokens.weight"
 TIED_TABLE = f"{TORCH_ROOT}.paligemma.lm_head.weight"
 
 
-# What torch.compile, DataParallel and lerobot's policies put before every name.
+# Prefixes that torch.compile, DataParallel and lerobot's policies add to every name.
 _PREFIXES = ("_orig_mod.", "module.", "model.")
 _LAYER = re.compile(r"\.layers\.(\d+)\.")
 
@@ -220,7 +220,7 @@ def _require_recorded_sizes(file: Path, model: Pi0Spec) -> None:
     except (ValueError, AttributeError) as error:
         raise CheckpointError(f"{file}: is no config.json of a checkpoint ({error})") from error
     if not isinstance(recorded, dict):
-        return  # openpi's own says too little to compare
+        return  # openpi's own config.json does not have the sizes
     ours = model.to_json()
     lines = []
     for part in ("siglip", "paligemma", "action_expert"):

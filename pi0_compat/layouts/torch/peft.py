@@ -26,7 +26,7 @@ from pi0_compat.params import Params, leaves_of
 from pi0_compat.paths import expert_of, is_adapter
 from pi0_compat.storage.stream import Source, whole
 
-# alpha / rank of PEFT's numbers, which are openpi's times the heads, is a rounding off.
+# PEFT's alpha and rank are openpi's times the number of heads; their quotient may differ by a rounding.
 _SCALE_RTOL = 1e-6
 
 
@@ -99,7 +99,7 @@ def modules_of(adapter: Adapter, depth: int) -> Iterator[tuple[str, tuple[int, .
     root, names = _EXPERTS[expert_of(adapter.weight) or 0], _MODULES[adapter.name]
     for layer in range(depth):
         for part, name in enumerate(names):
-            # What a fused projection stacks lies behind the layers.
+            # The projections of a fused one are stacked along the second axis.
             yield f"{root}.layers.{layer}.{name}", (layer, part) if len(names) > 1 else (layer,)
 
 
@@ -109,7 +109,7 @@ def _matrices(adapter: Adapter, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarra
         return a.T, b.T
     if adapter.name == "attn_vec_einsum":
         heads_and_dims = a.reshape(-1, a.shape[-1])
-        # Summed up wide and rounded once; half precision would lose what heads have in common.
+        # Summed in float64 and rounded once; half precision would lose what heads have in common.
         total = b.sum(axis=0, dtype=np.float64).astype(np.promote_types(b.dtype, np.float32))
         return heads_and_dims.T, total.T
     heads, rank, dim = b.shape

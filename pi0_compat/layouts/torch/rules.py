@@ -18,7 +18,7 @@ from pi0_compat.params import Leaf
 from pi0_compat.storage.stream import cut, rows_at_a_time, whole
 
 Shape = tuple[int, ...]
-# Rows of a tensor that are transposed at a time: in 16 bits, as many as a line of the cache holds.
+# Rows of a tensor that are transposed at a time: a cache line holds as many values of 16 bits.
 _ROWS = 32
 _GROUP = re.compile(r"\((\w+)\)|(\w)")
 
@@ -120,7 +120,7 @@ class Rule(NamedTuple):
         if len(tensor) != len(self.groups):
             return None
         for group, size in zip(self.groups, tensor, strict=True):
-            free = group.removeprefix("B")[0]  # positions have a first axis that is always one long
+            free = group.removeprefix("B")[0]  # the first axis of positions has length one
             rest = math.prod(sizes[axis] for axis in group if axis != free)
             if size % rest:
                 return None

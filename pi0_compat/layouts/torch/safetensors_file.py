@@ -39,11 +39,11 @@ DTYPES: dict[str, np.dtype] = {
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
-# What weights can be; other numbers are codes of a quantization, and a cast would be garbage.
+# The dtypes of weights; other numbers are codes of a quantization, and a cast would be garbage.
 FLOATS = frozenset(DTYPES[code] for code in ("F64", "F32", "F16", "BF16"))
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
 _METADATA = "__metadata__"
-# Rows that are put in order at a time.
+# Rows that are copied to C order at a time.
 _ROWS = 64
 _LENGTH_BYTES = 8
 # The limit of the format's own readers: a header of the largest model has a few megabytes.
@@ -125,7 +125,7 @@ def write_safetensors(
       FileExistsError: something is at ``path``; it is left alone.
       ValueError: the format has no name for a dtype, or an array is not what ``leaves`` says.
     """
-    # As the format's own writer has it, so that every tensor is aligned.
+    # The order of the format's own writer, which aligns every tensor.
     names = sorted(leaves, key=lambda name: -leaves[name].dtype.itemsize)
     with path.open("xb") as file:
         header = _header(names, leaves, dict(metadata or {}))

@@ -13,7 +13,7 @@ from pi0_compat.layouts.torch.safetensors_folder import CONFIG_FILE, WEIGHTS_FIL
 from pi0_compat.params import Leaf
 from pi0_compat.storage.stream import Source, cut, slabs_ahead
 
-# What transformers asks of a file before it reads it.
+# transformers reads no file without it.
 _METADATA = {"format": "pt"}
 
 
@@ -56,6 +56,6 @@ def _parts(source: Source, rules: Iterable[Rule], zeros: Mapping[str, Leaf]) -> 
     for rule in rules:
         yield from rule.tensors(slabs_ahead(source, rule.path))
     for name, leaf in zeros.items():
-        # Rows of one zero: nothing is allocated.
+        # A broadcast zero: nothing is allocated.
         for rows in cut(np.broadcast_to(leaf.dtype.type(0), leaf.shape)):
             yield name, rows
