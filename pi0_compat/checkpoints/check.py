@@ -187,19 +187,19 @@ def _examined(checkpoint: Detected, model: Pi0Spec | None, progress: Progress) -
         return examine(source, advance)
 
 
-def fits(found: Detected, models: Mapping[str, Pi0Spec]) -> dict[str, Fit]:
+def fits(checkpoint: Detected, models: Mapping[str, Pi0Spec]) -> dict[str, Fit]:
     """Return how a checkpoint fits each model; no array is read but a PyTorch checkpoint's tied table.
 
     Args:
-      found: what ``detect`` returned.
+      checkpoint: what ``detect`` returned.
       models: the models, by name.
 
     Raises:
       CheckpointError: the checkpoint's metadata cannot be read.
     """
-    missing = tuple(what_is_missing(found.path)) if found.layout in _ORBAX else ()
-    stored = read_metadata(found.path) if found.layout is Layout.OPENPI else None
-    seen = _Seen(found, missing, stored)
+    missing = tuple(what_is_missing(checkpoint.path)) if checkpoint.layout in _ORBAX else ()
+    stored = read_metadata(checkpoint.path) if checkpoint.layout is Layout.OPENPI else None
+    seen = _Seen(checkpoint, missing, stored)
     # Several configs share a model.
     fit_of = {model: _fit(seen, model) for model in models.values()}
     return {name: fit_of[model] for name, model in models.items()}
@@ -208,21 +208,21 @@ def fits(found: Detected, models: Mapping[str, Pi0Spec]) -> dict[str, Fit]:
 class _Seen(NamedTuple):
     """What is read once of a checkpoint: its layout, what is incomplete, and the metadata of openpi's own layout."""
 
-    found: Detected
+    checkpoint: Detected
     missing: tuple[str, ...]
     stored: Metadata | None
 
     def open(self, model: Pi0Spec) -> AbstractContextManager[Source]:
         """Open the checkpoint under openpi's names."""
-        return nullcontext(StoredParameters(self.stored)) if self.stored else open_parameters(self.found, model)
+        return nullcontext(StoredParameters(self.stored)) if self.stored else open_parameters(self.checkpoint, model)
 
 
-def fixes_of(found: Detected, model: Pi0Spec, fit: Fit, known: Mapping[str, Fit]) -> list[str]:
+def fixes_of(checkpoint: Detected, model: Pi0Spec, fit: Fit, known: Mapping[str, Fit]) -> list[str]:
     """Return what to do about a verdict of no, the likeliest fix first."""
     ways = []
     if fit.training.loads and fit.training.fresh and not fit.inference.loads:
-        what = "adapters" if found.layout is Layout.OPENPI else "parameters"
-        ways.append(f"for training, load it with {LOADERS[found.layout]}: fresh {what} are added, and reported")
+        what = "adapters" if checkpoint.layout is Layout.OPENPI else "parameters"
+        ways.append(f"for training, load it with {LOADERS[checkpoint.layout]}: fresh {what} are added, and reported")
     lost = [group for group in fit.groups if group.kind == "unexpected" and "adapters" in group.part]
     if lost and not model.has_lora:
         ways.append("keep its fine-tuning: use the LoRA config it was trained with, or fold it: pi0-compat fold")
@@ -232,7 +232,7 @@ def fixes_of(found: Detected, model: Pi0Spec, fit: Fit, known: Mapping[str, Fit]
         names = [name for name, other in known.items() if other.verdict(purpose).loads]
         if names:
             ways.append(f"for {purpose}, these configs fit: {', '.join(names)}")
-    if found.layout in _RELEASES and not fit.inference.loads:
+    if checkpoint.layout in _RELEASES and not fit.inference.loads:
         ways.append("for inference, fine-tune first: a release has no action expert")
     elif not ways and not fit.training.loads:
         ways.append("no named config fits; describe the model it was trained with: --config-file")
@@ -244,13 +244,13 @@ def _fit(seen: _Seen, model: Pi0Spec) -> Fit:
         with seen.open(model) as source:
             return _compare(seen, source, model)
     except LoadError as error:
-        no = Verdict(_without_path(str(error), seen.found))
+        no = Verdict(_without_path(str(error), seen.checkpoint))
         details = tuple(line.strip() for line in str(error).splitlines()[1:])
-        return Fit(training=no, inference=no, sizes=_torch_sizes_apart(seen.found, model), details=details)
+        return Fit(training=no, inference=no, sizes=_torch_sizes_apart(seen.checkpoint, model), details=details)
 
 
 def _compare(seen: _Seen, source: Source, model: Pi0Spec) -> Fit:
-    expected, in_source = expected_leaves(model), _in_source(seen.found.layout)
+    expected, in_source = expected_leaves(model), _in_source(seen.checkpoint.layout)
     trained = settle(expected, source.leaves, lambda path: not in_source(path))
     served = settle(expected, source.leaves, lambda path: False)
     return Fit(
@@ -261,12 +261,12 @@ def _compare(seen: _Seen, source: Source, model: Pi0Spec) -> Fit:
     )
 
 
-def _torch_sizes_apart(found: Detected, model: Pi0Spec) -> tuple[str, ...]:
+def _torch_sizes_apart(checkpoint: Detected, model: Pi0Spec) -> tuple[str, ...]:
     """Return the sizes in which PyTorch's tensors differ from the model that they could not be opened as."""
-    if found.layout not in (Layout.OPENPI_PYTORCH, Layout.HUGGING_FACE):
+    if checkpoint.layout not in (Layout.OPENPI_PYTORCH, Layout.HUGGING_FACE):
         return ()
-    sizes = torch_sizes(tensors_of(found.path), recorded_beside(found.path))
-    if found.layout is Layout.HUGGING_FACE:
+    sizes = torch_sizes(tensors_of(checkpoint.path), recorded_beside(checkpoint.path))
+    if checkpoint.layout is Layout.HUGGING_FACE:
         sizes.pop("vocab_size", None)  # transformers adds rows
     return tuple(sizes_apart(sizes, {}, model))
 
@@ -285,7 +285,7 @@ def _verdict(seen: _Seen, source: Source, model: Pi0Spec, entries: list[Entry]) 
     try:
         _refuse(seen, source, model, entries)
     except (CheckpointError, LoadError) as error:
-        return Verdict(_without_sizes(_without_path(str(error), seen.found), entries, source))
+        return Verdict(_without_sizes(_without_path(str(error), seen.checkpoint), entries, source))
     count = {status: sum(entry.status is status for entry in entries) for status in Status}
     return Verdict("", len(to_read(entries)), count[Status.INITIALIZED], count[Status.DROPPED])
 
@@ -294,7 +294,7 @@ def _refuse(seen: _Seen, source: Source, model: Pi0Spec, entries: list[Entry]) -
     name = str(source.path)
     if seen.missing:
         raise CheckpointError(f"{name}: the checkpoint is not whole: {seen.missing[0]}")
-    if seen.found.layout is Layout.GEMMA_FLAX:
+    if seen.checkpoint.layout is Layout.GEMMA_FLAX:
         require_sizes(source, model)
     refuse_half_adapters(name, source.leaves)
     refuse(name, entries, model, source.leaves)
@@ -309,11 +309,11 @@ def _without_sizes(reason: str, entries: list[Entry], source: Source) -> str:
     return reason
 
 
-def _without_path(message: str, found: Detected) -> str:
+def _without_path(message: str, checkpoint: Detected) -> str:
     """Return the first line of a loader's message without the file's path; ``groups`` have the differences."""
     line = message.partition("\n")[0]
     place, colon, words = line.partition(": ")
-    return words if colon and place.startswith(str(found.path)) else line
+    return words if colon and place.startswith(str(checkpoint.path)) else line
 
 
 def _groups(wrong: Differences, in_source: Callable[[str], bool]) -> list[Group]:

@@ -96,8 +96,8 @@ def convert_checkpoint(
     out = Path(out).expanduser().absolute()
     refuse_to_overwrite(out)
     _require_suffix(target, out)
-    found = detect(path)
-    with open_parameters(found, config and config.without_lora()) as checkpoint:
+    detected = detect(path)
+    with open_parameters(detected, config and config.without_lora()) as checkpoint:
         job, lost = _prepared(checkpoint, config, dtype, fold=fold, progress=progress)
         unused = unused_in(job.source.leaves)
         held = [path for path in job.source.leaves if target.holds(path) and path not in unused]
@@ -106,7 +106,7 @@ def convert_checkpoint(
         job = job._replace(source=Chosen(job.source, held.__contains__))
         with appearing_at(out) as place:
             target.write(job, place)
-            assets = copy_assets(_assets_beside(found), place) if _has_assets(target, found.layout) else None
+            assets = copy_assets(_assets_beside(detected), place) if _has_assets(target, detected.layout) else None
     return Converted(
         path=out, layout=layout, leaves=dict(job.source.leaves), left_out=left_out, assets=assets, lost=lost
     )
@@ -167,7 +167,7 @@ def _has_assets(target: Target, layout: Layout) -> bool:
     return target.takes_assets and layout in (Layout.OPENPI, Layout.OPENPI_PYTORCH)
 
 
-def _assets_beside(found: Detected) -> Path:
+def _assets_beside(detected: Detected) -> Path:
     """Return where a checkpoint's norm stats are: in the folder of its step, or of its PyTorch file."""
-    inside = found.layout is Layout.OPENPI_PYTORCH and found.path.is_dir()
-    return found.path / ASSETS if inside else assets_beside(found.path)
+    inside = detected.layout is Layout.OPENPI_PYTORCH and detected.path.is_dir()
+    return detected.path / ASSETS if inside else assets_beside(detected.path)

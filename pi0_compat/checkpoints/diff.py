@@ -153,10 +153,10 @@ def compare(left: Source, right: Source, progress: Callable[[int], None] = lambd
       CheckpointError: an array cannot be read.
     """
     idle = {path for path, _ in unused(left, right)}
-    found = [
+    pairs = [
         _compared(path, left, right, progress) for path in sorted((left.leaves.keys() | right.leaves.keys()) - idle)
     ]
-    return sorted(found, key=lambda pair: -pair.distance.relative if pair.distance else -math.inf)
+    return sorted(pairs, key=lambda pair: -pair.distance.relative if pair.distance else -math.inf)
 
 
 def _compared(path: str, left: Source, right: Source, progress: Callable[[int], None]) -> Compared:
@@ -248,8 +248,8 @@ def _blocks(left: np.ndarray, right: np.ndarray) -> tuple[list[np.ndarray], list
     return one, other
 
 
-def _weights(found: Detected) -> Path:
-    return found.path / ADAPTER_WEIGHTS if found.layout is Layout.PEFT else found.path
+def _weights(checkpoint: Detected) -> Path:
+    return checkpoint.path / ADAPTER_WEIGHTS if checkpoint.layout is Layout.PEFT else checkpoint.path
 
 
 def _model_of_either(left: Detected, right: Detected) -> Pi0Spec | None:

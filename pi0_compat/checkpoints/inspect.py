@@ -100,75 +100,75 @@ def inspect_checkpoint(path: str | os.PathLike[str]) -> Description:
         return dataclasses.replace(_describe(checkpoint), name=name)
 
 
-def _describe(found: Detected) -> Description:
-    if found.layout is Layout.OPENPI:
-        return _describe_openpi(found)
-    if found.layout in (Layout.TRAIN_STATE, Layout.GEMMA_FLAX):
-        return _describe_orbax(found)
-    if found.layout is Layout.PALIGEMMA_NPZ:
-        with open_npz(found.path) as npz:
+def _describe(checkpoint: Detected) -> Description:
+    if checkpoint.layout is Layout.OPENPI:
+        return _describe_openpi(checkpoint)
+    if checkpoint.layout in (Layout.TRAIN_STATE, Layout.GEMMA_FLAX):
+        return _describe_orbax(checkpoint)
+    if checkpoint.layout is Layout.PALIGEMMA_NPZ:
+        with open_npz(checkpoint.path) as npz:
             leaves = npz.leaves
-        return _describe_leaves(found, leaves, _release_family(leaves))
-    return _describe_torch(found)
+        return _describe_leaves(checkpoint, leaves, _release_family(leaves))
+    return _describe_torch(checkpoint)
 
 
-def _describe_openpi(found: Detected) -> Description:
-    missing = tuple(what_is_missing(found.path))
-    stored = read_metadata(found.path)
-    described = _describe_leaves(found, stored.leaves, detect_family(stored.leaves))
+def _describe_openpi(checkpoint: Detected) -> Description:
+    missing = tuple(what_is_missing(checkpoint.path))
+    stored = read_metadata(checkpoint.path)
+    described = _describe_leaves(checkpoint, stored.leaves, detect_family(stored.leaves))
     return dataclasses.replace(
         described,
         lora=stored.lora or None,
-        written_by=_written_by(found.path),
-        training=_training(found),
+        written_by=_written_by(checkpoint.path),
+        training=_training(checkpoint),
         digests=len(stored.digests),
         missing=missing,
-        leftovers=tuple(leftovers(found.path)),
+        leftovers=tuple(leftovers(checkpoint.path)),
     )
 
 
-def _describe_orbax(found: Detected) -> Description:
+def _describe_orbax(checkpoint: Detected) -> Description:
     """Describe a tree that does not hold openpi's parameters."""
-    missing = tuple(what_is_missing(found.path))
+    missing = tuple(what_is_missing(checkpoint.path))
     try:
-        flat = flatten(item_metadata(found.path).tree)
+        flat = flatten(item_metadata(checkpoint.path).tree)
         leaves = {path: leaf_of(leaf) for path, leaf in flat.items() if getattr(leaf, "shape", None) is not None}
     except Exception as error:  # orbax raises all kinds
-        raise CheckpointError(f"{found.path}: the checkpoint is damaged or incomplete ({error})") from error
-    if found.layout is Layout.GEMMA_FLAX:
-        described = _describe_leaves(found, stacked(leaves), generation(leaves))
+        raise CheckpointError(f"{checkpoint.path}: the checkpoint is damaged or incomplete ({error})") from error
+    if checkpoint.layout is Layout.GEMMA_FLAX:
+        described = _describe_leaves(checkpoint, stacked(leaves), generation(leaves))
     else:
-        described = _describe_leaves(found, leaves, "the state of a training")
+        described = _describe_leaves(checkpoint, leaves, "the state of a training")
     return dataclasses.replace(
         described,
-        written_by=_written_by(found.path),
-        training=_training(found),
+        written_by=_written_by(checkpoint.path),
+        training=_training(checkpoint),
         missing=missing,
-        leftovers=tuple(leftovers(found.path)),
+        leftovers=tuple(leftovers(checkpoint.path)),
     )
 
 
-def _describe_torch(found: Detected) -> Description:
-    if found.layout is Layout.PEFT:
-        tensors = tensors_of(found.path / ADAPTER_WEIGHTS)
-        described = _describe_leaves(found, tensors, "adapters alone")
-        return dataclasses.replace(described, lora=_peft_config(found.path))
-    tensors = tensors_of(found.path)
-    sizes = torch_sizes(tensors, recorded_beside(found.path))
+def _describe_torch(checkpoint: Detected) -> Description:
+    if checkpoint.layout is Layout.PEFT:
+        tensors = tensors_of(checkpoint.path / ADAPTER_WEIGHTS)
+        described = _describe_leaves(checkpoint, tensors, "adapters alone")
+        return dataclasses.replace(described, lora=_peft_config(checkpoint.path))
+    tensors = tensors_of(checkpoint.path)
+    sizes = torch_sizes(tensors, recorded_beside(checkpoint.path))
     family = sizes.get("family") or _release_family(tensors)
-    return dataclasses.replace(_describe_leaves(found, tensors, family), sizes=sizes)
+    return dataclasses.replace(_describe_leaves(checkpoint, tensors, family), sizes=sizes)
 
 
-def _describe_leaves(found: Detected, leaves: dict[str, Leaf], family: str) -> Description:
+def _describe_leaves(checkpoint: Detected, leaves: dict[str, Leaf], family: str) -> Description:
     return Description(
-        path=found.path,
-        name=str(found.path),
-        layout=found.layout,
+        path=checkpoint.path,
+        name=str(checkpoint.path),
+        layout=checkpoint.layout,
         family=family,
         leaves=leaves,
         sizes=sizes_of(leaves),
         ranks=_ranks(leaves),
-        norm_stats=_norm_stats(found),
+        norm_stats=_norm_stats(checkpoint),
     )
 
 
@@ -181,11 +181,11 @@ def _release_family(names: Mapping[str, Leaf]) -> str:
 
 
 def _ranks(leaves: Mapping[str, Leaf]) -> dict[str, dict[str, int]]:
-    found: dict[str, dict[str, int]] = {}
+    ranks: dict[str, dict[str, int]] = {}
     for weight, rank in ranks_of(leaves).items():
         expert = EXPERTS[expert_of(weight) or 0]
-        found.setdefault(expert, {})[weight] = rank
-    return found
+        ranks.setdefault(expert, {})[weight] = rank
+    return ranks
 
 
 def site_of(weight: str) -> str:
@@ -202,14 +202,14 @@ def _written_by(folder: Path) -> str:
     return f"orbax, {like}: {store}, zarr {3 if metadata.get('use_zarr3') else 2}"
 
 
-def _training(found: Detected) -> dict[str, Any] | None:
+def _training(checkpoint: Detected) -> dict[str, Any] | None:
     """Return what is known about the run that a step belongs to."""
-    if found.step is None:
+    if checkpoint.step is None:
         return None
-    number = int(found.step.name) if found.step.name.isdigit() else None
-    state = found.step / "train_state"
+    number = int(checkpoint.step.name) if checkpoint.step.name.isdigit() else None
+    state = checkpoint.step / "train_state"
     has_state = holds_tree(state)
-    steps = [int(step.name) for step in steps_of(found.step.parent)] if number is not None else []
+    steps = [int(step.name) for step in steps_of(checkpoint.step.parent)] if number is not None else []
     return {"step": number, "train_state": has_state, "ema": _has_ema(state) if has_state else None, "steps": steps}
 
 
@@ -225,9 +225,9 @@ def _has_ema(state: Path) -> bool | None:
     return any(keys[0] in ("params", "trainable") and len(keys) > 1 for keys in names)
 
 
-def _norm_stats(found: Detected) -> tuple[str, ...]:
-    path = found.path
-    places = [found.step, path if path.is_dir() else path.parent, path.parent if path.name == PARAMS else None]
+def _norm_stats(checkpoint: Detected) -> tuple[str, ...]:
+    path = checkpoint.path
+    places = [checkpoint.step, path if path.is_dir() else path.parent, path.parent if path.name == PARAMS else None]
     root = next((place for place in places if place and (place / ASSETS).is_dir()), None)
     files = sorted((root / ASSETS).rglob(_NORM_STATS)) if root else []
     return tuple(file.relative_to(root).as_posix() for file in files if root)

@@ -150,12 +150,12 @@ def _read(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Metadata
 
 def _openpi(path: str | os.PathLike[str]) -> Path:
     """Return the ``params`` folder that a path leads to."""
-    found = detect(path)
-    if found.layout is not Layout.OPENPI:
+    detected = detect(path)
+    if detected.layout is not Layout.OPENPI:
         raise LoadError(
-            f"{found.path}: expected a checkpoint in openpi's layout, found {found.layout}; convert it first"
+            f"{detected.path}: expected a checkpoint in openpi's layout, found {detected.layout}; convert it first"
         )
-    return found.path
+    return detected.path
 
 
 def _require_adapters(stored: Metadata, so: str) -> None:

@@ -56,12 +56,12 @@ def examine(source: Source, progress: Callable[[int], None] = lambda done: None)
       CheckpointError: an array cannot be read.
     """
     unused = unused_in(source.leaves)
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for path, leaf in source.leaves.items():
         if is_float(leaf.dtype) and leaf.num_bytes and path not in unused:
-            found += _examine(path, _look(leaf, read_ahead(source.slabs(path))))
+            findings += _examine(path, _look(leaf, read_ahead(source.slabs(path))))
         progress(leaf.num_bytes)
-    return found
+    return findings
 
 
 class _Look(NamedTuple):
