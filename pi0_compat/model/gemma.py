@@ -27,14 +27,14 @@ PerExpert = Sequence[jax.Array | None]
 KVCache = tuple[jax.Array, jax.Array]
 
 RMS_EPSILON = 1e-6
-# What is kept of a layer, besides its input, until the backward pass.
+# What the backward pass finds of a layer besides its input.
 _KEPT = {"layers": None, "cheap": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
 # Added where attention is forbidden; the number of Gemma's own code, not -inf, so that a fully masked row stays finite.
 MASKED_LOGIT = -2.3819763e38
 
 
 def stack_layers(layer: nnx.Module, depth: int) -> nnx.Module:
-    """``depth`` such modules as one whose parameters, all zero, have a leading layer axis."""
+    """Return ``depth`` such modules as one whose parameters, all zero, have a leading layer axis."""
     graphdef, state = nnx.split(layer)
     return nnx.merge(graphdef, jax.tree.map(lambda x: jnp.zeros((depth, *x.shape), x.dtype), state))
 
@@ -42,7 +42,7 @@ def stack_layers(layer: nnx.Module, depth: int) -> nnx.Module:
 def scan_layers(
     layers: nnx.Module, step: Callable[..., Any], carry: object, xs: object = None, *, remat: Remat
 ) -> tuple[Any, Any]:
-    """``carry, y = step(layer, carry, x)`` over stacked layers; ``remat`` is what training computes a second time."""
+    """Scan ``carry, y = step(layer, carry, x)`` over stacked layers; ``remat`` as in ``Pi0Spec``."""
     graphdef, state = nnx.split(layers)
 
     @functools.partial(jax.checkpoint, policy=_KEPT[remat])
@@ -60,7 +60,7 @@ class RMSNorm(nnx.Module):
         self.scale = nnx.Param(jnp.zeros(width))
 
     def __call__(self, x: jax.Array, cond: None = None) -> tuple[jax.Array, None]:
-        """The normed ``x`` [B, T, D] in its own dtype, and no gate."""
+        """Return the normed ``x`` [B, T, D] in its own dtype, and no gate."""
         return (_normalize(x) * (1 + self.scale[...])).astype(x.dtype), None
 
 
@@ -79,7 +79,7 @@ class AdaRMSNorm(nnx.Module):
         self.Dense_0 = Dense(width, 3 * width)
 
     def __call__(self, x: jax.Array, cond: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The normed ``x`` [B, T, D] and the gate [B, 1, D], from ``cond`` [B, D]."""
+        """Return the normed ``x`` [B, T, D] and the gate [B, 1, D], from ``cond`` [B, D]."""
         kernel, bias = (p[...].astype(x.dtype) for p in (self.Dense_0.kernel, self.Dense_0.bias))
         modulation = cond.astype(x.dtype) @ kernel + bias
         scale, shift, gate = jnp.split(modulation[:, None, :], 3, axis=-1)
@@ -166,7 +166,7 @@ class Block(nnx.Module):
         cache: KVCache | None,
         dropout_key: jax.Array | None = None,
     ) -> tuple[list[jax.Array | None], KVCache]:
-        """One layer: ``xs`` in, ``xs`` out, with the layer's keys and values; without a key nothing is dropped."""
+        """Run one layer; return the new ``xs`` and the layer's keys and values. Without a key nothing is dropped."""
         keys = (None, None) if dropout_key is None else jax.random.split(dropout_key)
         normed, gates = apply_norms(self, "pre_attention_norm", xs, conds)
         attended, cache = self.attn(normed, positions, mask, cache)
@@ -238,14 +238,14 @@ class Gemma(nnx.Module):
 
 
 def make_norm(width: int, adaptive: bool) -> RMSNorm | AdaRMSNorm:
-    """The norm of an expert: adaptive for pi05's action expert."""
+    """Return the norm of an expert: adaptive for pi05's action expert."""
     return AdaRMSNorm(width) if adaptive else RMSNorm(width)
 
 
 def apply_norms(
     module: nnx.Module, name: str, xs: PerExpert, conds: PerExpert
 ) -> tuple[list[jax.Array | None], list[jax.Array | None]]:
-    """Tokens by the experts' norms of that name in the module, and residual gates; None for one that does not run."""
+    """Apply the experts' norms of that name; return tokens and residual gates, None for an expert that does not run."""
     pairs: list[tuple[jax.Array | None, jax.Array | None]] = [(None, None)] * len(xs)
     for i, (x, cond) in enumerate(zip(xs, conds, strict=True)):
         if x is not None:
@@ -254,7 +254,7 @@ def apply_norms(
 
 
 def drop(xs: PerExpert, rate: float, key: jax.Array | None) -> list[jax.Array | None]:
-    """Each value of each expert's tokens zero with probability ``rate``, the others scaled up; all, without a key."""
+    """Set each value to zero with probability ``rate`` and scale the others up; without a key, change nothing."""
     if key is None:
         return list(xs)
     keys = jax.random.split(key, len(xs))
@@ -263,7 +263,7 @@ def drop(xs: PerExpert, rate: float, key: jax.Array | None) -> list[jax.Array | 
 
 
 def rotate(x: jax.Array, positions: jax.Array, *, max_wavelength: float = 10_000) -> jax.Array:
-    """Rotary position embedding (arXiv:2104.09864) of [B, T, N, H], computed in float32, halves rotated as pairs."""
+    """Rotate [B, T, N, H] by position (RoPE, arXiv:2104.09864), in float32, halves of a head as pairs."""
     head_dim = x.shape[-1]
     # In this order: i * (2 / H) and i / (H / 2) round differently, and positions multiply the difference.
     wavelengths = max_wavelength ** ((2.0 / head_dim) * jnp.arange(head_dim // 2, dtype=jnp.float32))
@@ -284,7 +284,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Arr
 
 
 def _normalize(x: jax.Array) -> jax.Array:
-    """``x`` over its root mean square, in float32."""
+    """Return ``x`` over its root mean square, in float32."""
     mean_square = jnp.mean(jnp.square(x.astype(jnp.float32)), axis=-1, keepdims=True)
     return x * jnp.reciprocal(jnp.sqrt(mean_square + RMS_EPSILON))
 

@@ -1,11 +1,11 @@
-"""Fresh parameters: what each is drawn from, and the drawing, by numpy on the host.
+"""Draw fresh parameters with numpy on the host; a table says from which distribution.
 
 An array is a function of the seed and of its own path. So a base parameter does not depend on whether there are
-adapters, one array costs nothing of the others, and all cores draw at once. Nothing is compiled: of a small model,
-compiling its initializers took longer than loading the rest.
+adapters, any array can be drawn alone, and all cores draw at once. Nothing is compiled: for a small model, compiling
+flax's initializers took longer than loading the rest.
 
 Distributions are those of openpi (``models/gemma.py``, ``models/lora.py``, ``models/siglip.py`` at 15a9616) and of
-flax's layers, but for ``lora_b``, which starts at zero. Layers are stacked in front, so axes are counted from the end.
+flax's layers, except that ``lora_b`` starts at zero. Layers are stacked in front, so axes are counted from the end.
 """
 
 import functools
@@ -24,9 +24,9 @@ import numpy as np
 Shape: TypeAlias = tuple[int, ...]
 # Writes standard values into a flat float32 block.
 Fill: TypeAlias = Callable[[np.random.Generator, np.ndarray], object]
-# So many values are drawn from one stream: they fit a core's cache, and a large array keeps all cores busy.
+# Values that are drawn from one stream: they fit a core's cache, and a large array keeps all cores busy.
 _BLOCK = 1 << 18
-# Of a standard normal that is cut off at two.
+# The standard deviation of a standard normal that is cut off at two.
 _STDDEV_OF_TRUNCATED = 0.87962566103423978
 
 
@@ -43,7 +43,11 @@ class Distribution(NamedTuple):
 
 
 def distribution_of(path: str) -> Distribution:
-    """What a parameter of any pi0 model is drawn from; a KeyError for a path that is none."""
+    """Return what a parameter of any pi0 model is drawn from.
+
+    Raises:
+      KeyError: no pi0 model has a parameter at this path.
+    """
     for pattern, distribution in TABLE.items():
         if re.fullmatch(pattern, path):
             return distribution
@@ -51,7 +55,7 @@ def distribution_of(path: str) -> Distribution:
 
 
 def constant_of(path: str) -> float | None:
-    """The value that all of a fresh parameter has; None if it is drawn, or is of no pi0 model."""
+    """Return the value of a fresh parameter that is constant; None if it is drawn, or no pi0 model has it."""
     for pattern, distribution in TABLE.items():
         if re.fullmatch(pattern, path) and distribution.fill not in _QUANTILES:
             block = np.empty(1, np.float32)
@@ -61,10 +65,16 @@ def constant_of(path: str) -> float | None:
 
 
 def quantiles_of(path: str, shape: Shape, parts: int) -> np.ndarray | None:
-    """What parts the values of a fresh parameter into so many equally likely parts: float64 [parts + 1], sorted.
+    """Return the quantiles that split the values of a fresh parameter into ``parts`` equally likely parts.
 
-    The first and the last are its bounds, where it has some. None for what is not drawn, or is of no pi0 model, or of
-    another number of axes.
+    Args:
+      path: the parameter.
+      shape: its shape, on which its scale depends.
+      parts: the number of parts.
+
+    Returns:
+      float64 [parts + 1], sorted; the first and last are its bounds, where it has any. None for a parameter that is not
+      drawn, that no pi0 model has, or that has another number of axes.
     """
     for pattern, distribution in TABLE.items():
         if re.fullmatch(pattern, path) and (quantile := _QUANTILES.get(distribution.fill)):
@@ -77,18 +87,18 @@ def quantiles_of(path: str, shape: Shape, parts: int) -> np.ndarray | None:
 
 
 def draw(seed: int, shapes: Mapping[str, Shape]) -> dict[str, np.ndarray]:
-    """Fresh parameters.
+    """Draw fresh parameters.
 
     Args:
-      seed: any whole number, but none that ``jax.jit`` traces.
-      shapes: path -> shape of what is drawn.
+      seed: any whole number that is not traced by ``jax.jit``.
+      shapes: path -> shape of the parameters to draw.
 
     Returns:
-      path -> float32 array in host memory. Next to them, a core holds one block of a megabyte.
+      path -> float32 array in host memory. Beside them, each core holds one block of a megabyte.
 
     Raises:
-      KeyError: a path that is no parameter of a pi0 model.
-      TypeError: a seed that is no whole number, or not yet known.
+      KeyError: no pi0 model has a parameter at a path.
+      TypeError: the seed is not a whole number, or is traced.
     """
     seed = operator.index(seed)
     arrays = {path: np.empty(shape, np.float32) for path, shape in shapes.items()}
@@ -100,7 +110,7 @@ def draw(seed: int, shapes: Mapping[str, Shape]) -> dict[str, np.ndarray]:
 
 
 def _jobs(seed: int, path: str, array: np.ndarray) -> Iterator[Callable[[], None]]:
-    """What fills an array, block by block, in any order."""
+    """Yield the jobs that fill an array, a block each, in any order."""
     distribution, flat = distribution_of(path), array.reshape(-1)
     scale = np.float32(distribution.scale(array.shape))
     for start in range(0, flat.size, _BLOCK):

@@ -26,7 +26,7 @@ MIN_PERIOD, MAX_PERIOD = 4e-3, 4.0
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Observation:
-    """What the robot sees, for a batch of B.
+    """What the robot observes, for a batch of B.
 
     Attributes:
       images: camera -> float[B, size, size, 3] in [-1, 1]; all of ``CAMERAS``.
@@ -69,8 +69,8 @@ class PaliGemma(nnx.Module):
 class Pi0(nnx.Module):
     """The model. Its parameter tree has openpi's paths, shapes and dtypes.
 
-    Made from a spec it has the shapes of its parameters, and no values that mean anything: ``Pi0Config`` gives it those
-    (``create``, ``load``), and makes it where nothing is allocated.
+    The constructor makes parameters of the right shapes, all without meaningful values. ``Pi0Config.create`` and
+    ``Pi0Config.load`` return a model with values, and construct it without allocating any.
     """
 
     def __init__(self, spec: Pi0Spec) -> None:
@@ -90,7 +90,7 @@ class Pi0(nnx.Module):
         self.action_out_proj = nnx.Linear(width, spec.action_dim, rngs=rngs)
 
     def embed_prefix(self, observation: Observation) -> tuple[jax.Array, jax.Array]:
-        """Tokens [B, S, D] of all cameras and the prompt, and which of them are real, bool[B, S]."""
+        """Return tokens [B, S, D] of all cameras and the prompt, and bool[B, S], false where absent or padded."""
         images = jnp.stack([observation.images[camera] for camera in CAMERAS], axis=1)
         present = jnp.stack([observation.image_masks[camera] for camera in CAMERAS], axis=1)
         batch, cameras, *size = images.shape
@@ -104,12 +104,12 @@ class Pi0(nnx.Module):
     def embed_suffix(
         self, state: jax.Array, noisy_actions: jax.Array, time: jax.Array
     ) -> tuple[jax.Array, jax.Array | None, jax.Array]:
-        """Tokens of the action expert.
+        """Embed the tokens of the action expert.
 
         Args:
-          state: [B, action_dim]; pi05 has it in the prompt instead.
-          noisy_actions: [B, A, action_dim].
-          time: [B].
+          state: float[B, action_dim]; pi05 ignores it and has it in the prompt.
+          noisy_actions: float[B, A, action_dim].
+          time: float[B] in (0, 1].
 
         Returns:
           tokens [B, T, D], the adaRMS conditioning [B, D] (pi05) or None, and bool[T], true where a new attention
@@ -138,15 +138,15 @@ class Pi0(nnx.Module):
         time: jax.Array | None = None,
         train: bool = False,
     ) -> jax.Array:
-        """The flow-matching loss of every action, float[B, A].
+        """Return the flow-matching loss of every action, float32[B, A].
 
         Args:
           key: draws ``noise`` and ``time`` where they are not given, and what training drops.
           observation: a batch.
           actions: float[B, A, action_dim].
-          noise: float[B, A, action_dim].
-          time: float[B] in (0, 1].
-          train: whether the spec's dropout is on.
+          noise: float[B, A, action_dim]; by default drawn from a standard normal.
+          time: float[B] in (0, 1]; by default drawn as ``draw_noise_and_time`` does.
+          train: whether the spec's dropout applies.
         """
         drawn_noise, drawn_time = draw_noise_and_time(key, actions.shape)
         noise = drawn_noise if noise is None else noise
@@ -164,7 +164,17 @@ class Pi0(nnx.Module):
         time: jax.Array,
         dropout_key: jax.Array | None = None,
     ) -> jax.Array:
-        """The predicted velocity float[B, A, action_dim] by one pass over prefix and suffix together."""
+        """Predict the velocity in one pass over prefix and suffix together.
+
+        Args:
+          observation: a batch.
+          noisy_actions: float[B, A, action_dim].
+          time: float[B] in (0, 1].
+          dropout_key: decides what is dropped; None drops nothing.
+
+        Returns:
+          float[B, A, action_dim].
+        """
         prefix, prefix_mask = self.embed_prefix(observation)
         suffix, cond, new_block = self.embed_suffix(observation.state, noisy_actions, time)
         real = jnp.concatenate([prefix_mask, jnp.ones(suffix.shape[:2], bool)], axis=1)
@@ -187,9 +197,18 @@ class Pi0(nnx.Module):
         num_steps: int = 10,
         noise: jax.Array | None = None,
     ) -> jax.Array:
-        """Actions float[B, A, action_dim]: ``num_steps`` Euler steps from noise (time 1) to data (time 0).
+        """Sample actions by Euler steps from noise (time 1) to data (time 0).
 
         The prefix is run once; its keys and values are cached and every step attends to them.
+
+        Args:
+          key: draws ``noise`` where it is not given.
+          observation: a batch.
+          num_steps: the number of steps.
+          noise: float[B, A, action_dim]; by default drawn from a standard normal.
+
+        Returns:
+          float[B, A, action_dim], in the normalized units of training.
         """
         prefix, prefix_mask = self.embed_prefix(observation)
         no_starts = jnp.zeros(prefix.shape[1], bool)
@@ -233,9 +252,16 @@ class Pi0(nnx.Module):
 
 
 def draw_noise_and_time(key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    """Normal noise of the shape of the actions, and times float[B] in (0.001, 1], denser near the noise: Beta(1.5, 1).
+    """Draw noise and times for the loss.
 
     The same key draws what openpi draws; it spends the first of three keys on image augmentation.
+
+    Args:
+      key: the key of a step.
+      shape: [B, A, action_dim], the shape of the actions.
+
+    Returns:
+      Standard normal noise of that shape, and times float[B] in (0.001, 1], denser near the noise: Beta(1.5, 1).
     """
     _, noise_key, time_key = jax.random.split(key, 3)
     time = jax.random.beta(time_key, 1.5, 1, shape[:1]) * 0.999 + 0.001
@@ -243,7 +269,7 @@ def draw_noise_and_time(key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Arr
 
 
 def embed_time(time: jax.Array, width: int) -> jax.Array:
-    """Sine-cosine embedding [B, width] of times [B]; ``width`` is even."""
+    """Return the sine-cosine embedding [B, width] of times [B]; ``width`` is even."""
     periods = MIN_PERIOD * (MAX_PERIOD / MIN_PERIOD) ** jnp.linspace(0.0, 1.0, width // 2)
     # Outer product in full precision: an accelerator's default would round the phases away.
     phases = jnp.einsum("B,D->BD", time, 1.0 / periods * 2 * jnp.pi, precision=jax.lax.Precision.HIGHEST)
@@ -251,7 +277,7 @@ def embed_time(time: jax.Array, width: int) -> jax.Array:
 
 
 def block_mask(real: jax.Array, starts: jax.Array) -> jax.Array:
-    """Who attends to whom, bool[B, T, T]: real tokens to real tokens of their own and of earlier blocks.
+    """Return which token attends to which, bool[B, T, T]: real ones to real ones of their own and of earlier blocks.
 
     Args:
       real: bool[B, T], false where padded.
