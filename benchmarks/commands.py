@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.cells.checkpoints import made
+from benchmarks.cells.checkpoints import create_checkpoint
 from benchmarks.cells.sizes import Size, sizes
 from benchmarks.machine import machine
 from benchmarks.results import result, terminal
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measure(size: Size, folder: Path) -> Iterator[dict[str, Any]]:
     """Yield one row per command: ``name``, ``read_bytes`` (on disk), ``seconds``, ``peak_bytes``, ``status``."""
-    base, adapted = (made(size, "openpi", folder, adapted=adapted).path for adapted in (False, True))
+    base, adapted = (create_checkpoint(size, "openpi", folder, adapted=adapted).path for adapted in (False, True))
     with tempfile.TemporaryDirectory(dir=folder, prefix="commands-") as scratch, terminal.progress() as progress:
         tasks = list(_tasks(size, base, adapted, Path(scratch)))
         bar = progress.add_task("commands", total=len(tasks))

@@ -92,12 +92,12 @@ def _measure(plan: Plan, progress: Progress) -> int:
 
 def _checkpoints(plan: Plan, kept: Path, progress: Progress) -> dict[str, Checkpoint]:
     """Return the checkpoint of every cell by the cell's id; each checkpoint is created once."""
-    made: dict[str, Checkpoint] = {}
+    checkpoints: dict[str, Checkpoint] = {}
     for cell in plan.cells:
         task = progress.add_task(f"checkpoint of {cell.id}", total=None, visible=False)
-        made[cell.id] = checkpoint_of(cell, kept, partial(_show, progress, task))
+        checkpoints[cell.id] = checkpoint_of(cell, kept, partial(_show, progress, task))
         progress.remove_task(task)
-    return made
+    return checkpoints
 
 
 def _show(progress: Progress, task: TaskID, done: int, total: int) -> None:

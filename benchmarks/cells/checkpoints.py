@@ -42,10 +42,11 @@ class Checkpoint(NamedTuple):
 
 def checkpoint_of(cell: Cell, folder: Path, progress: Callable[[int, int], None] | None = None) -> Checkpoint:
     """Return the checkpoint of a cell; create it if it does not exist."""
-    return made(cell.size, cell.layout, folder, adapted=cell.adapted, progress=progress)  # type: ignore[arg-type]
+    layout: streamed.Layout = cell.layout  # type: ignore[assignment]
+    return create_checkpoint(cell.size, layout, folder, adapted=cell.adapted, progress=progress)
 
 
-def made(
+def create_checkpoint(
     size: Size,
     layout: streamed.Layout,
     folder: Path,

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from reports.pages.markdown import link, plain, table
-from reports.pages.matrix import NOT_ASKED
+from reports.pages.matrix import NONE_RAN
 from reports.read.records import Record, area_of
 from reports.read.subject_columns import Column, by_contract
 
@@ -33,7 +33,7 @@ of a contract that ran; `known 2/5` means that 2 of 5 cases have this outcome.
 | error | something other than the subject broke, such as a fixture |
 | absent | the subject does not offer the operation that the contract needs |
 | unavailable | the subject could not be started |
-| {not_asked} | the contract did not run |
+| {none_ran} | the contract did not run |
 """
 
 
@@ -50,7 +50,7 @@ def contracts(columns: Sequence[Column], *, folder: str) -> str:
         by_area.setdefault(area_of({"contract": contract}), []).append(contract)
     outcomes = {column.title: _by_contract(column.rows) for column in columns}
     head = ["contract", *(plain(column.title) for column in columns), "law"]
-    lines = [_INTRODUCTION.format(folder=folder, not_asked=NOT_ASKED)]
+    lines = [_INTRODUCTION.format(folder=folder, none_ran=NONE_RAN)]
     for area, ids in by_area.items():
         rows = [
             [f"`{id_}`", *(_cell(outcomes[c.title].get(id_, [])) for c in columns), plain(laws[id_])] for id_ in ids
@@ -60,8 +60,8 @@ def contracts(columns: Sequence[Column], *, folder: str) -> str:
     broken = [line for column in columns for line in _failures(column, _BROKEN)]
     lines += ["## Known failures", "", *(known or ["None.", ""])]
     lines += ["## Other failures", "", *broken] if broken else []
-    not_asked = [line for column in columns for line in _not_asked(column)]
-    lines += ["## Not run", "", *not_asked] if not_asked else []
+    not_run = [line for column in columns for line in _not_run(column)]
+    lines += ["## Not run", "", *not_run] if not_run else []
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
@@ -76,7 +76,7 @@ def _cell(rows: Sequence[Record]) -> str:
     """Return the worst outcome of a contract's cases, with its share unless all cases have it."""
     counts = Counter(row["outcome"] for row in rows)
     if not counts:
-        return NOT_ASKED
+        return NONE_RAN
     worst = min(counts, key=_WORST.index)
     return worst if len(counts) == 1 else f"{worst} {counts[worst]}/{counts.total()}"
 
@@ -91,7 +91,7 @@ def _failures(column: Column, outcomes: Sequence[str]) -> list[str]:
     return _listed(column, [f"`{name}`{_which(own, totals[name])}: {why}" for (name, why), own in cases.items()])
 
 
-def _not_asked(column: Column) -> list[str]:
+def _not_run(column: Column) -> list[str]:
     """Return a heading and a list of the reasons why cases did not run, the most frequent first."""
     outcomes = ("absent", "unavailable")
     reasons = Counter(row["message"] for row in column.rows if row["outcome"] in outcomes)

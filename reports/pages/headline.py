@@ -21,8 +21,8 @@ def headline(standings: Sequence[Standing], machines: Sequence[Machine]) -> str:
 
 
 def _row(standing: Standing) -> list[str]:
-    kept = f"{standing.passed} of {standing.asked}" if standing.asked else "unavailable"
-    return [plain(standing.column.title), plain(standing.about), kept, str(standing.known or "")]
+    passed = f"{standing.passed} of {standing.ran}" if standing.ran else "unavailable"
+    return [plain(standing.column.title), plain(standing.about), passed, str(standing.known or "")]
 
 
 def _line(machine: Machine, each: Headline) -> str:

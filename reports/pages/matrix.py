@@ -7,9 +7,9 @@ from reports.pages.markdown import link, plain, table
 from reports.read.records import area_of
 from reports.read.subject_columns import Column
 
-NOT_ASKED = "\N{EN DASH}"
+NONE_RAN = "\N{EN DASH}"
 _INTRODUCTION = """\
-Passing cases of those that ran ({not_asked}: none ran). The result of every contract, and the reasons of `known`
+Passing cases of those that ran ({none_ran}: none ran). The result of every contract, and the reasons of `known`
 failures, are in [{name}]({page})."""
 
 
@@ -27,7 +27,7 @@ def matrix(columns: Sequence[Column], *, page: str, folder: str) -> str:
     total = ["**all**", *(_cell(column, None, notes) for column in columns)]
     return "\n".join(
         [
-            _INTRODUCTION.format(name=page.rpartition("/")[2], page=page, not_asked=NOT_ASKED),
+            _INTRODUCTION.format(name=page.rpartition("/")[2], page=page, none_ran=NONE_RAN),
             "",
             *table(["area", *(plain(column.title) for column in columns)], [*rows, total]),
             "",
@@ -76,6 +76,6 @@ def _cell(column: Column, area: str | None, notes: Mapping[str, int]) -> str:
     if column.unavailable:
         return f"unavailable ({notes[column.title]})"
     counts = Counter(row["outcome"] for row in column.rows if area in (None, area_of(row)))
-    asked = counts.total() - counts["absent"] - counts["unavailable"]
+    ran = counts.total() - counts["absent"] - counts["unavailable"]
     others = [f"{counts[name]} {name}" for name in ("known", "fail", "fixed", "error") if counts[name]]
-    return ", ".join([f"{counts['pass']}/{asked}", *others]) if asked else NOT_ASKED
+    return ", ".join([f"{counts['pass']}/{ran}", *others]) if ran else NONE_RAN

@@ -82,7 +82,7 @@ def _standing(sources: Sources) -> list[str]:
     rows = [
         [
             plain(each.column.title),
-            f"{each.passed} of {each.asked}" if each.asked else "unavailable",
+            f"{each.passed} of {each.ran}" if each.ran else "unavailable",
             ", ".join(f"{area} ({count})" for area, count in each.weakest),
             link(plain(each.column.run.file.name), f"compat/{quote(each.column.run.file.name)}"),
         ]

@@ -149,7 +149,7 @@ def _matrix(standings: Sequence[Standing]) -> Mapping[str, Mapping[str, list[Map
 
 def _cell(counted: Mapping[str, int], title: str) -> Mapping[str, str]:
     """Return the worst outcome, with its share of the cases that ran."""
-    outcome, total = standing.worst(counted), standing.asked(counted)
+    outcome, total = standing.worst(counted), standing.ran(counted)
     share = f" {counted[outcome]}/{total}" if total and total != counted[outcome] else f" {total}" if total > 1 else ""
     return {"outcome": outcome, "text": f"{outcome}{share}", "label": f"{title}: {outcome}{share}"}
 
@@ -178,7 +178,7 @@ def _environment() -> Environment:
         "href": address,
         "is_link": _is_link,
         "short": _short,
-        "asked": standing.asked,
+        "ran": standing.ran,
         "code": _code,
         "worst": standing.worst,
     }

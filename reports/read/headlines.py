@@ -76,17 +76,17 @@ def _headlines(merged: Sequence[Entry]) -> Iterable[Headline]:
         yield Headline("peak memory over checkpoint size, base to LoRA train state", value, tuple(_peaks(state)))
 
 
-def _largest(merged: Sequence[Entry], asked: Callable[[Entry], bool]) -> Entry | None:
+def _largest(merged: Sequence[Entry], matches: Callable[[Entry], bool]) -> Entry | None:
     """Return the matching entry with the largest size, then the largest batch, then the first."""
-    fitting = [entry for entry in merged if asked(entry) and entry.cell["size"] in _SIZES and _plain(entry)]
+    fitting = [entry for entry in merged if matches(entry) and entry.cell["size"] in _SIZES and _is_usual(entry)]
     return max(fitting, key=lambda entry: (_SIZES.index(entry.cell["size"]), _batch(entry)), default=None)
 
 
-def _plain(entry: Entry) -> bool:
+def _is_usual(entry: Entry) -> bool:
     """Whether it is measured as users run it: warm page cache, one device, rematerialization as in openpi."""
     options = entry.cell["options"]
-    usual = options.get("temperature") in (None, "warm") and options.get("devices") in (None, 1)
-    return usual and entry.cell["operation"] != "train_step_kept"
+    plain = options.get("temperature") in (None, "warm") and options.get("devices") in (None, 1)
+    return plain and entry.cell["operation"] != "train_step_kept"
 
 
 def _batch(entry: Entry) -> float:

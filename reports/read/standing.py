@@ -8,7 +8,7 @@ from reports.read.records import area_of
 from reports.read.subject_columns import Column, by_contract
 
 # The outcomes of cases that ran, the worst first.
-ASKED = ("fail", "error", "fixed", "known", "pass")
+RAN = ("fail", "error", "fixed", "known", "pass")
 _BROKEN = ("fail", "error", "known")
 _ABOUT = {
     "reference": "this project's own, in JAX",
@@ -44,8 +44,8 @@ class Standing:
         return _ABOUT.get(self.column.name, "")
 
     @property
-    def asked(self) -> int:
-        return asked(self.counts)
+    def ran(self) -> int:
+        return ran(self.counts)
 
     @property
     def passed(self) -> int:
@@ -79,35 +79,35 @@ def standing(column: Column) -> Standing:
 
 
 @dataclass(frozen=True)
-class BrokenLaw:
-    """A contract, the number of subjects that ran it, and the number that break it."""
+class BrokenContract:
+    """A contract, the number of subjects that break it, and the number that ran it."""
 
     contract: str
     law: str
     broken: int
-    asked: int
+    ran: int
 
 
-def most_broken(standings: Sequence[Standing]) -> list[BrokenLaw]:
+def most_broken(standings: Sequence[Standing]) -> list[BrokenContract]:
     """Return the few contracts that the most subjects break."""
     laws = by_contract([each.column for each in standings])
     by_subject = {contract: [each.contracts.get(contract, {}) for each in standings] for contract in laws}
     counted = [
-        BrokenLaw(
+        BrokenContract(
             contract,
             row["law"],
             sum(map(_is_broken, by_subject[contract])),
-            sum(map(bool, map(asked, by_subject[contract]))),
+            sum(map(bool, map(ran, by_subject[contract]))),
         )
         for contract, row in laws.items()
     ]
-    ranked = sorted(counted, key=lambda law: (-law.broken, law.contract))
-    return [law for law in ranked[:_SHOWN] if law.broken]
+    ranked = sorted(counted, key=lambda each: (-each.broken, each.contract))
+    return [each for each in ranked[:_SHOWN] if each.broken]
 
 
-def asked(counts: Mapping[str, int]) -> int:
+def ran(counts: Mapping[str, int]) -> int:
     """Return how many cases ran."""
-    return sum(counts.get(name, 0) for name in ASKED)
+    return sum(counts.get(name, 0) for name in RAN)
 
 
 def _is_broken(counts: Mapping[str, int]) -> bool:
@@ -116,14 +116,14 @@ def _is_broken(counts: Mapping[str, int]) -> bool:
 
 def worst(counts: Mapping[str, int]) -> str:
     """Return the worst outcome of several cases; cases that did not run matter only if none ran."""
-    return next((name for name in (*ASKED, "unavailable", "absent") if counts.get(name)), "")
+    return next((name for name in (*RAN, "unavailable", "absent") if counts.get(name)), "")
 
 
 def rows_of_chart(standings: Sequence[Standing]) -> list[dict[str, str | float]]:
     """Return the rows of ``reports.draw.charts.standing``."""
-    shown = [each for each in standings if each.asked]
+    shown = [each for each in standings if each.ran]
     return [
-        {"subject": each.column.title, "outcome": outcome, "share": count / each.asked, "place": place}
+        {"subject": each.column.title, "outcome": outcome, "share": count / each.ran, "place": place}
         for each in shown
         for place, (outcome, count) in enumerate((("pass", each.passed), ("known", each.known), ("fail", each.failed)))
         if count

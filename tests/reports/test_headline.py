@@ -14,7 +14,7 @@ def test_it_has_every_implementation_and_machine(tmp_path: Path) -> None:
     rows = [line for line in text.splitlines() if line.startswith("| ")][2:]
     assert len(rows) == len(sources.standings) == 2
     reference = next(each for each in sources.standings if each.column.name == "reference")
-    assert f"| {reference.passed} of {reference.asked} " in rows[0]
+    assert f"| {reference.passed} of {reference.ran} " in rows[0]
     lines = [line for line in text.splitlines() if line.startswith("* ")]
     assert len(lines) == sum(len(machine.headlines) for machine in sources.machines) > 0
     assert all("the peak of openpi" in line for line in lines)

@@ -172,8 +172,8 @@ def test_counts_are_those_of_the_rows(root: Path, html: str) -> None:
     shown = [figure[4] for figure in FIGURE.findall(html)]
     assert shown[:5] == ["3", "2", "2", "1", "2"]
     reference, toy = read_sources(root / "reports").standings
-    assert (reference.passed, reference.asked) == (3, 3)
-    assert (toy.passed, toy.asked, toy.known, toy.failed) == (2, 4, 1, 1)
+    assert (reference.passed, reference.ran) == (3, 3)
+    assert (toy.passed, toy.ran, toy.known, toy.failed) == (2, 4, 1, 1)
     assert toy.weakest == [("load", 2)]
 
 
