@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from pi0_compat.model.sites import adapter_shapes
 from pi0_compat.model.specs import GemmaSpec, LoRASpec, SiglipSpec
+from pi0_compat.paths import TOKEN_TABLE
 
 Shape = tuple[int, ...]
 # Path and shape of one parameter.
@@ -30,7 +31,7 @@ def gemma_shapes(experts: Sequence[GemmaSpec], vocab_size: int, adarms: Sequence
       vocab_size: the number of rows of the token table.
       adarms: for every expert, whether its norms are projections of the flow-matching time.
     """
-    yield "PaliGemma/llm/embedder/input_embedding", (vocab_size, experts[0].width)
+    yield TOKEN_TABLE, (vocab_size, experts[0].width)
     for i, (spec, adaptive) in enumerate(zip(experts, adarms, strict=True)):
         yield from _attention(i, spec)
         yield from _feed_forward(i, spec)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from pi0_compat import params as tree
 from pi0_compat.errors import CheckpointError
+from pi0_compat.layouts.orbax.folder import PARAMS
 from pi0_compat.layouts.orbax.item import StoredLeaf, brief, item_metadata, tree_entries
 from pi0_compat.layouts.orbax.untrusted import refuse_absurd_sizes, refuse_links_out
 from pi0_compat.params import Leaf
@@ -63,10 +64,10 @@ def read_metadata(folder: Path, *, value_suffix: bool | None = None) -> Metadata
         nested, metadata = item.tree, item.custom_metadata or {}
     except Exception as error:
         raise CheckpointError(f"{folder}: the checkpoint is damaged or incomplete ({brief(error)})") from error
-    if not isinstance(nested, Mapping) or not nested.get("params"):
+    if not isinstance(nested, Mapping) or not nested.get(PARAMS):
         top = sorted(nested) if isinstance(nested, Mapping) else nested
         raise CheckpointError(f"{folder}: expected a checkpoint of {{'params': ...}}, found the top level {top}")
-    flat = tree.flatten(nested["params"])
+    flat = tree.flatten(nested[PARAMS])
     if others := [path for path, leaf in flat.items() if not isinstance(leaf, StoredLeaf)]:
         raise CheckpointError(f"{folder}: {others[0]} is not an array; expected arrays alone below `params`")
     try:
@@ -77,7 +78,7 @@ def read_metadata(folder: Path, *, value_suffix: bool | None = None) -> Metadata
     names = strip_value_suffix(list(flat), value_suffix=suffix)
     refuse_absurd_sizes(folder, {name: flat[raw] for raw, name in names.items()})
     leaves = {name: tree.leaf_of(flat[raw]) for raw, name in names.items()}
-    keys = {name: ("params", *tree.split(raw)) for raw, name in names.items()}
+    keys = {name: (PARAMS, *tree.split(raw)) for raw, name in names.items()}
     integrity.read_record(folder, metadata, leaves)  # a parameter that was saved and is not there
     return Metadata(folder, dict(sorted(leaves.items())), keys, metadata)
 

@@ -12,6 +12,7 @@ from typing import Any
 import orbax.checkpoint as ocp
 
 from pi0_compat import params as tree
+from pi0_compat.layouts.orbax.folder import PARAMS
 from pi0_compat.layouts.orbax.metadata import SUFFIX, require_distinct_names
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.params import Params
@@ -64,7 +65,7 @@ def params_item(params: Params, *, config: Pi0Spec | None, value_suffix: bool = 
     metadata = {"value_suffix": value_suffix, "lora": lora, "digests": integrity.record(params)}
     if value_suffix:
         params = {f"{path}/{SUFFIX}": array for path, array in params.items()}
-    return ocp.args.PyTreeSave(item={"params": tree.unflatten(params)}, custom_metadata=metadata)
+    return ocp.args.PyTreeSave(item={PARAMS: tree.unflatten(params)}, custom_metadata=metadata)
 
 
 @contextmanager

@@ -125,8 +125,8 @@ FAULTS = (
         patches=(
             Patch(
                 "layouts/orbax/metadata.py",
-                '("params", *tree.split(raw))',
-                '("params", *(int(key) if key.isdigit() else key for key in tree.split(raw)))',
+                "(PARAMS, *tree.split(raw))",
+                "(PARAMS, *(int(key) if key.isdigit() else key for key in tree.split(raw)))",
             ),
         ),
         caught_by=("restore.keeps_any_names", "restore.keeps_numbers_as_names"),

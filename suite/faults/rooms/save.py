@@ -3,7 +3,7 @@
 from suite.faults.fault import Fault, Patch
 
 _OPENPI = "https://github.com/Physical-Intelligence/openpi"
-_ITEM = 'item={"params": tree.unflatten(params)}'
+_ITEM = "item={PARAMS: tree.unflatten(params)}"
 _REFUSAL = 'raise FileExistsError(f"{path}: already exists; choose another folder or remove it first")'
 
 FAULTS = (
@@ -61,7 +61,7 @@ FAULTS = (
             Patch(
                 "layouts/orbax/save.py",
                 _ITEM,
-                'item={"params": tree.unflatten({p: x for p, x in params.items() if "lora" not in p})}',
+                'item={PARAMS: tree.unflatten({p: x for p, x in params.items() if "lora" not in p})}',
             ),
         ),
         caught_by=("save.and_restore_keep_every_bit", "save.openpi_finds_its_own_names"),
@@ -74,7 +74,7 @@ FAULTS = (
             Patch(
                 "layouts/orbax/save.py",
                 _ITEM,
-                'item={"params": tree.unflatten({p: np.asarray(x, np.float32) for p, x in params.items()})}',
+                "item={PARAMS: tree.unflatten({p: np.asarray(x, np.float32) for p, x in params.items()})}",
             ),
         ),
         caught_by=("save.keeps_odd_floats", "save.mixed_dtypes_are_kept"),
