@@ -5,9 +5,9 @@
   const details = JSON.parse($("#details").textContent);
 
   function element(name, attributes = {}, ...children) {
-    const made = Object.assign(document.createElement(name), attributes);
-    made.append(...children);
-    return made;
+    const created = Object.assign(document.createElement(name), attributes);
+    created.append(...children);
+    return created;
   }
 
   function link(url, text) {
@@ -15,7 +15,7 @@
   }
 
   // Format text between backticks as code.
-  function worded(text) {
+  function withCode(text) {
     return text.split("`").map((part, place) => (place % 2 ? element("code", {}, part) : part));
   }
 
@@ -83,7 +83,7 @@
   function shownCase([name, outcome, message, kind, reason, url]) {
     const text = (place) => details.texts[place];
     const item = element("li", {}, element("span", { className: `o ${outcome}` }, outcome), ` ${text(name)}`);
-    if (reason) item.append(element("p", {}, ...worded(text(reason)), " ", link(text(url), text(url)), ` (${text(kind)})`));
+    if (reason) item.append(element("p", {}, ...withCode(text(reason)), " ", link(text(url), text(url)), ` (${text(kind)})`));
     if (message) item.append(element("pre", {}, text(message)));
     return item;
   }
@@ -93,7 +93,7 @@
     const body = $("#case-body");
     $("#case-title").textContent = `${contract}, ${subject}`;
     const sources = source.split(/(https?:\/\/[^\s;,]+)/).map((part) => link(part, part));
-    body.replaceChildren(element("p", { className: "law" }, ...worded(law)), element("p", {}, element("small", {}, "Source: ", ...sources)));
+    body.replaceChildren(element("p", { className: "law" }, ...withCode(law)), element("p", {}, element("small", {}, "Source: ", ...sources)));
     body.append(element("ul", { className: "cases" }, ...details.cells[contract][column].map(shownCase)));
     const bugs = faults.map((fault) => element("a", { href: `#bug/${fault}` }, element("code", {}, fault)));
     if (bugs.length) body.append(element("p", {}, element("small", {}, "Catches "), ...bugs.flatMap((bug) => [bug, " "])));
@@ -146,8 +146,8 @@
     }
     target.hidden = false;
     target.scrollIntoView({ block: "center" });
-    $$(".found").forEach((other) => other.classList.remove("found"));
-    if (target.matches("tr.law, li")) target.classList.add("found");
+    $$(".highlighted").forEach((other) => other.classList.remove("highlighted"));
+    if (target.matches("tr.law, li")) target.classList.add("highlighted");
   }
   addEventListener("hashchange", follow);
   show();

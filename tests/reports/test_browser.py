@@ -133,8 +133,8 @@ def test_a_law_leads_to_its_bugs_and_back(page: Any, toys: Path) -> None:
     page.locator("button.o.known:visible").click()
     page.locator("#case").get_by_role("link", name="met").click()
     assert not page.locator("#case").is_visible()
-    page.locator("li.found").get_by_role("link", name="load.is_whole").click()
-    assert page.locator("tr.found").get_attribute("data-contract") == "load.is_whole"
+    page.locator("li.highlighted").get_by_role("link", name="load.is_whole").click()
+    assert page.locator("tr.highlighted").get_attribute("data-contract") == "load.is_whole"
 
 
 def test_the_museum_is_filtered(page: Any, toys: Path) -> None:
