@@ -19,6 +19,9 @@ import numpy as np
 
 from pi0_compat.model.specs import LoRASpec
 
+# Values of a delta that are held in float64 at a time: 16 MB.
+_BLOCK = 1 << 21
+
 
 @dataclasses.dataclass(frozen=True)
 class Site:
@@ -76,7 +79,10 @@ def adapter_shapes(w_shape: tuple[int, ...], rank: int) -> tuple[tuple[int, ...]
 
 
 def delta(site: Site, a: Any, b: Any, lora: LoRASpec) -> np.ndarray:
-    """Return what an adapter adds to its weight, computed in float32 on the host.
+    """Return what an adapter adds to its weight, computed on the host and rounded to float32 once.
+
+    Products are summed in float64: in float32 the last bit would depend on the order in which a machine's BLAS sums,
+    and two machines would fold one checkpoint into different bytes.
 
     Args:
       site: where the adapter sits.
@@ -87,13 +93,23 @@ def delta(site: Site, a: Any, b: Any, lora: LoRASpec) -> np.ndarray:
     Returns:
       float32 [..., rows, columns].
     """
-    a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
-    return _product(site.delta, a, b) * np.float32(lora.scale)
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64) * lora.scale
+    return _product(site.delta, a, b)
 
 
 def _product(equation: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return ``np.einsum(equation, a, b)`` for a product over the last axis of ``a``, by BLAS, which einsum avoids."""
+    """Return ``np.einsum(equation, a, b)`` in float32, for a product over the last axis of ``a``.
+
+    By BLAS, which einsum avoids; a block of rows at a time, so that little is ever held in float64.
+    """
     left, right, out = re.split(",|->", equation.replace("...", ""))
     summed = tuple(axis - len(right) for axis, name in enumerate(right) if name not in left + out)
-    product: np.ndarray = np.matmul(a, b.sum(axis=summed, keepdims=True) if summed else b)
+    b = b.sum(axis=summed, keepdims=True) if summed else b
+    product = np.empty((*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1]), np.float32)
+    a, b = (np.broadcast_to(x, (*product.shape[:-2], *x.shape[-2:])) for x in (a, b))
+    rows = max(1, _BLOCK // max(1, b.shape[-1]))
+    for lead in np.ndindex(product.shape[:-2]):
+        for first in range(0, a.shape[-2], rows):
+            block = slice(first, first + rows)
+            product[lead][block] = a[lead][block] @ b[lead]
     return product

@@ -46,8 +46,8 @@ FAULTS = (
         patches=(
             Patch(
                 "model/sites.py",
-                "np.asarray(a, np.float32), np.asarray(b,",
-                "np.asarray(a[:1], np.float32), np.asarray(b[:1],",
+                "np.asarray(a, np.float64), np.asarray(b,",
+                "np.asarray(a[:1], np.float64), np.asarray(b[:1],",
             ),
         ),
         caught_by=("lora_math.fold_equals_forward_at_each_site",),

@@ -92,7 +92,9 @@ FAULTS = (
                 '.astype(x.dtype)) * (lora.scale if site.group == "attn" else 1.0)',
             ),
             Patch(
-                "model/sites.py", "np.float32(lora.scale)", 'np.float32(lora.scale if site.group == "attn" else 1.0)'
+                "model/sites.py",
+                "np.float64) * lora.scale",
+                'np.float64) * (lora.scale if site.group == "attn" else 1.0)',
             ),
         ),
         caught_by=("lora_math.scale_is_alpha_over_rank_at_each_site",),
@@ -110,8 +112,8 @@ FAULTS = (
             ),
             Patch(
                 "model/sites.py",
-                "np.float32(lora.scale)",
-                'np.float32(lora.scale if site.group == "attn" else lora.alpha / lora.rank)',
+                "np.float64) * lora.scale",
+                'np.float64) * (lora.scale if site.group == "attn" else lora.alpha / lora.rank)',
             ),
         ),
         caught_by=("lora_math.rslora_divides_by_the_root_of_the_rank",),
