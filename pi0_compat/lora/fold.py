@@ -110,7 +110,7 @@ def _delta(adapter: Adapter, adapters: Params, config: Pi0Spec) -> np.ndarray:
 
 def add(w: Any, delta: np.ndarray, dtype: DTypeLike) -> Any:
     """Return ``w + delta``, summed in at least float32 and rounded once to ``dtype``."""
-    return (_widen(w) + delta).astype(dtype)
+    return (_widen(w) + delta).astype(dtype, copy=False)
 
 
 def _loss(w: Any, folded: Any, delta: np.ndarray) -> float:
@@ -121,7 +121,9 @@ def _loss(w: Any, folded: Any, delta: np.ndarray) -> float:
 
 def missing_of(delta: np.ndarray, w: Any, folded: Any) -> Any:
     """Return what a folded weight lacks of the delta that was added to it."""
-    return _widen(folded) - _widen(w) - delta
+    missing = _widen(folded) - _widen(w)
+    missing -= delta
+    return missing
 
 
 def _nearly_equal(found: Any, expected: Any) -> bool:
@@ -134,7 +136,7 @@ def _nearly_equal(found: Any, expected: Any) -> bool:
 
 
 def _widen(x: Any) -> Any:
-    return x.astype(np.promote_types(x.dtype, np.float32))
+    return x.astype(np.promote_types(x.dtype, np.float32), copy=False)
 
 
 def _spec_of(adapter: Adapter, config: Pi0Spec) -> LoRASpec:

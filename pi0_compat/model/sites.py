@@ -107,9 +107,10 @@ def _product(equation: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     b = b.sum(axis=summed, keepdims=True) if summed else b
     product = np.empty((*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1]), np.float32)
     a, b = (np.broadcast_to(x, (*product.shape[:-2], *x.shape[-2:])) for x in (a, b))
-    rows = max(1, _BLOCK // max(1, b.shape[-1]))
+    rows, columns = product.shape[-2:]
+    block = np.empty((min(rows, max(1, _BLOCK // max(1, columns))), columns))
     for lead in np.ndindex(product.shape[:-2]):
-        for first in range(0, a.shape[-2], rows):
-            block = slice(first, first + rows)
-            product[lead][block] = a[lead][block] @ b[lead]
+        for first in range(0, rows, max(1, len(block))):
+            part = product[lead][first : first + len(block)]
+            part[...] = np.matmul(a[lead][first : first + len(block)], b[lead], out=block[: len(part)])
     return product

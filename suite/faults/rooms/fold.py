@@ -70,9 +70,7 @@ FAULTS = (
         bugs=("G15",),
         story="The delta is rounded to the weight's dtype before it is added: small bfloat16 deltas vanish.",
         evidence=f"{_OPENPI}/pull/960",
-        patches=(
-            Patch("lora/fold.py", "(_widen(w) + delta).astype(dtype)", "(w + delta.astype(w.dtype)).astype(dtype)"),
-        ),
+        patches=(Patch("lora/fold.py", "_widen(w) + delta)", "w + delta.astype(w.dtype))"),),
         caught_by=("lora_fold.of_bfloat16_is_formed_in_float32",),
     ),
     Fault(
@@ -86,7 +84,7 @@ FAULTS = (
         id="fold_leaves_float32_behind",
         story="Folded weights keep the dtype that their sum was computed in.",
         evidence="mutation: a forgotten cast",
-        patches=(Patch("lora/fold.py", "(_widen(w) + delta).astype(dtype)", "_widen(w) + delta"),),
+        patches=(Patch("lora/fold.py", "(_widen(w) + delta).astype(dtype, copy=False)", "_widen(w) + delta"),),
         caught_by=("lora_fold.changes_nothing_but_adapted_weights", "lora_fold.of_bfloat16_is_formed_in_float32"),
     ),
     Fault(
