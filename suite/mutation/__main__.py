@@ -65,13 +65,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _summary(matrix: Matrix) -> str:
-    """Return a line per fault with the first three contracts that caught it."""
+    """Return a line per fault with the first three contracts that caught it, and how many faults were caught."""
     lines = []
     for fault in all_faults():
         if caught := matrix.caught.get(fault):
             more = f" and {len(caught) - 3} more" if len(caught) > 3 else ""
             lines.append(f"{fault}: caught by {', '.join(sorted(caught)[:3])}{more}")
-    return "\n".join(lines)
+    return "\n".join([*lines, f"{len(lines)} of {len(matrix.caught.keys() | matrix.passed.keys())} faults caught"])
 
 
 def _report(problems: Sequence[object]) -> int:

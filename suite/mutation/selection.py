@@ -49,6 +49,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    """Show a contract that fails as a fault that is caught: that is what it is for."""
+    if report.when == "call" and report.failed:
+        return "caught", "c", "CAUGHT"
+    if report.skipped:
+        return "cases of caught faults", "-", "CAUGHT BEFORE"
+    if report.when == "call" and report.passed:
+        return "cases that show no fault", ".", "NOT CAUGHT"
+    return None
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if _pair(item) in item.config.stash[_CAUGHT]:
         pytest.skip("caught on an earlier case")

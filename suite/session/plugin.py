@@ -171,6 +171,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if config.getoption("no_summary"):
+        return
     rows = config.stash[_ROWS]
     if lines := summarize(rows) if rows else config.stash.get(_LAWS, []):
         terminalreporter.section("contracts")

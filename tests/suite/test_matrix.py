@@ -1,6 +1,9 @@
 """The matrix of faults and contracts: what counts as caught, and which problems it reports."""
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,9 @@ import pytest
 from suite.faults.fault import Fault
 from suite.mutation.matrix import Matrix
 
-SCHEMA = json.loads((Path(__file__).parents[2] / "reports/schema/faults.schema.json").read_text())
-MATRIX = Path(__file__).parents[2] / "reports/faults.jsonl"
+ROOT = Path(__file__).parents[2]
+SCHEMA = json.loads((ROOT / "reports/schema/faults.schema.json").read_text())
+MATRIX = ROOT / "reports/faults.jsonl"
 
 
 def fault(name: str, *caught_by: str) -> Fault:
@@ -68,3 +72,14 @@ def test_the_committed_matrix_is_whole_and_follows_the_schema() -> None:
         jsonschema.Draft202012Validator(SCHEMA).validate(line)
     assert [lines[0]["kind"], lines[-1]["kind"]] == ["header", "footer"]
     assert lines[-1]["rows"] == lines[-1]["caught"] == len(lines) - 2
+
+
+def test_the_run_prints_what_is_caught_and_no_failure(capfd: pytest.CaptureFixture[str]) -> None:
+    """A fault that is caught is what the run is for: nothing of it reads like a project whose tests fail."""
+    command = [sys.executable, "-m", "suite.mutation", "--named", "--only", "describes_no_versions"]
+    result = subprocess.run([*command, "-p", "no:cacheprovider"], check=False, cwd=ROOT)
+    out, err = capfd.readouterr()
+    assert (result.returncode, err) == (0, "")
+    assert out.splitlines()[-1] == "1 of 1 faults caught"
+    assert "1 caught" in out
+    assert not re.search("fail", out, re.IGNORECASE)
