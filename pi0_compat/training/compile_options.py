@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 # Bit for bit, sums with a zero stay what they were.
-UNOPTIMISED: dict[str, Any] = {"xla_backend_optimization_level": 0}
+UNOPTIMIZED: dict[str, Any] = {"xla_backend_optimization_level": 0}
 # The CPU's newer emitters double the time of a small program; jax 0.12 has no others and no such option.
 _OLDER_EMITTERS = {"xla_cpu_use_fusion_emitters": False}
 
@@ -14,9 +14,9 @@ _OLDER_EMITTERS = {"xla_cpu_use_fusion_emitters": False}
 @functools.cache
 def quickest() -> dict[str, Any]:
     """Return the options that compile fastest with this jax; other options give other roundings."""
-    options = UNOPTIMISED | _OLDER_EMITTERS
+    options = UNOPTIMIZED | _OLDER_EMITTERS
     try:
         jax.jit(lambda x: x + 1, compiler_options=options).lower(0).compile()
     except Exception:  # noqa: BLE001 - what an unknown option raises changed from release to release
-        return UNOPTIMISED
+        return UNOPTIMIZED
     return options

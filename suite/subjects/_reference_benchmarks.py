@@ -18,7 +18,7 @@ from pi0_compat.loading.loaders import (
     PaliGemmaWeightLoader,
     WeightLoader,
 )
-from pi0_compat.lora import fold as adapters
+from pi0_compat.lora import fold as lora_fold
 from pi0_compat.lora import params as lora_params
 from pi0_compat.model.config import Pi0Config
 from pi0_compat.model.pi0 import CAMERAS, Observation
@@ -95,7 +95,7 @@ def merge(job: Data) -> Call:
 def fold(job: Data) -> Call:
     """Add every adapter to its weight."""
     params, config = restore_params(job["path"], restore_type=np.ndarray), _model(job)
-    return lambda: adapters.fold(params, config).params
+    return lambda: lora_fold.fold(params, config).params
 
 
 def extract(job: Data) -> Call:

@@ -19,16 +19,16 @@ from pi0_compat.layouts.orbax.folder import find_params
 from pi0_compat.layouts.orbax.metadata import read_metadata
 from pi0_compat.layouts.orbax.save import save_params
 from pi0_compat.loading import loaders as weight_loaders
-from pi0_compat.lora import fold as adapters
+from pi0_compat.lora import fold as lora_fold
 from pi0_compat.lora import params as lora_params
 from pi0_compat.model.config import Pi0Config
 from pi0_compat.model.pi0 import CAMERAS, Observation, draw_noise_and_time
 from pi0_compat.params import to_numpy
 from pi0_compat.storage import placement as sharding
 from pi0_compat.storage.download import fetch
-from pi0_compat.training import runs as train_checkpoints
+from pi0_compat.training import runs
 from pi0_compat.training import step as training
-from pi0_compat.training.compile_options import UNOPTIMISED, quickest
+from pi0_compat.training.compile_options import UNOPTIMIZED, quickest
 from pi0_compat.training.configs import AdamW, CosineDecaySchedule, TrainConfig
 from suite.subjects import _reference_benchmarks
 
@@ -146,8 +146,8 @@ def train(model: Data, params: Params, batches: list[Params], options: Data, fol
 
 def resume(model: Data, batches: list[Params], options: Data, folder: str, step: int | None = None) -> Data:
     config, places = _train_config(model, options), _placement(options["shard_above"])
-    with train_checkpoints.open_run(folder, max_to_keep=None) as run:
-        state = train_checkpoints.resume_train_state(run, config, step=step, sharding=places)
+    with runs.open_run(folder, max_to_keep=None) as run:
+        state = runs.resume_train_state(run, config, step=step, sharding=places)
     state, infos = _steps(config, state, batches[int(state.step) :], options)
     if infos:
         _save(config, state, folder)
@@ -168,7 +168,7 @@ def fold_losses(model: Data, params: Params) -> dict[str, float]:
 
 def unfold(model: Data, params: Params) -> Params:
     folded = _fold(model, params)
-    return adapters.unfold(folded.params, folded.replaced, Pi0Config.from_json(model))
+    return lora_fold.unfold(folded.params, folded.replaced, Pi0Config.from_json(model))
 
 
 def extract(model: Data, params: Params) -> Data:
@@ -208,10 +208,10 @@ def fold_checkpoint(model: Data, path: str, out: str, dtype: str | None) -> dict
     return made.lost
 
 
-def _fold(model: Data, params: Params) -> adapters.Folded:
+def _fold(model: Data, params: Params) -> lora_fold.Folded:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return adapters.fold(params, Pi0Config.from_json(model))
+        return lora_fold.fold(params, Pi0Config.from_json(model))
 
 
 BENCH_STAGES = _reference_benchmarks.STAGES
@@ -278,7 +278,7 @@ def _compiled_loss(config: Pi0Config) -> Any:
         lambda params, observation, actions, noise, time: config.merge(params).compute_loss(
             jax.random.key(0), observation, actions, noise=noise, time=time
         ),
-        compiler_options=UNOPTIMISED,
+        compiler_options=UNOPTIMIZED,
     )
 
 
@@ -289,7 +289,7 @@ def _compiled_sample(config: Pi0Config, num_steps: int) -> Any:
         lambda params, observation, noise: config.merge(params).sample_actions(
             key, observation, noise=noise, num_steps=num_steps
         ),
-        compiler_options=UNOPTIMISED,
+        compiler_options=UNOPTIMIZED,
     )
 
 
@@ -297,7 +297,7 @@ def _compiled_sample(config: Pi0Config, num_steps: int) -> Any:
 def _compiled_prefix(config: Pi0Config) -> Any:
     return jax.jit(
         lambda params, observation: config.merge(params).embed_prefix(observation)[0],
-        compiler_options=UNOPTIMISED,
+        compiler_options=UNOPTIMIZED,
     )
 
 
@@ -362,8 +362,8 @@ def _steps(
 
 
 def _save(config: TrainConfig, state: training.TrainState, folder: str) -> None:
-    with train_checkpoints.open_run(folder, max_to_keep=None) as run:
-        train_checkpoints.save_train_state(run, config, state)
+    with runs.open_run(folder, max_to_keep=None) as run:
+        runs.save_train_state(run, config, state)
 
 
 def _result(state: training.TrainState, infos: list[Data]) -> Data:

@@ -17,7 +17,7 @@ SUFFIX = "value"
 
 
 def top_names(folder: Path) -> set[str]:
-    """The names at the top of an orbax tree.
+    """Return the names at the top of an orbax tree.
 
     Raises:
       CheckpointError: its metadata cannot be read.
@@ -47,7 +47,7 @@ class Metadata(NamedTuple):
 
     @property
     def digests(self) -> dict[str, str]:
-        """The recorded digest of every parameter, see ``integrity``; none if they were not recorded."""
+        """The recorded digest of every parameter, see ``storage.digests``; none if they were not recorded."""
         return integrity.read_record(self.path, self.custom, self.leaves)
 
 
@@ -65,8 +65,7 @@ def read_metadata(folder: Path, *, value_suffix: bool | None = None) -> Metadata
     except Exception as error:
         raise CheckpointError(f"{folder}: the checkpoint is damaged or incomplete ({brief(error)})") from error
     if not isinstance(nested, Mapping) or not nested.get(PARAMS):
-        top = sorted(nested) if isinstance(nested, Mapping) else nested
-        raise CheckpointError(f"{folder}: expected a checkpoint of {{'params': ...}}, found the top level {top}")
+        raise CheckpointError(f"{folder}: expected a checkpoint of {{'params': ...}}, found {_top_level(nested)}")
     flat = tree.flatten(nested[PARAMS])
     if others := [path for path, leaf in flat.items() if not isinstance(leaf, StoredLeaf)]:
         raise CheckpointError(f"{folder}: {others[0]} is not an array; expected arrays alone below `params`")
@@ -81,6 +80,13 @@ def read_metadata(folder: Path, *, value_suffix: bool | None = None) -> Metadata
     keys = {name: (PARAMS, *tree.split(raw)) for raw, name in names.items()}
     integrity.read_record(folder, metadata, leaves)  # a parameter that was saved and is not there
     return Metadata(folder, dict(sorted(leaves.items())), keys, metadata)
+
+
+def _top_level(nested: Any) -> str:
+    """Describe the top of a tree that is not openpi's."""
+    if isinstance(nested, Mapping):
+        return f"the top level {sorted(nested)}"
+    return f"a list of {len(nested)} at the top level" if isinstance(nested, list) else "a single leaf"
 
 
 def require_distinct_names(params: Iterable[str], *, value_suffix: bool) -> None:

@@ -2,8 +2,7 @@
 
 Orbax saves a tree as a whole, from memory. Here its arrays, which orbax keeps as zarr in a key-value store of
 tensorstore (OCDBT), are streamed into a store of the same kind, and the files beside it are written as orbax writes
-them
-for a tree of numpy arrays. Tests compare them with orbax's own, and orbax reads the result.
+them for a tree of numpy arrays. Tests compare them with orbax's own, and orbax reads the result.
 """
 
 import itertools

@@ -267,11 +267,11 @@ FAULTS = (
         patches=(
             Patch(
                 "../suite/subjects/reference.py",
-                "    with train_checkpoints.open_run(folder, max_to_keep=None) as run:\n"
-                "        train_checkpoints.save_train_state(run, config, state)\n",
+                "    with runs.open_run(folder, max_to_keep=None) as run:\n"
+                "        runs.save_train_state(run, config, state)\n",
                 '    with __import__("contextlib").suppress(Exception):\n'
-                "        with train_checkpoints.open_run(folder, max_to_keep=None) as run:\n"
-                "            train_checkpoints.save_train_state(run, config, state)\n",
+                "        with runs.open_run(folder, max_to_keep=None) as run:\n"
+                "            runs.save_train_state(run, config, state)\n",
             ),
         ),
         caught_by=("training.a_save_that_fails_is_an_error",),
@@ -290,10 +290,9 @@ FAULTS = (
         patches=(
             Patch(
                 "../suite/subjects/reference.py",
-                "    with train_checkpoints.open_run(folder, max_to_keep=None) as run:\n"
-                "        train_checkpoints.save_train_state(run, config, state)\n",
-                "    with train_checkpoints.open_run(folder) as run:\n"
-                "        train_checkpoints.save_train_state(run, config, state)\n",
+                "    with runs.open_run(folder, max_to_keep=None) as run:\n"
+                "        runs.save_train_state(run, config, state)\n",
+                "    with runs.open_run(folder) as run:\n        runs.save_train_state(run, config, state)\n",
             ),
         ),
         caught_by=("training.a_damaged_step_is_named_and_an_older_one_resumes",),

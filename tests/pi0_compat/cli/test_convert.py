@@ -18,7 +18,7 @@ from pi0_compat import convert_checkpoint, get_config, save_params
 from pi0_compat.checkpoints.convert import LAYOUTS
 from pi0_compat.cli import main as cli
 from pi0_compat.cli.parsers import convert as parser
-from pi0_compat.layouts import write as targets
+from pi0_compat.layouts import write
 from pi0_compat.layouts.detect import detect
 from pi0_compat.layouts.open import open_parameters
 from pi0_compat.layouts.torch.rules import Rule
@@ -255,7 +255,7 @@ def test_several_models_of_the_same_shapes_are_listed(tmp_path: Path, capsys, mo
     """If several models have these shapes, they are listed with their differences."""
     models = {"one": TINY, "other": {**TINY, "action_horizon": 9}}
     known = {name: Pi0Config.from_json(model) for name, model in models.items()}
-    monkeypatch.setattr(targets, "named_models", lambda: known)
+    monkeypatch.setattr(write, "named_models", lambda: known)
     message = refusal(capsys, "convert", GOLDEN / "pi0_base", "--to", "openpi_pytorch", "-o", tmp_path / "out")
     assert message == (
         f"{GOLDEN}/pi0_base/params: several known configs have these parameters, and no shape tells which; pass the "

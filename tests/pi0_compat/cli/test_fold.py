@@ -13,7 +13,7 @@ from fixtures.writers.openpi import read_params
 from pi0_compat import save_params
 from pi0_compat.cli import main as cli
 from pi0_compat.layouts.orbax.metadata import read_metadata
-from pi0_compat.lora import fold as adapters
+from pi0_compat.lora import fold as lora_fold
 from pi0_compat.model.config import Pi0Config
 from pi0_compat.params import as_flat
 from suite.writing.asserts import assert_close, assert_same_bits
@@ -28,7 +28,7 @@ FOLD_ATOL = 1e-5
 def test_fold_writes_an_equivalent_base(tmp_path: Path, lora: Params, config: str, capsys) -> None:
     """Adapted weights have their delta added, the others keep their bits, and the norm stats are copied."""
     shown = document(capsys, "fold", tmp_path / "lora", "-o", tmp_path / "out", "--config-file", config)
-    folded, expected = read_params(tmp_path / "out" / "params"), adapters.fold(lora, MODEL).params
+    folded, expected = read_params(tmp_path / "out" / "params"), lora_fold.fold(lora, MODEL).params
     assert folded.keys() == expected.keys()
     for path, array in expected.items():
         assert_close(folded[path], array, atol=FOLD_ATOL, name=path)
@@ -46,7 +46,7 @@ def test_fold_uses_the_recorded_config(tmp_path: Path, lora: Params, capsys) -> 
     """A checkpoint that records rank and alpha needs no config."""
     save_params(lora, tmp_path / "recorded", config=MODEL)
     document(capsys, "fold", tmp_path / "recorded", "-o", tmp_path / "out")
-    expected = adapters.fold(lora, MODEL).params
+    expected = lora_fold.fold(lora, MODEL).params
     for path, array in read_params(tmp_path / "out" / "params").items():
         assert_close(array, expected[path], atol=FOLD_ATOL, name=path)
 
@@ -58,7 +58,7 @@ def test_fold_rounds_once(tmp_path: Path, config: str, capsys, stored: str) -> N
     options = ("--config-file", config, "--dtype", "bfloat16")
     document(capsys, "fold", tmp_path / "lora", "-o", tmp_path / "out", *options)
     wide = {path: x.astype(np.float32) for path, x in params.items()}
-    expected = adapters.fold(wide, MODEL).params
+    expected = lora_fold.fold(wide, MODEL).params
     folded = read_params(tmp_path / "out" / "params")
     assert {x.dtype for x in folded.values()} == {np.dtype(ml_dtypes.bfloat16)}
     for path, array in expected.items():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures.golden_cases import full_size
-from pi0_compat.lora import fold as adapters
+from pi0_compat.lora import fold as lora_fold
 from pi0_compat.lora.params import extract, initialize_lora_parameters, merge_parameters
 from pi0_compat.lora.sites import adapter_of
 from pi0_compat.params import unflatten
@@ -103,7 +103,7 @@ def test_functions_leave_their_arguments_alone() -> None:
     base, lora = extract(params)
     base_before, lora_before = dict(base), dict(lora)
     merge_parameters(base, lora)
-    adapters.fold(params, LORA)
+    lora_fold.fold(params, LORA)
     assert (base, lora) == (base_before, lora_before)
     assert_same_bits(params, WHOLE)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pi0_compat.errors import LoadError
-from pi0_compat.lora import fold as adapters
+from pi0_compat.lora import fold as lora_fold
 from pi0_compat.lora.fold_stream import FoldedStream
 from pi0_compat.lora.sites import lora_of
 from pi0_compat.storage import stream as slabs_module
@@ -28,7 +28,7 @@ def test_each_layer_gets_its_own_adapter(monkeypatch: pytest.MonkeyPatch, slab: 
     """With any number of layers in a slab, the fold and the rounding loss are those of the whole."""
     monkeypatch.setattr(slabs_module, "BLOCK_BYTES", slab)
     folded = FoldedStream(InMemory(WHOLE), lora_of(LORA))
-    expected = adapters.fold(WHOLE, LORA)
+    expected = lora_fold.fold(WHOLE, LORA)
     restored = read(folded)
     assert restored.keys() == expected.params.keys()
     for path, array in expected.params.items():

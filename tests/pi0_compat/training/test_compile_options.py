@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pi0_compat.training import compile_options as compiling
-from pi0_compat.training.compile_options import UNOPTIMISED, quickest
+from pi0_compat.training.compile_options import UNOPTIMIZED, quickest
 
 
 @pytest.fixture(autouse=True)
@@ -26,4 +26,4 @@ def test_the_options_are_accepted_and_change_no_number_much() -> None:
 
 def test_an_option_unknown_to_this_jax_is_omitted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiling, "_OLDER_EMITTERS", {"xla_no_such_option": True})
-    assert quickest() == UNOPTIMISED
+    assert quickest() == UNOPTIMIZED

@@ -331,6 +331,16 @@ def test_another_top_level_is_named(tmp_path: Path) -> None:
         read_metadata(tmp_path / "state")
 
 
+def test_a_list_at_the_top_is_named(tmp_path: Path) -> None:
+    """A tree that begins with a list is refused by its kind, not by its arrays."""
+    import orbax.checkpoint as ocp
+
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "state", [np.zeros(2), np.ones(2)])
+    with pytest.raises(CheckpointError, match="found a list of 2 at the top level"):
+        read_metadata(tmp_path / "state")
+
+
 def advice(path: Path) -> str:
     with pytest.raises(CheckpointError) as caught:
         restore_params(path)
