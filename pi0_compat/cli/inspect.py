@@ -137,7 +137,7 @@ def _run(described: Description) -> Iterator[tuple[str, str]]:
     if (training := described.training) is None:
         return
     step = "a step" if training["step"] is None else f"step {training['step']}"
-    steps = f" of {', '.join(map(str, training['steps']))}" if len(training["steps"]) > 1 else ""
+    steps = f" (saved steps: {', '.join(map(str, training['steps']))})" if len(training["steps"]) > 1 else ""
     state = "with optimizer state" if training["train_state"] else "no optimizer state"
     served = {True: "; the parameters are a moving average (EMA)", False: "; the parameters as trained, no EMA"}
     yield "training", f"{step}{steps}, {state}{served.get(training['ema'], '')}"

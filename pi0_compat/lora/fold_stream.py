@@ -87,8 +87,8 @@ def _whole_adapters(source: Source, experts: ExpertLoRAs) -> dict[str, Adapter]:
             spec = spec_among(experts, adapter)
             if spec is None:
                 raise ValueError(
-                    f"the alpha of {adapter.a} is not known: the checkpoint does not record it; pass the config that "
-                    "it was trained with (--config)"
+                    f"the alpha of {adapter.a} is not known: the checkpoint does not record it, and no config with an "
+                    "adapter there was passed; pass the config that it was trained with (--config)"
                 )
             require_rank(adapter, source.leaves[adapter.a].shape[-1], spec)
     return found

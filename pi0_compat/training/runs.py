@@ -85,7 +85,8 @@ def resume_train_state(
     run.wait_until_finished()
     step = run.latest_step() if step is None else step
     if step is None or step not in run.all_steps():
-        raise CheckpointError(f"{run.directory}: no checkpoint of step {step}; found {sorted(run.all_steps())}")
+        wanted = "any step" if step is None else f"step {step}"
+        raise CheckpointError(f"{run.directory}: no checkpoint of {wanted}; found {sorted(run.all_steps())}")
     template = abstract_train_state(config, sharding)
     folder = Path(run.directory) / str(step)
     stored = _require_same_run(folder, config, template)

@@ -70,7 +70,10 @@ def _folder_advice(folder: Path) -> str:
     if torch:
         return f"{torch[0]} is a PyTorch checkpoint, which has another layout: use a loader for that one"
     children = sorted(child.name for child in folder.iterdir())
-    return f"it has {children[:5]}" if children else "it is empty"
+    if not children:
+        return "it is empty"
+    more = ", ..." if len(children) > 5 else ""
+    return f"it has {', '.join(children[:5])}{more}; pass the `{PARAMS}` folder of a checkpoint"
 
 
 def _file_advice(file: Path) -> str:

@@ -80,8 +80,8 @@ def _modules(source: Source, adapter: Adapter, experts: ExpertLoRAs) -> Iterator
     spec = spec_among(experts, adapter)
     if spec is None:
         raise LoadError(
-            f"{source.path}: the alpha of {adapter.a} is not known: the checkpoint does not record it; pass the config "
-            "that it was trained with (--config)"
+            f"{source.path}: the alpha of {adapter.a} is not known: the checkpoint does not record it, and no config "
+            "with an adapter there was passed; pass the config that it was trained with (--config)"
         )
     a, b = (whole(source.slabs(path)) for path in (adapter.a, adapter.b))
     found: dict[str, _Module] = {}

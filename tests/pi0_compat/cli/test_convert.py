@@ -220,7 +220,8 @@ def test_peft_needs_adapters_and_alpha(tmp_path: Path, base: Params, lora: Param
     message = refusal(capsys, "convert", tmp_path / "lora", "--to", "peft", "-o", tmp_path / "out")
     assert message == (
         f"{tmp_path}/lora/params: the alpha of PaliGemma/llm/layers/attn/attn_vec_einsum/lora_a is not known: the "
-        "checkpoint does not record it; pass the config that it was trained with (--config)"
+        "checkpoint does not record it, and no config with an adapter there was passed; pass the config that "
+        "it was trained with (--config)"
     )
 
 

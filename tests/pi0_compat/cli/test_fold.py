@@ -87,11 +87,14 @@ def test_fold_reports_the_rounding_loss(tmp_path: Path, lora: Params, config: st
 
 
 def test_fold_needs_alpha(tmp_path: Path, lora: Params, capsys) -> None:
-    """openpi records no alpha: without a config there is none, and nothing is written."""
+    """openpi records no alpha: without a config, or with one without LoRA, there is none, and nothing is written."""
     message = refusal(capsys, "fold", tmp_path / "lora", "-o", tmp_path / "out")
+    no_lora = ("--config", "pi0_libero_tiny")
+    assert refusal(capsys, "fold", tmp_path / "lora", "-o", tmp_path / "out", *no_lora) == message
     assert message.startswith(f"{tmp_path}/lora/params: the alpha of PaliGemma/llm/layers/attn/attn_vec_einsum/lora_a")
-    assert "is not known: the checkpoint does not record it; pass the config that it was trained with (--config)" in (
-        message
+    assert message.endswith(
+        "is not known: the checkpoint does not record it, and no config with an adapter there was passed; pass the "
+        "config that it was trained with (--config)"
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lora"]
 

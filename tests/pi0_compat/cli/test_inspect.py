@@ -112,9 +112,12 @@ def test_a_run_is_inspected_at_its_latest_step(pi0_compat: Callable, tiny: Path,
         checkpointer.save(run / "10" / "train_state", state)
     for path in (run, run / "10", run / "10" / "params"):
         result = pi0_compat("inspect", path)
-        assert "step 10 of 9, 10, with optimizer state; the parameters are a moving average (EMA)" in result.out
+        assert (
+            "step 10 (saved steps: 9, 10), with optimizer state; the parameters are a moving average (EMA)"
+            in result.out
+        )
         assert "norm stats  assets/droid/norm_stats.json" in result.out
-    assert "step 9 of 9, 10, no optimizer state" in pi0_compat("inspect", run / "9").out
+    assert "step 9 (saved steps: 9, 10), no optimizer state" in pi0_compat("inspect", run / "9").out
     assert pi0_compat("inspect", run / "10" / "train_state", "--json").document["layout"] == "train_state"
 
 

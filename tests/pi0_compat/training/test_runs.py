@@ -103,7 +103,7 @@ def test_a_missing_step_is_refused(run_folder: Path) -> None:
 
 def test_an_empty_run_is_refused(tmp_path: Path) -> None:
     """Without saved steps there is nothing to resume."""
-    assert refusal(tmp_path / "run", train_config()).endswith("found []")
+    assert refusal(tmp_path / "run", train_config()).endswith("no checkpoint of any step; found []")
 
 
 def changed(**changes: Any) -> Pi0Config:
@@ -158,7 +158,7 @@ def test_a_leftover_temporary_folder_does_not_block(tmp_path: Path) -> None:
 def test_a_leftover_temporary_folder_is_no_step(tmp_path: Path) -> None:
     """A killed save is not taken for a checkpoint."""
     (tmp_path / "3.orbax-checkpoint-tmp-0" / "params").mkdir(parents=True)
-    assert refusal(tmp_path, train_config()).endswith("found []")
+    assert refusal(tmp_path, train_config()).endswith("no checkpoint of any step; found []")
 
 
 @pytest.mark.parametrize("step", [10, 5])

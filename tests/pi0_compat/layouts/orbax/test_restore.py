@@ -377,9 +377,11 @@ def test_an_empty_folder_is_called_empty(tmp_path: Path) -> None:
 
 
 def test_another_folder_is_described(tmp_path: Path) -> None:
-    """The error lists the content of any other folder."""
+    """The error lists the content of any other folder, at most five names, and says what to pass."""
     (tmp_path / "notes.txt").touch()
-    assert advice(tmp_path).endswith("it has ['notes.txt']")
+    assert advice(tmp_path).endswith("it has notes.txt; pass the `params` folder of a checkpoint")
+    list(map(Path.touch, map(tmp_path.joinpath, "abcde")))
+    assert advice(tmp_path).endswith("it has a, b, c, d, e, ...; pass the `params` folder of a checkpoint")
 
 
 def test_an_npz_is_refused_with_its_loader(tmp_path: Path) -> None:
