@@ -145,4 +145,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    # Without what this module imports for itself: completion offers public names only.
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__"))])

@@ -22,6 +22,11 @@ def test_a_public_name_is_there_and_documented(name: str) -> None:
     assert name in dir(pi0_compat)
 
 
+def test_only_public_names_are_listed() -> None:
+    """What the package imports for itself is not offered to whoever lists the names."""
+    assert [name for name in dir(pi0_compat) if not name.startswith("_")] == sorted(pi0_compat.__all__)
+
+
 def test_type_checkers_and_python_see_the_same_names() -> None:
     """The imports that only a type checker reads name what is looked up when a name is used, and nothing else."""
     tree = ast.parse(Path(pi0_compat.__file__).read_text(encoding="utf-8"))
