@@ -79,7 +79,8 @@ def convert_checkpoint(
       dtype: the dtype of all parameters; without it every array keeps its bits.
       fold: add adapters to their weights first.
       drop: leave out what the layout has no room for, instead of raising an error.
-      progress: is called as the work goes on.
+      progress: called with a title and the total bytes when work starts; returns a context manager that yields a
+        function, which is called with the bytes done since its last call. By default nothing is shown.
 
     Returns:
       What was written and what was left out.

@@ -61,8 +61,14 @@ def fold_checkpoint(
       out: the folder of a step to make.
       config: the model it was trained with, or the name of its config; needed where the checkpoint does not record
         rank and alpha, as openpi's do not.
-      dtype: the dtype of all parameters; without it each keeps its own. Sums are formed in float32 and rounded once.
-      progress: is called as the work goes on.
+      dtype: the dtype of all parameters; without it each keeps its own. Deltas are summed in float64, added in float32,
+        and the sum is rounded to the dtype once.
+      progress: called with a title and the total bytes when work starts; returns a context manager that yields a
+        function, which is called with the bytes done since its last call. By default nothing is shown.
+
+    Returns:
+      The ``params`` folder that was written, path -> shape and dtype of its parameters, whether norm stats were copied,
+        and path of a weight -> the share of its delta that rounding took.
 
     Raises:
       FileExistsError: something is at ``out``.
@@ -93,7 +99,12 @@ def extract_checkpoint(
       out: the folder of a step to make.
       config: the model it was trained with, or the name of its config; rank and alpha are recorded from it.
       base: write the base instead of the adapters.
-      progress: is called as the work goes on.
+      progress: called with a title and the total bytes when work starts; returns a context manager that yields a
+        function, which is called with the bytes done since its last call. By default nothing is shown.
+
+    Returns:
+      The ``params`` folder that was written, path -> shape and dtype of its parameters, and whether norm stats were
+        copied.
 
     Raises:
       FileExistsError, CheckpointError: as ``fold_checkpoint``.
@@ -124,7 +135,12 @@ def attach_checkpoint(
       base: a checkpoint without adapters, local or a URL.
       out: the folder of a step to make.
       config: the model the adapters were trained with, or the name of its config, where they do not record alpha.
-      progress: is called as the work goes on.
+      progress: called with a title and the total bytes when work starts; returns a context manager that yields a
+        function, which is called with the bytes done since its last call. By default nothing is shown.
+
+    Returns:
+      The ``params`` folder that was written, path -> shape and dtype of its parameters, and whether norm stats were
+        copied.
 
     Raises:
       FileExistsError, CheckpointError: as ``fold_checkpoint``.

@@ -1,4 +1,4 @@
-"""``pi0-compat``: inspect, check, compare, fold, and convert checkpoints of pi0 and pi0.5.
+"""pi0-compat: inspect, check, compare, fold, and convert checkpoints of pi0 and pi0.5.
 
 pi0-compat inspect checkpoints/pi0_base/params
 pi0-compat check checkpoints/pi0_base/params --config pi0_libero

@@ -40,9 +40,10 @@ class Folded(NamedTuple):
 def fold(params: Mapping[str, Any], config: Pi0Spec) -> Folded:
     """Add every adapter to its weight.
 
-    Sums are formed in float32 (float64 for a float64 weight) and cast to the weight's dtype once. In bfloat16 much of
-    a small delta rounds away (docs/bugs.md#g15: 39 % of it at realistic sizes): ``lost`` has the share of every weight,
-    a ``UserWarning`` names the worst one above 2 %, and a float32 base keeps all of it.
+    A delta is summed in float64, rounded to float32, and added in float32 (in float64 to a float64 weight); the sum is
+    cast to the weight's dtype once. In bfloat16 much of a small delta rounds away (docs/bugs.md#g15: 39 % of it at
+    realistic sizes): ``lost`` has the share of every weight, a ``UserWarning`` names the worst one
+    above 2 %, and a float32 base keeps all of it.
 
     Args:
       params: base and adapters, flat or nested; numpy or jax arrays of any float dtype.

@@ -94,6 +94,7 @@ class Pi0Spec(Spec):
 
     @property
     def has_lora(self) -> bool:
+        """Whether an expert has adapters."""
         return any(expert.has_lora for expert in self.experts)
 
     def without_lora(self) -> Self:

@@ -74,8 +74,8 @@ def init_train_state(
     Args:
       config: the run; its ``weight_loader`` reads the weights.
       seed: draws the parameters that the loader does not have; by default the config's.
-      sharding: where arrays go, see ``storage.placement.fsdp``; by default the first device. Each array leaves the host
-        as soon as it is on its devices, so no more than the loader's arrays are ever held twice.
+      sharding: where arrays go, see ``pi0_compat.storage.placement.fsdp``; by default the first device. Each array
+        leaves the host as soon as it is on its devices, so no more than the loader's arrays are ever held twice.
 
     Raises:
       CheckpointError: the loader finds no readable checkpoint.
@@ -169,7 +169,10 @@ def make_train_step(
       compiler_options: options of XLA, as ``jax.jit`` takes them.
 
     Returns:
-      ``step(state, key, batch, noise=None, time=None)``. It donates ``state``: use the state that it returns.
+      ``step(state, key, batch, noise=None, time=None)``, which returns the next state and the metrics ``loss`` and
+        ``grad_norm``. ``key`` is the run's; ``batch`` is an ``Observation`` and actions float[B, A, action_dim];
+        ``noise`` float[B, A, action_dim] and ``time`` float[B] in (0, 1] replace drawn ones. It donates ``state``: use
+        the state that it returns.
     """
 
     def step(state: TrainState, key: jax.Array, batch: Batch, noise: Any = None, time: Any = None) -> Stepped:

@@ -1,9 +1,9 @@
 """Fold LoRA adapters into the weights they adapt: a base model that computes what the LoRA model computes.
 
-Sums are formed in float32 and rounded once, to --dtype or the stored dtype; the share of each adapter that rounding
-took is printed. OUT becomes the folder of a step: params, which loads with the config without LoRA, and the assets of
-the checkpoint (norm stats). Nothing at OUT is overwritten, OUT appears when it is complete, and every parameter is read
-back and compared.
+Deltas are summed in float64 and added in float32, and the sum is rounded once, to --dtype or the stored dtype; the
+share of each adapter that rounding took is printed. OUT becomes the folder of a step: params, which loads with the
+config without LoRA, and the assets of the checkpoint (norm stats). Nothing at OUT is overwritten, OUT appears when it
+is complete, and every parameter is read back and compared.
 
 --json prints: path, out, parameters, bytes (by dtype), assets, verified, lost (weight -> share of its delta).
 """
