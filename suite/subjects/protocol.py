@@ -72,9 +72,11 @@ The benchmarks and the gate measure a harness that has functions ``bench_<operat
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from suite.subjects.capabilities import OPERATIONS, TRAITS
+from suite.subjects.marks import run_marked
 
 # Seconds that one operation may take in another process, unless the caller says otherwise.
 TIMEOUT = 300.0
@@ -148,11 +150,14 @@ class Subject:
         getattr(self._harness, "rest", lambda: None)()
 
     def __getattr__(self, operation: str) -> Callable[..., Any]:
-        """Return the operation; one that raises ``Unsupported`` if the harness lacks it."""
+        """Return the operation; one that raises ``Unsupported`` if the harness lacks it.
+
+        An error that the operation raises is marked as the subject's; see ``marks``.
+        """
         if operation not in OPERATIONS:
             raise AttributeError(operation)
         function: Callable[..., Any] | None = getattr(self._harness, operation, None)
-        return function or self._refuse(operation)
+        return partial(run_marked, operation, function) if function else self._refuse(operation)
 
     def _refuse(self, operation: str) -> Callable[..., Any]:
         def refuse(*_: Any, **__: Any) -> Any:

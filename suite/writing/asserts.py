@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from suite.subjects.protocol import ProcessDiedError, Unsupported
+from suite.subjects.marks import operation_of, returned_operations
+from suite.subjects.protocol import ProcessDiedError, UnavailableError, Unsupported
 
 _MAX_LINES = 20
 
@@ -51,21 +52,37 @@ def assert_different(left: Any, right: Any) -> None:
 
 @contextmanager
 def refused(*mentions: str | re.Pattern[str]) -> Iterator[None]:
-    """Assert that the body raises an error whose text contains every string in ``mentions`` and matches every pattern.
+    """Assert that an operation of the subject raises an error whose text has every string and matches every pattern.
 
-    A missing operation and a process that dies do not count as errors: both propagate.
+    Only an error that an operation of the subject raised can be a refusal. Whatever else the body raises propagates,
+    such as the suite's own assertion about what the subject accepted. So does the error of an operation that is
+    missing, or of a process that died.
+
+    Args:
+      mentions: what the text of the error has to contain, or has to match.
     """
     __tracebackhide__ = True
-    try:
-        yield
-    except (Unsupported, ProcessDiedError):
-        raise
-    except Exception as error:  # noqa: BLE001 - any error counts; its text is checked below
-        text = f"{type(error).__name__}: {error}"
-        missing = [getattr(mention, "pattern", mention) for mention in mentions if not _mentioned(mention, text)]
-        assert not missing, f"refused, but without naming {missing}: {text}"
-    else:
-        raise AssertionError("accepted, expected an error")
+    with returned_operations() as returned:
+        try:
+            yield
+        except Exception as error:
+            if operation_of(error) is None and returned:
+                error.add_note(f"accepted, then this: {_accepted(returned, mentions)}")
+            if operation_of(error) is None or isinstance(error, (Unsupported, UnavailableError, ProcessDiedError)):
+                raise
+            text = f"{type(error).__name__}: {error}"
+            missing = [getattr(mention, "pattern", mention) for mention in mentions if not _mentioned(mention, text)]
+            if missing:
+                raise AssertionError(f"refused, but without naming {missing}: {text}") from error
+        else:
+            raise AssertionError(f"accepted, expected an error: {_accepted(returned, mentions)}")
+
+
+def _accepted(returned: list[str], mentions: tuple[str | re.Pattern[str], ...]) -> str:
+    """Return which operations returned, and what the error of one was to name."""
+    names = ", ".join(repr(getattr(mention, "pattern", mention)) for mention in mentions)
+    called = " and ".join(dict.fromkeys(returned)) or "no operation"
+    return f"{called} returned instead of raising an error{f' that names {names}' if names else ''}"
 
 
 def _mentioned(mention: str | re.Pattern[str], text: str) -> bool:

@@ -6,7 +6,6 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from suite.subjects.protocol import Unsupported
 from suite.writing.asserts import assert_close, assert_different, assert_same_bits, assert_same_paths, refused
 
 ONES = np.ones(3, np.float32)
@@ -96,33 +95,6 @@ def test_an_array_does_not_differ_from_itself(same: np.ndarray) -> None:
 def test_different_values_are_different() -> None:
     """Arrays that differ in one value are different."""
     assert_different(ONES, np.array([1, 1, 2], np.float32))
-
-
-def test_a_refusal_with_every_mention_passes() -> None:
-    """Any error whose type or text has all mentions counts as a refusal."""
-    with refused("a/w", "(3,)", "KeyError"):
-        raise KeyError("a/w: expected (3,)")
-
-
-def test_refusal_without_a_mention_fails() -> None:
-    """An error that lacks a mention fails, with the mention and the error's own text."""
-    with (
-        pytest.raises(AssertionError, match=r"without naming \['b/w'\]: ValueError: a/w is missing"),
-        refused("a/w", "b/w"),
-    ):
-        raise ValueError("a/w is missing")
-
-
-def test_no_error_is_no_refusal() -> None:
-    """A body without an error fails."""
-    with pytest.raises(AssertionError, match="accepted, expected an error"), refused():
-        pass
-
-
-def test_unsupported_is_no_refusal() -> None:
-    """An operation that is not offered refused nothing, so its error passes through."""
-    with pytest.raises(Unsupported, match="toy does not offer load"), refused("load"):
-        raise Unsupported("toy does not offer load")
 
 
 def test_interruption_is_no_refusal() -> None:

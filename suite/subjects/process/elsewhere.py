@@ -1,17 +1,19 @@
 """A subject in a process of its own: to measure its memory, to give it other devices, or to kill it in the middle."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from suite.subjects.capabilities import OPERATIONS
+from suite.subjects.marks import run_marked
 from suite.subjects.process.rpc import Process, Server, process_of
 from suite.subjects.protocol import TIMEOUT, Subject
 
 _SERVER = Server("pi0_compat_sent.operations:Operations")
-_OTHER_CALLS = ("describe", "peak_memory", "memory_of")
+_OTHER_CALLS = ("describe", "peak_memory")
 
 
 class Elsewhere:
@@ -26,16 +28,33 @@ class Elsewhere:
 
     def __init__(self, process: Process) -> None:
         self._process = process
-        self.pid, self.start, self.result, self.kill = process.pid, process.start, process.result, process.kill
+        self._started: deque[str] = deque()
+        self.pid, self.kill = process.pid, process.kill
         hello = process.call("hello")
         self.name: str = hello["name"]
         self.traits: tuple[str, ...] = tuple(hello["traits"])
         self.operations = frozenset(OPERATIONS.keys() & hello["names"])
 
     def __getattr__(self, operation: str) -> Callable[..., Any]:
-        if operation not in OPERATIONS and operation not in _OTHER_CALLS:
-            raise AttributeError(operation)
-        return partial(self._process.call, operation)
+        if operation in OPERATIONS:
+            return partial(run_marked, operation, self._process.call, operation)
+        if operation in _OTHER_CALLS:
+            return partial(self._process.call, operation)
+        raise AttributeError(operation)
+
+    def memory_of(self, operation: str, *args: Any, **kwargs: Any) -> int:
+        """Return by how many bytes, at most, the process grows during an operation; raises as ``Process.call``."""
+        grown: int = run_marked(operation, self._process.call, "memory_of", operation, *args, **kwargs)
+        return grown
+
+    def start(self, operation: str, *args: Any, **kwargs: Any) -> None:
+        """Send a call and return at once; raises as ``Process.start``."""
+        run_marked(operation, self._process.start, operation, *args, **kwargs)
+        self._started.append(operation)
+
+    def result(self) -> Any:
+        """Wait for the result of the oldest call without one; raises as ``Process.result``."""
+        return run_marked(self._started.popleft(), self._process.result)
 
 
 @contextmanager
