@@ -151,6 +151,36 @@ def test_other_spellings_of_a_path_work(
     assert_same_bits(subject.restore(spelled, None), base_checkpoint.params)
 
 
+@contract(source="a folder of datasets is often a link", needs=("restore",))
+def test_follows_links_within(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """A symbolic link to a whole checkpoint, and links between its own files, are followed."""
+    shutil.copytree(base_checkpoint.path, tmp_path / "stored")
+    (tmp_path / "stored" / "manifest.ocdbt").rename(tmp_path / "stored" / "manifest")
+    (tmp_path / "stored" / "manifest.ocdbt").symlink_to("manifest")
+    (tmp_path / "params").symlink_to("stored")
+    assert_same_bits(subject.restore(str(tmp_path / "params"), None), base_checkpoint.params)
+
+
+@contract(source="openpi lora.py: a fresh lora_b may be all zeros", needs=("restore",))
+def test_keeps_zeros_that_compress_well(subject: Subject, tmp_path: Path) -> None:
+    """An array of zeros that takes ten thousand times less space on disk than in memory is read."""
+    params = {"head/kernel": np.zeros((2048, 4096), np.float32)}
+    openpi.write(params, tmp_path / "params")
+    assert_same_bits(subject.restore(str(tmp_path / "params"), None), params)
+
+
+@contract(source="orbax reads _METADATA with json", needs=("restore",))
+@pytest.mark.parametrize("text", ["[]", "3", '{"tree_metadata": []}'], ids=["list", "number", "list_of_arrays"])
+def test_metadata_of_another_kind_is_refused_by_name(
+    subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, text: str
+) -> None:
+    """Metadata that is JSON, but not orbax's, is refused by the checkpoint's name."""
+    shutil.copytree(base_checkpoint.path, tmp_path / "params")
+    (tmp_path / "params" / "_METADATA").write_text(text)
+    with refused(str(tmp_path / "params")):
+        subject.restore(str(tmp_path / "params"), None)
+
+
 @contract(source="docs/bugs.md#c16; openpi 61c2755", needs=("restore", "in_process"))
 @pytest.mark.parametrize("spelling", [Path, str], ids=["Path", "str"])
 def test_paths_are_text_or_objects(

@@ -1,7 +1,14 @@
-"""Untrusted checkpoints: nothing in them runs, reaches outside their folder, or takes unbounded memory."""
+"""Files by strangers: nothing in them runs, reaches outside their folder, or takes more memory than they have bytes.
 
+These laws test the subject's own guards with harmless files: a limit that the test sets low, a name of a sibling folder
+of the test's, a pickle that leaves a note.
+"""
+
+import inspect
 import os
 import shutil
+import sys
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,155 +16,175 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fixtures.damage import hostile, silent_damage
+from fixtures.damage import untrusted_files
 from fixtures.damage.failing_files import serve
-from fixtures.writers import openpi
+from fixtures.damage.operations.safetensors import SHARDS_BESIDE
+from fixtures.specs import ModelSpec
+from fixtures.writers import hugging_face, openpi
 from suite.contracts.checkpoints import Checkpoint
-from suite.contracts.process_limits import limit_memory
 from suite.session.registry import contract
-from suite.subjects.process.elsewhere import Elsewhere, elsewhere
 from suite.subjects.protocol import Subject
 from suite.writing.asserts import assert_same_bits, refused
-from suite.writing.cases import digests, from_checkpoint, from_paligemma
+from suite.writing.cases import digests, from_checkpoint, from_hugging_face, from_paligemma
 
-WEIGHT = "action_in_proj/kernel"
+# Numbers that a member of an npz claims: 64 MB of float32, more than the loads of the tiny models take.
+CLAIM = 2**24
+# Frames that a restore needs at most, and a nesting that needs more.
+ROOM, NESTING = 200, 400
 
 
-@contract(source="python docs, pickle: it runs what a file says", needs=("restore",))
+@contract(source="python docs, pickle: it runs what a file says", needs=("restore", "guarded", "in_process"))
 @pytest.mark.parametrize("name", ["params.pkl", "params.pt", "params"])
 def test_pickle_is_not_run(subject: Subject, tmp_path: Path, name: str) -> None:
     """A pickle given as a checkpoint, or a torch archive that contains one, is refused by name and never unpickled."""
-    path, mark = tmp_path / name, tmp_path / "mark"
-    path.write_bytes(hostile.pickled(mark))
+    path = tmp_path / name
+    path.write_bytes(untrusted_files.pickled(str(path)))
     if name == "params.pt":
-        hostile.torch_archive(path, mark)
+        untrusted_files.torch_archive(path, str(path))
     with refused(str(path)):
         subject.restore(str(path), None)
-    assert not mark.exists()
+    assert str(path) not in untrusted_files.NOTES
 
 
-@contract(source="python docs, pickle; numpy.load's allow_pickle", needs=("load", "paligemma_npz"))
-def test_pickle_in_an_npz_is_not_run(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
+@contract(
+    source="python docs, pickle; numpy.load's allow_pickle", needs=("load", "paligemma_npz", "guarded", "in_process")
+)
+def test_pickle_in_an_npz_is_not_run(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
     """An npz with pickled objects is refused by name, and the pickle never runs."""
-    path, mark = tmp_path / "pt_224.npz", tmp_path / "mark"
-    hostile.npz_with_a_pickle(base_checkpoint.spec, path, mark)
+    path = tmp_path / "pt_224.npz"
+    untrusted_files.npz_with_a_pickle(base_spec, path, str(path))
     with refused(str(path)):
-        subject.load(base_checkpoint.spec, from_paligemma(path), seed=0)
-    assert not mark.exists()
+        subject.load(base_spec, from_paligemma(path), seed=0)
+    assert str(path) not in untrusted_files.NOTES
 
 
-@contract(source="CWE-22, zip slip", needs=("load", "paligemma_npz"))
+@contract(source="CWE-22, zip slip", needs=("load", "paligemma_npz", "guarded"))
 @pytest.mark.parametrize("kind", ["relative", "absolute"])
-def test_member_outside_is_refused(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, kind: str) -> None:
+def test_member_outside_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path, kind: str) -> None:
     """An archive with a member whose path leads outside is refused by that member's name, and nothing is written."""
-    name = {"relative": "../../outside.npy", "absolute": f"{tmp_path}/outside.npy"}[kind]
-    path = tmp_path / "a" / "b" / "pt_224.npz"
-    path.parent.mkdir(parents=True)
-    hostile.npz_with_a_member_outside(base_checkpoint.spec, path, name)
+    name = {"relative": "../beside/member.npy", "absolute": f"{tmp_path}/beside/member.npy"}[kind]
+    path = tmp_path / "release" / "pt_224.npz"
+    path.parent.mkdir()
+    untrusted_files.npz_with_a_member_beside(base_spec, path, name)
     before = digests(tmp_path)
     with refused(str(path), name):
-        subject.load(base_checkpoint.spec, from_paligemma(path), seed=0)
+        subject.load(base_spec, from_paligemma(path), seed=0)
     assert digests(tmp_path) == before
 
 
-@contract(source="CWE-22, path traversal", needs=("download", "in_process"))
-@pytest.mark.parametrize("name", ["../outside", "d/../../../outside"])
+@contract(source="CWE-22, path traversal", needs=("load", "hugging_face", "guarded"))
+@pytest.mark.parametrize("way", SHARDS_BESIDE)
+def test_shard_outside_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path, way: str) -> None:
+    """An index that names a shard by way of another folder is refused by the checkpoint's path."""
+    path = tmp_path / "release"
+    hugging_face.build(base_spec, path, shards=3)
+    SHARDS_BESIDE[way](path)
+    with refused(str(path)):
+        subject.load(base_spec, from_hugging_face(path), seed=0)
+
+
+@contract(source="CWE-22, path traversal", needs=("download", "guarded", "in_process"))
+@pytest.mark.parametrize("name", ["../beside", "d/../../beside"])
 def test_listing_outside_is_refused(subject: Subject, tmp_path: Path, name: str) -> None:
     """A server listing that includes a file outside the requested folder is refused; that file is not written."""
-    remote = serve({"bucket/params/d/0": b"good"})
-    remote.listed = {f"bucket/params/{name}": b"evil"}
-    cache = tmp_path / "a" / "b" / "c" / "cache"
+    remote = serve({"bucket/params/d/0": b"listed"})
+    remote.listed = {f"bucket/params/{name}": b"beside"}
     with refused(remote.url("bucket/params")):
-        subject.download(remote.url("bucket/params"), str(cache))
-    assert b"evil" not in [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
+        subject.download(remote.url("bucket/params"), str(tmp_path / "cache"))
+    assert b"beside" not in [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
 
 
-@contract(source="CWE-59, link following", needs=("restore", "load", "openpi"))
-@pytest.mark.parametrize("name", ["manifest.ocdbt", "d", "ocdbt.process_0"])
-def test_link_out_is_refused(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, name: str) -> None:
-    """A checkpoint with a file or folder that is a symbolic link to the outside is refused by the link's name."""
-    inside, outside = tmp_path / "params", tmp_path / "outside"
+@pytest.fixture
+def linked(base_checkpoint: Checkpoint, tmp_path: Path, name: str) -> Path:
+    """A checkpoint in which a file or folder is a symbolic link to one beside the checkpoint."""
+    inside, beside = tmp_path / "params", tmp_path / "beside"
     shutil.copytree(base_checkpoint.path, inside)
-    (inside / name).rename(outside)
-    (inside / name).symlink_to(os.path.relpath(outside, inside))
-    with refused(str(inside), name):
-        subject.restore(str(inside), None)
-    with refused(str(inside), name):
-        subject.load(base_checkpoint.spec, from_checkpoint(inside), seed=0)
+    (inside / name).rename(beside)
+    (inside / name).symlink_to(os.path.relpath(beside, inside))
+    return inside
 
 
-@contract(source="a folder of datasets is often a link", needs=("restore",))
-def test_links_that_stay_are_followed(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """A symbolic link to a whole checkpoint, and links between its own files, are followed."""
-    shutil.copytree(base_checkpoint.path, tmp_path / "stored")
-    (tmp_path / "stored" / "manifest.ocdbt").rename(tmp_path / "stored" / "manifest")
-    (tmp_path / "stored" / "manifest.ocdbt").symlink_to("manifest")
-    (tmp_path / "params").symlink_to("stored")
-    assert_same_bits(subject.restore(str(tmp_path / "params"), None), base_checkpoint.params)
+some_links = pytest.mark.parametrize("name", ["manifest.ocdbt", "d", "ocdbt.process_0"])
+
+
+@contract(source="CWE-59, link following", needs=("restore", "guarded"))
+@some_links
+def test_link_out_is_refused(subject: Subject, linked: Path, name: str) -> None:
+    """A checkpoint with a file or folder that is a symbolic link to the outside is refused by the link's name."""
+    with refused(str(linked), name):
+        subject.restore(str(linked), None)
+
+
+@contract(source="CWE-59, link following", needs=("load", "openpi", "guarded"))
+@some_links
+def test_link_out_is_not_loaded(subject: Subject, base_spec: ModelSpec, linked: Path, name: str) -> None:
+    """No model is loaded through a link that leads out of a checkpoint; the error names the link."""
+    with refused(str(linked), name):
+        subject.load(base_spec, from_checkpoint(linked), seed=0)
+
+
+LIMITS = {
+    "array_of_a_mebibyte": {"array_bytes": 2**20 - 1, "compression": 1},
+    "piece_of_a_mebibyte": {"piece_bytes": 2**20},
+}
+
+
+@contract(source="CWE-789, memory allocation with an excessive size", needs=("restore_limited",))
+@pytest.mark.parametrize("limit", LIMITS)
+def test_claim_beyond_the_limits_is_refused(subject: Subject, tmp_path: Path, limit: str) -> None:
+    """An array of a mebibyte of zeros in a few kilobytes of files is refused by its name if the limits do not allow for
+    its size, or for a piece of it."""
+    params = {"head/kernel": np.zeros((512, 512), np.float32)}
+    openpi.write(params, tmp_path / "params")
+    with refused(str(tmp_path / "params"), "head/kernel"):
+        subject.restore_limited(str(tmp_path / "params"), LIMITS[limit])
+
+
+@contract(source="CWE-789, memory allocation with an excessive size", needs=("restore_limited",))
+def test_claim_within_the_limits_is_read(subject: Subject, tmp_path: Path) -> None:
+    """The same array is read if the limits just allow for it."""
+    params = {"head/kernel": np.zeros((512, 512), np.float32)}
+    openpi.write(params, tmp_path / "params")
+    limits = {"array_bytes": 2**20, "compression": 1}
+    assert_same_bits(subject.restore_limited(str(tmp_path / "params"), limits), params)
+
+
+@contract(
+    source="CWE-789, memory allocation with an excessive size",
+    needs=("load", "paligemma_npz", "guarded", "in_process"),
+)
+def test_claim_of_an_npz_is_not_allocated(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
+    """An npz with a member that claims 64 MB and has none is refused by the member's name, without allocating them."""
+    path = tmp_path / "pt_224.npz"
+    untrusted_files.npz_that_claims(base_spec, path, CLAIM)
+    tracemalloc.start()
+    try:
+        with refused(str(path), untrusted_files.CLAIMED):
+            subject.load(base_spec, from_paligemma(path), seed=0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * CLAIM
 
 
 @contextmanager
-def bounded_process(subject: Subject, checkpoint: Checkpoint) -> Iterator[Elsewhere]:
-    """Start the subject in a process, let it read a checkpoint, then limit it to 4 GiB more and a minute per call."""
-    with elsewhere(subject, timeout=60) as process:
-        process.restore(checkpoint.path, None)
-        limit_memory(process.pid, 4 * 2**30)
-        yield process
+def shallow_stack() -> Iterator[None]:
+    """Let this process call ``ROOM`` functions deep from here."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + ROOM)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
 
 
-@pytest.fixture(scope="module")
-def bounded(subject: Subject, base_checkpoint: Checkpoint) -> Iterator[Elsewhere]:
-    with bounded_process(subject, base_checkpoint) as process:
-        yield process
-
-
-@pytest.fixture(scope="module")
-def bounded_for_npz(subject: Subject, base_checkpoint: Checkpoint) -> Iterator[Elsewhere]:
-    """A second such process, since a checkpoint may have ended the first."""
-    with bounded_process(subject, base_checkpoint) as process:
-        yield process
-
-
-@contract(source="CWE-789, memory allocation with an excessive size", needs=("restore",))
-@pytest.mark.parametrize("rows", [2**28, 2**31, 2**50])
-def test_absurd_shape_is_refused_at_once(
-    bounded: Elsewhere, subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, rows: int
-) -> None:
-    """A checkpoint that claims an array far larger than its files is refused by that array's name, without allocating
-    it."""
+@contract(source="CPython's recursion limit", needs=("restore", "guarded", "in_process"))
+def test_deep_metadata_is_refused(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """Metadata that is nested deeper than Python's stack is refused as damaged, by the checkpoint's name; the same
+    stack is deep enough for metadata as orbax writes it."""
     shutil.copytree(base_checkpoint.path, tmp_path / "params")
-    silent_damage.absurd_shape(tmp_path / "params", WEIGHT, rows)
-    with refused(str(tmp_path / "params"), WEIGHT):
-        bounded.restore(str(tmp_path / "params"), None)
-
-
-@contract(source="openpi lora.py: a fresh lora_b may be all zeros", needs=("restore",))
-def test_compressed_zeros_are_plausible(subject: Subject, tmp_path: Path) -> None:
-    """An array of zeros that takes ten thousand times less space on disk than in memory is not refused as absurd."""
-    params = {"head/kernel": np.zeros((2048, 4096), np.float32)}
-    openpi.write(params, tmp_path / "params")
-    assert_same_bits(subject.restore(str(tmp_path / "params"), None), params)
-
-
-@contract(source="CWE-789, memory allocation with an excessive size", needs=("restore", "load", "paligemma_npz"))
-@pytest.mark.parametrize("length", [2**33, 2**50])
-def test_absurd_npz_header_is_refused_at_once(
-    bounded_for_npz: Elsewhere, subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, length: int
-) -> None:
-    """An npz with a member that claims more numbers than it has is refused by its name, without allocating them."""
-    path = tmp_path / "pt_224.npz"
-    hostile.npz_with_an_absurd_header(base_checkpoint.spec, path, length)
-    with refused(str(path), "img/embedding/bias"):
-        bounded_for_npz.load(base_checkpoint.spec, from_paligemma(path), seed=0)
-
-
-@contract(source="CPython's recursion limit", needs=("restore",))
-@pytest.mark.parametrize("text", ["[" * 10**6, '{"tree_metadata":' * 10**5], ids=["lists", "objects"])
-def test_bottomless_metadata_is_refused(
-    subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, text: str
-) -> None:
-    """Metadata with extremely deep nesting is refused as damaged, by the checkpoint's name."""
-    shutil.copytree(base_checkpoint.path, tmp_path / "params")
-    (tmp_path / "params" / "_METADATA").write_text(text)
-    with refused(str(tmp_path / "params")):
-        subject.restore(str(tmp_path / "params"), None)
+    (tmp_path / "params" / "_METADATA").write_text("[" * NESTING + "]" * NESTING)
+    with shallow_stack():
+        assert_same_bits(subject.restore(base_checkpoint.path, None), base_checkpoint.params)
+        with refused(str(tmp_path / "params"), "damaged", "recursion"):
+            subject.restore(str(tmp_path / "params"), None)

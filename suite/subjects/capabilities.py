@@ -7,6 +7,7 @@ OPERATIONS = {
     "param_spec": "Returns path, shape and dtype of every parameter of a model without allocating any.",
     "init": "Initializes parameters from a seed.",
     "restore": "Reads the parameters of a checkpoint, in the stored dtypes or cast to one.",
+    "restore_limited": "Reads a checkpoint under lower limits on what it may claim.",
     "load": "Loads a model's parameters for training, from a checkpoint, an official release, or nothing.",
     "load_for_inference": "Loads a model's parameters for serving.",
     "save": "Writes parameters as a checkpoint.",
@@ -49,6 +50,7 @@ TRAITS = {
     "counts_bytes": "Counts the bytes of the optimizer's state.",
     "sharding": "Trains a model that is spread over all devices.",
     "in_process": "Runs in the suite's own process.",
+    "guarded": "Guards against files by strangers, which may claim too much or lead out of their folder.",
     "dropout": "Drops values while training where the model says so.",
     "moving_average": "Keeps a moving average of the parameters while training.",
 }

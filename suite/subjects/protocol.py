@@ -9,6 +9,7 @@ raises whatever the implementation raises.
     param_spec(model)                                         {path: (shape, dtype name)}
     init(model, seed)                                         params
     restore(path, dtype)                                      params; dtype is a name, or None for "as stored"
+    restore_limited(path, limits)                             params in the stored dtypes
     load(model, source, seed)                                 {"params", "report", "nonfinite", "warnings", "notes"}
     load_for_inference(model, path)                           params
     save(model, params, path)                                 None
@@ -33,6 +34,10 @@ raises whatever the implementation raises.
 Besides its params, ``load`` returns ``report``, {path: status} for every leaf of model and source; ``nonfinite``,
 {path: number of NaN and infinite values}; and ``notes``, texts that say what had to be assumed. These are None without
 the trait load_report. ``warnings`` is a list of texts.
+
+The limits of ``restore_limited`` are some of ``array_bytes``, which any array may claim; ``compression``, how many
+times larger than all files together an array may be beyond that; and ``piece_bytes``, what each piece of an array takes
+at least. They are for tests: with low ones, a small and valid checkpoint claims too much.
 
 ``fold_checkpoint`` writes ``<out>/params``; its ``dtype`` is a name, or None for "as stored". With the trait
 every_layout, ``convert`` also takes the layouts "paligemma_npz" and "hugging_face" (the PaliGemma part; the rest is

@@ -6,6 +6,7 @@ import math
 import warnings
 from importlib import metadata
 from typing import Any, TypeAlias
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from jax.experimental.multihost_utils import process_allgather
 from pi0_compat.checkpoints import lora as lora_checkpoints
 from pi0_compat.checkpoints.convert import convert_checkpoint
 from pi0_compat.layouts.orbax import restore as checkpoints
+from pi0_compat.layouts.orbax import untrusted
 from pi0_compat.layouts.orbax.folder import find_params
 from pi0_compat.layouts.orbax.metadata import read_metadata
 from pi0_compat.layouts.orbax.save import save_params
@@ -55,7 +57,14 @@ TRAITS = (
     "counts_bytes",
     "sharding",
     "in_process",
+    "guarded",
 )
+# The constants that hold the limits of ``restore_limited``.
+_LIMITS = {
+    "array_bytes": "_ALWAYS_PLAUSIBLE",
+    "compression": "_BEST_COMPRESSION",
+    "piece_bytes": "_SMALLEST_PIECE",
+}
 
 Params: TypeAlias = dict[str, np.ndarray]
 # Specs, sources and options are plain JSON data.
@@ -83,6 +92,11 @@ def init(model: Data, seed: int) -> Params:
 
 def restore(path: str, dtype: str | None) -> Params:
     return checkpoints.restore_params(path, restore_type=np.ndarray, dtype=dtype and jnp.dtype(dtype))
+
+
+def restore_limited(path: str, limits: Data) -> Params:
+    with mock.patch.multiple(untrusted, **{_LIMITS[name]: limit for name, limit in limits.items()}):
+        return restore(path, None)
 
 
 def load(model: Data, source: Data, seed: int) -> Data:

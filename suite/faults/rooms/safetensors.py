@@ -58,7 +58,7 @@ FAULTS = (
         patches=(
             Patch(_FOLDER, "if not isinstance(file, str) or not _is_plain(file):", "if not isinstance(file, str):"),
         ),
-        caught_by=("safetensors.damaged_index_is_refused",),
+        caught_by=("safety.shard_outside_is_refused",),
     ),
     Fault(
         id="safetensors_tensor_in_two_shards",

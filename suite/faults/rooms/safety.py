@@ -53,7 +53,7 @@ FAULTS = (
         story="A symbolic link in a checkpoint is followed to wherever it leads.",
         evidence="https://cwe.mitre.org/data/definitions/59.html",
         patches=(Patch("layouts/orbax/metadata.py", "    refuse_links_out(folder)\n", ""),),
-        caught_by=("safety.link_out_is_refused",),
+        caught_by=("safety.link_out_is_refused", "safety.link_out_is_not_loaded"),
     ),
     Fault(
         id="links_of_folders_are_followed",
@@ -67,19 +67,19 @@ FAULTS = (
         story="A checkpoint with any symbolic link is refused, even one that stays inside.",
         evidence="mutation: is_symlink alone",
         patches=(Patch("layouts/orbax/untrusted.py", " and not path.resolve().is_relative_to(root)", ""),),
-        caught_by=("safety.links_that_stay_are_followed",),
+        caught_by=("restore.follows_links_within",),
     ),
     Fault(
         id="a_linked_checkpoint_is_refused",
         story="A link to a whole checkpoint is refused, because its files are elsewhere than the link.",
         evidence="mutation: a resolved path is compared with an unresolved one",
         patches=(Patch("layouts/orbax/untrusted.py", "root = folder.resolve()", "root = folder"),),
-        caught_by=("safety.links_that_stay_are_followed",),
+        caught_by=("restore.follows_links_within",),
     ),
     Fault(
         id="claimed_shapes_are_believed",
         story="Memory is allocated for whatever shape the metadata claims.",
-        evidence="mutation: no plausibility check; tensorstore ends the process with bad_alloc",
+        evidence="mutation: no plausibility check",
         patches=(
             Patch(
                 "layouts/orbax/metadata.py",
@@ -87,14 +87,28 @@ FAULTS = (
                 "",
             ),
         ),
-        caught_by=("safety.absurd_shape_is_refused_at_once",),
+        caught_by=("safety.claim_beyond_the_limits_is_refused",),
+    ),
+    Fault(
+        id="claimed_pieces_are_believed",
+        story="An array's size is checked, but not the number of pieces that it claims to be stored in.",
+        evidence="mutation: half of the plausibility check",
+        patches=(Patch("layouts/orbax/untrusted.py", " or pieces * _SMALLEST_PIECE > stored", ""),),
+        caught_by=("safety.claim_beyond_the_limits_is_refused",),
+    ),
+    Fault(
+        id="limits_do_not_allow_for_their_own_size",
+        story="An array that claims exactly as many bytes as the limit is refused.",
+        evidence="mutation: >= in place of >",
+        patches=(Patch("layouts/orbax/untrusted.py", "leaf.num_bytes > max(", "leaf.num_bytes >= max("),),
+        caught_by=("safety.claim_within_the_limits_is_read",),
     ),
     Fault(
         id="compression_is_held_for_a_lie",
         story="An array may be at most sixteen times larger than its files, so all zeros are refused.",
         evidence="mutation: the ratio of typical weights in place of the best possible one",
         patches=(Patch("layouts/orbax/untrusted.py", "_BEST_COMPRESSION = 1 << 15", "_BEST_COMPRESSION = 1 << 4"),),
-        caught_by=("safety.compressed_zeros_are_plausible",),
+        caught_by=("restore.keeps_zeros_that_compress_well",),
     ),
     Fault(
         id="npz_headers_are_believed",
@@ -108,7 +122,7 @@ FAULTS = (
             ),
             Patch(_NPZ, "except Exception as error:", "except (ValueError, OSError) as error:"),
         ),
-        caught_by=("safety.absurd_npz_header_is_refused_at_once",),
+        caught_by=("safety.claim_of_an_npz_is_not_allocated",),
     ),
     Fault(
         id="only_expected_errors_are_refusals",
@@ -121,6 +135,6 @@ FAULTS = (
                 "item.custom_metadata or {}\n    except (ValueError, OSError) as error:",
             ),
         ),
-        caught_by=("safety.bottomless_metadata_is_refused",),
+        caught_by=("restore.metadata_of_another_kind_is_refused_by_name", "safety.deep_metadata_is_refused"),
     ),
 )
