@@ -52,7 +52,8 @@ def read_run(file: Path) -> ContractRun:
 
 
 def _check_rows(file: Path, header: Record, rows: list[tuple[int, Record]]) -> None:
-    """Check that every row belongs to a listed subject, is unique, and has a reason if its failure is expected."""
+    """Check that every row belongs to a listed subject and is unique, and that each failure has a severity, and a
+    reason if it is expected."""
     names = [subject["name"] for subject in header["subjects"]]
     if len(set(names)) < len(names):
         raise wrong(file, 1, "subjects with distinct names", ", ".join(names), "keep the runs apart")
@@ -66,6 +67,8 @@ def _check_rows(file: Path, header: Record, rows: list[tuple[int, Record]]) -> N
             raise wrong(file, number, "every case once", text, "keep the runs apart")
         if row["outcome"] in ("known", "fixed") and "expectation" not in row:
             raise wrong(file, number, f"an expectation, as the outcome is {row['outcome']}", "none", AGAIN)
+        if row["outcome"] in ("fail", "known") and "severity" not in row and header["schema_version"] > 1:
+            raise wrong(file, number, f"a severity, as the outcome is {row['outcome']}", "none", AGAIN)
         seen[case] = number
 
 

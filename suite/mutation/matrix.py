@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from suite.faults.fault import Fault
-from suite.session.results import SCHEMA_VERSION, manifest
+from suite.session.results import manifest
+
+_SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Matrix:
             for fault in faults
         ]
         contracts = sorted(set().union(*self.passed.values(), *self.caught.values()))
-        header = {"kind": "header", "schema_version": SCHEMA_VERSION, **manifest(), "contracts": contracts}
+        header = {"kind": "header", "schema_version": _SCHEMA_VERSION, **manifest(), "contracts": contracts}
         footer = {"kind": "footer", "rows": len(rows), "caught": sum(bool(row["caught_by"]) for row in rows)}
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("".join(json.dumps(record) + "\n" for record in (header, *rows, footer)), encoding="utf-8")

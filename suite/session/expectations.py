@@ -13,6 +13,10 @@ from typing import Any
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from suite.session.severity import SEVERITIES
+
+# What ``python -m suite.session.expect`` writes for keys that only a person can fill in.
+TODO = "TODO"
 FOLDER = Path(__file__).parents[1] / "expectations"
 
 KINDS = {
@@ -30,6 +34,7 @@ class Expectation:
     Attributes:
       contract: id of the contract.
       kind: a key of ``KINDS``.
+      severity: a key of ``SEVERITIES``; a failure of another severity is another failure.
       raises: type name of the exception.
       reason: why it fails, in one sentence.
       link: URL of an issue or a line of code.
@@ -41,6 +46,7 @@ class Expectation:
 
     contract: str
     kind: str
+    severity: str
     raises: str
     reason: str
     link: str
@@ -52,6 +58,12 @@ class Expectation:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"kind {self.kind!r}; expected one of {', '.join(KINDS)}")
+        if self.severity not in SEVERITIES:
+            raise ValueError(f"severity {self.severity!r}; expected one of {', '.join(SEVERITIES)}")
+        if undone := [field.name for field in dataclasses.fields(self) if getattr(self, field.name) == TODO]:
+            raise ValueError(
+                f"{', '.join(undone)}: still {TODO}; say why it fails, where that can be seen, and since when"
+            )
         if empty := [name for name in ("contract", "raises", "reason", "since") if not getattr(self, name).strip()]:
             raise ValueError(f"{', '.join(empty)} must not be empty")
         if not self.link.startswith("https://"):
@@ -64,9 +76,14 @@ class Expectation:
         """Return whether the entry applies to a case of a contract."""
         return contract == self.contract and fnmatch.fnmatchcase(case, self.case.replace("[", "[[]"))
 
-    def explains(self, raised: str, text: str) -> bool:
-        """Return whether an exception of type ``raised`` with message ``text`` is this failure."""
-        return raised == self.raises and self.match in text
+    def explains(self, raised: str, text: str, severity: str) -> bool:
+        """Return whether an exception of type ``raised`` with message ``text`` and this severity is this failure."""
+        return raised == self.raises and self.match in text and severity == self.severity
+
+    @property
+    def failure(self) -> str:
+        """The failure that is expected, in words."""
+        return f"{self.raises}, {self.severity}{f', with {self.match!r} in its text' if self.match else ''}"
 
 
 def read(file: Path, version: str) -> tuple[Expectation, ...]:

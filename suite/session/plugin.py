@@ -16,6 +16,7 @@ from suite.session.expectations import Expectation, find_problems
 from suite.session.registry import Contract, contract_of
 from suite.session.results import ResultStream
 from suite.session.roster import Roster, is_a_fault
+from suite.session.severity import severity_of
 from suite.session.summary import summarize
 from suite.subjects.process.harness_files import parse
 from suite.subjects.protocol import TIMEOUT, Subject
@@ -33,6 +34,7 @@ _PROBLEMS = pytest.StashKey[list[str]]()
 _ROW = "pi0_compat_row"
 _PHASES = pytest.StashKey[list[pytest.TestReport]]()
 _VERDICT = pytest.StashKey[str]()
+_SEVERITY = pytest.StashKey[str]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -152,6 +154,8 @@ def pytest_runtest_makereport(
         phases = item.stash.setdefault(_PHASES, [])
         phases.append(report)
         entry = _expectation(item, contract)
+        if report.when == "call" and call.excinfo:
+            item.stash[_SEVERITY] = severity_of(call.excinfo.value)
         if report.when == "call" and entry:
             item.stash[_VERDICT] = verdicts.expect(report, call.excinfo, entry)
         if report.when == "teardown":
@@ -231,7 +235,8 @@ def _row(
     item: pytest.Item, contract: Contract, phases: list[pytest.TestReport], entry: Expectation | None
 ) -> dict[str, Any]:
     subject = item.config.stash[_ROSTER].name(_subject_arg(item))
-    row = verdicts.row(contract, _case(item), subject, phases, item.stash.get(_VERDICT, None))
+    verdict, severity = item.stash.get(_VERDICT, None), item.stash.get(_SEVERITY, None)
+    row = verdicts.row(contract, _case(item), subject, phases, verdict=verdict, severity=severity)
     if entry and row["outcome"] in ("known", "fixed"):
         row["expectation"] = {"kind": entry.kind, "reason": entry.reason, "link": entry.link}
     return row

@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-SCHEMA_VERSION = 1
+# 2: rows that failed have a severity.
+SCHEMA_VERSION = 2
 # An absolute path without its last component; neither a URL nor a parameter's path.
 _FOLDERS = re.compile(r"""(?<![\w.:/*-])/(?:[^\s/'":,;()\[\]]+/)+""")
 _FLAGS = ("JAX_PLATFORMS", "XLA_FLAGS", "HYPOTHESIS_PROFILE", "CI")

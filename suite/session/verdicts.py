@@ -8,6 +8,7 @@ import pytest
 
 from suite.session.expectations import Expectation
 from suite.session.registry import Contract
+from suite.session.severity import severity_of
 from suite.subjects.protocol import ProcessDiedError, SubjectError
 
 # Maximum length of a message in characters: torch errors name every key of a model.
@@ -15,6 +16,8 @@ _LONGEST = 400
 # The prefix of errors raised in another process; the original exception's type, which follows, is enough.
 _ELSEWHERE = re.compile(r"^suite\.subjects\.(\w+\.)+((SubjectError|OutOfMemoryError): )?")
 
+# The outcomes of cases that failed; their rows have a severity.
+FAILED = ("fail", "known")
 UNAVAILABLE = "unavailable: "
 
 
@@ -29,14 +32,23 @@ def expect(report: pytest.TestReport, excinfo: pytest.ExceptionInfo[BaseExceptio
         report.longrepr = f"fixed: {entry} passed but is expected to fail; remove the entry ({entry.reason})"
         return "fixed"
     raised, text = _raised(excinfo.value)
-    if not entry.explains(raised, text):
+    severity = severity_of(excinfo.value)
+    if not entry.explains(raised, text, severity):
+        found = f"{entry}: expected {entry.failure}; found {raised}, {severity}"
+        report.sections.append(("another failure than the expected one", found))
         return "fail"
     report.outcome, report.wasxfail = "skipped", entry.reason
     return "known"
 
 
 def row(
-    contract: Contract, case: str, subject: str, phases: Sequence[pytest.TestReport], verdict: str | None
+    contract: Contract,
+    case: str,
+    subject: str,
+    phases: Sequence[pytest.TestReport],
+    *,
+    verdict: str | None = None,
+    severity: str | None = None,
 ) -> dict[str, Any]:
     """Return the result row of a test.
 
@@ -46,16 +58,19 @@ def row(
       subject: the subject's name.
       phases: the reports of setup, call and teardown.
       verdict: the result of ``expect`` for the call; None if no failure was expected.
+      severity: how bad the call's failure is; None if it did not fail.
     """
     broken = next((report for report in phases if not report.passed), None)
     in_call = broken is None or broken.when == "call"
+    outcome = verdict if verdict and in_call else _outcome(broken)
     return {
         "contract": contract.id,
         "law": contract.law,
         "source": contract.source,
         "case": case,
         "subject": subject,
-        "outcome": verdict if verdict and in_call else _outcome(broken),
+        "outcome": outcome,
+        **({"severity": severity} if outcome in FAILED else {}),
         "seconds": round(sum(report.duration for report in phases), 3),
         "message": "" if broken is None else _message(broken),
     }

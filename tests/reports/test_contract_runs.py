@@ -33,6 +33,14 @@ def test_what_the_suite_writes_is_read(tmp_path: Path) -> None:
     assert [entry["case"] for entry in read_run(tmp_path / "a.jsonl").rows] == ["ä\u2028b"]
 
 
+def test_failures_of_version_1_have_no_severity(tmp_path: Path) -> None:
+    """A file that was written before failures had a severity is read."""
+    rows = [row("load.is_whole", outcome, outcome) for outcome in ("fail", "known")]
+    old = [{key: value for key, value in each.items() if key != "severity"} for each in rows]
+    run = read_run(write_run(tmp_path / "a.jsonl", header(schema_version=1), *old))
+    assert [each.get("severity") for each in run.rows] == [None, None]
+
+
 def test_rows_are_separated_by_subject(tmp_path: Path) -> None:
     rows = [row("load.is_whole"), row("load.is_whole", subject="other")]
     run = read_run(write_run(tmp_path / "a.jsonl", header(subject(), subject("other")), *rows))
@@ -48,7 +56,7 @@ BROKEN: dict[str, tuple[list[Json], str]] = {
     "two runs": ([*WHOLE, *WHOLE], "5: expected the end of the file, found kind header; "),
     "two headers": ([HEAD, *WHOLE], "2: expected a row or a footer, found kind header; "),
     "no kind": ([HEAD, {}], "2: expected a row or a footer, found kind None; "),
-    "other version": ([HEAD | {"schema_version": 2}], "1: header.schema_version: 1 was expected"),
+    "other version": ([HEAD | {"schema_version": 3}], "1: header.schema_version: 3 is not one of [1, 2]"),
     "other outcome": ([HEAD, row("load.is_whole", "skipped")], "2: row.outcome: 'skipped' is not one of ['pass', "),
     "unknown key": (
         [HEAD, row("load.is_whole", mood="good")],
@@ -62,6 +70,10 @@ BROKEN: dict[str, tuple[list[Json], str]] = {
     "no reason": (
         [HEAD, *UNEXPLAINED],
         "2: expected an expectation, as the outcome is known, found none; run it again",
+    ),
+    "no severity": (
+        [HEAD, {key: value for key, value in ROWS_OF_TOY[1].items() if key != "severity"}, footer(ROWS_OF_TOY[1:])],
+        "2: expected a severity, as the outcome is known, found none; run it again",
     ),
     "namesakes": (
         [header(subject(), subject()), footer([])],

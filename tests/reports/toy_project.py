@@ -52,7 +52,7 @@ def write_contracts(root: Path, **changes: Any) -> Path:
 
 def write_museum(root: Path, caught: int = 2, names: tuple[str, str] = ("met", "thought_of"), **changes: Any) -> Path:
     """Write two faults; one of them occurred in practice."""
-    head = {key: value for key, value in header().items() if key != "subjects"}
+    head = {key: value for key, value in header(schema_version=1).items() if key != "subjects"}
     common = {"kind": "row", "evidence": "https://example.org/issues/7", "passed": 1, **changes}
     faults = [
         {

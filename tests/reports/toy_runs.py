@@ -15,7 +15,7 @@ def header(*subjects: Json, **changes: Any) -> Json:
     """Return a header; without subjects it has toy 1.2."""
     return {
         "kind": "header",
-        "schema_version": 1,
+        "schema_version": 2,
         "started": "2026-11-22T04:00:00+00:00",
         "python": "3.11.7",
         "platform": "Linux x86_64",
@@ -35,9 +35,10 @@ def subject(name: str = "toy", version: str | None = "1.2", **changes: Any) -> J
 
 
 def row(contract: str, outcome: str = "pass", case: str = "", **changes: Any) -> Json:
-    """Return a row of the subject toy; a known failure has an expectation."""
+    """Return a row of the subject toy; a failure has a severity (silent), and a known one an expectation."""
     law = f"A {contract.replace('.', ' ').replace('_', ' ')}."
-    why = {"expectation": WHY} if outcome in ("known", "fixed") else {}
+    why: Json = {"expectation": WHY} if outcome in ("known", "fixed") else {}
+    why |= {"severity": "silent"} if outcome in ("fail", "known") else {}
     entry = {
         "contract": contract,
         "law": law,

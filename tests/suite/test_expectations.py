@@ -14,14 +14,15 @@ pytest_plugins = ["pytester"]
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "reports/schema/rows.schema.json").read_text())
 HARNESS = """
+from suite.subjects.protocol import SubjectError
 NAME, TRAITS = "toy", ("lora",)
 def describe(): return {"version": "1.2"}
 def init(model, seed): return {"a/w": 1}
+def fold(model, params): raise SubjectError("KeyError", "'w'")
 """
 CONTRACTS = '''
 import pytest
 from suite.session.registry import contract
-from suite.subjects.protocol import SubjectError
 
 @contract(source="Newton", needs=("init",))
 @pytest.mark.parametrize("height", ["low", "high"])
@@ -29,17 +30,23 @@ def test_apples_fall(subject, height):
     """Apples fall."""
     assert height == "low", "apples fly"
 
-@contract(source="Newton", needs=("init",))
+@contract(source="Newton", needs=("fold",))
 def test_pears_fall(subject):
     """Pears fall."""
-    raise SubjectError("KeyError", "'w'")
+    subject.fold({}, {})
 
 @contract(source="Newton", needs=("save",))
 def test_birds_fly(subject):
     """Birds fly."""
 '''
-APPLES = {"contract": "sky.apples_fall", "case": "high", "raises": "AssertionError", "match": "apples fly"}
-PEARS = {"contract": "sky.pears_fall", "raises": "KeyError", "match": "'w'"}
+APPLES = {
+    "contract": "sky.apples_fall",
+    "case": "high",
+    "severity": "silent",
+    "raises": "AssertionError",
+    "match": "apples fly",
+}
+PEARS = {"contract": "sky.pears_fall", "severity": "crash", "raises": "KeyError", "match": "'w'"}
 REST = {"kind": "theirs", "reason": "It flies.", "link": "https://example.org/1", "since": "1.0"}
 
 
@@ -93,11 +100,21 @@ def test_a_failure_that_is_fixed_breaks_the_run(pytester: pytest.Pytester) -> No
     result.stdout.fnmatch_lines(["fixed: sky.apples_fall[[]low[]]*remove the entry*"])
 
 
-@pytest.mark.parametrize("other", [{"raises": "KeyError"}, {"match": "apples swim"}], ids=["type", "text"])
-def test_another_failure_breaks_the_run(pytester: pytest.Pytester, other: dict[str, str]) -> None:
-    """An exception of another type or text than expected is a failure."""
-    assert ask(pytester, APPLES | other, PEARS).ret == pytest.ExitCode.TESTS_FAILED
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [
+        ({"raises": "KeyError"}, "KeyError, silent, with 'apples fly' in its text"),
+        ({"match": "apples swim"}, "AssertionError, silent, with 'apples swim' in its text"),
+        ({"severity": "crash"}, "AssertionError, crash, with 'apples fly' in its text"),
+    ],
+    ids=["type", "text", "severity"],
+)
+def test_another_failure_breaks_the_run(pytester: pytest.Pytester, other: dict[str, str], expected: str) -> None:
+    """An exception of another type, text or severity than expected is a failure, and the run says what was expected."""
+    result = ask(pytester, APPLES | other, PEARS)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert outcomes(pytester)["sky.apples_fall", "high"] == "fail"
+    result.stdout.fnmatch_lines([f"sky.apples_fall[[]high[]]: expected {expected}; found AssertionError, silent"])
 
 
 @pytest.mark.parametrize(
@@ -135,6 +152,8 @@ def test_another_version_has_its_own_failures(pytester: pytest.Pytester) -> None
     ("entry", "message"),
     [
         ({"kind": "mine"}, "sky.apples_fall: kind 'mine'; expected one of ours, theirs, never, disputed"),
+        ({"severity": "bad"}, "sky.apples_fall: severity 'bad'; expected one of silent, crash, unclear"),
+        ({"reason": "TODO"}, "sky.apples_fall: reason: still TODO"),
         ({"link": "somewhere"}, "sky.apples_fall: link 'somewhere'; expected the URL"),
         ({"reason": " "}, "sky.apples_fall: reason must not be empty"),
         ({"cases": "high"}, "sky.apples_fall: got an unexpected keyword argument 'cases'"),
@@ -172,7 +191,7 @@ def test_versions(versions: str, version: str, holds: bool) -> None:
 
 def test_brackets_in_a_case_are_literal() -> None:
     """A case id with brackets is not a pattern."""
-    entry = Expectation(**(REST | {"contract": "sky.apples_fall", "case": "[low]-*", "raises": "KeyError"}))
+    entry = Expectation(**(REST | PEARS | {"contract": "sky.apples_fall", "case": "[low]-*"}))
     assert entry.covers("sky.apples_fall", "[low]-1")
     assert not entry.covers("sky.apples_fall", "l-1")
 

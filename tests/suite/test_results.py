@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 
 from suite.session.results import SCHEMA_VERSION, ResultStream, without_folders
+from suite.session.severity import SEVERITIES
 from suite.session.summary import OUTCOMES
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "reports/schema/rows.schema.json").read_text())
@@ -36,14 +37,16 @@ def lines(file: Path) -> list[dict[str, Any]]:
 def test_schema_is_a_schema() -> None:
     """The schema itself is valid, and has this version and the summary's outcomes."""
     VALIDATOR.check_schema(SCHEMA)
-    assert SCHEMA["$defs"]["header"]["properties"]["schema_version"]["const"] == SCHEMA_VERSION
+    assert SCHEMA["$defs"]["header"]["properties"]["schema_version"]["enum"] == [1, SCHEMA_VERSION]
+    assert SCHEMA["$defs"]["row"]["properties"]["severity"]["enum"] == list(SEVERITIES)
     assert SCHEMA["$defs"]["outcome"]["enum"] == list(OUTCOMES)
 
 
 def test_stream_is_header_rows_footer(tmp_path: Path) -> None:
     """A closed stream is a header with the subjects, the rows in order, and a footer that counts them."""
     stream = ResultStream(tmp_path / "new" / "results.jsonl", [SUBJECT])
-    rows = [ROW, ROW | {"case": "ä", "outcome": "fail", "message": "expected 1"}, ROW]
+    failure = {"outcome": "fail", "severity": "silent", "message": "expected 1"}
+    rows = [ROW, ROW | {"case": "ä", **failure}, ROW]
     for row in rows:
         stream.add(row)
     stream.close()
@@ -80,6 +83,8 @@ def test_header_has_the_flags_that_change_results(tmp_path: Path, monkeypatch: p
 WRONG = {
     "unknown outcome": {"kind": "row", **ROW, "outcome": "skipped"},
     "unknown key": {"kind": "row", **ROW, "notes": ""},
+    "unknown severity": {"kind": "row", **ROW, "outcome": "fail", "severity": "bad"},
+    "severity of a pass": {"kind": "row", **ROW, "severity": "crash"},
     "no law": {"kind": "row", **ROW, "law": ""},
     "id without area": {"kind": "row", **ROW, "contract": "is_whole"},
     "no kind": ROW,
