@@ -30,7 +30,7 @@ from pi0_compat.storage import placement as sharding
 from pi0_compat.storage.download import fetch
 from pi0_compat.training import runs
 from pi0_compat.training import step as training
-from pi0_compat.training.compile_options import UNOPTIMIZED, quickest
+from pi0_compat.training.compile_options import quickest
 from pi0_compat.training.configs import AdamW, CosineDecaySchedule, TrainConfig
 from suite.subjects import _reference_benchmarks
 
@@ -283,7 +283,7 @@ _draw = jax.jit(draw_noise_and_time, static_argnums=1)
 
 
 # Compiling takes nearly all the time of tiny models. Draws stay optimized: otherwise they differ from openpi's by an
-# ulp; so would, with ``quickest``, a model whose adapters add zero.
+# ulp.
 
 
 @functools.lru_cache
@@ -292,7 +292,7 @@ def _compiled_loss(config: Pi0Config) -> Any:
         lambda params, observation, actions, noise, time: config.merge(params).compute_loss(
             jax.random.key(0), observation, actions, noise=noise, time=time
         ),
-        compiler_options=UNOPTIMIZED,
+        compiler_options=quickest(),
     )
 
 
@@ -303,7 +303,7 @@ def _compiled_sample(config: Pi0Config, num_steps: int) -> Any:
         lambda params, observation, noise: config.merge(params).sample_actions(
             key, observation, noise=noise, num_steps=num_steps
         ),
-        compiler_options=UNOPTIMIZED,
+        compiler_options=quickest(),
     )
 
 
@@ -311,7 +311,7 @@ def _compiled_sample(config: Pi0Config, num_steps: int) -> Any:
 def _compiled_prefix(config: Pi0Config) -> Any:
     return jax.jit(
         lambda params, observation: config.merge(params).embed_prefix(observation)[0],
-        compiler_options=UNOPTIMIZED,
+        compiler_options=quickest(),
     )
 
 

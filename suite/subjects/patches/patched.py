@@ -11,6 +11,7 @@ import importlib.machinery
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import NamedTuple
@@ -109,6 +110,8 @@ class _Finder(importlib.abc.MetaPathFinder):
         return spec
 
 
+# The files stay as they are while faults are created one after another: parsing them all takes a quarter of a second.
+@cache
 def _files() -> dict[str, Path]:
     """Return the file of every module of the reference, and of its harness."""
     files = {_module(file): file.resolve() for file in _SOURCES.rglob("*.py")}
@@ -120,6 +123,7 @@ def _module(file: Path) -> str:
     return ".".join(parts).removesuffix(".__init__")
 
 
+@cache
 def _imports(file: Path) -> set[str]:
     """Return what a module imports; of ``from pi0_compat import module``, only the module."""
     nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
