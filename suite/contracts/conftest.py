@@ -11,6 +11,7 @@ from fixtures.specs import ModelSpec, tiny, wide, without_lora
 from suite.contracts.checkpoints import Checkpoint, write_checkpoint
 from suite.subjects.process.elsewhere import Elsewhere, elsewhere
 from suite.subjects.protocol import Subject
+from suite.writing.remembered import Remembered
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +50,12 @@ def wide_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkp
     folder = tmp_path_factory.mktemp("wide")
     yield write_checkpoint(wide(), folder / "params")
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def remembered(subject: Subject) -> Remembered:
+    """The subject's answers that several laws judge."""
+    return Remembered()
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,22 @@
 """Agreement with numbers that openpi computed, from checkpoints that openpi wrote."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from fixtures import converted
 from fixtures.golden_cases import GOLDEN, GoldenCase, GoldenTraining, read_case
 from fixtures.specs import without_lora
 from fixtures.writers.openpi import read_params
-from suite.contracts.golden_training import assert_reproduces, train_golden
+from suite.contracts.golden_training import assert_reproduces, nearby_runs, train_golden
 from suite.session.registry import contract
 from suite.subjects.protocol import Subject
 from suite.writing.asserts import assert_close, assert_same_bits, assert_same_paths
-from suite.writing.cases import from_checkpoint, training_options
+from suite.writing.cases import from_checkpoint
+from suite.writing.remembered import Remembered
 
 # The reference is within 1e-6. openpi's PyTorch model, and lerobot's, embed the time in float64: 1.3e-5.
 LOSS_RTOL = 2e-5
@@ -20,7 +26,7 @@ LOSS_RTOL = 2e-5
 ACTIONS_ATOL = 3e-4
 # The reference's tokens are within 2e-6; another LayerNorm epsilon (1e-5) changes them by 8e-5.
 TOKENS_ATOL = 2e-5
-TRAIN_LOSS_RTOL = 1e-4
+TRAIN_RTOL = 1e-4
 
 
 @contract(source="openpi pi0.py:189", needs=("loss", "float32"))
@@ -54,27 +60,69 @@ def test_prefix_tokens(subject: Subject, golden_case: GoldenCase) -> None:
     assert_close(subject.embed_prefix(case.spec, params, case.batch), case.prefix_tokens, atol=TOKENS_ATOL)
 
 
-@contract(source="openpi weight_loaders.py:33", needs=("restore", "load", "openpi", "load_for_inference"))
+@contract(source="openpi model.py:281", needs=("restore",))
+def test_checkpoint_restores(subject: Subject, golden_case: GoldenCase) -> None:
+    """openpi's checkpoint restores bit for bit."""
+    assert_same_bits(subject.restore(str(golden_case.checkpoint), None), read_params(golden_case.checkpoint))
+
+
+@contract(source="openpi weight_loaders.py:33", needs=("load", "openpi"))
 def test_checkpoint_loads_whole(subject: Subject, golden_case: GoldenCase) -> None:
-    """openpi's checkpoint restores, and loads completely for training and for serving, bit for bit."""
-    case, path = golden_case, str(golden_case.checkpoint)
-    expected = read_params(case.checkpoint)
-    assert_same_bits(subject.restore(path, None), expected)
-    assert_same_bits(subject.load(case.spec, from_checkpoint(path), seed=0)["params"], expected)
-    assert_same_bits(subject.load_for_inference(case.spec, path), expected)
+    """openpi's checkpoint loads completely for training, bit for bit."""
+    source = from_checkpoint(golden_case.checkpoint)
+    loaded = subject.load(golden_case.spec, source, seed=0)["params"]
+    assert_same_bits(loaded, read_params(golden_case.checkpoint))
 
 
-@contract(source="openpi train.py:137; docs/decisions/0001", needs=("train", "lora", "float32"))
-def test_training_steps(subject: Subject, golden_case: GoldenCase, golden_training: GoldenTraining) -> None:
-    """AdamW steps have openpi's losses, change exactly the parameters that openpi changes, and end on its values."""
-    case, expected = golden_case, golden_training
-    params = read_params(case.checkpoint)
-    options = training_options(optimizer=expected.optimizer, noise=expected.noise, time=expected.time)
-    runs = train_golden(subject, case, params, options, steps=len(expected.losses))
-    assert_close(runs[0]["losses"], expected.losses, rtol=TRAIN_LOSS_RTOL)
-    changed = {path for path in params if (runs[0]["params"][path] != params[path]).any()}
-    assert_same_paths(changed, expected.changed)
-    assert_reproduces(runs, expected.after)
+@contract(source="openpi model.py:281", needs=("load_for_inference",))
+def test_checkpoint_is_served_whole(subject: Subject, golden_case: GoldenCase) -> None:
+    """openpi's checkpoint loads completely for serving, bit for bit."""
+    loaded = subject.load_for_inference(golden_case.spec, str(golden_case.checkpoint))
+    assert_same_bits(loaded, read_params(golden_case.checkpoint))
+
+
+@pytest.fixture
+def golden_run(
+    subject: Subject, remembered: Remembered, golden_case: GoldenCase, golden_training: GoldenTraining
+) -> Callable[[], dict[str, Any]]:
+    """Return the subject's run of a case's training steps, made by the first law that asks for it."""
+    return partial(remembered, golden_case.folder, partial(train_golden, subject, golden_case, golden_training))
+
+
+TRAINING = ("train", "lora", "float32")
+
+
+@contract(source="openpi train.py:137; docs/decisions/0001", needs=TRAINING)
+def test_training_losses(
+    subject: Subject, golden_case: GoldenCase, golden_training: GoldenTraining, golden_run: Callable
+) -> None:
+    """With openpi's optimizer, noise and times, the losses of AdamW's steps are openpi's."""
+    assert_close(golden_run()["losses"], golden_training.losses, rtol=TRAIN_RTOL)
+
+
+@contract(source="openpi train.py:164; docs/decisions/0001", needs=TRAINING)
+def test_training_gradient_norms(
+    subject: Subject, golden_case: GoldenCase, golden_training: GoldenTraining, golden_run: Callable
+) -> None:
+    """The norm of each step's gradient over all trained parameters, before clipping, is openpi's."""
+    assert_close(golden_run()["grad_norms"], golden_training.grad_norms, rtol=TRAIN_RTOL)
+
+
+@contract(source="openpi train.py:137, pi0_config.py:79", needs=TRAINING)
+def test_training_changes_the_same_parameters(
+    subject: Subject, golden_case: GoldenCase, golden_training: GoldenTraining, golden_run: Callable
+) -> None:
+    """AdamW's steps change exactly the parameters that openpi's steps change."""
+    params, trained = read_params(golden_case.checkpoint), golden_run()["params"]
+    assert_same_paths({path for path in params if (trained[path] != params[path]).any()}, golden_training.changed)
+
+
+@contract(source="openpi train.py:137; docs/decisions/0001", needs=TRAINING)
+def test_training_steps(
+    subject: Subject, golden_case: GoldenCase, golden_training: GoldenTraining, golden_run: Callable
+) -> None:
+    """AdamW's steps end on openpi's values."""
+    assert_reproduces(golden_run(), nearby_runs(subject, golden_case, golden_training), golden_training.after)
 
 
 CONVERTED = read_case(GOLDEN / converted.CASE)

@@ -21,6 +21,7 @@ import pytest
 from suite.mutation.changes import Functions, files, functions_of, place
 from suite.session.registry import contract_of
 from suite.subjects.patches.patched import fresh_harness
+from suite.writing.remembered import forget_all
 
 _IMPORT = "from suite.mutation.reach import entered as __entered__"
 _VARIABLE = "PI0_COMPAT_REACH"
@@ -94,6 +95,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if contract := contract_of(item.function):
         watch.record_to(_file(item, contract.id))
         watch.renew()
+        # What an earlier test asked for, this one has to ask itself.
+        forget_all()
 
 
 @pytest.hookimpl(wrapper=True)

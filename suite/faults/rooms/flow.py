@@ -137,6 +137,23 @@ FAULTS = (
         caught_by=("golden.checkpoint_loads_whole",),
     ),
     Fault(
+        id="served_as_bfloat16_can_hold_it",
+        bugs=("B7",),
+        story="Serving rounds every parameter to bfloat16, whatever the model computes in.",
+        evidence=f"{_OPENPI}/src/openpi/policies/policy_config.py#L57",
+        patches=(
+            Patch(
+                "../suite/subjects/reference.py",
+                ".load_for_inference(Pi0Config.from_json(model))[0]\n",
+                ".load_for_inference(Pi0Config.from_json(model))[0] | {}\n\n\n"
+                "_exactly = load_for_inference\n\n\n"
+                "def load_for_inference(model: Data, path: str) -> Params:\n"
+                "    return {p: x.astype(jnp.bfloat16).astype(x.dtype) for p, x in _exactly(model, path).items()}\n",
+            ),
+        ),
+        caught_by=("golden.checkpoint_is_served_whole",),
+    ),
+    Fault(
         id="restored_by_cutting_bits",
         story="A cast to bfloat16 truncates instead of rounding.",
         evidence="mutation: a cast by reinterpreting bits",
@@ -161,7 +178,7 @@ FAULTS = (
         patches=(
             Patch("training/step.py", "return jnp.mean(model.compute_loss(", "return jnp.sum(model.compute_loss("),
         ),
-        caught_by=("golden.training_steps",),
+        caught_by=("golden.training_losses", "golden.training_gradient_norms"),
     ),
     Fault(
         id="dropout_crashes_with_adapters",

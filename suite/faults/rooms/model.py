@@ -209,7 +209,7 @@ FAULTS = (
                 'dtype=jnp.dtype(dtype or "bfloat16"))',
             ),
         ),
-        caught_by=("golden.checkpoint_loads_whole",),
+        caught_by=("golden.checkpoint_restores",),
     ),
     Fault(
         id="rotary_angles_in_the_compute_dtype",

@@ -56,6 +56,7 @@ FAULTS = (
         ),
         caught_by=(
             "training.changes_only_trainables",
+            "golden.training_changes_the_same_parameters",
             "training.optimizer_keeps_nothing_of_frozen_parameters",
         ),
     ),
@@ -169,6 +170,19 @@ FAULTS = (
         caught_by=("golden.training_steps",),
     ),
     Fault(
+        id="norm_of_the_gradients_after_clipping",
+        story="The reported gradient norm is that of the clipped gradients, so it never shows that they explode.",
+        evidence="mutation: the norm is taken one line later",
+        patches=(
+            Patch(
+                "training/step.py",
+                '"grad_norm": optax.tree.norm(grads)',
+                '"grad_norm": jnp.minimum(optax.tree.norm(grads), 1.0)',
+            ),
+        ),
+        caught_by=("golden.training_gradient_norms",),
+    ),
+    Fault(
         id="schedule_starts_at_zero",
         story="The learning rate of step 0 is zero, so the first step changes nothing.",
         evidence="mutation: warm-up from zero, as in most schedules",
@@ -180,7 +194,7 @@ FAULTS = (
         story="A step uses the first sample's loss and ignores the others.",
         evidence="mutation: an index in place of a mean",
         patches=(Patch("training/step.py", "time=time, train=True))", "time=time, train=True)[0])"),),
-        caught_by=("golden.training_steps",),
+        caught_by=("golden.training_losses",),
     ),
     Fault(
         id="optimizer_is_lost_on_resume",

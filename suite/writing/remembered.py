@@ -1,0 +1,40 @@
+"""Answers of a subject that several laws judge: asked once, then remembered."""
+
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+# An answer may hold all parameters of a model.
+_MOST = 12
+_ALL: "weakref.WeakSet[Remembered]" = weakref.WeakSet()
+
+
+class Remembered:
+    """The latest answers of one subject, by what was asked; errors are not among them."""
+
+    def __init__(self) -> None:
+        self._answers: OrderedDict[Hashable, Any] = OrderedDict()
+        _ALL.add(self)
+
+    def __call__(self, asked: Hashable, ask: Callable[[], T]) -> T:
+        """Return the answer to ``asked``, from memory if possible; nobody may change it."""
+        if asked not in self._answers:
+            self._answers[asked] = ask()
+            if len(self._answers) > _MOST:
+                self._answers.popitem(last=False)
+        self._answers.move_to_end(asked)
+        answer: T = self._answers[asked]
+        return answer
+
+    def forget(self) -> None:
+        """Forget all answers."""
+        self._answers.clear()
+
+
+def forget_all() -> None:
+    """Forget the answers of every subject, so that whoever asks next is seen to ask."""
+    for remembered in _ALL:
+        remembered.forget()
