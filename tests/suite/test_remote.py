@@ -9,7 +9,7 @@ import pytest
 
 from suite.session.find import find_subject
 from suite.subjects.process.elsewhere import elsewhere
-from suite.subjects.process.harness_files import FOREIGN, foreign_names, sources_of
+from suite.subjects.process.harness_files import FOREIGN, foreign_names, harness_file, sources_of
 from suite.subjects.protocol import ProcessDiedError, Subject, SubjectError, UnavailableError, Unsupported
 from suite.writing.asserts import refused
 
@@ -145,7 +145,7 @@ def test_subjects_of_this_project_accept_no_interpreter(name: str) -> None:
 @pytest.mark.parametrize("name", foreign_names())
 def test_a_foreign_harness_brings_its_siblings(name: str) -> None:
     """All modules of the folder are sent, and nothing else."""
-    module, sources = sources_of(FOREIGN / f"{name.replace('-', '_')}.py")
+    module, sources = sources_of(harness_file(name))
     assert module in sources
     siblings = {f"pi0_compat_sent.harnesses.{file.stem}" for file in FOREIGN.glob("*.py") if file.stem != "__init__"}
     assert sources.keys() == siblings

@@ -15,14 +15,11 @@ from lerobot.policies.pi0 import modeling_pi0
 from lerobot.policies.pi05 import modeling_pi05
 
 from ._hugging_face_sizes import siglip_sizes
-from ._tensors import LLM, Rules, dense, gemma_rules, paligemma_rules
+from ._policy_rules import policy_rules
+from ._tensors import Rules
 
 MODULES = {"pi0": modeling_pi0, "pi05": modeling_pi05}
 REAL_VOCABULARY, REAL_HEADS = 257152, 8
-PROJECTIONS = {
-    "pi0": ("action_in_proj", "action_out_proj", "state_proj", "action_time_mlp_in", "action_time_mlp_out"),
-    "pi05": ("action_in_proj", "action_out_proj", "time_mlp_in", "time_mlp_out"),
-}
 
 
 @contextlib.contextmanager
@@ -72,19 +69,4 @@ def _with_heads(function: FunctionType, num_heads: int) -> FunctionType:
 
 def rules_of(spec: Any) -> Rules:
     """Return the rule of every parameter of a model without adapters, for the tensors of a policy."""
-    root = "model.paligemma_with_expert"
-    rules = paligemma_rules(spec, f"{root}.paligemma.model.")
-    rules |= gemma_rules(spec["action_expert"], f"{root}.gemma_expert.model", "_1")
-    if spec["family"] == "pi05":
-        rules = {path: rule for path, rule in rules.items() if not path.endswith("_norm_1/scale")}
-        rules |= _adarms_rules(spec["action_expert"]["depth"], f"{root}.gemma_expert.model")
-    for name in PROJECTIONS[spec["family"]]:
-        rules |= dense(name, f"model.{name}")
-    return rules
-
-
-def _adarms_rules(depth: int, root: str) -> Rules:
-    rules = dense(f"{LLM}/final_norm_1/Dense_0", f"{root}.norm.dense")
-    for ours, theirs in (("pre_attention_norm", "input_layernorm"), ("pre_ffw_norm", "post_attention_layernorm")):
-        rules |= dense(f"{LLM}/layers/{ours}_1/Dense_0", f"{root}.layers.{{}}.{theirs}.dense", depth)
-    return rules
+    return policy_rules(spec, "model.")

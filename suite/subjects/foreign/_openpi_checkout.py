@@ -13,6 +13,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -47,6 +48,17 @@ def version() -> str:
     described = subprocess.run(git, capture_output=True, check=False, text=True)
     source = b"".join(file.read_bytes() for file in sorted(ROOT.glob("src/**/*.py")))
     return described.stdout.strip() or f"source-{hashlib.sha256(source).hexdigest()[:7]}"
+
+
+def describe() -> dict[str, Any]:
+    """Return the checkout's version, those of the packages under it, and the device."""
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "torch", "transformers")
+    device = jax.devices()[0]
+    return {
+        "version": version(),
+        "packages": {name: metadata.version(name) for name in packages},
+        "device": f"{device.platform}: {device.device_kind}",
+    }
 
 
 def script(path: str) -> Any:

@@ -1,25 +1,30 @@
-"""openpi's PyTorch models at the sizes of a spec: its converter, and its own loading of converted files."""
+"""openpi's PyTorch models at the sizes of a spec: its converter, and how it serves converted files.
+
+openpi hard-codes 8 heads here, besides its sizes.
+"""
 
 import contextlib
-import functools
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any
 from unittest import mock
 
 from ._hugging_face_sizes import gemma_sizes, siglip_sizes
 from ._openpi_checkout import REAL_VOCABULARY, at_size, config_of, script
+from ._policy_rules import policy_rules
+from ._tensors import Params, params_of
 
 # isort: split
-import numpy as np
 import torch
 from openpi.models_pytorch import gemma_pytorch
+from openpi.models_pytorch.preprocessing_pytorch import preprocess_observation_pytorch as preprocess
 
-Params = dict[str, np.ndarray]
 Data = dict[str, Any]
-LAYOUT = "openpi_pytorch"
-BOTH = "paligemma_with_expert"
+LAYOUT, REAL_HEADS = "openpi_pytorch", 8
+# One thread: the models are tiny, and other tests run in parallel.
+torch.set_num_threads(1)
 
 converter = script("examples/convert_jax_model_to_pytorch.py")
 
@@ -29,7 +34,7 @@ def convert(model: Data, path: str, layout: str, out: str) -> Data:
     if layout != LAYOUT:
         raise ValueError(f"openpi converts to {LAYOUT} alone, not to {layout}")
     config = config_of(model)
-    with _at_size(model), warnings.catch_warnings(record=True) as caught:
+    with torch_at_size(model), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         converter.convert_pi0_checkpoint(str(Path(path).parent), config.dtype, out, config)
     return {"warnings": [str(warning.message) for warning in caught]}
@@ -38,13 +43,13 @@ def convert(model: Data, path: str, layout: str, out: str) -> Data:
 def load(model: Data, path: str) -> Params:
     """Load a PyTorch checkpoint into openpi's own PyTorch model; return its tensors under their names in JAX."""
     config = config_of(model)
-    with _at_size(model):
+    with torch_at_size(model):
         loaded = config.load_pytorch(mock.Mock(model=config), str(Path(path) / "model.safetensors"))
-    return _in_jax(model, {name: tensor.numpy() for name, tensor in loaded.state_dict().items()})
+    return params_of(loaded.state_dict(), policy_rules(model, ""))
 
 
 @contextlib.contextmanager
-def _at_size(model: Data) -> Iterator[None]:
+def torch_at_size(model: Data) -> Iterator[None]:
     """Give the converter and the PyTorch models the sizes of the spec too, in the body."""
     if model["vocab_size"] == REAL_VOCABULARY:
         yield
@@ -69,6 +74,8 @@ def _at_size(model: Data) -> Iterator[None]:
 
     with (
         at_size(model),
+        mock.patch.object(gemma_pytorch.PaliGemmaWithExpertModel, "forward", _forward_with(model)),
+        mock.patch.dict(preprocess.__kwdefaults__, {"image_resolution": (model["image_size"],) * 2}),
         mock.patch.object(converter, "slice_paligemma_state_dict", slicing),
         mock.patch.object(gemma_pytorch, "PaliGemmaForConditionalGeneration", paligemma),
         mock.patch.object(gemma_pytorch, "GemmaForCausalLM", expert),
@@ -76,89 +83,26 @@ def _at_size(model: Data) -> Iterator[None]:
         yield
 
 
+def _forward_with(model: Data) -> FunctionType:
+    """Replace the 8 of ``att_output.reshape(batch_size, -1, 1 * 8 * head_dim)``, the only 8 in ``forward``."""
+    forward = gemma_pytorch.PaliGemmaWithExpertModel.forward
+    code = _with_heads(forward.__code__, model["paligemma"]["num_heads"])
+    return FunctionType(code, forward.__globals__, forward.__name__, forward.__defaults__, forward.__closure__)
+
+
+def _with_heads(code: CodeType, num_heads: int) -> CodeType:
+    """Return the code, and that of the functions in it, with ``num_heads`` in place of 8."""
+    constants = (
+        _with_heads(value, num_heads)
+        if isinstance(value, CodeType)
+        else num_heads
+        if type(value) is int and value == REAL_HEADS
+        else value
+        for value in code.co_consts
+    )
+    return code.replace(co_consts=tuple(constants))
+
+
 def _vision_sizes(model: Data) -> Data:
     further = {"image_size": model["image_size"], "projection_dim": model["paligemma"]["width"]}
     return siglip_sizes(model["siglip"]) | further
-
-
-def _in_jax(model: Data, tensors: Params) -> Params:
-    """Return tensors under openpi's names in JAX, with JAX's axes."""
-    language, vision = f"{BOTH}.paligemma.model.language_model", f"{BOTH}.paligemma.model.vision_tower.vision_model"
-    named = {
-        "embedding/kernel": np.moveaxis(tensors[f"{vision}.embeddings.patch_embedding.weight"], (0, 1), (3, 2)),
-        "embedding/bias": tensors[f"{vision}.embeddings.patch_embedding.bias"],
-        "pos_embedding": tensors[f"{vision}.embeddings.position_embedding.weight"][None],
-        **_below("Transformer/encoder_norm", _norm(tensors, f"{vision}.post_layernorm")),
-        **_below("Transformer/encoderblock", _siglip_layers(model["siglip"], tensors, f"{vision}.encoder.layers")),
-        **_below("head", _dense(tensors, f"{BOTH}.paligemma.model.multi_modal_projector.linear")),
-    }
-    params = _below("PaliGemma/img", named)
-    params["PaliGemma/llm/embedder/input_embedding"] = tensors[f"{language}.embed_tokens.weight"]
-    for gemma, name, suffix in (("paligemma", language, ""), ("action_expert", f"{BOTH}.gemma_expert.model", "_1")):
-        params |= _below("PaliGemma/llm", _gemma(model[gemma], tensors, name, suffix))
-    projections = {name.rpartition(".")[0] for name in tensors if not name.startswith(BOTH)}
-    return params | {path: x for name in projections for path, x in _below(name, _dense(tensors, name)).items()}
-
-
-def _below(path: str, params: Params) -> Params:
-    return {f"{path}/{name}": array for name, array in params.items()}
-
-
-def _dense(tensors: Params, name: str) -> Params:
-    return {"kernel": tensors[f"{name}.weight"].T, "bias": tensors[f"{name}.bias"]}
-
-
-def _norm(tensors: Params, name: str) -> Params:
-    if f"{name}.dense.weight" in tensors:
-        return _below("Dense_0", _dense(tensors, f"{name}.dense"))
-    bias = {"bias": tensors[f"{name}.bias"]} if f"{name}.bias" in tensors else {}
-    return {"scale": tensors[f"{name}.weight"]} | bias
-
-
-def _stacked(layers: Iterator[Params]) -> Params:
-    first, *others = layers
-    return {path: np.stack([array, *(layer[path] for layer in others)]) for path, array in first.items()}
-
-
-def _siglip_layers(siglip: Data, tensors: Params, name: str) -> Params:
-    attention, heads = "MultiHeadDotProductAttention_0", siglip["num_heads"]
-
-    def layer(n: int) -> Params:
-        of = functools.partial(_dense, tensors)
-        params = _below("LayerNorm_0", _norm(tensors, f"{name}.{n}.layer_norm1"))
-        params |= _below("LayerNorm_1", _norm(tensors, f"{name}.{n}.layer_norm2"))
-        params |= _below("MlpBlock_0/Dense_0", of(f"{name}.{n}.mlp.fc1"))
-        params |= _below("MlpBlock_0/Dense_1", of(f"{name}.{n}.mlp.fc2"))
-        for ours, theirs in (("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj")):
-            dense = of(f"{name}.{n}.self_attn.{theirs}")
-            split = {path: array.reshape(*array.shape[:-1], heads, -1) for path, array in dense.items()}
-            params |= _below(f"{attention}/{ours}", split)
-        out = of(f"{name}.{n}.self_attn.out_proj")
-        out["kernel"] = out["kernel"].reshape(heads, -1, out["kernel"].shape[-1])
-        return params | _below(f"{attention}/out", out)
-
-    return _stacked(layer(n) for n in range(siglip["depth"]))
-
-
-def _gemma(gemma: Data, tensors: Params, name: str, suffix: str) -> Params:
-    def heads_of(projection: str) -> np.ndarray:
-        weight = tensors[projection].T
-        return np.moveaxis(weight.reshape(weight.shape[0], -1, gemma["head_dim"]), 1, 0)
-
-    def layer(n: int) -> Params:
-        query, key, value = (heads_of(f"{name}.layers.{n}.self_attn.{x}_proj.weight") for x in "qkv")
-        fused = len(query) == len(key)
-        out, mlp = tensors[f"{name}.layers.{n}.self_attn.o_proj.weight"].T, f"{name}.layers.{n}.mlp"
-        return {
-            **({f"attn/qkv_einsum{suffix}/w": np.stack([query, key, value])} if fused else {}),
-            **({} if fused else {f"attn/q_einsum{suffix}/w": query}),
-            **({} if fused else {f"attn/kv_einsum{suffix}/w": np.stack([key, value])}),
-            f"attn/attn_vec_einsum{suffix}/w": out.reshape(-1, gemma["head_dim"], out.shape[-1]),
-            f"mlp{suffix}/gating_einsum": np.stack([tensors[f"{mlp}.{x}_proj.weight"].T for x in ("gate", "up")]),
-            f"mlp{suffix}/linear": tensors[f"{mlp}.down_proj.weight"].T,
-            **_below(f"pre_attention_norm{suffix}", _norm(tensors, f"{name}.layers.{n}.input_layernorm")),
-            **_below(f"pre_ffw_norm{suffix}", _norm(tensors, f"{name}.layers.{n}.post_attention_layernorm")),
-        }
-
-    layers = _below("layers", _stacked(layer(n) for n in range(gemma["depth"])))
-    return layers | _below(f"final_norm{suffix}", _norm(tensors, f"{name}.norm"))

@@ -10,7 +10,6 @@ import os
 import shutil
 import uuid
 import warnings
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,8 @@ if "--xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
 
 # isort: split
-from . import _openpi_benchmarks, _openpi_torch, _openpi_training
-from ._openpi_checkout import abstract, at_size, config_of, filled, flat, key_of, version
+from . import _openpi_benchmarks, _openpi_checkout, _openpi_torch, _openpi_training
+from ._openpi_checkout import abstract, at_size, config_of, filled, flat, key_of
 from ._openpi_inputs import drawn, observation_of
 from ._openpi_training import loader_of
 
@@ -54,14 +53,7 @@ Params = dict[str, np.ndarray]
 Data = dict[str, Any]
 
 
-def describe() -> Data:
-    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "torch", "transformers")
-    device = jax.devices()[0]
-    return {
-        "version": version(),
-        "packages": {name: metadata.version(name) for name in packages},
-        "device": f"{device.platform}: {device.device_kind}",
-    }
+describe = _openpi_checkout.describe
 
 
 def param_spec(model: Data) -> dict[str, tuple[tuple[int, ...], str]]:

@@ -1,6 +1,7 @@
 """Find harnesses by name or path, and say how another process gets one."""
 
 import ast
+import functools
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -27,8 +28,13 @@ class Located(NamedTuple):
 
 
 def foreign_names() -> list[str]:
-    """Return the names of the foreign harnesses: ``transformers-paligemma`` is transformers_paligemma.py."""
-    return sorted(file.stem.replace("_", "-") for file in FOREIGN.glob("[!_]*.py"))
+    """Return the names that the foreign harnesses declare."""
+    return sorted(_foreign_files())
+
+
+@functools.cache
+def _foreign_files() -> dict[str, Path]:
+    return {_declared_name(file): file for file in FOREIGN.glob("[!_]*.py")}
 
 
 def parse(asked_as: str) -> tuple[str, str | None]:
@@ -60,7 +66,7 @@ def harness_file(name: str) -> Path:
         return file
     if not is_foreign(name):
         raise LookupError(f"{name} runs in the suite's own interpreter; another one is only for {foreign_names()}")
-    return FOREIGN / f"{name.replace('-', '_')}.py"
+    return _foreign_files()[name]
 
 
 def interpreter(python: str) -> str:
@@ -80,10 +86,15 @@ def name_of(asked_as: str) -> str:
     name, _ = parse(asked_as)
     if not is_path(name):
         return name
-    for node in ast.parse(harness_file(name).read_text(encoding="utf-8")).body:
+    return _declared_name(harness_file(name))
+
+
+def _declared_name(file: Path) -> str:
+    """Return the ``NAME`` that a harness's file declares; without one, the file's."""
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and any(isinstance(x, ast.Name) and x.id == "NAME" for x in node.targets):
             return str(ast.literal_eval(node.value))
-    return Path(name).stem
+    return file.stem
 
 
 def locate(asked_as: str, finder: str | None = None) -> Located:
