@@ -9,6 +9,7 @@ from benchmarks.cells.checkpoints import checkpoint_of
 from benchmarks.measure.measurement import Measurement
 from benchmarks.measure.plan import PLAN, Plan, Turn, smoke
 from benchmarks.measure.process import environment_of, measuring
+from suite.session.compiling import compile_quickly
 from suite.session.results import without_folders
 from suite.subjects.protocol import CallError, OutOfMemoryError, ProcessKilledError
 
@@ -16,8 +17,10 @@ _TURN = "measurement"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Use the smallest plan if there is none."""
-    config.stash.setdefault(PLAN, smoke())
+    """Use the smallest plan if there is none; then nothing has to be fast."""
+    if PLAN not in config.stash:
+        config.stash[PLAN] = smoke()
+        compile_quickly()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from benchmarks.cells.cells import Cell
 from benchmarks.cells.checkpoints import Checkpoint, checkpoint_of
@@ -45,8 +45,18 @@ class Processes:
         os.environ.update(_STEADY)
         self._subject, self._sides, self._folder, self._scratch = subject, sides, checkpoints, scratch
         self._made: dict[str, Checkpoint] = {}
+        # The processes that were asked for their operations, each with what ends it; they are the first to count.
+        self._started = contextlib.ExitStack()
+        self._asked: dict[int, tuple[Process, contextlib.ExitStack]] = {}
         # The CPU seconds of a call, from the counting process.
         self._seconds: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the processes that are still running."""
+        self._started.close()
 
     def operations(self, side: int) -> set[str]:
         """Return the operations that a side's subject offers.
@@ -54,13 +64,15 @@ class Processes:
         Raises:
           CallError: it cannot be imported.
         """
-        with self._process(side) as (_, description):
-            return set(description["operations"])
+        running = self._started.enter_context(contextlib.ExitStack())
+        process, description = running.enter_context(self._process(side))
+        self._asked[side] = process, running
+        return set(description["operations"])
 
     def counts(self, side: int, cells: Sequence[Cell]) -> dict[str, Any]:
         """Count everything that can be counted of cells, in one process; for a cell that fails, return the reason."""
         found: dict[str, Any] = {}
-        with self._process(side) as (process, _):
+        with self._counting(side) as process:
             for cell in cells:
                 try:
                     found[cell.id] = process.call("count", cell.operation, self._job(cell))
@@ -119,6 +131,17 @@ class Processes:
 
     def _job(self, cell: Cell) -> dict[str, Any]:
         return cell.job(str(self.checkpoint(cell).path))
+
+    @contextlib.contextmanager
+    def _counting(self, side: int) -> Iterator[Process]:
+        """Yield the process that was asked for its operations, which did nothing else, or a fresh one."""
+        with contextlib.ExitStack() as running:
+            if side in self._asked:
+                process, started = self._asked.pop(side)
+                running.enter_context(started)
+            else:
+                process, _ = running.enter_context(self._process(side))
+            yield process
 
     @contextlib.contextmanager
     def _process(self, side: int, environment: Mapping[str, str] | None = None) -> Iterator[tuple[Process, Any]]:

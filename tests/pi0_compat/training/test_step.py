@@ -181,7 +181,8 @@ def test_every_step_draws_new_noise(training: Training) -> None:
     """Step n draws from the run's key and n: the same state at another step has another loss."""
     inputs = (tiny_models.observation(tiny_models.batch()), tiny_models.batch()["actions"])
     state = Training.fresh_state()
-    later = dataclasses.replace(state, step=jnp.asarray(7, jnp.int32))
+    # Placed as the step is: for another placement, the program would be compiled again.
+    later = dataclasses.replace(state, step=jax.device_put(jnp.asarray(7, jnp.int32), state.step.sharding))
     _, info = training.step(later, jax.random.key(0), inputs)
     assert float(info["loss"]) != float(training.infos[0]["loss"])
 

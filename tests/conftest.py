@@ -1,0 +1,5 @@
+"""Settings of all tests."""
+
+from suite.session.compiling import compile_quickly
+
+compile_quickly()
