@@ -9,6 +9,7 @@ from fixtures import observations
 from fixtures.params import Params
 from fixtures.specs import ModelSpec, tiny, wide, without_lora
 from suite.contracts.checkpoints import Checkpoint, write_checkpoint
+from suite.contracts.training_runs import Runs
 from suite.subjects.process.elsewhere import Elsewhere, elsewhere
 from suite.subjects.protocol import Subject
 from suite.writing.remembered import Remembered
@@ -56,6 +57,12 @@ def wide_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkp
 def remembered(subject: Subject) -> Remembered:
     """The subject's answers that several laws judge."""
     return Remembered()
+
+
+@pytest.fixture(scope="session")
+def runs(subject: Subject, remembered: Remembered, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """The subject's short training runs."""
+    return Runs(subject, remembered, tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture(scope="session")

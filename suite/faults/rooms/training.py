@@ -1,4 +1,4 @@
-"""Faults in fine-tuning: wrong parameters trained, averages that drift, runs that do not resume properly."""
+"""Faults in fine-tuning: wrong parameters trained, averages that drift, steps that draw the same."""
 
 from suite.faults.fault import Fault, Patch
 
@@ -8,7 +8,6 @@ FROZEN = "        return expert is not None and self.experts[expert].has_lora an
 UPDATE = "_optimizer(config).update(grads, state.opt_state, state.trainable)"
 NEXT = "state = TrainState(state.step + 1, trainable, state.frozen, opt_state, ema)"
 SERVED = "return self.params if self.ema is None else dict(sorted((self.frozen | self.ema).items()))"
-RESUMED = ("training.resumed_equals_uninterrupted",)
 TABLES = ("training.adapters_freeze_their_own_expert", "structure.trainable_set_equals_openpi_at_real_size")
 
 FAULTS = (
@@ -40,7 +39,7 @@ FAULTS = (
         story="A LoRA config has the default filter, so the run trains everything.",
         evidence=f"{OPENPI}/issues/317",
         patches=(Patch("model/pi0_spec.py", FROZEN, "        return False"),),
-        caught_by=TABLES,
+        caught_by=(*TABLES,),
     ),
     Fault(
         id="training_has_a_filter_of_its_own",
@@ -96,7 +95,7 @@ FAULTS = (
         ),
         caught_by=(
             "training.moving_average_leaves_frozen_alone",
-            "training.moving_average_weighs_the_past_by_its_decay",
+            "training.moving_average_starts_at_the_parameters",
         ),
     ),
     Fault(
@@ -113,7 +112,7 @@ FAULTS = (
         patches=(
             Patch("training/step.py", "jax.tree.map(jnp.copy, trainable)", "jax.tree.map(jnp.zeros_like, trainable)"),
         ),
-        caught_by=("training.moving_average_weighs_the_past_by_its_decay",),
+        caught_by=("training.moving_average_starts_at_the_parameters",),
     ),
     Fault(
         id="frozen_parameters_have_moments",
@@ -194,101 +193,10 @@ FAULTS = (
         story="A step uses the first sample's loss and ignores the others.",
         evidence="mutation: an index in place of a mean",
         patches=(Patch("training/step.py", "time=time, train=True))", "time=time, train=True)[0])"),),
-        caught_by=("golden.training_losses",),
-    ),
-    Fault(
-        id="optimizer_is_lost_on_resume",
-        story="A resumed run starts with zero moments.",
-        evidence="mutation: the optimizer state is saved but not restored",
-        patches=(
-            Patch(
-                "training/runs.py",
-                'opt_state=rest["opt_state"]',
-                'opt_state=jax.tree.map(lambda x: x * 0, rest["opt_state"])',
-            ),
-        ),
-        caught_by=RESUMED,
-    ),
-    Fault(
-        id="steps_are_counted_anew_after_resume",
-        story="A resumed run counts from zero: warm-up repeats, and the same noise is drawn again.",
-        evidence="mutation: the step is not restored",
-        patches=(Patch("training/runs.py", 'step=rest["step"]', 'step=rest["step"] * 0'),),
-        caught_by=(*RESUMED, "training.resuming_a_finished_run_changes_nothing"),
-    ),
-    Fault(
-        id="adapters_are_made_anew_on_resume",
-        bugs=("P5",),
-        story="Resuming wraps the model in fresh adapters, and the trained ones are lost.",
-        evidence="https://github.com/huggingface/lerobot/pull/3485",
-        patches=(
-            Patch(
-                "training/runs.py",
-                'trainable=averaged if template.ema is None else rest["trainable"]',
-                'trainable={path: x * (0 if path.endswith("lora_b") else 1) for path, x in rest["trainable"].items()}',
-            ),
-        ),
-        caught_by=(*RESUMED, "training.resuming_a_finished_run_changes_nothing"),
-    ),
-    Fault(
-        id="average_is_resumed_as_what_was_trained",
-        story="A run with a moving average resumes from the average, since that is what its params hold.",
-        evidence="mutation: the wrong one of two trees is restored",
-        patches=(
-            Patch(
-                "training/runs.py",
-                'trainable=averaged if template.ema is None else rest["trainable"]',
-                "trainable=averaged",
-            ),
-        ),
         caught_by=(
-            *RESUMED,
-            "training.resuming_a_finished_run_changes_nothing",
-            "training.a_damaged_step_is_named_and_an_older_one_resumes",
+            "golden.training_losses",
+            "training.minimizes_the_loss_of_the_model",
         ),
-    ),
-    Fault(
-        id="average_is_switched_off_in_silence",
-        bugs=("E2",),
-        story="A run with a moving average silently resumes without one, from the averaged parameters.",
-        evidence=f"{AT}/src/openpi/training/checkpoints.py#L142",
-        patches=(
-            Patch("training/runs.py", "if had_ema != (template.ema is not None):", "if False:"),
-            Patch("training/runs.py", "return rest if state.ema is None else rest |", "return rest |"),
-        ),
-        caught_by=("training.switching_the_average_keeps_what_was_trained",),
-    ),
-    Fault(
-        id="average_is_not_served",
-        story="A run saves the trained parameters where the averaged ones belong.",
-        evidence="mutation: the wrong one of two trees is saved",
-        patches=(Patch("training/runs.py", "params_item(state.inference_params,", "params_item(state.params,"),),
-        caught_by=("training.saves_what_is_served", *RESUMED),
-    ),
-    Fault(
-        id="alpha_is_not_compared_on_resume",
-        bugs=("E9", "P5"),
-        story="A run resumes with another alpha than it was trained with, and every adapter is scaled.",
-        evidence="https://github.com/huggingface/lerobot/pull/3573",
-        patches=(Patch("training/runs.py", "if stored.lora != config.model.lora:", "if False:"),),
-        caught_by=("training.resuming_with_another_adapter_is_refused",),
-    ),
-    Fault(
-        id="failed_save_goes_unnoticed",
-        bugs=("E4",),
-        story="A save fails in the background, and training ends as if there were a checkpoint.",
-        evidence=f"{OPENPI}/issues/425",
-        patches=(
-            Patch(
-                "../suite/subjects/reference.py",
-                "    with runs.open_run(folder, max_to_keep=None) as run:\n"
-                "        runs.save_train_state(run, config, state)\n",
-                '    with __import__("contextlib").suppress(Exception):\n'
-                "        with runs.open_run(folder, max_to_keep=None) as run:\n"
-                "            runs.save_train_state(run, config, state)\n",
-            ),
-        ),
-        caught_by=("training.a_save_that_fails_is_an_error",),
     ),
     Fault(
         id="every_step_draws_the_same",
@@ -298,17 +206,41 @@ FAULTS = (
         caught_by=("training.each_step_draws_anew",),
     ),
     Fault(
-        id="only_the_last_step_is_kept",
-        story="Every save deletes the previous step, so there is no fallback if the last one is damaged.",
-        evidence=f"{AT}/src/openpi/training/checkpoints.py#L34",
+        id="half_of_each_adapter_is_frozen",
+        story="Only lora_b is trained; lora_a keeps the values it was drawn with.",
+        evidence="mutation: what LoRA-FA does on purpose, https://arxiv.org/abs/2308.03303",
+        patches=(Patch("model/pi0_spec.py", FROZEN, FROZEN.replace("is_adapter(path)", 'path.endswith("lora_b")')),),
+        caught_by=("training.changes_every_adapter", *TABLES),
+    ),
+    Fault(
+        id="experts_are_always_frozen",
+        story="The weights of both experts are frozen even if nothing adapts them, so full fine-tuning hardly learns.",
+        evidence="mutation: the condition on adapters is left out",
+        patches=(Patch("model/pi0_spec.py", FROZEN, FROZEN.replace("self.experts[expert].has_lora and not", "not")),),
+        caught_by=("training.nothing_is_frozen_without_adapters", "training.changes_every_parameter"),
+    ),
+    Fault(
+        id="first_layers_are_not_trained",
+        story="The update leaves out the first layer of every stack.",
+        evidence="mutation: an index that starts at one",
         patches=(
             Patch(
-                "../suite/subjects/reference.py",
-                "    with runs.open_run(folder, max_to_keep=None) as run:\n"
-                "        runs.save_train_state(run, config, state)\n",
-                "    with runs.open_run(folder) as run:\n        runs.save_train_state(run, config, state)\n",
+                "training/step.py",
+                "    trainable = optax.apply_updates(state.trainable, updates)\n",
+                '    updates = {p: x.at[0].set(0) if "layers/" in p else x for p, x in updates.items()}\n'
+                "    trainable = optax.apply_updates(state.trainable, updates)\n",
             ),
         ),
-        caught_by=("training.a_damaged_step_is_named_and_an_older_one_resumes",),
+        caught_by=("training.changes_every_parameter",),
+    ),
+    Fault(
+        id="average_is_the_latest",
+        story="The moving average is the latest value of each parameter.",
+        evidence="mutation: an update that assigns",
+        patches=(Patch("training/step.py", "o + (1 - decay) * (n - o)", "n"),),
+        caught_by=(
+            "training.moving_average_follows_what_is_trained",
+            "training.moving_average_weighs_the_past_by_its_decay",
+        ),
     ),
 )
