@@ -1,6 +1,7 @@
 """A pytest plugin for mutation testing: select pairs of fault and contract, and skip the rest of a pair once caught.
 
-Since there are hundreds of faults, it also groups the tests by fault, so that only one is in memory at a time.
+Since there are hundreds of faults, it also groups the tests by fault, so that only one is in memory at a time. Of a
+pair, the case that caught the fault in the recorded run comes first: if it still does, no other case has to run.
 """
 
 import json
@@ -10,10 +11,13 @@ from pathlib import Path
 
 import jax
 import pytest
+from hypothesis import Phase, settings
 
 from suite.session.plugin import SUBJECTS_OF
 from suite.session.registry import contract_of
 
+# The last run that was recorded. Cases run in another order if it is outdated, and in the usual one without it.
+_RECORDED = Path(__file__).parents[2] / "reports" / "faults.jsonl"
 _PREFIX = "fault:"
 _CAUGHT = pytest.StashKey[set[tuple[str, str]]]()
 _WANTED = pytest.StashKey[set[tuple[str, str]] | None]()
@@ -26,8 +30,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pairs", metavar="FILE", help="JSON file: the contracts to run on each fault (default: all)")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Read the pairs, so that each contract is collected for its own faults only."""
+    # An example that shows a fault suffices; nobody reads the smallest one.
+    settings.register_profile("faults", parent=settings.default, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+    settings.load_profile("faults")
     config.stash[_CAUGHT], config.stash[_WANTED] = set(), None
     if file := config.getoption("pairs"):
         pairs = json.loads(Path(file).read_text(encoding="utf-8")).items()
@@ -41,11 +49,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Drop pairs that were not selected and group the tests by fault, so that each fault is created once."""
+    """Drop pairs that were not selected and group the tests by fault, so that each fault is created once.
+
+    Of each fault, the cases that caught it in the recorded run come first.
+    """
     if (wanted := config.stash[_WANTED]) is not None:
         items[:] = [item for item in items if _pair(item) in wanted]
     order = {name: n for n, name in enumerate(config.getoption("subject"))}
-    items.sort(key=lambda item: order[f"{_PREFIX}{_pair(item)[0]}"])
+    caught = _recorded_catches()
+    items.sort(key=lambda item: (order[f"{_PREFIX}{_pair(item)[0]}"], (*_pair(item), _case(item)) not in caught))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -82,9 +94,22 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
             jax.clear_caches()
 
 
+def _recorded_catches() -> set[tuple[str, str, str]]:
+    """Return fault, contract and case of each catch in the recorded run."""
+    lines = _RECORDED.read_text(encoding="utf-8").splitlines() if _RECORDED.is_file() else []
+    rows = [row for row in map(json.loads, lines) if row["kind"] == "row"]
+    return {(row["fault"], contract, case) for row in rows for contract, case in row["caught_by"].items()}
+
+
 def _pair(item: pytest.Item) -> tuple[str, str]:
     """Return the ids of a test's fault and contract."""
     assert isinstance(item, pytest.Function)
     contract = contract_of(item.function)
     assert contract is not None, f"{item.nodeid} is not a contract"
     return str(item.callspec.params["subject"]).removeprefix(_PREFIX), contract.id
+
+
+def _case(item: pytest.Item) -> str:
+    """Return the id of a test's case: its parameters without the fault."""
+    assert isinstance(item, pytest.Function)
+    return item.callspec.id.removeprefix(f"{_PREFIX}{_pair(item)[0]}").removeprefix("-")
