@@ -17,6 +17,7 @@ raises whatever the implementation raises.
     loss(model, params, batch, noise, time, seed)             float[b, horizon]; noise or time None: drawn from seed
     sample_actions(model, params, batch, noise, num_steps)    float[b, horizon, action_dim]
     embed_prefix(model, params, batch)                        float[b, tokens, width]
+    prompt_logits(model, params, tokens, mask)                float[b, tokens, vocab_size]; mask: false where padded
     trainable(model)                                          [path]
     begin(model, source, options)                             {"device_bytes"} of the first state of a training
     train(model, params, batches, options, folder)            {"params", "losses", "grad_norms", "averaged", ...}

@@ -24,7 +24,7 @@ from pi0_compat.loading import loaders as weight_loaders
 from pi0_compat.lora import fold as lora_fold
 from pi0_compat.lora import params as lora_params
 from pi0_compat.model.config import Pi0Config
-from pi0_compat.model.pi0 import CAMERAS, Observation, draw_noise_and_time
+from pi0_compat.model.pi0 import CAMERAS, Observation, block_mask, draw_noise_and_time
 from pi0_compat.params import to_numpy
 from pi0_compat.storage import placement as sharding
 from pi0_compat.storage.download import fetch
@@ -39,6 +39,7 @@ TRAITS = (
     "pi0",
     "pi05",
     "lora",
+    "head_adapters",
     "partial",
     "openpi",
     "paligemma_npz",
@@ -136,6 +137,10 @@ def sample_actions(model: Data, params: Params, batch: Params, noise: np.ndarray
 def embed_prefix(model: Data, params: Params, batch: Params) -> np.ndarray:
     embed = _compiled_prefix(Pi0Config.from_json(model))
     return np.asarray(embed(params, _split(batch)[0]))
+
+
+def prompt_logits(model: Data, params: Params, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    return np.asarray(_compiled_logits(Pi0Config.from_json(model))(params, tokens, mask))
 
 
 def trainable(model: Data) -> list[str]:
@@ -313,6 +318,22 @@ def _compiled_prefix(config: Pi0Config) -> Any:
         lambda params, observation: config.merge(params).embed_prefix(observation)[0],
         compiler_options=quickest(),
     )
+
+
+@functools.lru_cache
+def _compiled_logits(config: Pi0Config) -> Any:
+    def logits(params: Any, tokens: Any, mask: Any) -> Any:
+        llm = config.merge(params).PaliGemma.llm
+        embedded, one_block = llm.embed(tokens), jnp.arange(tokens.shape[1]) == 0
+        (out, _), _ = llm(
+            [embedded, None],
+            positions=jnp.cumsum(mask, axis=1) - 1,
+            mask=block_mask(mask, one_block),
+            conds=[None, None],
+        )
+        return out @ llm.embedder.input_embedding[...].T
+
+    return jax.jit(logits, compiler_options=UNOPTIMIZED)
 
 
 @functools.lru_cache

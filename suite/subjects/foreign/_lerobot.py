@@ -19,6 +19,12 @@ from ._policy_rules import policy_rules
 from ._tensors import Rules
 
 MODULES = {"pi0": modeling_pi0, "pi05": modeling_pi05}
+BOTH = "model.paligemma_with_expert"
+# The names of the two Gemmas' modules.
+ROOTS = {"paligemma": f"{BOTH}.paligemma.model.language_model", "action_expert": f"{BOTH}.gemma_expert.model"}
+LM_HEAD = f"{BOTH}.paligemma.lm_head"
+# The modules' classes have heads; no policy reads one.
+UNREAD = (f"{LM_HEAD}.weight", f"{BOTH}.gemma_expert.lm_head.weight")
 REAL_VOCABULARY, REAL_HEADS = 257152, 8
 
 

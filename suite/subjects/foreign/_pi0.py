@@ -8,6 +8,7 @@ from transformers import AutoModelForImageTextToText, PI0Config
 
 from ._hugging_face_sizes import gemma_sizes, siglip_sizes
 from ._tensors import VISION_TOWER, Params, Rules, dense, gemma_rules, paligemma_rules, to_numpy, to_torch
+from ._trainer import run_steps
 
 CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 # The action expert's token table: its class has one, but it only gets embeddings.
@@ -85,6 +86,22 @@ def loss(model: Any, batch: Params, noise: np.ndarray | None, time: np.ndarray |
     }
     with torch.no_grad():
         return to_numpy(model(**inputs).loss.mean(-1))
+
+
+def steps_on(module: Any, config: Any, batches: list[Params], options: Any) -> dict[str, Any]:
+    """Train a model in place, one step per batch; return what ``train`` returns, without the parameters."""
+    # As by default, a step's loss is the mean over all numbers.
+    config.loss_reduction = "mean"
+    model = module.get_base_model() if hasattr(module, "get_base_model") else module
+    draws = [options.get(name) for name in ("noise", "time")]
+    inputs = []
+    for n, batch in enumerate(batches):
+        noise, time = (None if draw is None else to_torch(draw[n]) for draw in draws)
+        given = {"noise": noise, "timestep": time}
+        observed = _inputs(model, batch) | {"actions": to_torch(batch["actions"]).to(model.dtype)}
+        inputs.append(observed | {name: x for name, x in given.items() if x is not None})
+    absent = dict.fromkeys(("averaged", "compiled", "optimizer_bytes", "device_bytes"))
+    return absent | run_steps(module, inputs, options)
 
 
 def sample_actions(model: Any, batch: Params, noise: np.ndarray, num_steps: int) -> np.ndarray:

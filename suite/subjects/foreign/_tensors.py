@@ -41,7 +41,7 @@ class Rule(NamedTuple):
         for n, layer in enumerate(array.unbind() if self.depth else [array]):
             pieces = layer.unbind() if len(self.names) > 1 else [layer]
             for name, piece in zip(self.names, pieces, strict=True):
-                yield name.format(n), self._to_torch(piece)
+                yield name.format(n), self._to_torch(piece).clone(memory_format=torch.contiguous_format)
 
     def array(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         layers = []

@@ -1,28 +1,47 @@
-"""lerobot's PI0Policy and PI05Policy: read openpi's PyTorch layout; losses, sampling, tokens.
+"""lerobot's PI0Policy and PI05Policy, with PEFT's adapters: policy folders, openpi's PyTorch layout, training steps.
 
 ``from_pretrained`` never raises: it prints what it could not load, and returns the model with fresh weights there. So a
 load returns what is in the model, and the contracts compare it.
 """
 
+import copy
 import functools
 import json
 from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
+from lerobot.configs import FeatureType, PolicyFeature, PreTrainedConfig
+from lerobot.policies.factory import make_policy
 from lerobot.policies.pi0 import PI0Config
 from lerobot.policies.pi05 import PI05Config
+from peft import PeftModel
 
-from ._lerobot import at_size, rules_of
-from ._tensors import Params, in_openpi_names, params_of, shapes_of, tensors_of, to_numpy, to_torch
+from ._adapters import (
+    Adapter,
+    adapter_tensors,
+    adapters_of,
+    add_others,
+    fill,
+    lora_rules,
+    names_of,
+    require_one_head,
+    trainable_of,
+)
+from ._lerobot import LM_HEAD, ROOTS, UNREAD, at_size, rules_of
+from ._lerobot_training import run_steps
+from ._prompt import logits_of
+from ._tensors import LLM, Params, Rules, Tensors, params_of, shapes_of, to_numpy, to_torch
 
 NAME = "lerobot"
-TRAITS = ("pi0", "pi05", "openpi_pytorch", "float32")
+TRAITS = ("pi0", "pi05", "lora", "openpi_pytorch", "lerobot", "float32")
 CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
-PACKAGES = ("lerobot", "transformers", "torch", "safetensors", "numpy")
-# The modules' classes have heads; no policy reads one.
-UNREAD = tuple(f"model.paligemma_with_expert.{name}.lm_head.weight" for name in ("paligemma", "gemma_expert"))
+PACKAGES = ("lerobot", "transformers", "peft", "torch", "safetensors", "numpy")
+# The folders of a base policy and of the adapters on it.
+BASE, ADAPTER = "base", "adapter"
 # One thread: the models are tiny, and other tests run in parallel.
 torch.set_num_threads(1)
 
@@ -36,6 +55,9 @@ def describe() -> Data:
 
 
 def param_spec(model: Data) -> Data:
+    if _adapters(model):
+        base, lora = _parted(model, _fresh(model, "float32"))
+        return shapes_of(base, rules_of(model)) | shapes_of(lora, _lora_rules(model))
     # The meta device allocates nothing; a whole policy would need a real device.
     with at_size(model) as module, torch.device("meta"):
         core = module.PI0Pytorch if model["family"] == "pi0" else module.PI05Pytorch
@@ -45,21 +67,74 @@ def param_spec(model: Data) -> Data:
 
 def init(model: Data, seed: int) -> Params:
     torch.manual_seed(seed)
-    return params_of(_fresh(model, "float32").state_dict(), rules_of(model))
+    return _params(model, _fresh(model, "float32"))
 
 
 def load(model: Data, source: Data, seed: int) -> Data:
-    if source["kind"] != "openpi_pytorch":
-        raise NotImplementedError(f"lerobot reads openpi's PyTorch layout, not {source['kind']}")
     torch.manual_seed(seed)
     with at_size(model) as module:
-        loaded = _policy(module).from_pretrained(source["path"], config=_config(model, "float32"))
+        if source["kind"] == "openpi_pytorch":
+            loaded = _policy(module).from_pretrained(source["path"], config=_config(model, "float32"))
+        elif source["kind"] == "lerobot":
+            loaded = _policy(module).from_pretrained(source["path"])
+        else:
+            raise NotImplementedError(
+                f"lerobot reads its own folders and openpi's PyTorch layout, not {source['kind']}"
+            )
     params = params_of(loaded.state_dict(), rules_of(model))
     return {"params": params, "report": None, "nonfinite": None, "warnings": [], "notes": None}
 
 
+def load_for_inference(model: Data, path: str) -> Params:
+    """Load a policy's folder with the options in it, or adapters and, through them, their base."""
+    adapters = _adapters(model)
+    folder = Path(path) / ADAPTER if adapters else Path(path)
+    config = PreTrainedConfig.from_pretrained(folder)
+    config.pretrained_path = folder
+    features = {"action": {"dtype": "float32", "shape": (model["action_dim"],), "names": None}}
+    with at_size(model):
+        policy = make_policy(config, ds_meta=SimpleNamespace(features=features, stats=None))
+    for name in names_of(adapters)[1:]:
+        policy.load_adapter(folder / name, adapter_name=name)
+    return _params(model, policy)
+
+
+def save(model: Data, params: Params, path: str) -> None:
+    _save(model, _with(model, params), path)
+
+
+def _save(model: Data, policy: Any, path: str) -> None:
+    """Save a policy as a training does; adapters in a folder beside their base."""
+    if not _adapters(model):
+        policy.save_pretrained(path)
+        return
+    base, adapter = Path(path) / BASE, Path(path) / ADAPTER
+    plain = copy.deepcopy(policy).unload()
+    plain.config.use_peft = False
+    plain.save_pretrained(base)
+    for config in policy.peft_config.values():
+        config.base_model_name_or_path = str(base)
+    policy.save_pretrained(adapter)
+    policy.config.save_pretrained(adapter)
+
+
+def trainable(model: Data) -> list[str]:
+    return trainable_of(_fresh(model, "float32"), rules_of(model) | _lora_rules(model))
+
+
+def train(model: Data, params: Params, batches: list[Params], options: Data, folder: str | None = None) -> Data:
+    require_one_head(_adapters(model))
+    policy = _with(model, params)
+    inputs = [_inputs(model, batch) for batch in batches]
+    with at_size(model):
+        result = run_steps(policy, inputs, [to_torch(batch["actions"]) for batch in batches], options)
+    if folder:
+        _save(model, policy, str(Path(folder) / str(len(batches)) / "params"))
+    return result | {"params": _params(model, policy)}
+
+
 def loss(model: Data, params: Params, batch: Params, noise: Any, time: Any, seed: int) -> np.ndarray:
-    policy, actions = _filled(model, params).model, to_torch(batch["actions"])
+    policy, actions = _core(model, params), to_torch(batch["actions"])
     torch.manual_seed(seed)
     drawn_noise, drawn_time = policy.sample_noise(actions.shape, "cpu"), policy.sample_time(len(actions), "cpu")
     noise = drawn_noise if noise is None else to_torch(noise)
@@ -70,13 +145,18 @@ def loss(model: Data, params: Params, batch: Params, noise: Any, time: Any, seed
 
 
 def sample_actions(model: Data, params: Params, batch: Params, noise: np.ndarray, num_steps: int) -> np.ndarray:
-    policy = _filled(model, params).model
+    policy = _core(model, params)
     return to_numpy(policy.sample_actions(*_inputs(model, batch), noise=to_torch(noise), num_steps=num_steps))
 
 
 def embed_prefix(model: Data, params: Params, batch: Params) -> np.ndarray:
     with torch.no_grad():
-        return to_numpy(_filled(model, params).model.embed_prefix(*_inputs(model, batch)[:4])[0])
+        return to_numpy(_core(model, params).embed_prefix(*_inputs(model, batch)[:4])[0])
+
+
+def prompt_logits(model: Data, params: Params, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    paligemma = _core(model, params).paligemma_with_expert.paligemma
+    return logits_of(paligemma.model.language_model, tokens, mask, paligemma.lm_head)
 
 
 def _config(spec: Data, dtype: str) -> Any:
@@ -90,6 +170,7 @@ def _config(spec: Data, dtype: str) -> Any:
         "image_resolution": (spec["image_size"], spec["image_size"]),
         "tokenizer_max_length": spec["max_token_len"],
         "device": "cpu",
+        "output_features": {"action": PolicyFeature(FeatureType.ACTION, (spec["action_dim"],))},
     }
     return PI0Config(**options) if spec["family"] == "pi0" else PI05Config(**options)
 
@@ -99,22 +180,59 @@ def _policy(module: Any) -> Any:
 
 
 def _fresh(spec: Data, dtype: str) -> Any:
+    """Make a policy, wrapped as for PEFT training if the spec has adapters."""
     with at_size(spec) as module:
-        return _policy(module)(_config(spec, dtype)).eval()
+        policy = _policy(module)(_config(spec, dtype)).eval()
+    if adapters := _adapters(spec):
+        # Without a path, lerobot takes it for a training from scratch, and refuses.
+        policy.config.pretrained_path = Path(BASE)
+        policy = add_others(policy.wrap_with_peft(adapters[0].config), adapters).eval()
+    return policy
 
 
-def _filled(model: Data, params: Params) -> Any:
-    """Make a policy with these parameters; cached, as making one takes longer than running it."""
-    made, rules = _made(json.dumps(model)), rules_of(model)
-    tensors = {name: made.get_parameter(name) for name in UNREAD} | tensors_of(params, rules)
-    with in_openpi_names(rules):
-        made.load_state_dict(tensors)
+def _with(model: Data, params: Params) -> Any:
+    """Make a policy with these parameters in their own dtypes, for changing and saving."""
+    return _fill(_fresh(model, "float32"), model, params, assign=True)
+
+
+def _core(model: Data, params: Params) -> Any:
+    """Make a policy's core with these parameters; cached, as making one takes longer than running it."""
+    return _plain(_fill(_made(json.dumps(model)), model, params, assign=False)).model
+
+
+def _plain(policy: Any) -> Any:
+    return policy.get_base_model() if isinstance(policy, PeftModel) else policy
+
+
+def _fill(made: Any, model: Data, params: Params, *, assign: bool) -> Any:
+    fill(made, _adapters(model), rules_of(model), UNREAD, params, assign=assign)
+    # openpi's one table is both of lerobot's.
+    _plain(made).get_submodule(LM_HEAD).weight.data.copy_(to_torch(params[f"{LLM}/embedder/input_embedding"]))
     return made
 
 
 @functools.lru_cache(maxsize=8)
 def _made(spec: str) -> Any:
     return _fresh(json.loads(spec), json.loads(spec)["dtype"])
+
+
+def _params(model: Data, policy: Any) -> Params:
+    base, lora = _parted(model, policy)
+    return params_of(base, rules_of(model)) | params_of(lora, _lora_rules(model))
+
+
+def _parted(model: Data, policy: Any) -> tuple[Tensors, Tensors]:
+    """Return the tensors of base and adapters; afterwards the policy has no adapters."""
+    lora = adapter_tensors(policy, names_of(_adapters(model)))
+    return (policy.unload() if lora else policy).state_dict(), lora
+
+
+def _adapters(model: Data) -> list[Adapter]:
+    return adapters_of(model, ROOTS)
+
+
+def _lora_rules(model: Data) -> Rules:
+    return lora_rules(model, ROOTS)
 
 
 def _inputs(model: Data, batch: Params) -> tuple[Any, ...]:

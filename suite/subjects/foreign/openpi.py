@@ -38,6 +38,7 @@ TRAITS = (
     "pi0",
     "pi05",
     "lora",
+    "head_adapters",
     "openpi",
     "paligemma_npz",
     "openpi_pytorch",

@@ -1,58 +1,41 @@
-"""PEFT's LoRA on transformers' pi0: each of openpi's adapters as the PEFT adapter that computes the same.
-
-Where openpi has an adapter per head, PEFT has one with the rank times the number of heads and a block-diagonal B; alpha
-grows with the rank. After attention, openpi sums over the heads in both products: there PEFT has the rank of one head,
-and the sum of lora_b. rslora is an option of a whole PEFT adapter, so there may be two, one with it and one without,
-both active.
-
-PEFT's training is not offered: it would fill the zeros between the blocks, and openpi has no place for them.
-"""
+"""PEFT's LoRA on transformers' pi0: each of openpi's adapters as the PEFT adapter that computes the same."""
 
 import copy
 import functools
 import json
 import math
 from importlib import metadata
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import PeftModel, get_peft_model
 from transformers import PI0ForConditionalGeneration
 
 from . import _pi0
-from ._loading import load_model
-from ._pi0 import UNREAD, file_name, fresh_model, pi0_config, pi0_rules
-from ._tensors import (
-    BLOCKS,
-    SUM,
-    Params,
-    Rule,
-    Rules,
-    Tensors,
-    in_openpi_names,
-    params_of,
-    shapes_of,
-    sites,
-    tensors_of,
+from ._adapters import (
+    DEFAULT,
+    Adapter,
+    adapter_tensors,
+    adapters_of,
+    add_others,
+    fill,
+    lora_rules,
+    names_of,
+    require_one_head,
+    trainable_of,
 )
+from ._loading import load_model
+from ._pi0 import UNREAD, file_name, fresh_model, pi0_config, pi0_rules, steps_on
+from ._prompt import logits_of
+from ._tensors import Params, Rules, Tensors, in_openpi_names, params_of, shapes_of
 
 NAME = "peft"
 TRAITS = ("pi0", "lora", "peft_adapter", "float32")
-# PEFT wraps a model twice.
-PREFIX = "base_model.model."
-EXPERTS = (("paligemma", "model.vlm.language_model", ""), ("action_expert", "model.dit", "_1"))
-# The forms of lora_a and lora_b; PER_HEAD for attention's inputs, which have an adapter per head.
-FORMS = {"attn_vec_einsum": ("NHR->R(NH)", SUM), "gating_einsum": ("IR->RI", "RO->OR"), "linear": ("IR->RI", "RO->OR")}
-PER_HEAD = ("NDR->(NR)D", BLOCKS)
-
-
-class Adapter(NamedTuple):
-    """One adapter of PEFT: its options and its parameters."""
-
-    name: str
-    config: LoraConfig
-    rules: Rules
+ROOTS = {"paligemma": "model.vlm.language_model", "action_expert": "model.dit"}
+# The folders of a base and of the adapters on it.
+BASE, ADAPTER = "base", "adapter"
 
 
 def describe() -> dict[str, Any]:
@@ -69,35 +52,86 @@ def param_spec(model: Any) -> dict[str, Any]:
 
 def init(model: Any, seed: int) -> Params:
     torch.manual_seed(seed)
-    parts = _params(model, _adapted(model, fresh_model(model)))
-    return parts["base"] | parts["lora"]
+    return _whole(model, _adapted(model, fresh_model(model)))
 
 
 def load(model: Any, source: Any, seed: int) -> dict[str, Any]:
     if source["kind"] != "peft":
         raise NotImplementedError(f"PeftModel reads an adapter of its own, not {source['kind']}")
     torch.manual_seed(seed)
-    base = load_model(PI0ForConditionalGeneration, source["path"], pi0_config(model), (file_name(UNREAD),), file_name)
-    adapted = PeftModel.from_pretrained(base, source["adapter"]).eval()
-    rules = _lora_rules(model)
-    lora = get_peft_model_state_dict(adapted)
-    with in_openpi_names(rules):
-        # The model's own scales are applied later, so the file's scales go into lora_b here.
-        scaled = {name: x * _scale(adapted, name, model) if ".lora_B." in name else x for name, x in lora.items()}
-        if strangers := scaled.keys() - {name for rule in rules.values() for name in rule.tensor_names()}:
-            raise ValueError(f"unexpected keys {sorted(strangers)}")
-        params = params_of(scaled, rules)
-    params |= params_of(adapted.unload().state_dict(), pi0_rules(model))
+    base = _base(source["path"], pi0_config(model), torch.float32)
+    params = _read(model, base, source["adapter"])
     return {"params": params, "report": None, "nonfinite": None, "warnings": [], "notes": None}
 
 
-def _scale(adapted: PeftModel, tensor: str, model: Any) -> float:
+def load_for_inference(model: Any, path: str) -> Params:
+    base = _base(str(Path(path) / BASE), None, "auto")
+    return _read(model, base, str(Path(path) / ADAPTER) if _adapters(model) else None)
+
+
+def save(model: Any, params: Params, path: str) -> None:
+    _save(model, _filled(model, params), path)
+
+
+def _save(model: Any, adapted: Any, path: str) -> None:
+    if _adapters(model):
+        adapted.save_pretrained(Path(path) / ADAPTER)
+        adapted = adapted.unload()
+    adapted.save_pretrained(Path(path) / BASE)
+
+
+def _base(path: str, config: Any, dtype: Any) -> Any:
+    return load_model(PI0ForConditionalGeneration, path, config, (file_name(UNREAD),), file_name, dtype)
+
+
+def _read(model: Any, base: Any, adapter: str | None) -> Params:
+    if adapter is None:
+        return params_of(base.state_dict(), pi0_rules(model))
+    adapted = PeftModel.from_pretrained(base, adapter).eval()
+    names = names_of(_adapters(model)) or [DEFAULT]
+    for name in names[1:]:
+        adapted.load_adapter(str(Path(adapter) / name), adapter_name=name)
+    rules = _lora_rules(model)
+    with in_openpi_names(rules):
+        known = {name for rule in rules.values() for name in rule.tensor_names()}
+        if strangers := adapter_tensors(adapted, names).keys() - known:
+            raise ValueError(f"unexpected keys {sorted(strangers)}")
+        params = params_of(_scaled(model, adapted, names), rules)
+    return params | params_of(adapted.unload().state_dict(), pi0_rules(model))
+
+
+def _scaled(model: Any, adapted: PeftModel, names: list[str]) -> Tensors:
+    """Return the tensors of the adapters, with the file's scales in B, as the model's own are applied later."""
+    lora: Tensors = {}
+    for adapter in names:
+        for name, tensor in adapter_tensors(adapted, [adapter]).items():
+            lora[name] = tensor * _scale(adapted, adapter, name, model) if ".lora_B." in name else tensor
+    return lora
+
+
+def _scale(adapted: PeftModel, adapter: str, tensor: str, model: Any) -> float:
     """Return the scale of a file's adapter divided by that of the model's."""
     module = tensor.partition(".lora_")[0]
     expert = "action_expert" if ".dit." in module else "paligemma"
     lora = model[expert]["lora"]["ffn" if ".mlp." in module else "attn"]
     scale = lora["alpha"] / (math.sqrt(lora["rank"]) if lora["rslora"] else lora["rank"])
-    return adapted.get_submodule(module).scaling["default"] / scale
+    return float(adapted.get_submodule(module).scaling[adapter] / scale)
+
+
+def trainable(model: Any) -> list[str]:
+    adapted = _adapted(model, fresh_model(model))
+    return trainable_of(adapted, pi0_rules(model) | _lora_rules(model))
+
+
+def train(model: Any, params: Params, batches: list[Params], options: Any, folder: str | None = None) -> Any:
+    require_one_head(_adapters(model))
+    module = _filled(model, params).train()
+    base = module.get_base_model() if isinstance(module, PeftModel) else module
+    result = steps_on(module, base.config, batches, options)
+    trained = _whole(model, copy.deepcopy(module))
+    if folder:
+        _save(model, module, str(Path(folder) / str(len(batches)) / "params"))
+    return result | {"params": trained}
 
 
 def loss(model: Any, params: Params, batch: Params, noise: Any, time: Any, seed: int) -> np.ndarray:
@@ -114,6 +148,12 @@ def embed_prefix(model: Any, params: Params, batch: Params) -> np.ndarray:
     return _pi0.embed_prefix(refilled.get_base_model() if isinstance(refilled, PeftModel) else refilled, batch)
 
 
+def prompt_logits(model: Any, params: Params, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    refilled = _refilled(model, params)
+    base = refilled.get_base_model() if isinstance(refilled, PeftModel) else refilled
+    return logits_of(base.model.vlm.language_model, tokens, mask)
+
+
 def fold(model: Any, params: Params) -> Params:
     return params_of(_filled(model, params).merge_and_unload().state_dict(), pi0_rules(model))
 
@@ -122,8 +162,7 @@ def unfold(model: Any, params: Params) -> Params:
     filled = _filled(model, params)
     filled.merge_adapter()
     filled.unmerge_adapter()
-    parts = _params(model, filled)
-    return parts["base"] | parts["lora"]
+    return _whole(model, filled)
 
 
 def extract(model: Any, params: Params) -> dict[str, Params]:
@@ -131,8 +170,7 @@ def extract(model: Any, params: Params) -> dict[str, Params]:
 
 
 def merge(model: Any, base: Params, lora: Params) -> Params:
-    parts = _params(model, _filled(model, base | lora))
-    return parts["base"] | parts["lora"]
+    return _whole(model, _filled(model, base | lora))
 
 
 def _filled(model: Any, params: Params) -> Any:
@@ -152,32 +190,7 @@ def _made(spec: str) -> Any:
 
 
 def _fill(made: Any, model: Any, params: Params, *, assign: bool) -> Any:
-    adapters, rules = _adapters(model), pi0_rules(model)
-    in_adapters = {path for adapter in adapters for path in adapter.rules}
-    base = tensors_of({path: x for path, x in params.items() if path not in in_adapters}, rules)
-    state = made.state_dict()
-    # PEFT inserts a module into the names of what it adapts.
-    names = {name.removeprefix(PREFIX).replace(".base_layer", ""): name for name in state}
-    others = {name: x for name, x in state.items() if ".lora_" in name or name.endswith(UNREAD)}
-    with in_openpi_names(rules):
-        made.load_state_dict(others | {names.get(name, name): x for name, x in base.items()}, assign=assign)
-    for adapter in adapters:
-        own = {path: params[path] for path in adapter.rules if path in params}
-        with in_openpi_names(adapter.rules):
-            _set(made, adapter, tensors_of(own, adapter.rules))
-    return made
-
-
-def _set(model: PeftModel, adapter: Adapter, tensors: Tensors) -> None:
-    """Set an adapter's tensors; missing ones are an error.
-
-    PEFT returns missing tensors, always with the base weights, and ``PeftModel.from_pretrained`` warns of missing
-    adapter weights by name. A user sees the warning, so it counts as an error.
-    """
-    result = set_peft_model_state_dict(model, tensors, adapter_name=adapter.name)
-    missing = [name for name in result.missing_keys if f".{adapter.name}." in name]
-    if missing or result.unexpected_keys:
-        raise ValueError(f"missing adapter keys {missing}, unexpected keys {result.unexpected_keys}")
+    return fill(made, _adapters(model), pi0_rules(model), (UNREAD,), params, assign=assign)
 
 
 def _adapted(model: Any, base: Any) -> Any:
@@ -185,19 +198,12 @@ def _adapted(model: Any, base: Any) -> Any:
     adapters = _adapters(model)
     if not adapters:
         return base
-    first, *more = adapters
-    adapted = get_peft_model(base, first.config, adapter_name=first.name)
-    for adapter in more:
-        adapted.add_adapter(adapter.name, adapter.config)
-    adapted.base_model.set_adapter([adapter.name for adapter in adapters])
-    return adapted.eval()
+    return add_others(get_peft_model(base, adapters[0].config), adapters).eval()
 
 
 def _parted(model: Any, adapted: Any) -> tuple[Tensors, Tensors]:
-    """Return the tensors of base and adapters."""
-    lora: Tensors = {}
-    for adapter in _adapters(model):
-        lora |= get_peft_model_state_dict(adapted, adapter_name=adapter.name)
+    """Return the tensors of base and adapters; afterwards the model has no adapters."""
+    lora = adapter_tensors(adapted, names_of(_adapters(model)))
     return (adapted.unload() if lora else adapted).state_dict(), lora
 
 
@@ -206,33 +212,14 @@ def _params(model: Any, adapted: Any) -> dict[str, Params]:
     return {"base": params_of(base, pi0_rules(model)), "lora": params_of(lora, _lora_rules(model))}
 
 
+def _whole(model: Any, adapted: Any) -> Params:
+    parts = _params(model, adapted)
+    return parts["base"] | parts["lora"]
+
+
 def _lora_rules(model: Any) -> Rules:
-    return {path: rule for adapter in _adapters(model) for path, rule in adapter.rules.items()}
+    return lora_rules(model, ROOTS)
 
 
 def _adapters(model: Any) -> list[Adapter]:
-    """Return the model's adapters: the one without rslora, and the one with it."""
-    return [adapter for name in ("plain", "rslora") if (adapter := _adapter(model, name, name == "rslora")).rules]
-
-
-def _adapter(model: Any, adapter: str, rslora: bool) -> Adapter:
-    ranks: dict[str, int] = {}
-    alphas: dict[str, float] = {}
-    rules: Rules = {}
-    for expert, root, suffix in EXPERTS:
-        groups = model[expert]["lora"] or {}
-        for site in sites(model[expert], suffix):
-            lora = groups.get(site.group)
-            if not lora or lora["rslora"] != rslora:
-                continue
-            forms = FORMS.get(site.name, PER_HEAD)
-            times = site.heads if forms == PER_HEAD else 1
-            modules = [f"{root}.{module}" for module in site.modules]
-            for module in (module.replace(".", r"\.").format(r"\d+") for module in modules):
-                ranks[module] = times * lora["rank"]
-                alphas[module] = (math.sqrt(times) if rslora else times) * lora["alpha"]
-            for matrix, form in zip("ab", forms, strict=True):
-                names = tuple(f"{PREFIX}{module}.lora_{matrix.upper()}.weight" for module in modules)
-                rules[f"{site.adapter}lora_{matrix}"] = Rule(names, form, model[expert]["depth"], site.heads)
-    options = {"target_modules": "|".join(ranks), "rank_pattern": ranks, "alpha_pattern": alphas}
-    return Adapter(adapter, LoraConfig(use_rslora=rslora, **options), rules)
+    return adapters_of(model, ROOTS)

@@ -1,8 +1,10 @@
-"""transformers' PI0ForConditionalGeneration: reads openpi's PyTorch layout; losses, sampling, tokens. Without pi05."""
+"""transformers' PI0ForConditionalGeneration: reads openpi's PyTorch layout; losses, sampling, tokens, training steps.
+It has no pi05."""
 
 import functools
 import json
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,10 @@ import torch
 from transformers import PI0ForConditionalGeneration
 
 from . import _pi0
+from ._adapters import trainable_of
 from ._loading import load_model
-from ._pi0 import UNREAD, file_name, fresh_model, pi0_config, pi0_rules
+from ._pi0 import UNREAD, file_name, fresh_model, pi0_config, pi0_rules, steps_on
+from ._prompt import logits_of
 from ._tensors import Params, in_openpi_names, params_of, shapes_of, tensors_of
 
 NAME = "transformers"
@@ -39,10 +43,33 @@ def load(model: Any, source: Any, seed: int) -> dict[str, Any]:
     if source["kind"] != "openpi_pytorch":
         raise NotImplementedError(f"PI0ForConditionalGeneration reads openpi's PyTorch layout, not {source['kind']}")
     torch.manual_seed(seed)
-    unread = (file_name(UNREAD),)
-    loaded = load_model(PI0ForConditionalGeneration, source["path"], pi0_config(model), unread, file_name)
-    params = params_of(loaded.state_dict(), pi0_rules(model))
+    params = _read(model, source["path"], pi0_config(model), torch.float32)
     return {"params": params, "report": None, "nonfinite": None, "warnings": [], "notes": None}
+
+
+def load_for_inference(model: Any, path: str) -> Params:
+    return _read(model, path, None, "auto")
+
+
+def _read(model: Any, path: str, config: Any, dtype: Any) -> Params:
+    loaded = load_model(PI0ForConditionalGeneration, path, config, (file_name(UNREAD),), file_name, dtype)
+    return params_of(loaded.state_dict(), pi0_rules(model))
+
+
+def save(model: Any, params: Params, path: str) -> None:
+    _with(model, params).save_pretrained(path)
+
+
+def trainable(model: Any) -> list[str]:
+    return trainable_of(fresh_model(model), pi0_rules(model))
+
+
+def train(model: Any, params: Params, batches: list[Params], options: Any, folder: str | None = None) -> Any:
+    module = _with(model, params).train()
+    result = steps_on(module, module.config, batches, options)
+    if folder:
+        module.save_pretrained(Path(folder) / str(len(batches)) / "params")
+    return result | {"params": params_of(module.state_dict(), pi0_rules(model))}
 
 
 def loss(model: Any, params: Params, batch: Params, noise: Any, time: Any, seed: int) -> np.ndarray:
@@ -58,12 +85,24 @@ def embed_prefix(model: Any, params: Params, batch: Params) -> np.ndarray:
     return _pi0.embed_prefix(_filled(model, params), batch)
 
 
+def prompt_logits(model: Any, params: Params, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    return logits_of(_filled(model, params).model.vlm.language_model, tokens, mask)
+
+
 def _filled(model: Any, params: Params) -> Any:
     """Make a model with these parameters in its compute dtype; cached, as making one takes longer than running it."""
-    made = _made(json.dumps(model))
+    return _fill(_made(json.dumps(model)), model, params, assign=False)
+
+
+def _with(model: Any, params: Params) -> Any:
+    """Make a model with these parameters in their own dtypes, for changing and saving."""
+    return _fill(fresh_model(model), model, params, assign=True)
+
+
+def _fill(made: Any, model: Any, params: Params, *, assign: bool) -> Any:
     tensors = tensors_of(params, pi0_rules(model))
     with in_openpi_names(pi0_rules(model)):
-        made.load_state_dict(tensors | {UNREAD: made.get_parameter(UNREAD)})
+        made.load_state_dict(tensors | {UNREAD: made.get_parameter(UNREAD)}, assign=assign)
     return made
 
 
