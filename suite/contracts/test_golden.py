@@ -74,7 +74,7 @@ def test_checkpoint_loads_whole(subject: Subject, golden_case: GoldenCase) -> No
     assert_same_bits(loaded, read_params(golden_case.checkpoint))
 
 
-@contract(source="openpi model.py:281", needs=("load_for_inference",))
+@contract(source="openpi model.py:281", needs=("load_for_inference", "openpi"))
 def test_checkpoint_is_served_whole(subject: Subject, golden_case: GoldenCase) -> None:
     """openpi's checkpoint loads completely for serving, bit for bit."""
     loaded = subject.load_for_inference(golden_case.spec, str(golden_case.checkpoint))
@@ -89,7 +89,7 @@ def golden_run(
     return partial(remembered, golden_case.folder, partial(train_golden, subject, golden_case, golden_training))
 
 
-TRAINING = ("train", "lora", "float32")
+TRAINING = ("train", "lora", "head_adapters", "float32")
 
 
 @contract(source="openpi train.py:137; docs/decisions/0001", needs=TRAINING)

@@ -79,7 +79,7 @@ def test_what_claims_to_be_loaded_is(subject: Subject, base_checkpoint: Checkpoi
         assert_different(first["params"][path], second["params"][path])
 
 
-@contract(source="openpi #283; docs/bugs.md#c9", needs=("load_for_inference", "lora"))
+@contract(source="openpi #283; docs/bugs.md#c9", needs=("load_for_inference", "openpi", "lora"))
 def test_base_for_lora_is_refused_with_the_way_out(
     subject: Subject, base_checkpoint: Checkpoint, lora_spec: ModelSpec
 ) -> None:

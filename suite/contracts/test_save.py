@@ -43,7 +43,7 @@ def test_keeps_odd_floats(subject: Subject, base_checkpoint: Checkpoint, tmp_pat
     assert_same_bits(subject.restore(str(tmp_path / "params"), None), params)
 
 
-@contract(source="openpi checkpoints.py:75, model.py:281", needs=("save",))
+@contract(source="openpi checkpoints.py:75, model.py:281", needs=("save", "openpi"))
 def test_openpi_finds_its_own_names(subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """A save has the tree of openpi's training: everything below `params`, with nnx's `value` at every leaf."""
     subject.save(lora_checkpoint.spec, lora_checkpoint.params, str(tmp_path / "params"))

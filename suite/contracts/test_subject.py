@@ -1,11 +1,18 @@
 """How a subject describes itself, and that it does not change its arguments."""
 
 import copy
+import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from fixtures import content, observations
+from fixtures.params import Params
+from fixtures.specs import ModelSpec, tiny
 from suite.contracts.checkpoints import Checkpoint
 from suite.session.registry import contract
 from suite.subjects.capabilities import OPERATIONS
@@ -45,3 +52,48 @@ def test_arguments_are_left_alone(subject: Subject, lora_checkpoint: Checkpoint,
     subject.save(spec, params, str(tmp_path / "params"))
     assert spec == lora_checkpoint.spec
     assert_same_bits(params, lora_checkpoint.params)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Question:
+    """An operation with all its arguments.
+
+    Attributes:
+      ask: asks it: ``(subject, model, params, batch)``.
+      needs: the capabilities that the question needs.
+    """
+
+    ask: Callable[[Subject, ModelSpec, Params, Params], Any]
+    needs: tuple[str, ...]
+
+
+PROMPT = np.arange(14, dtype=np.int32).reshape(2, 7), np.ones((2, 7), bool)
+# With a seed: what is drawn is the same too.
+QUESTIONS = {
+    "param_spec": Question(lambda s, m, p, b: s.param_spec(m), ("param_spec",)),
+    "init": Question(lambda s, m, p, b: s.init(m, 7), ("init",)),
+    "loss": Question(lambda s, m, p, b: s.loss(m, p, b, None, None, seed=7), ("loss",)),
+    "sample_actions": Question(
+        lambda s, m, p, b: s.sample_actions(m, p, b, b["noise"], num_steps=3), ("sample_actions",)
+    ),
+    "embed_prefix": Question(lambda s, m, p, b: s.embed_prefix(m, p, b), ("embed_prefix",)),
+    "prompt_logits": Question(lambda s, m, p, b: s.prompt_logits(m, p, *PROMPT), ("prompt_logits",)),
+    "trainable": Question(lambda s, m, p, b: sorted(s.trainable(m)), ("trainable",)),
+}
+
+
+@contract(source="docs/bugs.md#a13, #p7; NeMo Automodel #3567: a reference that is run twice", needs=())
+@pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
+def test_gives_one_answer(subject: Subject, base_checkpoint: Checkpoint, batch: Params, question: Question) -> None:
+    """The same question, asked again after one with other numbers, has the same answer, bit for bit."""
+    spec, params = tiny(), base_checkpoint.params
+    first = flattened(question.ask(subject, spec, params, batch))
+    question.ask(subject, spec, content.params(spec, seed=1), observations.batch(spec, seed=1))
+    assert_same_bits(flattened(question.ask(subject, spec, params, batch)), first)
+
+
+def flattened(answer: Any) -> Params:
+    """Return an answer as arrays by name."""
+    if isinstance(answer, dict):
+        return {name: np.asarray(repr(x) if isinstance(x, tuple | list) else x) for name, x in answer.items()}
+    return {"answer": np.asarray(answer)}

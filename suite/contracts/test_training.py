@@ -47,7 +47,9 @@ def unless_refused(call: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any] |
         return None, error
 
 
-@contract(source="openpi train.py:106, train.py:152; docs/bugs.md#b3", needs=("train", "trainable", "lora"))
+@contract(
+    source="openpi train.py:106, train.py:152; docs/bugs.md#b3", needs=("train", "trainable", "lora", "head_adapters")
+)
 def test_changes_only_trainables(subject: Subject, runs: Runs) -> None:
     """Steps of a LoRA model round frozen parameters once, to the requested bfloat16, and never touch them again."""
     trained, trainable = runs(LORA, 3)["params"], set(subject.trainable(LORA.spec))
@@ -55,7 +57,7 @@ def test_changes_only_trainables(subject: Subject, runs: Runs) -> None:
     assert_same_bits({path: trained[path] for path in frozen}, frozen)
 
 
-@contract(source="arXiv:2106.09685 section 4.1; openpi train.py:137", needs=("train", "lora"))
+@contract(source="arXiv:2106.09685 section 4.1; openpi train.py:137", needs=("train", "lora", "head_adapters"))
 def test_changes_every_adapter(subject: Subject, runs: Runs) -> None:
     """Steps of a LoRA model change both matrices of every adapter."""
     before, after = runs(LORA, 0)["params"], runs(LORA, 3)["params"]
@@ -176,7 +178,7 @@ def test_learns_one_batch(subject: Subject, start: Start) -> None:
     assert np.mean(losses[-10:]) < 2 / 3 * np.mean(losses[:3])
 
 
-@contract(source="openpi train.py:155, rng folded with the step", needs=("train", "lora"))
+@contract(source="openpi train.py:155, rng folded with the step", needs=("train", "lora", "head_adapters"))
 def test_each_step_draws_anew(subject: Subject, runs: Runs) -> None:
     """A run's second step draws other noise and times than its first one: from the parameters that the first step ends
     on, a new run's first loss differs from the second loss of the run."""
@@ -313,7 +315,7 @@ def test_resuming_with_another_adapter_is_refused(subject: Subject, runs: Runs, 
         subject.resume(changed, [LORA.batch], LORA.options(1), folder=str(tmp_path))
 
 
-@contract(source="docs/bugs.md#e4", needs=("train",))
+@contract(source="docs/bugs.md#e4", needs=("train", "lora", "head_adapters"))
 def test_a_save_that_fails_is_an_error(subject: Subject, eight_devices: Elsewhere, tmp_path: Path) -> None:
     """A save that fails, even in the background, is an error of the training run that started it and leaves no step
     behind."""

@@ -25,11 +25,13 @@ class Start:
       spec: the model.
       lean: train with bfloat16 frozen parameters, under a moving average, from drawn noise and times; otherwise all in
         float32, from the batch's own noise and times.
+      needs: what a subject declares that trains such a model.
     """
 
     name: str
     spec: ModelSpec
     lean: bool
+    needs: tuple[str, ...] = ()
 
     @property
     def params(self) -> Params:
@@ -49,7 +51,7 @@ class Start:
         return training_options(**draws)
 
 
-LORA = Start("lora", tiny("pi0", lora="both"), lean=True)
+LORA = Start("lora", tiny("pi0", lora="both"), lean=True, needs=("head_adapters",))
 FULL = Start("full", tiny("pi0"), lean=False)
 FULL_PI05 = Start("full_pi05", tiny("pi05"), lean=False)
 

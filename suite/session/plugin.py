@@ -221,10 +221,12 @@ def _subject_arg(item: pytest.Item) -> str:
 
 
 def _case_needs(item: pytest.Item) -> list[str]:
-    """Return the capabilities that the case itself needs: its model's family, and LoRA if the model has adapters."""
-    values = _params(item).values()
+    """Return the capabilities that the case itself needs: those of its layout, its model's family, and LoRA if the
+    model has adapters. A parameter with an attribute ``needs`` states them itself."""
+    values = list(_params(item).values())
+    stated = [need for value in values if isinstance(needs := getattr(value, "needs", None), tuple) for need in needs]
     specs = [value if isinstance(value, dict) else getattr(value, "spec", None) for value in values]
-    needs = []
+    needs = stated
     for spec in (spec for spec in specs if isinstance(spec, dict)):
         adapted = spec["paligemma"]["lora"] or spec["action_expert"]["lora"]
         needs += [spec["family"], *(["lora"] if adapted else [])]

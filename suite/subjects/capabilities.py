@@ -36,6 +36,7 @@ TRAITS = {
     "pi05": "Has the pi05 family, whose action expert uses adaRMS.",
     "lora": "Has models with LoRA adapters.",
     "head_adapters": "Trains an adapter of its own for each of several attention heads.",
+    "peft_training": "Trains adapters with PEFT, which has one for all heads of a projection.",
     "paligemma_alone": "Has a PaliGemma without an action expert.",
     "gemma_alone": "Has a language model without images and action expert.",
     "partial": "Accepts parameters of a part of a pi0, such as its language model alone.",

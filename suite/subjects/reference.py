@@ -333,7 +333,7 @@ def _compiled_logits(config: Pi0Config) -> Any:
         )
         return out @ llm.embedder.input_embedding[...].T
 
-    return jax.jit(logits, compiler_options=UNOPTIMIZED)
+    return jax.jit(logits, compiler_options=quickest())
 
 
 @functools.lru_cache

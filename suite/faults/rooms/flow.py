@@ -64,7 +64,11 @@ FAULTS = (
                 "starts = jnp.concatenate([jnp.ones(prefix.shape[1], bool), new_block])",
             ),
         ),
-        caught_by=("forward.sampling_follows_the_velocity_of_the_loss", "golden.loss"),
+        caught_by=(
+            "prompt.tokens_attend_to_later_ones",
+            "forward.sampling_follows_the_velocity_of_the_loss",
+            "golden.loss",
+        ),
     ),
     Fault(
         id="mask_of_the_first_sample",

@@ -48,7 +48,10 @@ FAULTS = (
         story="RMSNorm multiplies by its scale instead of one plus its scale.",
         evidence="mutation: Llama's convention with Gemma's weights",
         patches=(Patch("model/gemma.py", "_normalize(x) * (1 + self.scale[...])", "_normalize(x) * self.scale[...]"),),
-        caught_by=("golden.loss",),
+        caught_by=(
+            "prompt.has_the_logits_of_the_paper",
+            "golden.loss",
+        ),
     ),
     Fault(
         id="layer_norm_epsilon_of_torch",
@@ -85,7 +88,10 @@ FAULTS = (
         story="Queries have rotary positions, but keys have none.",
         evidence="mutation: one of two calls",
         patches=(Patch("model/gemma.py", "        k = rotate(k, positions)\n", ""),),
-        caught_by=("golden.loss",),
+        caught_by=(
+            "prompt.has_the_logits_of_the_paper",
+            "golden.loss",
+        ),
     ),
     Fault(
         id="rotary_pairs_are_neighbours",
@@ -143,7 +149,7 @@ FAULTS = (
                 "jax.lax.scan(body, carry, jax.tree.map(lambda x: x[:-1], (state, xs)))",
             ),
         ),
-        caught_by=("forward.every_parameter_matters", "golden.prefix_tokens"),
+        caught_by=("prompt.every_parameter_matters", "forward.every_parameter_matters", "golden.prefix_tokens"),
     ),
     Fault(
         id="layers_shifted_by_one",

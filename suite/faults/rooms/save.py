@@ -64,7 +64,12 @@ FAULTS = (
                 'item={PARAMS: tree.unflatten({p: x for p, x in params.items() if "lora" not in p})}',
             ),
         ),
-        caught_by=("save.and_restore_keep_every_bit", "save.openpi_finds_its_own_names"),
+        caught_by=(
+            "served.as_it_was_saved",
+            "served.adapters_are_served_with_their_scale",
+            "save.and_restore_keep_every_bit",
+            "save.openpi_finds_its_own_names",
+        ),
     ),
     Fault(
         id="everything_is_saved_as_float32",
@@ -91,7 +96,10 @@ FAULTS = (
                 "    params = {p: np.nan_to_num(x).astype(x.dtype) for p, x in params.items()}\n",
             ),
         ),
-        caught_by=("save.keeps_odd_floats",),
+        caught_by=(
+            "served.unusual_numbers_are_kept",
+            "save.keeps_odd_floats",
+        ),
     ),
     Fault(
         id="digests_depend_on_the_memory_layout",
@@ -129,7 +137,10 @@ FAULTS = (
                 "    item = params_item(flat, config=config, value_suffix=value_suffix)\n",
             ),
         ),
-        caught_by=("save.later_changes_are_not_saved",),
+        caught_by=(
+            "served.later_changes_are_not_served",
+            "save.later_changes_are_not_saved",
+        ),
     ),
     Fault(
         id="what_cannot_be_saved_is_left_out",

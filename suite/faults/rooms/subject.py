@@ -33,4 +33,22 @@ FAULTS = (
         ),
         caught_by=("subject.arguments_are_left_alone",),
     ),
+    Fault(
+        id="draws_go_on_between_calls",
+        story="A loss draws from a generator that goes on from call to call, so one seed has many losses.",
+        evidence="mutation: a generator that belongs to the module, not to the call",
+        patches=(
+            Patch(
+                "../suite/subjects/reference.py",
+                "_draw(jax.random.key(seed), batch",
+                "_draw(jax.random.key(seed + next(_CALLS)), batch",
+            ),
+            Patch(
+                "../suite/subjects/reference.py",
+                "def loss(model: Data",
+                '_CALLS = __import__("itertools").count()\n\n\ndef loss(model: Data',
+            ),
+        ),
+        caught_by=("subject.gives_one_answer",),
+    ),
 )

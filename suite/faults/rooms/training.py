@@ -157,7 +157,10 @@ FAULTS = (
         story="The steps ascend the gradient.",
         evidence="mutation: the sign of the update",
         patches=(Patch("training/step.py", UPDATE, UPDATE.replace("grads,", "jax.tree.map(jnp.negative, grads),")),),
-        caught_by=("training.learns_one_batch",),
+        caught_by=(
+            "finetuning.each_parameter_moves_downhill",
+            "training.learns_one_batch",
+        ),
     ),
     Fault(
         id="gradients_are_not_clipped",
@@ -186,7 +189,10 @@ FAULTS = (
         story="The learning rate of step 0 is zero, so the first step changes nothing.",
         evidence="mutation: warm-up from zero, as in most schedules",
         patches=(Patch("training/configs.py", "init_value=self.peak_lr / (self.warmup_steps + 1)", "init_value=0.0"),),
-        caught_by=("golden.training_steps",),
+        caught_by=(
+            "finetuning.first_step_has_the_size_of_the_learning_rate",
+            "golden.training_steps",
+        ),
     ),
     Fault(
         id="loss_is_that_of_the_first_sample",
@@ -203,14 +209,17 @@ FAULTS = (
         story="The run's key is used unchanged, so every step has the first one's noise and times.",
         evidence=f"{AT}/scripts/train.py#L155",
         patches=(Patch("training/step.py", "jax.random.fold_in(key, state.step)", "jax.random.fold_in(key, 0)"),),
-        caught_by=("training.each_step_draws_anew",),
+        caught_by=(
+            "finetuning.draws_depend_on_step_and_seed",
+            "training.each_step_draws_anew",
+        ),
     ),
     Fault(
         id="half_of_each_adapter_is_frozen",
         story="Only lora_b is trained; lora_a keeps the values it was drawn with.",
         evidence="mutation: what LoRA-FA does on purpose, https://arxiv.org/abs/2308.03303",
         patches=(Patch("model/pi0_spec.py", FROZEN, FROZEN.replace("is_adapter(path)", 'path.endswith("lora_b")')),),
-        caught_by=("training.changes_every_adapter", *TABLES),
+        caught_by=("finetuning.every_layer_of_an_adapter_learns", "training.changes_every_adapter", *TABLES),
     ),
     Fault(
         id="experts_are_always_frozen",

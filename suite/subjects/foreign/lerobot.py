@@ -37,7 +37,7 @@ from ._prompt import logits_of
 from ._tensors import LLM, Params, Rules, Tensors, params_of, shapes_of, to_numpy, to_torch
 
 NAME = "lerobot"
-TRAITS = ("pi0", "pi05", "lora", "openpi_pytorch", "lerobot", "float32")
+TRAITS = ("pi0", "pi05", "lora", "peft_training", "openpi_pytorch", "lerobot", "float32")
 CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 PACKAGES = ("lerobot", "transformers", "peft", "torch", "safetensors", "numpy")
 # The folders of a base policy and of the adapters on it.

@@ -32,7 +32,7 @@ from ._prompt import logits_of
 from ._tensors import Params, Rules, Tensors, in_openpi_names, params_of, shapes_of
 
 NAME = "peft"
-TRAITS = ("pi0", "lora", "peft_adapter", "float32")
+TRAITS = ("pi0", "lora", "peft_training", "peft_adapter", "float32")
 ROOTS = {"paligemma": "model.vlm.language_model", "action_expert": "model.dit"}
 # The folders of a base and of the adapters on it.
 BASE, ADAPTER = "base", "adapter"
