@@ -102,7 +102,7 @@ def test_first_step_has_the_size_of_the_learning_rate(subject: Subject, runs: Ru
 def test_each_parameter_moves_downhill(subject: Subject, runs: Runs, start: Start) -> None:
     """A small part of the first step's change of each parameter alone lowers the loss at the step's noise and times."""
     params, trained = start.params, runs(start, 1)["params"]
-    before, uphill = loss(subject, start, params), {}
+    before, uphill = loss(subject, start, params), dict[str, float]()
     for path in set(subject.trainable(start.spec)) - set(UNTRAINED):
         moved = (params[path] + SMALL * (trained[path] - params[path])).astype(np.float32)
         change = loss(subject, start, params | {path: moved}) - before
