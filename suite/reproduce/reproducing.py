@@ -1,0 +1,136 @@
+"""Write the folder of a reproducer, and show that its script shows the failure."""
+
+import dataclasses
+import json
+import platform
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from suite.reproduce.errors import CannotReproduceError
+from suite.reproduce.failure import Accepted, read_failure
+from suite.reproduce.issue import Issue
+from suite.reproduce.law import Ran, run_law
+from suite.reproduce.replay import Replay
+from suite.reproduce.running import run_script, versions_in
+from suite.reproduce.script import write_script
+from suite.reproduce.template import Template, find_template
+from suite.session import expectations
+from suite.session.find import resolve
+from suite.subjects.process.harness_files import name_of, parse
+
+SCRIPT, ISSUE, FACTS = "reproduce.py", "issue.md", "facts.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Story:
+    """What a person says about a failure; what is "" comes from the expectation, or from the law.
+
+    Attributes:
+      title: the issue's title.
+      cause: what goes wrong and why.
+      link: the line of code or the issue where the cause is.
+    """
+
+    title: str = ""
+    cause: str = ""
+    link: str = ""
+
+
+def reproduce(
+    subject: str,
+    law: str,
+    out: Path | None = None,
+    *,
+    template: Path | None = None,
+    story: Story | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Path:
+    """Run a law, turn its silent failure into a script, run that, and write the folder.
+
+    Args:
+      subject: ``NAME[=PYTHON]``.
+      law: ``contract[case]``.
+      out: the folder to write; it is replaced. By default ``reproducers/<subject>/<law>``.
+      template: a file with the template of a subject of the user's own.
+      story: what a person says about it.
+      environment: variables to set for the script.
+
+    Returns:
+      the folder.
+
+    Raises:
+      CannotReproduceError: the law does not fail silently here, or cannot be said in the implementation's own calls.
+    """
+    subject = resolve(subject)
+    name, python = name_of(subject), parse(subject)[1]
+    calls = find_template(name, template)
+    out = (out or Path("reproducers", name, _folder_name(law))).absolute()
+    with tempfile.TemporaryDirectory() as folder:
+        ran = run_law(subject, law, Path(folder, "seen"))
+        if ran.error is None:
+            raise CannotReproduceError("passes: there is no failure to show")
+        made = Path(folder, "made")
+        made.mkdir()
+        failure = read_failure(ran.error)
+        told = _told(ran, name, law, story or Story())
+        text = write_script(failure, Replay(ran.calls, calls, made), calls, told.title)
+        (made / SCRIPT).write_text(text, encoding="utf-8")
+        _finish(made, ran, calls, told, law, python, environment or {}, expects_error=isinstance(failure, Accepted))
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(made, out)
+    return out
+
+
+def _finish(
+    folder: Path,
+    ran: Ran,
+    template: Template,
+    story: Story,
+    law: str,
+    python: str | None,
+    environment: Mapping[str, str],
+    *,
+    expects_error: bool,
+) -> None:
+    """Run the script and write the issue and the facts beside it."""
+    printed = run_script(folder / SCRIPT, python, environment)
+    if printed.code != 1 or "wrong: " not in printed.text:
+        raise CannotReproduceError(
+            f"the script does not show the failure (exit status {printed.code}): {printed.text}{printed.error}"
+        )
+    name = template.packages[0]
+    known = {**ran.description.get("packages", {}), name: str(ran.description.get("version", ""))}
+    versions = {"python": platform.python_version(), **versions_in(python, template.packages, known)}
+    expected = "The script then ends with exit status 0" + (" and prints the error." if expects_error else ".")
+    issue = Issue(
+        title=story.title,
+        cause=story.cause,
+        law=ran.contract.law,
+        expected=expected,
+        project=name,
+        printed=printed.text.rstrip(),
+        versions=versions,
+        contract=law,
+        link=story.link,
+    )
+    (folder / ISSUE).write_text(issue.text(), encoding="utf-8")
+    facts: dict[str, Any] = {"subject": ran.description["name"], "contract": ran.contract.id, "case": ran.case}
+    facts |= {"title": story.title, "versions": versions, "printed": printed.text.splitlines()}
+    (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def _told(ran: Ran, name: str, law: str, story: Story) -> Story:
+    """Return the story, with what it lacks from the expectation that knows the cause, or from the law."""
+    version = str(ran.description.get("version", ""))
+    entries = expectations.read(expectations.FOLDER / f"{name}.toml", version)
+    entry = next((one for one in entries if one.covers(ran.contract.id, ran.case)), None)
+    cause = story.cause or (entry.reason if entry else f"This does not hold: {ran.contract.law}")
+    title = story.title or f"{name}: {cause.partition('.')[0]}"
+    return Story(title, cause, story.link or (entry.link if entry else ""))
+
+
+def _folder_name(law: str) -> str:
+    return law.replace("[", "-").removesuffix("]")

@@ -1,0 +1,1 @@
+"""One template per implementation: see ``suite/reproduce/template.py``."""
