@@ -124,10 +124,25 @@ def subject_python(session: nox.Session, name: str, *pins: str) -> str:
 
 @nox.session
 def compat(session: nox.Session) -> None:
-    """Ask subjects to keep the contracts: the reference, or `-- --subject NAME`."""
+    """Ask subjects to keep the contracts: the reference, or `-- --subject NAME`.
+
+    `-- --reproduce NAME "contract[case]"` writes one silent failure as a script and an issue.
+    """
     install(session, "test")
+    if session.posargs[:1] == ["--reproduce"]:
+        reproduce(session, session.posargs[1:])
+        return
     arguments = with_interpreters(session, session.posargs)
     run_pytest(session, "suite/contracts", "--results", ".results/compat.jsonl", *arguments)
+
+
+def reproduce(session: nox.Session, arguments: Sequence[str]) -> None:
+    """Write one silent failure of a subject as a script and an issue."""
+    if len(arguments) < 2:
+        session.error('give the subject and the law: --reproduce NAME[=PYTHON] "contract[case]"')
+    name, *others = arguments
+    subject = f"{name}={subject_python(session, name)}" if name in SUBJECT_GROUPS else name
+    session.run("python", "-m", "suite.reproduce", subject, *others, env=jax_env())
 
 
 @nox.session

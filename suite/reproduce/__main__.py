@@ -11,6 +11,8 @@ from pathlib import Path
 
 from suite.reproduce import sizes
 from suite.reproduce.errors import CannotReproduceError
+from suite.subjects.process.harness_files import parse
+from suite.subjects.protocol import UnavailableError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,12 +21,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.usual_sizes:
         sizes.shrink()
     # The contracts are imported after the sizes are set.
+    from suite.reproduce.law import CONTRACTS
     from suite.reproduce.reproducing import reproduce
 
     try:
-        folder = reproduce(options.subject, options.law, options.out, template=options.template)
-    except CannotReproduceError as error:
-        print(f"error: {options.law} of {options.subject}: {error}", file=sys.stderr)
+        places = {"template": options.template, "contracts": options.contracts or CONTRACTS}
+        folder = reproduce(options.subject, options.law, options.out, **places)
+    except (CannotReproduceError, LookupError, UnavailableError) as error:
+        print(f"error: {options.law} of {parse(options.subject)[0]}: {error}", file=sys.stderr)
         return 1
     print(f"wrote {folder}: python {folder / 'reproduce.py'} shows the failure; issue.md is the text to file")
     return 0
@@ -36,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("law", metavar="CONTRACT[CASE]", help="the contract that fails, with its case in brackets")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to write (default: reproducers/SUBJECT/LAW)")
     parser.add_argument("--template", type=Path, metavar="FILE", help="how the API of a subject of your own is called")
+    parser.add_argument("--contracts", type=Path, metavar="FOLDER", help="contracts of your own (default: the suite's)")
     parser.add_argument("--usual-sizes", action="store_true", help="keep the sizes of the suite's models (700 kB)")
     return parser
 

@@ -9,15 +9,9 @@ from typing import Any
 import numpy as np
 
 from suite.reproduce.errors import CannotReproduceError
-from suite.subjects.protocol import ProcessDiedError, SubjectError
+from suite.session.severity import SEVERITIES, severity_of
 
-# Raised by suite.writing.asserts.refused if an operation's error says too little.
-_UNCLEAR = "refused, but without naming"
 _ACCEPTED = "accepted"
-_NOT_SILENT = (
-    "is not silent: the subject raised {kind}. Only wrong values become a script; crashes, hangs and unclear errors "
-    "are told in words"
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,12 +53,11 @@ def read_failure(error: BaseException) -> Failure:
     Raises:
       CannotReproduceError: it is no silent failure, or no assertion of the suite found it.
     """
-    if operation := getattr(error, "pi0_compat_operation", None):
-        raise CannotReproduceError(_NOT_SILENT.format(kind=f"{type(error).__name__} in {operation}"))
-    if isinstance(error, ProcessDiedError | SubjectError) or not isinstance(error, AssertionError):
-        raise CannotReproduceError(_NOT_SILENT.format(kind=getattr(error, "kind", type(error).__name__)))
-    if str(error).startswith(_UNCLEAR):
-        raise CannotReproduceError(_NOT_SILENT.format(kind="an error"))
+    if (severity := severity_of(error)) != "silent":
+        raise CannotReproduceError(
+            f"is not silent but {severity} ({SEVERITIES[severity]}); only wrong values become a script, "
+            "the rest is told in words"
+        )
     for frame in _frames(error.__traceback__):
         if failure := _of_frame(frame, str(error)):
             return failure

@@ -13,7 +13,9 @@ from suite.session.registry import Contract, contract_of
 from suite.subjects.process.harness_files import parse
 from suite.subjects.protocol import Subject
 
-_CONTRACTS = Path(__file__).parents[1] / "contracts"
+_ROOT = Path(__file__).parents[2]
+# The suite's own.
+CONTRACTS = Path(__file__).parents[1] / "contracts"
 
 
 @dataclasses.dataclass
@@ -68,12 +70,10 @@ class _Watch:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        found = [item for item in items if isinstance(item, pytest.Function) and contract_of(item.function)]
-        named = {item: (contract_of(item.function), _case(item)) for item in found}
-        self._known = [f"{contract.id}[{case}]" if case else contract.id for contract, case in named.values() if contract]
-        items[:] = [
-            item for item, (contract, case) in named.items() if contract and (contract.id, case) == (self._contract, self._case)
-        ]
+        found = [item for item in items if isinstance(item, pytest.Function)]
+        laws = [(item, contract.id, _case(item)) for item in found if (contract := contract_of(item.function))]
+        self._known = [f"{contract}[{case}]" if case else contract for _, contract, case in laws]
+        items[:] = [item for item, *law in laws if law == [self._contract, self._case]]
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
@@ -95,13 +95,14 @@ class _Watch:
         return f"no such contract or case; did you mean {' or '.join(close)}?" if close else "no such contract or case"
 
 
-def run_law(subject: str, law: str, folder: Path) -> Ran:
+def run_law(subject: str, law: str, folder: Path, contracts: Path = CONTRACTS) -> Ran:
     """Run one case and return what happened.
 
     Args:
       subject: ``NAME[=PYTHON]``.
       law: ``contract[case]``, or the contract's id alone if it has one case.
       folder: where to keep copies of the files that the case gives the subject.
+      contracts: the folder of the contracts.
 
     Raises:
       CannotReproduceError: there is no such case, or it did not run.
@@ -109,11 +110,12 @@ def run_law(subject: str, law: str, folder: Path) -> Ran:
     area = law.partition(".")[0]
     if area == "safety":
         raise CannotReproduceError("a check of security is told in words, without the input that gets past it")
-    file = _CONTRACTS / f"test_{area}.py"
+    file = contracts / f"test_{area}.py"
     if not file.is_file():
         raise CannotReproduceError(f"no such contract: there is no area {area}")
     watch = _Watch(law, folder)
-    quiet = ("-q", "--no-header", "--no-summary", "--tb=no", "-p", "no:cacheprovider")
+    project = ("-c", str(_ROOT / "pyproject.toml"), "--rootdir", str(_ROOT))
+    quiet = (*project, "-q", "--no-header", "--no-summary", "--tb=no", "-p", "no:cacheprovider")
     code = pytest.main([str(file), "--subject", subject, *quiet], plugins=[watch])
     if watch.ran is None:
         if code == pytest.ExitCode.USAGE_ERROR:

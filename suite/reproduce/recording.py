@@ -29,6 +29,8 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     "begin": ("model", "source", "options"),
     "train": ("model", "params", "batches", "options", "folder"),
     "resume": ("model", "batches", "options", "folder", "step"),
+    "restore_limited": ("path", "limits"),
+    "prompt_logits": ("model", "params", "tokens", "mask"),
     "restore_sharded": ("path", "shard_above"),
     "join": ("coordinator", "num_processes", "process_id"),
     "fold": ("model", "params"),

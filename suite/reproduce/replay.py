@@ -89,10 +89,9 @@ class Replay:
     def _sources(self, call: Call) -> list[Call]:
         """Return the earlier calls that made a file or arrays that a call takes."""
         found = [maker for place in call.places.values() if (maker := self._maker(call, place))]
-        for value in call.arguments.values():
-            if is_arrays(value) and (view := view_equal_to(value, self.calls[: call.number])):
-                found.append(view.call)
-        return found
+        given = [value for value in call.arguments.values() if is_arrays(value)]
+        views = (view_equal_to(value, self.calls[: call.number]) for value in given)
+        return [*found, *(view.call for view in views if view)]
 
     def _maker(self, call: Call, place: Place) -> Call | None:
         """Return the earlier call that left a file or folder as a call found it; None for an input of the law."""
@@ -163,7 +162,7 @@ class Replay:
         key = repr(sorted((path, x.dtype.name, x.shape, x.tobytes()) for path, x in content.items()))
         target = self._name(f"{name}.npz", key)
         (self.folder / target).parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(self.folder / target, **{path: x for path, x in content.items()})  # type: ignore[arg-type]
+        np.savez_compressed(self.folder / target, **content)  # type: ignore[arg-type]
         return target
 
     def _save_json(self, value: Any, name: str) -> str:

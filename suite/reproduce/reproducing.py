@@ -5,14 +5,13 @@ import json
 import platform
 import shutil
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from suite.reproduce.errors import CannotReproduceError
 from suite.reproduce.failure import Accepted, read_failure
 from suite.reproduce.issue import Issue
-from suite.reproduce.law import Ran, run_law
+from suite.reproduce.law import CONTRACTS, Ran, run_law
 from suite.reproduce.replay import Replay
 from suite.reproduce.running import run_script, versions_in
 from suite.reproduce.script import write_script
@@ -45,8 +44,8 @@ def reproduce(
     out: Path | None = None,
     *,
     template: Path | None = None,
+    contracts: Path = CONTRACTS,
     story: Story | None = None,
-    environment: Mapping[str, str] | None = None,
 ) -> Path:
     """Run a law, turn its silent failure into a script, run that, and write the folder.
 
@@ -55,8 +54,8 @@ def reproduce(
       law: ``contract[case]``.
       out: the folder to write; it is replaced. By default ``reproducers/<subject>/<law>``.
       template: a file with the template of a subject of the user's own.
+      contracts: the folder of the contracts.
       story: what a person says about it.
-      environment: variables to set for the script.
 
     Returns:
       the folder.
@@ -69,7 +68,7 @@ def reproduce(
     calls = find_template(name, template)
     out = (out or Path("reproducers", name, _folder_name(law))).absolute()
     with tempfile.TemporaryDirectory() as folder:
-        ran = run_law(subject, law, Path(folder, "seen"))
+        ran = run_law(subject, law, Path(folder, "seen"), contracts)
         if ran.error is None:
             raise CannotReproduceError("passes: there is no failure to show")
         made = Path(folder, "made")
@@ -78,7 +77,7 @@ def reproduce(
         told = _told(ran, name, law, story or Story())
         text = write_script(failure, Replay(ran.calls, calls, made), calls, told.title)
         (made / SCRIPT).write_text(text, encoding="utf-8")
-        _finish(made, ran, calls, told, law, python, environment or {}, expects_error=isinstance(failure, Accepted))
+        _finish(made, ran, calls, told, law, python, expects_error=isinstance(failure, Accepted))
         shutil.rmtree(out, ignore_errors=True)
         shutil.copytree(made, out)
     return out
@@ -91,12 +90,11 @@ def _finish(
     story: Story,
     law: str,
     python: str | None,
-    environment: Mapping[str, str],
     *,
     expects_error: bool,
 ) -> None:
     """Run the script and write the issue and the facts beside it."""
-    printed = run_script(folder / SCRIPT, python, environment)
+    printed = run_script(folder / SCRIPT, python)
     if printed.code != 1 or "wrong: " not in printed.text:
         raise CannotReproduceError(
             f"the script does not show the failure (exit status {printed.code}): {printed.text}{printed.error}"

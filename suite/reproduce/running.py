@@ -40,18 +40,17 @@ class Printed(NamedTuple):
     error: str
 
 
-def run_script(script: Path, python: str | None, paths: Mapping[str, str] | None = None) -> Printed:
+def run_script(script: Path, python: str | None) -> Printed:
     """Run a script in a process of its own.
 
     Args:
       script: the script.
       python: the interpreter; None for the one that runs here.
-      paths: environment variables to add.
 
     Raises:
       CannotReproduceError: it does not end in time.
     """
-    environment = {name: value for name, value in os.environ.items() if name not in _OURS} | dict(paths or {})
+    environment = {name: value for name, value in os.environ.items() if name not in _OURS}
     command = [python or sys.executable, script.name]
     try:
         result = subprocess.run(
@@ -73,7 +72,7 @@ def versions_in(python: str | None, packages: tuple[str, ...], known: Mapping[st
     command = [python or sys.executable, "-c", _VERSIONS, *packages]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
     installed = dict(line.split(" ", 1) for line in found.stdout.splitlines())
-    return {name: known[name] if name in known else installed[name] for name in packages if name in known or name in installed}
+    return {name: (installed | dict(known))[name] for name in packages if name in known or name in installed}
 
 
 def _plain(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Write the script of a reproducer: the template's functions, the calls of the law, and what is wrong with the result."""
+"""Write the script of a reproducer: the template's functions, the calls of the law, and what is wrong."""
 
 import re
 from collections.abc import Sequence
@@ -81,13 +81,17 @@ def _script(failure: Failure, replay: Replay, template: Template, title: str, *,
     # One empty line between functions, as every line counts.
     rest = "\n\n".join([*functions, "\n".join([*replay.constants(text), *body])])
     setup = used_part(_IMPORTS + template.setup.strip("\n"), rest)
-    return re.sub(r"\n{3,}", "\n\n", f'"""{title}"""\n\n{setup}\n\n{rest}\n')
+    return re.sub(r"\n{3,}", "\n\n", f'"""{_plain(title)}."""\n\n{setup}\n\n{rest}\n')
 
 
 def _report(failure: Failure) -> str:
     """Return the function that compares, with a tolerance only if the law has one."""
     tolerance = f"rtol={failure.rtol}, atol={failure.atol}" if isinstance(failure, Different) and failure.rtol else ""
-    equal = f"np.allclose(found[name], right[name], {tolerance})" if tolerance else "np.array_equal(found[name], right[name])"
+    equal = (
+        f"np.allclose(found[name], right[name], {tolerance})"
+        if tolerance
+        else "np.array_equal(found[name], right[name])"
+    )
     return _REPORT.format(equal=equal).strip("\n")
 
 
@@ -131,7 +135,7 @@ def _different(failure: Different, replay: Replay, template: Template) -> tuple[
     found = view_that_holds(shown, replay.calls)
     if found is None:
         raise CannotReproduceError(
-            f"compares values that no call of the subject returned ({', '.join(list(shown)[:3])}): the law computes them"
+            f"compares values that no call of the subject returned ({', '.join(list(shown)[:3])}); it computes them"
         )
     right = view_that_holds({name: failure.right[name] for name in names}, replay.calls, but=found)
     calls = replay.needed([view.call for view in (found, right) if view])
@@ -139,7 +143,8 @@ def _different(failure: Different, replay: Replay, template: Template) -> tuple[
     expected = replay.view(right) if right else replay.arrays(_expected(failure, found, names, template), "expected")
     actual = replay.view(found)
     if found.arrays.keys() == {ONE}:
-        actual, expected = f'{{"{names[0]}": {actual}}}', f'{{"{names[0]}": {expected}}}' if right else expected
+        label = _label(found, names[0])
+        actual, expected = f'{{"{label}": {actual}}}', f'{{"{label}": {expected}}}' if right else expected
     elif right:
         # The law compares the names that both have.
         expected = f"{{name: x for name, x in {expected}.items() if name in {actual}}}"
@@ -149,11 +154,16 @@ def _different(failure: Different, replay: Replay, template: Template) -> tuple[
 def _expected(failure: Different, found: View, names: Sequence[str], template: Template) -> dict[str, object]:
     """Return the smallest arrays that are right and were not found, under the implementation's names."""
     if found.arrays.keys() == {ONE} or found.written:
-        return {name: failure.right[name] for name in names[:MOST_ARRAYS]}
+        return {_label(found, name): failure.right[name] for name in names[:MOST_ARRAYS]}
     spec = found.call.arguments.get("model")
     whole = {**found.arrays, **{name: failure.right[name] for name in names}}
     right, wrong = template.native(spec, whole), template.native(spec, found.arrays)
     return {name: right[name] for name in differing(wrong, right, failure.rtol, failure.atol)[:MOST_ARRAYS]}
+
+
+def _label(found: View, name: str) -> str:
+    """Return what a report calls an array; a result without a name is called after the operation."""
+    return found.call.operation if name == ONE else name
 
 
 def _plain(text: str) -> str:

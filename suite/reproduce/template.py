@@ -65,7 +65,9 @@ class Template:
 
     def parameters(self, operation: str, kind: str = "") -> list[str]:
         """Return the parameters of the function for an operation."""
-        function = next(node for node in ast.parse(self.source(operation, kind)).body if isinstance(node, ast.FunctionDef))
+        function = next(
+            node for node in ast.parse(self.source(operation, kind)).body if isinstance(node, ast.FunctionDef)
+        )
         return [argument.arg for argument in function.args.args]
 
 

@@ -49,7 +49,7 @@ def same(left: Any, right: Any) -> bool:
     if left.shape != right.shape:
         return False
     if left.dtype == right.dtype:
-        return left.tobytes() == right.tobytes()
+        return bool(left.tobytes() == right.tobytes())
     return bool(np.array_equal(left.astype(np.float64), right.astype(np.float64), equal_nan=True))
 
 

@@ -39,6 +39,7 @@ def stored(path):
     return {new.removesuffix("/w") if "/mlp/" in new else new: tree[name] for name, new in names.items()}
 """
 
+
 def _native(spec: Any, params: Arrays) -> Arrays:
     return gemma_flax.arrays(params)
 

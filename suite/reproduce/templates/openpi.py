@@ -46,8 +46,11 @@ def load(model, path, seed):  # as scripts/train.py: the loader, a check, and fr
     return flat(fresh.to_pure_dict())
 """
 
-PALIGEMMA = LOAD.replace("weight_loaders.CheckpointWeightLoader(str(path))", "weight_loaders.PaliGemmaWeightLoader()").replace(
-    "    fresh =", "    weight_loaders.download.maybe_download = lambda *_, **__: path  # instead of the release\n    fresh ="
+PALIGEMMA = LOAD.replace(
+    "weight_loaders.CheckpointWeightLoader(str(path))", "weight_loaders.PaliGemmaWeightLoader()"
+).replace(
+    "    fresh =",
+    "    weight_loaders.download.maybe_download = lambda *_, **__: path  # instead of the release\n    fresh =",
 )
 
 RESTORE = """
