@@ -69,8 +69,21 @@ def newest_python() -> str:
 
 
 def install(session: nox.Session, lock: str) -> None:
-    """Install a lock. Packages only: the project runs in place (`pythonpath` in pyproject.toml)."""
+    """Install a lock, unless it is installed: pip would take seconds to find that out.
+
+    Packages only: the project runs in place (`pythonpath` in pyproject.toml).
+    """
+    wanted, installed = (ROOT / "locks" / f"{lock}.txt").read_text(), stamp(session)
+    if installed.is_file() and installed.read_text() == wanted:
+        return
+    installed.unlink(missing_ok=True)
     session.install("--require-hashes", "-r", f"locks/{lock}.txt")
+    installed.write_text(wanted)
+
+
+def stamp(session: nox.Session) -> Path:
+    """The file in a session's environment that has a copy of the lock that is installed there."""
+    return Path(session.virtualenv.location) / "installed.txt"
 
 
 def run_pytest(session: nox.Session, *args: str, success_codes: Sequence[int] = (0,)) -> None:
@@ -115,9 +128,10 @@ def subject_python(session: nox.Session, name: str, *pins: str) -> str:
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     wanted, installed = "\n".join(chosen.values()), folder / "installed.txt"
     if not installed.is_file() or installed.read_text() != wanted:
-        session.run("python", "-m", "venv", "--clear", str(folder))
+        # Installing, as `nox --install-only` does it too.
+        session.run_install("python", "-m", "venv", "--clear", str(folder))
         # By pip: where the index has a torch for the CPU only, it is found.
-        session.run(str(python), "-m", "pip", "install", "--quiet", *chosen.values(), external=True)
+        session.run_install(str(python), "-m", "pip", "install", "--quiet", *chosen.values(), external=True)
         installed.write_text(wanted)
     return str(python)
 
@@ -239,6 +253,8 @@ def compare_versions(session: nox.Session, name: str) -> None:
         if name in SUBJECT_GROUPS:
             subject = f"{name}={subject_python(session, name, *pins)}"
         else:
+            # What is installed is no longer the lock.
+            stamp(session).unlink(missing_ok=True)
             session.install(*pins)
             subject = name
         # A broken contract is a result, not an end.
