@@ -39,7 +39,12 @@ VERSION_SETS = {
         ("orbax-checkpoint==0.12.8", "flax==0.12.8"),
     ],
     # 5.6 moved SigLIP's names in the model.
-    "transformers": [("transformers==5.5.4",), ("transformers==5.6.0",), ("transformers==5.23.0",), ("transformers==5.24.0",)],
+    "transformers": [
+        ("transformers==5.5.4",),
+        ("transformers==5.6.0",),
+        ("transformers==5.23.0",),
+        ("transformers==5.24.0",),
+    ],
 }
 
 # The same device and the same compilation cache in every session, unless the user says otherwise.

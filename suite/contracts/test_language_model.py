@@ -13,30 +13,36 @@ SPEC: ModelSpec = with_lora(tiny(), action_expert=None)
 NEEDS = ("merge", "lora", "partial")
 
 
-def language_model() -> Params:
-    """Return the language model's token table, layers and adapters."""
+def language_model(*, adapters: bool | None = None) -> Params:
+    """Return the language model's token table, layers and adapters: all, the adapters alone, or all but them."""
     params = content.params(SPEC)
-    return {path: x for path, x in params.items() if path.startswith("PaliGemma/llm/") and "_1/" not in path}
+    whole = {path: x for path, x in params.items() if path.startswith("PaliGemma/llm/") and "_1/" not in path}
+    return {path: x for path, x in whole.items() if adapters is None or is_adapter(path) is adapters}
 
 
-@contract(
-    source="requested by users: openpi #985; google-deepmind/gemma peft/_tree_utils.py", needs=(*NEEDS, "extract")
-)
+@contract(source="google-deepmind/gemma peft/_tree_utils.py", needs=("extract", "lora", "partial"))
+def test_extract_gives_the_base(subject: Subject) -> None:
+    """The base that is split from a language model is every parameter that is no adapter, bit for bit."""
+    assert_same_bits(subject.extract(SPEC, language_model())["base"], language_model(adapters=False))
+
+
+@contract(source="google-deepmind/gemma peft/_tree_utils.py", needs=("extract", "lora", "partial"))
+def test_extract_gives_the_adapters(subject: Subject) -> None:
+    """The adapters that are split from a language model are all of them, bit for bit."""
+    assert_same_bits(subject.extract(SPEC, language_model())["lora"], language_model(adapters=True))
+
+
+@contract(source="requested by users: openpi #985; google-deepmind/gemma peft/_tree_utils.py", needs=NEEDS)
 def test_merge_undoes_extract(subject: Subject) -> None:
-    """Splitting a language model into base and adapters and merging them gives the language model, bit for bit."""
-    params = language_model()
-    parts = subject.extract(SPEC, params)
-    assert_same_bits(parts["base"], {path: x for path, x in params.items() if not is_adapter(path)})
-    assert_same_bits(parts["lora"], {path: x for path, x in params.items() if is_adapter(path)})
-    assert_same_bits(subject.merge(SPEC, parts["base"], parts["lora"]), params)
+    """Merging the base and the adapters of a language model gives the language model, bit for bit."""
+    merged = subject.merge(SPEC, language_model(adapters=False), language_model(adapters=True))
+    assert_same_bits(merged, language_model())
 
 
 @contract(source="openpi weight_loaders.py:90; docs/bugs.md#c4", needs=NEEDS)
 def test_half_an_adapter_is_not_merged(subject: Subject) -> None:
     """An adapter with one matrix missing is not merged into a language model, and the error names the missing one."""
-    params = language_model()
-    base = {path: x for path, x in params.items() if not is_adapter(path)}
-    lora = {path: x for path, x in params.items() if is_adapter(path)}
+    base, lora = language_model(adapters=False), language_model(adapters=True)
     for path in lora:
         with refused(path):
             subject.merge(SPEC, base, {p: x for p, x in lora.items() if p != path})

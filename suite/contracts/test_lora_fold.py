@@ -27,6 +27,16 @@ SMALL = 1e-3
 LOSS_RTOL = 1e-2
 
 
+def base_of(params: Params) -> Params:
+    """Return the parameters that are no adapters."""
+    return {path: array for path, array in params.items() if not is_adapter(path)}
+
+
+def adapters_of(params: Params) -> Params:
+    """Return the parameters that are adapters."""
+    return {path: array for path, array in params.items() if is_adapter(path)}
+
+
 @contract(source="arXiv:2106.09685 section 4.1; docs/bugs.md#a6, #a17", needs=("fold", "lora"))
 @every_spec
 def test_delta_has_the_rank_of_its_adapter(subject: Subject, spec: ModelSpec) -> None:
@@ -81,39 +91,60 @@ def test_unfold_gives_the_base_back(subject: Subject, spec: ModelSpec, dtype: st
     assert_same_bits(params, before)
 
 
-@contract(source="requested by users: openpi #985", needs=("extract", "merge", "lora"))
+@contract(source="requested by users: openpi #985", needs=("extract", "lora"))
+@every_spec
+def test_extract_gives_the_base(subject: Subject, spec: ModelSpec) -> None:
+    """The base that is split from a LoRA model is every parameter that is no adapter, bit for bit."""
+    params = content.params(spec)
+    assert_same_bits(subject.extract(spec, params)["base"], base_of(params))
+
+
+@contract(source="requested by users: openpi #985", needs=("extract", "lora"))
+@every_spec
+def test_extract_gives_the_adapters(subject: Subject, spec: ModelSpec) -> None:
+    """The adapters that are split from a LoRA model are all of them, bit for bit."""
+    params = content.params(spec)
+    assert_same_bits(subject.extract(spec, params)["lora"], adapters_of(params))
+
+
+@contract(source="requested by users: openpi #985", needs=("merge", "lora"))
 @every_spec
 def test_merge_undoes_extract(subject: Subject, spec: ModelSpec) -> None:
-    """Splitting a LoRA model into base and adapters and merging them gives the model, bit for bit."""
+    """Merging the base and the adapters of a LoRA model gives the model, bit for bit."""
     params = content.params(spec)
-    parts = subject.extract(spec, params)
-    assert_same_bits(parts["base"], {path: x for path, x in params.items() if not is_adapter(path)})
-    assert_same_bits(parts["lora"], {path: x for path, x in params.items() if is_adapter(path)})
-    assert_same_bits(subject.merge(spec, parts["base"], parts["lora"]), params)
+    assert_same_bits(subject.merge(spec, base_of(params), adapters_of(params)), params)
 
 
-@contract(source="openpi weight_loaders.py:90; docs/bugs.md#c4", needs=("fold", "merge", "lora"))
+@contract(source="openpi weight_loaders.py:90; docs/bugs.md#c4", needs=("fold", "lora"))
 @every_spec
-def test_half_an_adapter_is_refused(subject: Subject, spec: ModelSpec) -> None:
-    """An adapter with one matrix missing is neither folded nor merged, and the error names the missing one."""
+def test_half_an_adapter_is_not_folded(subject: Subject, spec: ModelSpec) -> None:
+    """An adapter with one matrix missing is not folded, and the error names the missing one."""
     params = content.params(spec)
-    for path in filter(is_adapter, params):
-        halved = {p: x for p, x in params.items() if p != path}
+    for path in adapters_of(params):
         with refused(path):
-            subject.fold(spec, halved)
-        base, lora = ({p: x for p, x in halved.items() if is_adapter(p) is adapter} for adapter in (False, True))
+            subject.fold(spec, {p: x for p, x in params.items() if p != path})
+
+
+@contract(source="openpi weight_loaders.py:90; docs/bugs.md#c4", needs=("merge", "lora"))
+@every_spec
+def test_half_an_adapter_is_not_merged(subject: Subject, spec: ModelSpec) -> None:
+    """An adapter with one matrix missing is not merged, and the error names the missing one."""
+    params = content.params(spec)
+    lora = adapters_of(params)
+    for path in lora:
         with refused(path):
-            subject.merge(spec, base, lora)
+            subject.merge(spec, base_of(params), {p: x for p, x in lora.items() if p != path})
 
 
 @contract(source="openpi stores neither rank nor alpha; docs/bugs.md#e9", needs=("fold", "lora"))
-def test_another_rank_is_refused(subject: Subject, lora_spec: ModelSpec, base_spec: ModelSpec) -> None:
+@pytest.mark.parametrize("config", ["another_rank", "no_adapters"])
+def test_another_rank_is_refused(subject: Subject, lora_spec: ModelSpec, base_spec: ModelSpec, config: str) -> None:
     """Adapters are folded with the config they were trained with: a config with another rank, or without adapters, has
     no alpha for them and is refused by the adapter's name."""
+    other = at_every_site(lora_spec, lambda lora: {**lora, "rank": lora["rank"] + 1})
     params = content.params(lora_spec)
-    for spec in (base_spec, at_every_site(lora_spec, lambda lora: {**lora, "rank": lora["rank"] + 1})):
-        with refused("lora_"):
-            subject.fold(spec, params)
+    with refused("lora_"):
+        subject.fold(other if config == "another_rank" else base_spec, params)
 
 
 @contract(source="a public fork that reshapes and truncates; docs/bugs.md#p8", needs=("fold", "lora"))
@@ -128,17 +159,29 @@ def test_adapters_of_another_layout_are_refused(subject: Subject, spec: ModelSpe
                 subject.fold(spec, params | {path: other})
 
 
-@contract(source="pi0_compat/lora/fold.py; docs/bugs.md#g15", needs=("fold", "lora"))
+@contract(source="pi0_compat/lora/fold.py; docs/bugs.md#g15", needs=("fold", "lora", "pi0"))
 def test_changes_nothing_but_adapted_weights(subject: Subject, lora_spec: ModelSpec) -> None:
-    """Folding changes every weight that has an adapter, in its own dtype, but no other parameter and no input."""
+    """Folding leaves every weight without an adapter as it is, bit for bit."""
+    params = content.params(lora_spec, dtype="bfloat16")
+    kept = base_of(params).keys() - set(map(weight_of, lora_b_paths(params)))
+    folded = subject.fold(lora_spec, params)
+    assert_same_bits({path: folded[path] for path in kept}, {path: params[path] for path in kept})
+
+
+@contract(source="pi0_compat/lora/fold.py; docs/bugs.md#g15", needs=("fold", "lora", "pi0"))
+def test_changes_every_adapted_weight(subject: Subject, lora_spec: ModelSpec) -> None:
+    """Folding changes every weight that has an adapter, in its own dtype."""
+    params = content.params(lora_spec, dtype="bfloat16")
+    folded = subject.fold(lora_spec, params)
+    for path in map(weight_of, lora_b_paths(params)):
+        assert folded[path].dtype == params[path].dtype, path
+        assert_different(folded[path], params[path])
+
+
+@contract(source="numpy's in-place operators", needs=("fold", "lora", "pi0"))
+def test_changes_no_argument(subject: Subject, lora_spec: ModelSpec) -> None:
+    """Folding changes none of the arrays that it is given."""
     params = content.params(lora_spec, dtype="bfloat16")
     before: Params = {path: x.copy() for path, x in params.items()}
-    folded = subject.fold(lora_spec, params)
-    adapted = set(map(weight_of, lora_b_paths(params)))
+    subject.fold(lora_spec, params)
     assert_same_bits(params, before)
-    assert_same_bits(
-        {p: x for p, x in folded.items() if p not in adapted}, {p: params[p] for p in folded if p not in adapted}
-    )
-    for path in adapted:
-        assert folded[path].dtype == params[path].dtype
-        assert_different(folded[path], params[path])

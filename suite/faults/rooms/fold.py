@@ -85,7 +85,70 @@ FAULTS = (
         story="Folded weights keep the dtype that their sum was computed in.",
         evidence="mutation: a forgotten cast",
         patches=(Patch("lora/fold.py", "(_widen(w) + delta).astype(dtype, copy=False)", "_widen(w) + delta"),),
-        caught_by=("lora_fold.changes_nothing_but_adapted_weights", "lora_fold.of_bfloat16_is_formed_in_float32"),
+        caught_by=("lora_fold.changes_every_adapted_weight", "lora_fold.of_bfloat16_is_formed_in_float32"),
+    ),
+    Fault(
+        id="fold_widens_everything",
+        story="A folded model is float32 throughout, and takes twice the memory of the checkpoint.",
+        evidence="mutation: a cast of the whole tree in place of its adapted weights",
+        patches=(
+            Patch(
+                "lora/fold.py",
+                "    return Folded(folded, replaced, lost)\n",
+                "    return Folded({path: _widen(x) for path, x in folded.items()}, replaced, lost)\n",
+            ),
+        ),
+        caught_by=("lora_fold.changes_nothing_but_adapted_weights", "lora_fold.changes_every_adapted_weight"),
+    ),
+    Fault(
+        id="fold_writes_into_its_argument",
+        story="A fold adds the delta in place, so the caller's base changes, and a second fold adds it twice.",
+        evidence="mutation: an operator with an equals sign",
+        patches=(
+            Patch(
+                "lora/fold.py",
+                "        folded[adapter.weight] = add(w, delta, w.dtype)\n",
+                "        folded[adapter.weight] = add(w, delta, w.dtype)\n"
+                "        if isinstance(w, np.ndarray) and w.flags.writeable:\n"
+                "            np.copyto(w, folded[adapter.weight])\n",
+            ),
+        ),
+        caught_by=("lora_fold.changes_no_argument",),
+    ),
+    Fault(
+        id="half_an_adapter_is_left_out_of_a_fold",
+        story="A fold skips an adapter with one matrix missing, and that part of the fine-tuning is lost.",
+        evidence="mutation: a loop over pairs that are there",
+        patches=(
+            Patch("lora/fold.py", "    require_whole_adapters(base | adapters)\n", ""),
+            Patch(
+                "lora/fold.py",
+                "    for adapter in adapters_in(adapters):\n        w =",
+                "    for adapter in adapters_in(adapters):\n"
+                "        if not {adapter.a, adapter.b} <= adapters.keys():\n"
+                "            continue\n"
+                "        w =",
+            ),
+        ),
+        caught_by=("lora_fold.half_an_adapter_is_not_folded",),
+    ),
+    Fault(
+        id="extract_takes_half_of_each_adapter",
+        story="Only lora_b counts as an adapter, so lora_a stays with the base.",
+        evidence="mutation: a pattern for one of two names",
+        patches=(
+            Patch(
+                "lora/params.py",
+                "for path, array in flat.items() if is_adapter(path)}",
+                'for path, array in flat.items() if path.endswith("lora_b")}',
+            ),
+        ),
+        caught_by=(
+            "lora_fold.extract_gives_the_base",
+            "lora_fold.extract_gives_the_adapters",
+            "language_model.extract_gives_the_base",
+            "language_model.extract_gives_the_adapters",
+        ),
     ),
     Fault(
         id="fold_leaves_adapters_behind",
@@ -135,7 +198,10 @@ FAULTS = (
                 "            if path not in params:\n                return\n                raise",
             ),
         ),
-        caught_by=("lora_fold.half_an_adapter_is_refused", "language_model.half_an_adapter_is_not_merged"),
+        caught_by=(
+            "lora_fold.half_an_adapter_is_not_merged",
+            "language_model.half_an_adapter_is_not_merged",
+        ),
     ),
     Fault(
         id="fold_with_another_rank",

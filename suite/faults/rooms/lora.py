@@ -13,9 +13,10 @@ FAULTS = (
         evidence=f"{_LORA}#L20",
         patches=(Patch("model/initialization.py", 'r".+[/_]lora_b": _all(0)', 'r".+[/_]lora_b": _normal(0.01)'),),
         caught_by=(
-            "lora_init.starts_as_the_base_model",
-            "lora_init.lora_b_is_zero_and_lora_a_is_not",
-            "lora_init.load_adds_the_same_adapters_for_the_same_seed",
+            "lora_init.starts_with_the_loss_of_its_base",
+            "lora_init.starts_with_the_actions_of_its_base",
+            "lora_init.lora_b_is_zero",
+            "lora_init.load_adds_a_lora_b_of_zeros",
         ),
     ),
     Fault(
@@ -26,8 +27,8 @@ FAULTS = (
         patches=(Patch("model/initialization.py", 'r".+[/_]lora_a": _normal(0.01)', 'r".+[/_]lora_a": _all(0)'),),
         caught_by=(
             "lora_init.can_learn",
-            "lora_init.lora_b_is_zero_and_lora_a_is_not",
-            "lora_init.depends_on_the_seed_alone",
+            "lora_init.lora_a_is_not_zero",
+            "lora_init.another_seed_draws_another_lora_a",
         ),
     ),
     Fault(
@@ -35,7 +36,7 @@ FAULTS = (
         story="A fresh lora_a has twice openpi's standard deviation.",
         evidence="mutation: another initializer than the configs'",
         patches=(Patch("model/initialization.py", 'lora_a": _normal(0.01)', 'lora_a": _normal(0.02)'),),
-        caught_by=("lora_init.lora_b_is_zero_and_lora_a_is_not",),
+        caught_by=("lora_init.lora_a_is_normal",),
     ),
     Fault(
         id="adapters_draw_from_the_stream_of_the_base",
@@ -49,7 +50,7 @@ FAULTS = (
                 "for path, array in arrays.items() for job in _jobs(seed + len(arrays), path, array)]",
             ),
         ),
-        caught_by=("lora_init.depends_on_the_seed_alone",),
+        caught_by=("lora_init.base_does_not_depend_on_adapters",),
     ),
     Fault(
         id="load_ignores_its_seed",
@@ -62,7 +63,31 @@ FAULTS = (
                 "fresh = model.init_params(0, only=",
             ),
         ),
-        caught_by=("lora_init.load_adds_the_same_adapters_for_the_same_seed",),
+        caught_by=("lora_init.load_adds_another_lora_a_for_another_seed",),
+    ),
+    Fault(
+        id="fresh_parameters_of_the_clock",
+        bugs=("A15",),
+        story="Fresh parameters are drawn from the given seed and the time of day.",
+        evidence="mutation: a generator that is seeded twice",
+        patches=(
+            Patch(
+                "model/initialization.py",
+                "for job in _jobs(seed, path, array)]",
+                'for job in _jobs(seed + __import__("time").time_ns() % 2**31, path, array)]',
+            ),
+        ),
+        caught_by=(
+            "lora_init.depends_on_the_seed_alone",
+            "lora_init.load_adds_the_same_adapters_for_the_same_seed",
+        ),
+    ),
+    Fault(
+        id="largest_rank_is_refused",
+        story="A rank must be below the smaller dimension of its weight, so the largest possible one is refused.",
+        evidence="mutation: >= in place of >",
+        patches=(Patch("model/specs.py", "if lora and lora.rank > limit:", "if lora and lora.rank >= limit:"),),
+        caught_by=("lora_init.largest_rank_is_accepted",),
     ),
     Fault(
         id="any_rank_is_taken",
@@ -151,7 +176,7 @@ FAULTS = (
         ),
         caught_by=(
             "lora_math.zero_lora_b_is_the_base_model",
-            "lora_init.starts_as_the_base_model",
+            "lora_init.starts_with_the_loss_of_its_base",
             "lora_math.fold_equals_forward",
         ),
     ),

@@ -202,6 +202,7 @@ FAULTS = (
         caught_by=(
             "golden.training_losses",
             "training.minimizes_the_loss_of_the_model",
+            "finetuning.first_loss_is_that_of_the_model",
         ),
     ),
     Fault(
