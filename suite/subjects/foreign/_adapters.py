@@ -129,6 +129,23 @@ def adapter_tensors(adapted: PeftModel, names: Iterable[str]) -> Tensors:
     return lora
 
 
+def scaled_tensors(spec: Any, roots: Roots, adapted: PeftModel, names: Iterable[str]) -> Tensors:
+    """Return the tensors of loaded adapters, with the scales of the files' options in B, relative to the spec's."""
+    lora: Tensors = {}
+    for adapter in names:
+        for name, tensor in adapter_tensors(adapted, [adapter]).items():
+            lora[name] = tensor * _scale(spec, roots, adapted, adapter, name) if ".lora_B." in name else tensor
+    return lora
+
+
+def _scale(spec: Any, roots: Roots, adapted: PeftModel, adapter: str, tensor: str) -> float:
+    module = tensor.partition(".lora_")[0]
+    expert = next(expert for expert, root in roots.items() if module.startswith(f"{PREFIX}{root}."))
+    lora = spec[expert]["lora"]["ffn" if ".mlp." in module else "attn"]
+    scale = lora["alpha"] / (math.sqrt(lora["rank"]) if lora["rslora"] else lora["rank"])
+    return float(adapted.get_submodule(module).scaling[adapter] / scale)
+
+
 def trainable_of(module: torch.nn.Module, rules: Rules) -> list[str]:
     """Return the parameters of the rules whose tensors all have gradients."""
     names = {re.sub(r"(\.lora_[AB])\.\w+\.", r"\1.", name) for name, x in module.named_parameters() if x.requires_grad}

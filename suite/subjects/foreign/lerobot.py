@@ -29,6 +29,7 @@ from ._adapters import (
     lora_rules,
     names_of,
     require_one_head,
+    scaled_tensors,
     trainable_of,
 )
 from ._lerobot import LM_HEAD, ROOTS, UNREAD, at_size, rules_of
@@ -55,14 +56,8 @@ def describe() -> Data:
 
 
 def param_spec(model: Data) -> Data:
-    if _adapters(model):
-        base, lora = _parted(model, _fresh(model, "float32"))
-        return shapes_of(base, rules_of(model)) | shapes_of(lora, _lora_rules(model))
-    # The meta device allocates nothing; a whole policy would need a real device.
-    with at_size(model) as module, torch.device("meta"):
-        core = module.PI0Pytorch if model["family"] == "pi0" else module.PI05Pytorch
-        tensors = core(_config(model, "float32")).state_dict()
-    return shapes_of({f"model.{name}": tensor for name, tensor in tensors.items()}, rules_of(model))
+    base, lora = _parted(model, _fresh(model, "float32", device="meta"))
+    return shapes_of(base, rules_of(model)) | shapes_of(lora, _lora_rules(model))
 
 
 def init(model: Data, seed: int) -> Params:
@@ -96,7 +91,9 @@ def load_for_inference(model: Data, path: str) -> Params:
         policy = make_policy(config, ds_meta=SimpleNamespace(features=features, stats=None))
     for name in names_of(adapters)[1:]:
         policy.load_adapter(folder / name, adapter_name=name)
-    return _params(model, policy)
+    lora = scaled_tensors(model, ROOTS, policy, names_of(adapters)) if adapters else {}
+    base = _parted(model, policy)[0]
+    return params_of(base, rules_of(model)) | params_of(lora, _lora_rules(model))
 
 
 def save(model: Data, params: Params, path: str) -> None:
@@ -119,7 +116,8 @@ def _save(model: Data, policy: Any, path: str) -> None:
 
 
 def trainable(model: Data) -> list[str]:
-    return trainable_of(_fresh(model, "float32"), rules_of(model) | _lora_rules(model))
+    policy = _fresh(model, "float32", device="meta")
+    return trainable_of(policy, rules_of(model) | _lora_rules(model))
 
 
 def train(model: Data, params: Params, batches: list[Params], options: Data, folder: str | None = None) -> Data:
@@ -179,14 +177,17 @@ def _policy(module: Any) -> Any:
     return getattr(module, "PI0Policy", None) or module.PI05Policy
 
 
-def _fresh(spec: Data, dtype: str) -> Any:
-    """Make a policy, wrapped as for PEFT training if the spec has adapters."""
-    with at_size(spec) as module:
-        policy = _policy(module)(_config(spec, dtype)).eval()
+def _fresh(spec: Data, dtype: str, device: str = "cpu") -> Any:
+    """Make a policy, wrapped as for PEFT training if the spec has adapters. The device "meta" allocates nothing."""
+    config = _config(spec, dtype)
+    config.device = device
+    with at_size(spec) as module, torch.device(device):
+        policy = _policy(module)(config).eval()
     if adapters := _adapters(spec):
         # Without a path, lerobot takes it for a training from scratch, and refuses.
         policy.config.pretrained_path = Path(BASE)
-        policy = add_others(policy.wrap_with_peft(adapters[0].config), adapters).eval()
+        with torch.device(device):
+            policy = add_others(policy.wrap_with_peft(adapters[0].config), adapters).eval()
     return policy
 
 

@@ -3,7 +3,6 @@
 import copy
 import functools
 import json
-import math
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from ._adapters import (
     lora_rules,
     names_of,
     require_one_head,
+    scaled_tensors,
     trainable_of,
 )
 from ._loading import load_model
@@ -96,30 +96,13 @@ def _read(model: Any, base: Any, adapter: str | None) -> Params:
         known = {name for rule in rules.values() for name in rule.tensor_names()}
         if strangers := adapter_tensors(adapted, names).keys() - known:
             raise ValueError(f"unexpected keys {sorted(strangers)}")
-        params = params_of(_scaled(model, adapted, names), rules)
+        params = params_of(scaled_tensors(model, ROOTS, adapted, names), rules)
     return params | params_of(adapted.unload().state_dict(), pi0_rules(model))
 
 
-def _scaled(model: Any, adapted: PeftModel, names: list[str]) -> Tensors:
-    """Return the tensors of the adapters, with the file's scales in B, as the model's own are applied later."""
-    lora: Tensors = {}
-    for adapter in names:
-        for name, tensor in adapter_tensors(adapted, [adapter]).items():
-            lora[name] = tensor * _scale(adapted, adapter, name, model) if ".lora_B." in name else tensor
-    return lora
-
-
-def _scale(adapted: PeftModel, adapter: str, tensor: str, model: Any) -> float:
-    """Return the scale of a file's adapter divided by that of the model's."""
-    module = tensor.partition(".lora_")[0]
-    expert = "action_expert" if ".dit." in module else "paligemma"
-    lora = model[expert]["lora"]["ffn" if ".mlp." in module else "attn"]
-    scale = lora["alpha"] / (math.sqrt(lora["rank"]) if lora["rslora"] else lora["rank"])
-    return float(adapted.get_submodule(module).scaling[adapter] / scale)
-
-
 def trainable(model: Any) -> list[str]:
-    adapted = _adapted(model, fresh_model(model))
+    with torch.device("meta"):
+        adapted = _adapted(model, fresh_model(model))
     return trainable_of(adapted, pi0_rules(model) | _lora_rules(model))
 
 

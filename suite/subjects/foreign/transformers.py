@@ -61,7 +61,8 @@ def save(model: Any, params: Params, path: str) -> None:
 
 
 def trainable(model: Any) -> list[str]:
-    return trainable_of(fresh_model(model), pi0_rules(model))
+    with torch.device("meta"):
+        return trainable_of(fresh_model(model), pi0_rules(model))
 
 
 def train(model: Any, params: Params, batches: list[Params], options: Any, folder: str | None = None) -> Any:

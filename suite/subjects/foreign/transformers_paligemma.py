@@ -56,7 +56,8 @@ def save(model: Any, params: Params, path: str) -> None:
 
 
 def trainable(model: Any) -> list[str]:
-    return trainable_of(_fresh(model), paligemma_rules(model, ROOT))
+    with torch.device("meta"):
+        return trainable_of(_fresh(model), paligemma_rules(model, ROOT))
 
 
 def embed_prefix(model: Any, params: Params, batch: Params) -> np.ndarray:
