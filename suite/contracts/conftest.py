@@ -12,6 +12,7 @@ from suite.contracts.checkpoints import Checkpoint, write_checkpoint
 from suite.contracts.training_runs import Runs
 from suite.subjects.process.elsewhere import Elsewhere, elsewhere
 from suite.subjects.protocol import Subject
+from suite.writing.loads import Loads
 from suite.writing.remembered import Remembered
 
 
@@ -63,6 +64,12 @@ def remembered(subject: Subject) -> Remembered:
 def runs(subject: Subject, remembered: Remembered, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """The subject's short training runs."""
     return Runs(subject, remembered, tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session")
+def loads(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Loads:
+    """The subject's loads of cases, each done once."""
+    return Loads(subject, tmp_path_factory.mktemp("loads"))
 
 
 @pytest.fixture(scope="session")

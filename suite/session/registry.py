@@ -72,8 +72,8 @@ def _describe(test: Callable[..., object], source: str, needs: tuple[str, ...]) 
     law = " ".join((test.__doc__ or "").split())
     if not law or not source:
         raise ValueError(f"{area}.{fact}: a contract needs a docstring that states its law, and a source")
-    if test.__name__ == fact or "subject" not in inspect.signature(test).parameters:
-        raise ValueError(f"{area}.{fact}: a contract is a function test_<fact> that takes a subject")
+    if test.__name__ == fact or not {"subject", "loads"} & inspect.signature(test).parameters.keys():
+        raise ValueError(f"{area}.{fact}: a contract is a function test_<fact> that takes a subject, or its loads")
     if hasattr(test, "hypothesis") and any(mark.name == "parametrize" for mark in getattr(test, "pytestmark", [])):
         # Hypothesis would derive the examples from the test id, which contains the subject's name.
         raise ValueError(

@@ -47,6 +47,7 @@ TRAITS = (
     "resampling",
     "gemma_flax",
     "openpi_pytorch",
+    "lerobot",
     "peft_adapter",
     "every_layout",
     "load_report",
@@ -266,7 +267,8 @@ def _loader(kind: str, path: str = "", **options: Any) -> weight_loaders.WeightL
         return weight_loaders.HuggingFaceWeightLoader(path, **options)
     if kind == "gemma_flax":
         return weight_loaders.GemmaWeightLoader(path, **options)
-    if kind == "openpi_pytorch":
+    # lerobot's names have one prefix more, which a load takes off.
+    if kind in ("openpi_pytorch", "lerobot"):
         return weight_loaders.OpenpiPyTorchWeightLoader(path)
     if kind == "peft":
         return weight_loaders.PeftWeightLoader(path, **options)

@@ -93,7 +93,8 @@ class OpenpiPyTorch(Source):
 
     def _leaf(self, rule: Rule) -> Leaf:
         dtypes = {self._found(name).dtype for name, _ in rule.pieces()}
-        dtype = dtypes.pop()
+        # float16 and bfloat16 have no common dtype but float32, and numpy does not find it.
+        dtype = np.dtype(np.float32) if len(dtypes) > 1 else dtypes.pop()
         for other in dtypes:
             dtype = np.promote_types(dtype, other)
         return Leaf(self._shapes[rule.path], dtype)

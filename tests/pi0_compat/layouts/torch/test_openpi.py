@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fixtures import content
 from fixtures.writers import openpi, openpi_pytorch, safetensors_file
 from pi0_compat.checkpoints.convert import convert_checkpoint
 from pi0_compat.errors import CheckpointError, LoadError
@@ -82,6 +83,16 @@ def test_tied_tables_of_other_dtypes_conflict(folder: Path) -> None:
     openpi_pytorch.write(tensors, folder)
     with pytest.raises(LoadError, match="are one table in the model and differ"):
         open_pytorch(folder, BASE)
+
+
+def test_layers_in_two_half_precisions_have_float32_in_common(folder: Path) -> None:
+    """A parameter with a float16 and a bfloat16 layer is float32, in whatever order its dtypes are met."""
+    tensors = safetensors_file.read(folder / openpi_pytorch.WEIGHTS)
+    name = "paligemma_with_expert.paligemma.model.language_model.layers.{}.mlp.down_proj.weight"
+    for number, dtype in enumerate((content.DTYPES["bfloat16"], content.DTYPES["float16"], content.DTYPES["float16"])):
+        tensors[name.format(number)] = tensors[name.format(number)].astype(dtype)
+    openpi_pytorch.write(tensors, folder)
+    assert open_pytorch(folder, BASE).leaves["PaliGemma/llm/layers/mlp/linear"].dtype == np.float32
 
 
 def test_conversion_reads_every_stacked_array_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
