@@ -13,6 +13,7 @@ from typing import Any
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from suite.session.results import without_folders
 from suite.session.severity import SEVERITIES
 
 # What ``python -m suite.session.expect`` writes for keys that only a person can fill in.
@@ -40,7 +41,7 @@ class Expectation:
       link: URL of an issue or a line of code.
       since: version in which the failure was first seen.
       case: case id or pattern; ``*`` matches any text and ``?`` any character.
-      match: text that the error message contains.
+      match: text that the error message contains, as a result row shows it: on one line, without folders.
       versions: versions of the subject that the entry applies to; see ``holds_for``.
     """
 
@@ -60,10 +61,9 @@ class Expectation:
             raise ValueError(f"kind {self.kind!r}; expected one of {', '.join(KINDS)}")
         if self.severity not in SEVERITIES:
             raise ValueError(f"severity {self.severity!r}; expected one of {', '.join(SEVERITIES)}")
-        if undone := [field.name for field in dataclasses.fields(self) if getattr(self, field.name) == TODO]:
-            raise ValueError(
-                f"{', '.join(undone)}: still {TODO}; say why it fails, where that can be seen, and since when"
-            )
+        names = [field.name for field in dataclasses.fields(self)]
+        if undone := [name for name in names if getattr(self, name).startswith(TODO)]:
+            raise ValueError(f"{', '.join(undone)}: still {TODO}; say why it fails, and where that can be seen")
         if empty := [name for name in ("contract", "raises", "reason", "since") if not getattr(self, name).strip()]:
             raise ValueError(f"{', '.join(empty)} must not be empty")
         if not self.link.startswith("https://"):
@@ -74,16 +74,26 @@ class Expectation:
 
     def covers(self, contract: str, case: str) -> bool:
         """Return whether the entry applies to a case of a contract."""
-        return contract == self.contract and fnmatch.fnmatchcase(case, self.case.replace("[", "[[]"))
+        return contract == self.contract and covers_case(self.case, case)
 
     def explains(self, raised: str, text: str, severity: str) -> bool:
         """Return whether an exception of type ``raised`` with message ``text`` and this severity is this failure."""
-        return raised == self.raises and self.match in text and severity == self.severity
+        return raised == self.raises and severity == self.severity and (self.match in text or self.match in shown(text))
 
     @property
     def failure(self) -> str:
         """The failure that is expected, in words."""
         return f"{self.raises}, {self.severity}{f', with {self.match!r} in its text' if self.match else ''}"
+
+
+def covers_case(pattern: str, case: str) -> bool:
+    """Return whether a pattern covers a case; ``*`` matches any text and ``?`` any character."""
+    return fnmatch.fnmatchcase(case, pattern.replace("[", "[[]"))
+
+
+def shown(text: str) -> str:
+    """Return the text of an error as result rows show it: on one line, without folders."""
+    return without_folders(" ".join(text.split()))
 
 
 def read(file: Path, version: str) -> tuple[Expectation, ...]:

@@ -16,7 +16,6 @@ from suite.session.expectations import Expectation, find_problems
 from suite.session.registry import Contract, contract_of
 from suite.session.results import ResultStream
 from suite.session.roster import Roster, is_a_fault
-from suite.session.severity import severity_of
 from suite.session.summary import summarize
 from suite.subjects.process.harness_files import parse
 from suite.subjects.protocol import TIMEOUT, Subject
@@ -34,7 +33,7 @@ _PROBLEMS = pytest.StashKey[list[str]]()
 _ROW = "pi0_compat_row"
 _PHASES = pytest.StashKey[list[pytest.TestReport]]()
 _VERDICT = pytest.StashKey[str]()
-_SEVERITY = pytest.StashKey[str]()
+_FAILURE = pytest.StashKey[dict[str, Any]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -139,8 +138,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         roster, subject_arg = item.config.stash[_ROSTER], _subject_arg(item)
         if reason := roster.unavailable(subject_arg):
             pytest.skip(f"{verdicts.UNAVAILABLE}{reason}")
-        needs = dict.fromkeys((*contract.needs, *_case_needs(item)))
-        if absent := [need for need in needs if need not in roster.get(subject_arg).capabilities]:
+        if absent := [need for need in _needs(item, contract) if need not in roster.get(subject_arg).capabilities]:
             pytest.skip(f"does not declare {', '.join(absent)}")
 
 
@@ -155,7 +153,7 @@ def pytest_runtest_makereport(
         phases.append(report)
         entry = _expectation(item, contract)
         if report.when == "call" and call.excinfo:
-            item.stash[_SEVERITY] = severity_of(call.excinfo.value)
+            item.stash[_FAILURE] = verdicts.describe(call.excinfo.value, _needs(item, contract))
         if report.when == "call" and entry:
             item.stash[_VERDICT] = verdicts.expect(report, call.excinfo, entry)
         if report.when == "teardown":
@@ -220,6 +218,11 @@ def _subject_arg(item: pytest.Item) -> str:
     return subject_arg
 
 
+def _needs(item: pytest.Item, contract: Contract) -> list[str]:
+    """Return the capabilities that a case of a contract needs."""
+    return list(dict.fromkeys((*contract.needs, *_case_needs(item))))
+
+
 def _case_needs(item: pytest.Item) -> list[str]:
     """Return the capabilities that the case itself needs: those of its layout, its model's family, and LoRA if the
     model has adapters. A parameter with an attribute ``needs`` states them itself."""
@@ -237,8 +240,8 @@ def _row(
     item: pytest.Item, contract: Contract, phases: list[pytest.TestReport], entry: Expectation | None
 ) -> dict[str, Any]:
     subject = item.config.stash[_ROSTER].name(_subject_arg(item))
-    verdict, severity = item.stash.get(_VERDICT, None), item.stash.get(_SEVERITY, None)
-    row = verdicts.row(contract, _case(item), subject, phases, verdict=verdict, severity=severity)
+    verdict, failure = item.stash.get(_VERDICT, None), item.stash.get(_FAILURE, None)
+    row = verdicts.row(contract, _case(item), subject, phases, verdict=verdict, failure=failure)
     if entry and row["outcome"] in ("known", "fixed"):
         row["expectation"] = {"kind": entry.kind, "reason": entry.reason, "link": entry.link}
     return row

@@ -1,7 +1,7 @@
 """Result rows of tests: the outcome, whether it was expected, and the start of the error message."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -31,14 +31,24 @@ def expect(report: pytest.TestReport, excinfo: pytest.ExceptionInfo[BaseExceptio
         report.outcome = "failed"
         report.longrepr = f"fixed: {entry} passed but is expected to fail; remove the entry ({entry.reason})"
         return "fixed"
-    raised, text = _raised(excinfo.value)
-    severity = severity_of(excinfo.value)
+    raised, severity = raised_type(excinfo.value), severity_of(excinfo.value)
+    text = "\n".join([str(excinfo.value), *getattr(excinfo.value, "__notes__", ())])
     if not entry.explains(raised, text, severity):
         found = f"{entry}: expected {entry.failure}; found {raised}, {severity}"
         report.sections.append(("another failure than the expected one", found))
         return "fail"
     report.outcome, report.wasxfail = "skipped", entry.reason
     return "known"
+
+
+def describe(error: BaseException, needs: Sequence[str]) -> dict[str, Any]:
+    """Return what the row of a failed case says about its failure.
+
+    Args:
+      error: the exception that the call ended with.
+      needs: the capabilities that the case needs.
+    """
+    return {"severity": severity_of(error), "raised": raised_type(error), "needs": list(needs)}
 
 
 def row(
@@ -48,7 +58,7 @@ def row(
     phases: Sequence[pytest.TestReport],
     *,
     verdict: str | None = None,
-    severity: str | None = None,
+    failure: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the result row of a test.
 
@@ -58,7 +68,7 @@ def row(
       subject: the subject's name.
       phases: the reports of setup, call and teardown.
       verdict: the result of ``expect`` for the call; None if no failure was expected.
-      severity: how bad the call's failure is; None if it did not fail.
+      failure: what ``describe`` returned for the call's exception; None if it did not fail.
     """
     broken = next((report for report in phases if not report.passed), None)
     in_call = broken is None or broken.when == "call"
@@ -70,19 +80,18 @@ def row(
         "case": case,
         "subject": subject,
         "outcome": outcome,
-        **({"severity": severity} if outcome in FAILED else {}),
+        **(failure if failure and outcome in FAILED else {}),
         "seconds": round(sum(report.duration for report in phases), 3),
         "message": "" if broken is None else _message(broken),
     }
 
 
-def _raised(error: BaseException) -> tuple[str, str]:
-    """Return an exception's type name and text; for a SubjectError, those of the original exception."""
+def raised_type(error: BaseException) -> str:
+    """Return the name of an exception's type; for a SubjectError, of the original exception."""
     if isinstance(error, SubjectError):
-        return error.kind, str(error)
+        return error.kind
     # Whether a process crashes or is killed depends on the machine's memory.
-    died = isinstance(error, ProcessDiedError)
-    return ProcessDiedError.__name__ if died else type(error).__name__, str(error)
+    return ProcessDiedError.__name__ if isinstance(error, ProcessDiedError) else type(error).__name__
 
 
 def _outcome(broken: pytest.TestReport | None) -> str:

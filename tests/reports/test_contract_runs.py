@@ -14,6 +14,7 @@ from tests.reports.toy_runs import Json, footer, header, row, subject, write, wr
 
 VALIDATOR = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
 HEAD, ROWS_OF_TOY = header(), [row("load.is_whole", case="a"), row("load.is_whole", "known", case="b")]
+SINCE_2 = ("severity", "raised", "needs")
 WHOLE = [HEAD, *ROWS_OF_TOY, footer(ROWS_OF_TOY)]
 
 
@@ -36,7 +37,7 @@ def test_what_the_suite_writes_is_read(tmp_path: Path) -> None:
 def test_failures_of_version_1_have_no_severity(tmp_path: Path) -> None:
     """A file that was written before failures had a severity is read."""
     rows = [row("load.is_whole", outcome, outcome) for outcome in ("fail", "known")]
-    old = [{key: value for key, value in each.items() if key != "severity"} for each in rows]
+    old = [{key: value for key, value in each.items() if key not in SINCE_2} for each in rows]
     run = read_run(write_run(tmp_path / "a.jsonl", header(schema_version=1), *old))
     assert [each.get("severity") for each in run.rows] == [None, None]
 
@@ -72,7 +73,7 @@ BROKEN: dict[str, tuple[list[Json], str]] = {
         "2: expected an expectation, as the outcome is known, found none; run it again",
     ),
     "no severity": (
-        [HEAD, {key: value for key, value in ROWS_OF_TOY[1].items() if key != "severity"}, footer(ROWS_OF_TOY[1:])],
+        [HEAD, {key: value for key, value in ROWS_OF_TOY[1].items() if key not in SINCE_2}, footer(ROWS_OF_TOY[1:])],
         "2: expected a severity, as the outcome is known, found none; run it again",
     ),
     "namesakes": (

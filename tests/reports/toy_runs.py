@@ -35,10 +35,11 @@ def subject(name: str = "toy", version: str | None = "1.2", **changes: Any) -> J
 
 
 def row(contract: str, outcome: str = "pass", case: str = "", **changes: Any) -> Json:
-    """Return a row of the subject toy; a failure has a severity (silent), and a known one an expectation."""
+    """Return a row of the subject toy; a failure is silent, and a known one has an expectation."""
     law = f"A {contract.replace('.', ' ').replace('_', ' ')}."
     why: Json = {"expectation": WHY} if outcome in ("known", "fixed") else {}
-    why |= {"severity": "silent"} if outcome in ("fail", "known") else {}
+    failed = {"severity": "silent", "raised": "AssertionError", "needs": ["load"]}
+    why |= failed if outcome in ("fail", "known") else {}
     entry = {
         "contract": contract,
         "law": law,

@@ -25,6 +25,8 @@ ROW = {
     "message": "",
 }
 
+FAILURE = {"severity": "silent", "raised": "AssertionError", "needs": ["load"]}
+
 
 def lines(file: Path) -> list[dict[str, Any]]:
     """Return the records of a results file, each validated."""
@@ -45,7 +47,7 @@ def test_schema_is_a_schema() -> None:
 def test_stream_is_header_rows_footer(tmp_path: Path) -> None:
     """A closed stream is a header with the subjects, the rows in order, and a footer that counts them."""
     stream = ResultStream(tmp_path / "new" / "results.jsonl", [SUBJECT])
-    failure = {"outcome": "fail", "severity": "silent", "message": "expected 1"}
+    failure = {"outcome": "fail", **FAILURE, "message": "expected 1"}
     rows = [ROW, ROW | {"case": "ä", **failure}, ROW]
     for row in rows:
         stream.add(row)
@@ -83,8 +85,9 @@ def test_header_has_the_flags_that_change_results(tmp_path: Path, monkeypatch: p
 WRONG = {
     "unknown outcome": {"kind": "row", **ROW, "outcome": "skipped"},
     "unknown key": {"kind": "row", **ROW, "notes": ""},
-    "unknown severity": {"kind": "row", **ROW, "outcome": "fail", "severity": "bad"},
-    "severity of a pass": {"kind": "row", **ROW, "severity": "crash"},
+    "unknown severity": {"kind": "row", **ROW, **FAILURE, "outcome": "fail", "severity": "bad"},
+    "severity alone": {"kind": "row", **ROW, "outcome": "fail", "severity": "crash"},
+    "severity of a pass": {"kind": "row", **ROW, **FAILURE},
     "no law": {"kind": "row", **ROW, "law": ""},
     "id without area": {"kind": "row", **ROW, "contract": "is_whole"},
     "no kind": ROW,
