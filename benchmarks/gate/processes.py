@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
@@ -96,8 +97,7 @@ class Processes:
         """
         order = (first, 1 - first)
         with contextlib.ExitStack() as stack:
-            # A side compiles a program once per run: compiling is counted, not timed.
-            processes = {side: stack.enter_context(self._process(side, self._cache(side)))[0] for side in order}
+            processes = self._started_together(stack, order)
             peaks = {
                 side: {
                     cell.id: processes[side].call("peak", cell.id, cell.operation, self._job(cell)) for cell in cells
@@ -131,6 +131,16 @@ class Processes:
 
     def _job(self, cell: Cell) -> dict[str, Any]:
         return cell.job(str(self.checkpoint(cell).path))
+
+    def _started_together(self, stack: contextlib.ExitStack, order: Sequence[int]) -> dict[int, Process]:
+        """Return a process of each side, which ``stack`` ends. Nothing is measured yet, so they start at once."""
+
+        def start(side: int) -> Process:
+            # A side compiles a program once per run: compiling is counted, not timed.
+            return stack.enter_context(self._process(side, self._cache(side)))[0]
+
+        with ThreadPoolExecutor(len(order)) as starting:
+            return dict(zip(order, starting.map(start, order), strict=True))
 
     @contextlib.contextmanager
     def _counting(self, side: int) -> Iterator[Process]:

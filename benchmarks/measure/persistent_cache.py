@@ -36,18 +36,20 @@ def cached_compile_seconds(jitted: Any, arguments: tuple[Any, ...]) -> float | N
     Returns:
       The seconds of the second compilation; None if jax does not cache programs for this backend.
     """
+    jax.clear_caches()
+    traced = jitted.trace(*arguments)
     with tempfile.TemporaryDirectory() as folder, _cache_in(folder):
-        _compile_anew(jitted, arguments)
+        _compile_anew(traced)
         hits = _events[_HIT]
-        seconds = _compile_anew(jitted, arguments)
+        seconds = _compile_anew(traced)
         jax.clear_caches()
         return seconds if _events[_HIT] > hits else None
 
 
-def _compile_anew(jitted: Any, arguments: tuple[Any, ...]) -> float:
+def _compile_anew(traced: Any) -> float:
     """Return the seconds of compiling after clearing jax's caches in memory; cached files remain."""
     jax.clear_caches()
-    lowered = jitted.trace(*arguments).lower()
+    lowered = traced.lower()
     start = time.perf_counter()
     lowered.compile()
     return time.perf_counter() - start
