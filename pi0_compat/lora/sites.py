@@ -74,8 +74,8 @@ def require_rank(adapter: Adapter, rank: int, spec: LoRASpec) -> None:
 
 
 def lora_of(config: Pi0Spec) -> ExpertLoRAs:
-    """Return rank and alpha of the adapters of both experts."""
-    return tuple(expert.lora for expert in config.experts)
+    """Return rank and alpha of the adapters of both experts; None for an expert that has none, or is not there."""
+    return config.paligemma.lora, config.action_expert.lora if config.action_expert else None
 
 
 def spec_among(experts: ExpertLoRAs, adapter: Adapter) -> LoRASpec | None:

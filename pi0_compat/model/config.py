@@ -11,21 +11,24 @@ from flax import nnx
 
 from pi0_compat import params as tree
 from pi0_compat.model.pi0 import Pi0
+from pi0_compat.model.pi0_fast import Pi0Fast
 from pi0_compat.model.pi0_spec import Pi0Spec
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pi0Config(Pi0Spec):
-    """Sizes and options of a pi0 or pi05 model, able to make one. It has the fields of ``Pi0Spec``.
+    """Sizes and options of a pi0, pi05 or pi0-FAST model, able to make one. It has the fields of ``Pi0Spec``.
 
     Attributes:
-      family: ``pi0``, or ``pi05``, which takes the state as part of the prompt and the time through adaRMS norms.
+      family: ``pi0``; ``pi05``, which takes the state as part of the prompt and the time through adaRMS norms; or
+        ``pi0_fast``, which has no action expert and writes actions as tokens.
       dtype: what the model computes in: float32, bfloat16 or float16. Parameters are created in float32.
       vocab_size: the number of tokens.
       image_size: pixels along each side of an image; a multiple of the encoder's patch size.
       siglip: sizes of the image encoder, a ``SiglipSpec``.
       paligemma: sizes and adapters of the language model, a ``GemmaSpec``.
-      action_expert: sizes and adapters of the action expert, a ``GemmaSpec`` with the depth and heads of ``paligemma``.
+      action_expert: sizes and adapters of the action expert, a ``GemmaSpec`` with the depth and heads of ``paligemma``;
+        None for ``pi0_fast``.
       action_dim: numbers in an action, and in the robot's state.
       action_horizon: actions in a chunk.
       max_token_len: tokens in a prompt, padding included.
@@ -42,8 +45,8 @@ class Pi0Config(Pi0Spec):
         """Return ``param_spec`` as jax takes it: for ``jax.eval_shape``, ``jax.jit(...).lower`` and shardings."""
         return {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in self.param_spec().items()}
 
-    def create(self, seed: int) -> Pi0:
-        """Return a freshly initialized model: ``init_params`` on the device.
+    def create(self, seed: int) -> Pi0 | Pi0Fast:
+        """Return a freshly initialized model of the family: ``init_params`` on the device.
 
         Nothing is compiled, so ``jax.jit`` would gain nothing, and a traced seed is rejected.
         """
@@ -51,7 +54,7 @@ class Pi0Config(Pi0Spec):
         # One by one: most are copied, and the host need not hold a whole model twice.
         return self.merge({path: jax.device_put(fresh.pop(path)) for path in sorted(fresh)})
 
-    def load(self, params: Mapping[str, Any]) -> Pi0:
+    def load(self, params: Mapping[str, Any]) -> Pi0 | Pi0Fast:
         """Return the model with exactly these parameters on the device, in the dtypes they have.
 
         Args:
@@ -64,10 +67,10 @@ class Pi0Config(Pi0Spec):
         self.require_fit(params)
         return self.merge({path: _on_device(array) for path, array in params.items()})
 
-    def merge(self, params: Mapping[str, Any]) -> Pi0:
+    def merge(self, params: Mapping[str, Any]) -> Pi0 | Pi0Fast:
         """Do what ``load`` does without its checks, for use inside ``jax.jit``; ``params`` are flat."""
         graphdef, treedef, paths = _structure(self)
-        model: Pi0 = nnx.merge(graphdef, jax.tree.unflatten(treedef, [params[path] for path in paths]))
+        model: Pi0 | Pi0Fast = nnx.merge(graphdef, jax.tree.unflatten(treedef, [params[path] for path in paths]))
         return model
 
 
@@ -87,7 +90,8 @@ class _Structure(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def _structure(config: Pi0Config) -> _Structure:
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: Pi0(config)))
+    kind = Pi0Fast if config.family == "pi0_fast" else Pi0
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: kind(config)))
     return _Structure(graphdef, jax.tree.structure(state), _paths(state))
 
 

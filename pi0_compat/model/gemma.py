@@ -1,10 +1,10 @@
-"""The two-expert Gemma of pi0: each expert has its own weights, all tokens attend together.
+"""The Gemma of pi0, of one or two experts: each has its own weights, all tokens attend together.
 
 Axes: B batch, T query length, S key/value length, N query heads, K key/value heads, G query heads per key/value head,
 H head dim, D width, C what a fused projection stacks (q, k, v).
 
 Written from Gemma (arXiv:2403.08295), PaliGemma (arXiv:2407.07726) and pi0 (arXiv:2410.24164); parameter names and
-numerics follow openpi ``models/gemma.py`` at 15a9616. Expert 0's names carry no suffix, so PaliGemma checkpoints fit;
+numerics follow openpi ``models/gemma.py`` at 15a9616, with ``float32_queries`` ``models/gemma_fast.py``. Expert 0's names carry no suffix, so PaliGemma checkpoints fit;
 expert 1's end in ``_1``. All layers live in one module whose parameters have a leading layer axis, run by
 ``jax.lax.scan``.
 """
@@ -23,7 +23,7 @@ from pi0_compat.model.specs import GemmaSpec, Remat
 
 # Tokens, or a conditioning vector, of each expert; None where an expert does not run.
 PerExpert = Sequence[jax.Array | None]
-# Rotated keys and values of every layer, both [layers, B, S, K, H].
+# Rotated keys and values of every layer, both [layers, B, S, K, H] in the compute dtype.
 KVCache = tuple[jax.Array, jax.Array]
 
 RMS_EPSILON = 1e-6
@@ -97,29 +97,36 @@ class Embedder(nnx.Module):
         table = self.input_embedding[...]
         return table[tokens] * jnp.sqrt(table.shape[-1]).astype(table.dtype)
 
+    def decode(self, x: jax.Array) -> jax.Array:
+        """[B, T, D] -> a logit for each token, [B, T, vocabulary], in the wider dtype of ``x`` and the table."""
+        return jnp.dot(x, self.input_embedding[...].T)
+
 
 class Attention(nnx.Module):
     """Attention of all experts' tokens to each other, with grouped key/value heads."""
 
-    def __init__(self, experts: Sequence[GemmaSpec]) -> None:
-        self.experts = tuple(experts)
+    def __init__(self, experts: Sequence[GemmaSpec], *, float32_queries: bool = False) -> None:
+        self.experts, self.float32_queries = tuple(experts), float32_queries
         for i, spec in enumerate(experts):
             self._create_projections(i, spec)
 
     def __call__(
         self, xs: PerExpert, positions: jax.Array, mask: jax.Array, cache: KVCache | None
     ) -> tuple[list[jax.Array | None], KVCache]:
-        """``xs`` [B, T_i, D_i], positions [B, T], mask [B, T, S] -> as ``xs``, and keys and values [B, S, K, H]."""
+        """``xs`` [B, T_i, D_i], positions [B, T], mask [B, T, S] -> as ``xs``, and their keys, values [B, T, K, H]."""
         spec = self.experts[0]
         projected = [self._project(i, x) for i, x in enumerate(xs) if x is not None]
         q, k, v = (jnp.concatenate(part, axis=1) for part in zip(*projected, strict=True))
+        if self.float32_queries:
+            q = q.astype(jnp.float32)
         q = rotate(q, positions) * spec.head_dim**-0.5
         k = rotate(k, positions)
+        new = k, v
         if cache is not None:
             k, v = (jnp.concatenate([old, new], axis=1) for old, new in zip(cache, (k, v), strict=True))
         encoded = attend(q, k, v, mask)
         lengths = [0 if x is None else x.shape[1] for x in xs]
-        return [self._project_out(i, part) for i, part in enumerate(_split_tokens(encoded, lengths))], (k, v)
+        return [self._project_out(i, part) for i, part in enumerate(_split_tokens(encoded, lengths))], new
 
     def _create_projections(self, i: int, spec: GemmaSpec) -> None:
         heads, kv_heads, width, head_dim = spec.num_heads, spec.num_kv_heads, spec.width, spec.head_dim
@@ -149,9 +156,11 @@ class Attention(nnx.Module):
 class Block(nnx.Module):
     """One transformer layer of all experts."""
 
-    def __init__(self, experts: Sequence[GemmaSpec], adarms: Sequence[bool], *, dropout: float) -> None:
+    def __init__(
+        self, experts: Sequence[GemmaSpec], adarms: Sequence[bool], *, dropout: float, float32_queries: bool = False
+    ) -> None:
         self.dropout = dropout
-        self.attn = Attention(experts)
+        self.attn = Attention(experts, float32_queries=float32_queries)
         for i, (spec, ada) in enumerate(zip(experts, adarms, strict=True)):
             for name in ("pre_attention_norm", "pre_ffw_norm"):
                 setattr(self, expert_name(name, i), make_norm(spec.width, ada))
@@ -166,7 +175,7 @@ class Block(nnx.Module):
         cache: KVCache | None,
         dropout_key: jax.Array | None = None,
     ) -> tuple[list[jax.Array | None], KVCache]:
-        """Run one layer; return the new ``xs`` and the layer's keys and values. Without a key nothing is dropped."""
+        """Run one layer; return the new ``xs``, and keys and values of these tokens. Without a key nothing is dropped."""
         keys = (None, None) if dropout_key is None else jax.random.split(dropout_key)
         normed, gates = apply_norms(self, "pre_attention_norm", xs, conds)
         attended, cache = self.attn(normed, positions, mask, cache)
@@ -179,7 +188,7 @@ class Block(nnx.Module):
 
 
 class Gemma(nnx.Module):
-    """Embeddings, stacked layers and final norms of PaliGemma's language model and the action expert."""
+    """Embeddings, stacked layers and final norms of PaliGemma's language model and, in pi0, the action expert."""
 
     def __init__(
         self,
@@ -190,11 +199,13 @@ class Gemma(nnx.Module):
         dtype: str,
         dropout: float,
         remat: Remat,
+        float32_queries: bool = False,
     ) -> None:
         self.dtype, self.remat = dtype, remat
         self.depth = experts[0].depth
         self.embedder = Embedder(vocab_size, experts[0].width)
-        self.layers = stack_layers(Block(experts, adarms, dropout=dropout), self.depth)
+        block = Block(experts, adarms, dropout=dropout, float32_queries=float32_queries)
+        self.layers = stack_layers(block, self.depth)
         for i, (spec, ada) in enumerate(zip(experts, adarms, strict=True)):
             setattr(self, expert_name("final_norm", i), make_norm(spec.width, ada))
 
@@ -223,18 +234,18 @@ class Gemma(nnx.Module):
           dropout_key: decides what is dropped; None outside of training.
 
         Returns:
-          The normed outputs in the compute dtype, and the keys and values of all layers, cached ones included.
+          The normed outputs in the compute dtype, and the keys and values of these tokens [layers, B, T, K, H].
         """
         xs = [None if x is None else x.astype(self.dtype) for x in xs]
         keys = None if dropout_key is None else jax.random.split(dropout_key, self.depth)
-        xs, cache = scan_layers(
+        xs, new = scan_layers(
             self.layers,
             lambda block, xs, inputs: block(xs, positions, mask, conds, *inputs),
             xs,
             (cache, keys),
             remat=self.remat,
         )
-        return apply_norms(self, "final_norm", xs, conds)[0], cache
+        return apply_norms(self, "final_norm", xs, conds)[0], new
 
 
 def make_norm(width: int, adaptive: bool) -> RMSNorm | AdaRMSNorm:
@@ -279,7 +290,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Arr
     grouped = q.reshape(batch, length, k.shape[2], -1, head_dim)
     logits = jnp.einsum("BTKGH,BSKH->BKGTS", grouped, k, preferred_element_type=jnp.float32)
     logits = jnp.where(mask[:, None, None, :, :], logits, MASKED_LOGIT)
-    weights = jax.nn.softmax(logits, axis=-1).astype(q.dtype)
+    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
     return jnp.einsum("BKGTS,BSKH->BTKGH", weights, v).reshape(batch, length, heads, head_dim)
 
 

@@ -8,6 +8,7 @@ and time as openpi. Images come in at the model's resolution: resizing and augme
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -29,11 +30,14 @@ class Observation:
     """What the robot observes, for a batch of B.
 
     Attributes:
-      images: camera -> float[B, size, size, 3] in [-1, 1]; all of ``CAMERAS``.
+      images: camera -> float[B, size, size, 3] in [-1, 1]; all of ``CAMERAS``, for pi0-FAST of its own.
       image_masks: camera -> bool[B], false where the image is absent.
-      state: float[B, action_dim].
+      state: float[B, action_dim]; pi05 and pi0-FAST have it in the prompt.
       tokenized_prompt: int[B, max_token_len].
       tokenized_prompt_mask: bool[B, max_token_len], false where padded.
+      token_ar_mask: int[B, max_token_len], for pi0-FAST alone: 1 where a token starts a new attention block, as the
+        tokens of the actions do, 0 where it attends to all of the block before, as the prompt does.
+      token_loss_mask: bool[B, max_token_len], for pi0-FAST alone: true where a token counts in the loss.
     """
 
     images: dict[str, jax.Array]
@@ -41,13 +45,15 @@ class Observation:
     state: jax.Array
     tokenized_prompt: jax.Array
     tokenized_prompt_mask: jax.Array
+    token_ar_mask: jax.Array | None = None
+    token_loss_mask: jax.Array | None = None
 
 
 class PaliGemma(nnx.Module):
-    """The vision encoder and the two-expert language model."""
+    """The vision encoder, and the language model with the action expert, if there is one."""
 
     def __init__(self, spec: Pi0Spec, *, rngs: nnx.Rngs) -> None:
-        adarms = (False, spec.family == "pi05")
+        adarms = (False, spec.family == "pi05")[: len(spec.experts)]
         self.llm = Gemma(
             spec.experts,
             vocab_size=spec.vocab_size,
@@ -55,6 +61,7 @@ class PaliGemma(nnx.Module):
             dtype=spec.dtype,
             dropout=spec.dropout,
             remat=spec.remat,
+            float32_queries=spec.family == "pi0_fast",
         )
         self.img = Siglip(
             spec.siglip,
@@ -65,15 +72,28 @@ class PaliGemma(nnx.Module):
             rngs=rngs,
         )
 
+    def embed(self, observation: Observation, cameras: Sequence[str]) -> tuple[jax.Array, jax.Array]:
+        """Return tokens [B, S, D] of these cameras and the prompt, and bool[B, S], false where absent or padded."""
+        images = jnp.stack([observation.images[camera] for camera in cameras], axis=1)
+        present = jnp.stack([observation.image_masks[camera] for camera in cameras], axis=1)
+        batch, number, *size = images.shape
+        image_tokens = self.img(images.reshape(batch * number, *size))
+        image_mask = jnp.repeat(present, image_tokens.shape[1], axis=1)
+        image_tokens = image_tokens.reshape(batch, -1, image_tokens.shape[-1])
+        prompt_tokens = self.llm.embed(observation.tokenized_prompt)
+        tokens = jnp.concatenate([image_tokens, prompt_tokens], axis=1)
+        return tokens, jnp.concatenate([image_mask, observation.tokenized_prompt_mask], axis=1)
+
 
 class Pi0(nnx.Module):
-    """The model. Its parameter tree has openpi's paths, shapes and dtypes.
+    """The model of the families pi0 and pi05. Its parameter tree has openpi's paths, shapes and dtypes.
 
     The constructor makes parameters of the right shapes, all without meaningful values. ``Pi0Config.create`` and
     ``Pi0Config.load`` return a model with values, and construct it without allocating any.
     """
 
     def __init__(self, spec: Pi0Spec) -> None:
+        assert spec.action_expert, spec.family
         self.spec = spec
         # flax's layers insist on them, and all that is drawn is thrown away.
         rngs = nnx.Rngs(0)
@@ -91,15 +111,7 @@ class Pi0(nnx.Module):
 
     def embed_prefix(self, observation: Observation) -> tuple[jax.Array, jax.Array]:
         """Return tokens [B, S, D] of all cameras and the prompt, and bool[B, S], false where absent or padded."""
-        images = jnp.stack([observation.images[camera] for camera in CAMERAS], axis=1)
-        present = jnp.stack([observation.image_masks[camera] for camera in CAMERAS], axis=1)
-        batch, cameras, *size = images.shape
-        image_tokens = self.PaliGemma.img(images.reshape(batch * cameras, *size))
-        image_mask = jnp.repeat(present, image_tokens.shape[1], axis=1)
-        image_tokens = image_tokens.reshape(batch, -1, image_tokens.shape[-1])
-        prompt_tokens = self.PaliGemma.llm.embed(observation.tokenized_prompt)
-        tokens = jnp.concatenate([image_tokens, prompt_tokens], axis=1)
-        return tokens, jnp.concatenate([image_mask, observation.tokenized_prompt_mask], axis=1)
+        return self.PaliGemma.embed(observation, CAMERAS)
 
     def embed_suffix(
         self, state: jax.Array, noisy_actions: jax.Array, time: jax.Array

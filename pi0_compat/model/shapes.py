@@ -1,4 +1,4 @@
-"""Name and size every parameter of a pi0 or pi05 model from the sizes of its parts, without building the model.
+"""Name and size every parameter of a model from the sizes of its parts, without building the model.
 
 Names follow openpi (``models/pi0.py``, ``models/gemma.py``, ``models/siglip.py`` at 15a9616): expert 0's modules carry
 no suffix, expert 1's end in ``_1``, and layers are stacked along a leading axis. A test compares the table with the
@@ -24,7 +24,7 @@ def expert_name(name: str, expert: int) -> str:
 
 
 def gemma_shapes(experts: Sequence[GemmaSpec], vocab_size: int, adarms: Sequence[bool]) -> Iterator[Named]:
-    """Yield the parameters of the language model and the action expert.
+    """Yield the parameters of the language model and, if there is one, the action expert.
 
     Args:
       experts: sizes of every expert; expert 0 owns the token table.

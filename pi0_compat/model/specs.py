@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-Family = Literal["pi0", "pi05"]
+Family = Literal["pi0", "pi05", "pi0_fast"]
 Remat = Literal["layers", "cheap"]
 EXPERTS = ("paligemma", "action_expert")
 COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
