@@ -5,7 +5,15 @@ import re
 from collections.abc import Collection, Mapping
 
 from pi0_compat.params import Differences, Leaf
-from pi0_compat.paths import PATCH_KERNEL, POSITION_TABLE, TOKEN_TABLE, detect_family, is_adapter, looks_like_an_adapter
+from pi0_compat.paths import (
+    PATCH_KERNEL,
+    POSITION_TABLE,
+    TOKEN_TABLE,
+    detect_family,
+    families_of,
+    is_adapter,
+    looks_like_an_adapter,
+)
 
 # Components of names that only the later versions have, in big_vision's, gemma's and Hugging Face's words; Gemma 3
 # has those of Gemma 2 as well.
@@ -35,10 +43,10 @@ def advice(family: str, paths: Collection[str], wrong: Differences) -> str:
     """
     if not paths:
         return "there are no parameters at all"
-    found = detect_family(paths)
+    found, allowed = detect_family(paths), families_of(paths)
     # An official PaliGemma has no projections, and a loader that reads one does not miss them.
     whole = _PROJECTION in paths or _PROJECTION in wrong.missing
-    if whole and found not in (family, "no pi0 model"):
+    if whole and allowed and family not in allowed:
         return f"these are parameters of {found}, the config is {family}: choose the config of that family"
     if wrong.missing and all(map(is_adapter, wrong.missing)) and not (wrong.unexpected or wrong.mismatched):
         return (

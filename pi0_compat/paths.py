@@ -49,14 +49,50 @@ def expert_of(path: str) -> int | None:
     return int(any(key.endswith(_ACTION_EXPERT_SUFFIX) for key in modules))
 
 
-def detect_family(paths: Collection[str]) -> str:
-    """Return the kind of model that these paths belong to, in words for an error message."""
+def families_of(paths: Collection[str]) -> tuple[str, ...]:
+    """Return the kinds of model that parameters of these names may belong to, none if they are of no pi0 model.
+
+    A pi0_fast has the names of a PaliGemma, and with adapters those of the language model of a pi0: what is only a part
+    of a model may be of several families.
+
+    Args:
+      paths: the names of all parameters.
+
+    Returns:
+      Some of ``pi0``, ``pi05``, ``pi0_fast`` and ``PaliGemma``.
+    """
     names = {path.split("/", 1)[0] for path in paths}
     if "time_mlp_in" in names:
-        return "pi05"
+        return ("pi05",)
     if "action_time_mlp_in" in names:
-        return "pi0"
-    return "pi0-FAST or PaliGemma" if "PaliGemma" in names else "no pi0 model"
+        return ("pi0",)
+    if names & {"action_in_proj", "action_out_proj"} or any(expert_of(path) == 1 for path in paths):
+        return ("pi0", "pi05")
+    if "PaliGemma" not in names:
+        return ()
+    if TOKEN_TABLE not in paths or PATCH_KERNEL not in paths:
+        return ("pi0", "pi05", "pi0_fast")
+    return ("pi0_fast",) if any(map(is_adapter, paths)) else ("pi0_fast", "PaliGemma")
+
+
+def detect_family(paths: Collection[str]) -> str:
+    """Return the kinds of model that these paths may belong to, in words for a message."""
+    *others, last = families_of(paths) or ("no pi0 model",)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def family_error(paths: Collection[str], family: str) -> str | None:
+    """Return why these parameters cannot be of a model of the family, and what to do; None if their names allow it.
+
+    Args:
+      paths: the names of all parameters.
+      family: the model's.
+    """
+    allowed = families_of(paths)
+    if not allowed or family in allowed or "PaliGemma" in allowed:
+        return None
+    found = detect_family(paths)
+    return f"these are parameters of {found}, the config is {family}: choose the config of that family"
 
 
 def looks_like_an_adapter(path: str) -> bool:

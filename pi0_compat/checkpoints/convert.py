@@ -22,7 +22,7 @@ from pi0_compat.lora.sites import ExpertLoRAs, adapter_of
 from pi0_compat.model.named import spec_of
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.params import Leaf
-from pi0_compat.paths import detect_family, is_adapter, unused_in
+from pi0_compat.paths import detect_family, family_error, is_adapter, unused_in
 from pi0_compat.progress import Progress, no_progress
 from pi0_compat.storage.atomic import appearing_at, refuse_to_overwrite
 from pi0_compat.storage.stream import Source
@@ -123,6 +123,8 @@ def _prepared(
     checkpoint: Source, config: Pi0Spec | None, dtype: Any, *, fold: bool, progress: Progress
 ) -> tuple[Job, dict[str, float]]:
     """Return the parameters to write, and what folding loses, which is complete once they are written."""
+    if config and (other := family_error(checkpoint.leaves, config.family)):
+        raise LoadError(f"{checkpoint.path}: {other}")
     experts: ExpertLoRAs = (None, None)
     recorded = None
     if isinstance(checkpoint, StoredParameters):

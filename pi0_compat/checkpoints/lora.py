@@ -22,7 +22,7 @@ from pi0_compat.lora.sites import adapter_of, adapters_in, require_rank, require
 from pi0_compat.model.named import spec_of
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.params import Leaf
-from pi0_compat.paths import expert_of, is_adapter
+from pi0_compat.paths import expert_of, family_error, is_adapter
 from pi0_compat.progress import Progress, no_progress
 from pi0_compat.storage.atomic import appearing_at, refuse_to_overwrite
 from pi0_compat.storage.stream import Source
@@ -151,7 +151,10 @@ def attach_checkpoint(
     _require_adapters(adapters, "there is nothing to attach")
     _require_parted(adapters, onto)
     joined = Joined(StoredParameters(onto), StoredParameters(adapters))
-    experts = experts_of(adapters, spec_of(config))
+    model = spec_of(config)
+    experts = experts_of(adapters, model)
+    if model and (other := family_error(joined.leaves, model.family)):
+        raise LoadError(f"{onto.path}: {other}")
     recorded = adapters.lora is not None or config is not None
     with prefix_errors(adapters.path):
         _require_attachable(joined, experts if recorded else ())

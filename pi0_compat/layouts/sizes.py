@@ -17,7 +17,7 @@ from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.model.specs import EXPERTS, GemmaSpec, SiglipSpec
 from pi0_compat.model.variants import tiny_siglip
 from pi0_compat.params import Leaf
-from pi0_compat.paths import PATCH_KERNEL, POSITION_TABLE, TOKEN_TABLE, detect_family, expert_of, is_adapter
+from pi0_compat.paths import PATCH_KERNEL, POSITION_TABLE, TOKEN_TABLE, expert_of, families_of, is_adapter
 
 Sizes = dict[str, Any]
 
@@ -37,11 +37,12 @@ def sizes_of(leaves: Mapping[str, Leaf]) -> Sizes:
       leaves: path -> shape and dtype, under openpi's names.
 
     Returns:
-      ``family``, ``vocab_size``, ``image_size`` (pixels) and ``action_dim``; ``siglip``, ``paligemma`` and
+      ``family``, if the names allow a single one, ``vocab_size``, ``image_size`` (pixels) and ``action_dim``; ``siglip``, ``paligemma`` and
       ``action_expert`` with the fields of ``specs``.
     """
     shapes = {path: leaf.shape for path, leaf in leaves.items()}
-    sizes: Sizes = {"family": family} if (family := detect_family(shapes)) in ("pi0", "pi05") else {}
+    families = families_of(shapes)
+    sizes: Sizes = {"family": families[0]} if len(families) == 1 else {}
     if table := shapes.get(TOKEN_TABLE):
         sizes["vocab_size"] = table[0]
     sizes |= _image_size(shapes)
@@ -65,7 +66,8 @@ def ranks_of(leaves: Mapping[str, Leaf]) -> dict[str, int]:
 def model_of(sizes: Sizes, leaves: Mapping[str, Leaf], path: object) -> Pi0Spec:
     """Return a model of these sizes, for reading a checkpoint without an action expert or a recorded alpha.
 
-    Missing parts are made up: an action expert like the language model, and alpha equal to rank.
+    Missing parts are made up: an action expert like the language model, unless the family has none, and alpha equal to
+    rank.
 
     Args:
       sizes: what ``sizes_of`` or ``torch_sizes`` returned.
@@ -84,7 +86,9 @@ def model_of(sizes: Sizes, leaves: Mapping[str, Leaf], path: object) -> Pi0Spec:
             f"{path}: {', '.join(missing)} cannot be read from its shapes; name the model: --config or --config-file"
         )
     siglip = sizes.get("siglip", _SOME_SIGLIP)
-    experts = {"paligemma": paligemma, "action_expert": sizes.get("action_expert", paligemma)}
+    experts = {"paligemma": paligemma}
+    if sizes.get("family") != "pi0_fast":
+        experts["action_expert"] = sizes.get("action_expert", paligemma)
     return Pi0Spec.from_json(
         {"family": "pi0", "image_size": siglip["patch_size"], "action_dim": 1, **_UNKNOWN}
         | {key: value for key, value in sizes.items() if key not in experts}
@@ -107,7 +111,7 @@ def sizes_apart(sizes: Sizes, ranks: Mapping[str, int], model: Pi0Spec) -> list[
         if sizes.get(name, config[name]) != config[name]:
             parts.setdefault("model", []).append(_apart(name, sizes[name], config[name]))
     for part, words in PARTS.items():
-        for name, found in sizes.get(part, {}).items():
+        for name, found in sizes.get(part, {}).items() if config[part] else ():
             if found != config[part][name]:
                 parts.setdefault(words, []).append(_apart(name, found, config[part][name]))
     for weight, rank in ranks.items():
@@ -124,8 +128,8 @@ def _apart(what: str, found: object, expected: object) -> str:
 
 
 def _rank(model: Pi0Spec, expert: int, group: str) -> int | None:
-    """Return the rank of the model's adapters there; None if it has none."""
-    spec = getattr(model.experts[expert], f"lora_{group}")
+    """Return the rank of the model's adapters there; None if it has none, or no such expert."""
+    spec = getattr(model.experts[expert], f"lora_{group}") if expert < len(model.experts) else None
     return spec.rank if spec else None
 
 

@@ -91,6 +91,11 @@ def _write_openpi(job: Job, place: Path) -> None:
 def _write_pytorch(job: Job, place: Path) -> None:
     leaves = job.source.leaves
     model = job.config or _known_model(job.source)
+    if model.action_expert is None:
+        raise LoadError(
+            f"{job.source.path}: a pi0_fast, which openpi does not have in PyTorch; its weights fit hugging_face and "
+            "paligemma_npz"
+        )
     try:
         model.require_fit(dict(leaves))
     except ParamsMismatchError as error:
@@ -123,8 +128,10 @@ def _write_npz(job: Job, place: Path) -> None:
 def _write_peft(job: Job, place: Path) -> None:
     if not job.source.leaves:
         raise LoadError(f"{job.source.path}: it has no adapters, and a PEFT folder holds nothing else")
-    if job.family == "pi05":
-        raise LoadError(f"{job.source.path}: a pi05, which transformers does not have: there is nothing to put them on")
+    if job.family in ("pi05", "pi0_fast"):
+        raise LoadError(
+            f"{job.source.path}: a {job.family}, which transformers does not have: there is nothing to put them on"
+        )
     with job.progress("converting", num_bytes(job.source.leaves)) as advance:
         write_peft(Counted(job.source, advance), place, job.experts)
 

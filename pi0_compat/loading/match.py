@@ -18,7 +18,7 @@ from pi0_compat.loading.report import Entry, LoadReport, Status
 from pi0_compat.lora.sites import adapter_of
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.params import Leaf, Params, differences
-from pi0_compat.paths import is_adapter, looks_like_an_adapter
+from pi0_compat.paths import family_error, is_adapter, looks_like_an_adapter
 from pi0_compat.storage.stream import Source
 
 
@@ -108,6 +108,9 @@ def refuse(source: str, entries: list[Entry], model: Pi0Spec, found: Mapping[str
     )
     if later := later_version(found):
         raise LoadError(f"{source}: {later}")
+    # A pi0 has all that a pi0_fast needs, so no difference would show.
+    if model.family == "pi0_fast" and (other := family_error(found, model.family)):
+        raise LoadError(f"{source}: {other}")
     if not to_read(entries):
         raise LoadError(f"{source}: not one parameter matches the model; found {_examples(found)}")
     if wrong:

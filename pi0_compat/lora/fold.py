@@ -18,6 +18,7 @@ from pi0_compat.model import sites
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.model.specs import LoRASpec
 from pi0_compat.params import Params, as_flat
+from pi0_compat.paths import family_error
 
 # Above this share of a delta, what a cast loses is worth a warning.
 LOSS_TO_WARN_OF = 0.02
@@ -53,7 +54,8 @@ def fold(params: Mapping[str, Any], config: Pi0Spec) -> Folded:
       The folded parameters in the dtypes of ``params``, what ``unfold`` needs, and what rounding took.
 
     Raises:
-      ValueError: half an adapter, or one that the config does not have or has with another rank.
+      ValueError: half an adapter, or one that the config does not have or has with another rank, or parameters of
+        another family.
     """
     folded = _fold(params, config)
     worst = max(folded.lost, key=folded.lost.__getitem__, default="")
@@ -92,6 +94,8 @@ def unfold(folded: Mapping[str, Any], replaced: Mapping[str, Any], config: Pi0Sp
 
 def _fold(params: Mapping[str, Any], config: Pi0Spec) -> Folded:
     base, adapters = extract(params)
+    if other := family_error(base | adapters, config.family):
+        raise ValueError(other)
     require_whole_adapters(base | adapters)
     folded, replaced, lost = dict(base), dict(adapters), {}
     for adapter in adapters_in(adapters):

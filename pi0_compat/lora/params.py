@@ -6,7 +6,7 @@ from typing import Any
 from pi0_compat.lora.sites import _require_shape, adapters_in, require_whole_adapters
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.params import Params, as_flat
-from pi0_compat.paths import is_adapter
+from pi0_compat.paths import family_error, is_adapter
 
 
 def initialize_lora_parameters(base_params: Mapping[str, Any], config: Pi0Spec, seed: int) -> Params:
@@ -24,7 +24,8 @@ def initialize_lora_parameters(base_params: Mapping[str, Any], config: Pi0Spec, 
       path -> float32 numpy array of every adapter matrix, and nothing else.
 
     Raises:
-      ValueError: the config has no LoRA, the base has adapters, or an adapted weight is missing or of another shape.
+      ValueError: the config has no LoRA, the base is of another family or has adapters, or an adapted weight is missing
+        or of another shape.
     """
     base = as_flat(base_params)
     if not config.has_lora:
@@ -33,6 +34,8 @@ def initialize_lora_parameters(base_params: Mapping[str, Any], config: Pi0Spec, 
         raise ValueError(
             f"the base already has {len(present)} adapter matrices, for example {present[0]}; use extract first"
         )
+    if other := family_error(base, config.family):
+        raise ValueError(other)
     spec = config.param_spec()
     wanted = [path for path in spec if is_adapter(path)]
     for adapter in adapters_in(wanted):

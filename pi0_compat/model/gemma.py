@@ -4,8 +4,8 @@ Axes: B batch, T query length, S key/value length, N query heads, K key/value he
 H head dim, D width, C what a fused projection stacks (q, k, v).
 
 Written from Gemma (arXiv:2403.08295), PaliGemma (arXiv:2407.07726) and pi0 (arXiv:2410.24164); parameter names and
-numerics follow openpi ``models/gemma.py`` at 15a9616, with ``float32_queries`` ``models/gemma_fast.py``. Expert 0's names carry no suffix, so PaliGemma checkpoints fit;
-expert 1's end in ``_1``. All layers live in one module whose parameters have a leading layer axis, run by
+numerics follow openpi ``models/gemma.py`` at 15a9616, with ``float32_queries`` those of ``models/gemma_fast.py``.
+Expert 0's names carry no suffix, so PaliGemma checkpoints fit; expert 1's end in ``_1``. All layers live in one module whose parameters have a leading layer axis, run by
 ``jax.lax.scan``.
 """
 
@@ -175,7 +175,7 @@ class Block(nnx.Module):
         cache: KVCache | None,
         dropout_key: jax.Array | None = None,
     ) -> tuple[list[jax.Array | None], KVCache]:
-        """Run one layer; return the new ``xs``, and keys and values of these tokens. Without a key nothing is dropped."""
+        """Run one layer; return the new ``xs``, and their keys and values. Without a key nothing is dropped."""
         keys = (None, None) if dropout_key is None else jax.random.split(dropout_key)
         normed, gates = apply_norms(self, "pre_attention_norm", xs, conds)
         attended, cache = self.attn(normed, positions, mask, cache)

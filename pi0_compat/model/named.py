@@ -4,9 +4,9 @@ Names and sizes are openpi's (``training/config.py`` at 15a9616). No jax is need
 configs of them.
 """
 
-import dataclasses
 import difflib
 from functools import cache
+from typing import NamedTuple
 
 from pi0_compat.model import specs
 from pi0_compat.model.pi0_spec import Pi0Spec
@@ -16,24 +16,68 @@ from pi0_compat.model.variants import gemma_2b, gemma_300m, siglip_so400m, tiny_
 TINY_SUFFIX = "_tiny"
 
 
+class _Named(NamedTuple):
+    """What sets the model of a named config apart from its family's; None is the family's."""
+
+    family: Family
+    action_horizon: int | None = None
+    max_token_len: int | None = None
+    action_dim: int | None = None
+    lora: bool = False
+
+
+class _Lengths(NamedTuple):
+    """What openpi's models of a family have unless a config says otherwise."""
+
+    action_horizon: int
+    max_token_len: int
+    tiny_max_token_len: int = 7
+
+
+_LENGTHS: dict[Family, _Lengths] = {
+    "pi0": _Lengths(50, 48),
+    "pi05": _Lengths(50, 200),
+    "pi0_fast": _Lengths(32, 250, tiny_max_token_len=12),
+}
+_ACTION_DIM = 32
+
+_NAMED: dict[str, _Named] = {
+    "pi0_base": _Named("pi0"),
+    "pi05_base": _Named("pi05"),
+    "pi0_fast_base": _Named("pi0_fast"),
+    "pi0_libero": _Named("pi0"),
+    "pi0_libero_low_mem_finetune": _Named("pi0", lora=True),
+    "pi05_libero": _Named("pi05", action_horizon=10),
+    "pi05_libero_low_mem_finetune": _Named("pi05", action_horizon=10, lora=True),
+    "pi0_fast_libero": _Named("pi0_fast", 10, 180, 7),
+    "pi0_fast_libero_low_mem_finetune": _Named("pi0_fast", 10, 180, 7, lora=True),
+}
+
+
 def pi0_model(
     family: Family = "pi0",
     *,
     paligemma_lora: ExpertLoRA | None = None,
     action_expert_lora: ExpertLoRA | None = None,
-    action_horizon: int = 50,
+    action_horizon: int | None = None,
+    max_token_len: int | None = None,
+    action_dim: int | None = None,
 ) -> Pi0Spec:
-    """Return a model of the real sizes: Gemma 2B, a 300M action expert, SigLIP So400m/14 at 224 pixels."""
+    """Return a model of the real sizes: Gemma 2B, a 300M action expert, SigLIP So400m/14 at 224 pixels.
+
+    A pi0_fast has no action expert. What is not given is what openpi's models of the family have.
+    """
+    lengths = _LENGTHS[family]
     return Pi0Spec(
         family=family,
         vocab_size=257_152,
         image_size=224,
         siglip=siglip_so400m(),
         paligemma=gemma_2b(paligemma_lora),
-        action_expert=gemma_300m(action_expert_lora),
-        action_dim=32,
-        action_horizon=action_horizon,
-        max_token_len=200 if family == "pi05" else 48,
+        action_expert=None if family == "pi0_fast" else gemma_300m(action_expert_lora),
+        action_dim=action_dim or _ACTION_DIM,
+        action_horizon=action_horizon or lengths.action_horizon,
+        max_token_len=max_token_len or lengths.max_token_len,
     )
 
 
@@ -52,28 +96,17 @@ def tiny_model(
         image_size=28,
         siglip=tiny_siglip(),
         paligemma=tiny_gemma_2b(paligemma_lora),
-        action_expert=tiny_gemma_300m(action_expert_lora),
+        action_expert=None if family == "pi0_fast" else tiny_gemma_300m(action_expert_lora),
         action_dim=8,
         action_horizon=5,
-        max_token_len=7,
+        max_token_len=_LENGTHS[family].tiny_max_token_len,
     )
 
 
 @cache
 def named_models() -> dict[str, Pi0Spec]:
     """Return the model of every named config, and of its twin ``<name>_tiny`` with the same family and adapters."""
-    pi0_lora = pi0_model(paligemma_lora=specs.lora(16), action_expert_lora=specs.lora(32))
-    pi05_libero = pi0_model("pi05", action_horizon=10)
-    models = {
-        "pi0_base": pi0_model(),
-        "pi05_base": pi0_model("pi05"),
-        "pi0_libero": pi0_model(),
-        "pi0_libero_low_mem_finetune": pi0_lora,
-        "pi05_libero": pi05_libero,
-        "pi05_libero_low_mem_finetune": dataclasses.replace(
-            pi05_libero, paligemma=pi0_lora.paligemma, action_expert=pi0_lora.action_expert
-        ),
-    }
+    models = {name: _real_model(named) for name, named in _NAMED.items()}
     models |= {f"{name}{TINY_SUFFIX}": _tiny_twin(model) for name, model in models.items()}
     return dict(sorted(models.items()))
 
@@ -100,11 +133,23 @@ def spec_of(config: Pi0Spec | str | None) -> Pi0Spec | None:
     return named_model(config) if isinstance(config, str) else config
 
 
+def _real_model(named: _Named) -> Pi0Spec:
+    """Return the model at real sizes, with the ranks of openpi's variants."""
+    return pi0_model(
+        named.family,
+        paligemma_lora=specs.lora(16) if named.lora else None,
+        action_expert_lora=specs.lora(32) if named.lora else None,
+        action_horizon=named.action_horizon,
+        max_token_len=named.max_token_len,
+        action_dim=named.action_dim,
+    )
+
+
 def _tiny_twin(model: Pi0Spec) -> Pi0Spec:
     """Return the model at tiny sizes and ranks."""
     return tiny_model(
         model.family,
         dtype=model.dtype,
         paligemma_lora=specs.lora(4) if model.paligemma.has_lora else None,
-        action_expert_lora=specs.lora(6) if model.action_expert.has_lora else None,
+        action_expert_lora=specs.lora(6) if model.action_expert and model.action_expert.has_lora else None,
     )

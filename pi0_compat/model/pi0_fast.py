@@ -77,22 +77,18 @@ class Pi0Fast(nnx.Module):
         """Return tokens [B, S, D] of all cameras and the prompt, and bool[B, S], false where absent or padded."""
         return self.PaliGemma.embed(observation, FAST_CAMERAS)
 
-    def compute_loss(
-        self, key: jax.Array, observation: Observation, actions: jax.Array | None = None, *, train: bool = False
-    ) -> jax.Array:
+    def compute_loss(self, key: jax.Array, observation: Observation, *, train: bool = False) -> jax.Array:
         """Return the mean cross-entropy of each sample's tokens, float32[B].
 
         The mean is over the tokens of ``token_loss_mask``, of which the first token is never one: nothing predicts it.
 
         Args:
           key: decides what training drops.
-          observation: a batch, with ``token_ar_mask`` and ``token_loss_mask``.
-          actions: not used: the prompt has them, as tokens.
+          observation: a batch, with ``token_ar_mask`` and ``token_loss_mask``; the actions are tokens of its prompt.
           train: whether the spec's dropout applies.
         """
         if observation.token_loss_mask is None:
             raise ValueError("the observation has no token_loss_mask, which the loss of pi0_fast needs")
-        del actions
         dropout_key = jax.random.fold_in(key, 3) if train and self.spec.dropout else None
         logp = jax.nn.log_softmax(self._predict(observation, dropout_key)[:, :-1], axis=-1)
         targets = observation.tokenized_prompt[:, 1:]
@@ -176,7 +172,7 @@ class Pi0Fast(nnx.Module):
         x, real = self.embed_prefix(observation)
         length = observation.tokenized_prompt.shape[1]
         starts = jnp.pad(observation.token_ar_mask, ((0, 0), (x.shape[1] - length, 0)))
-        (x,), _ = self.PaliGemma.llm(
+        (out,), _ = self.PaliGemma.llm(
             [x],
             # By index, absent cameras and padding included; pi0 counts what is real.
             positions=jnp.arange(x.shape[1])[None],
@@ -184,7 +180,7 @@ class Pi0Fast(nnx.Module):
             conds=[None],
             dropout_key=dropout_key,
         )
-        return self.PaliGemma.llm.embedder.decode(x[:, -length:])
+        return self.PaliGemma.llm.embedder.decode(out[:, -length:])
 
     def _run_prefix(self, observation: Observation, steps: int, *, like_openpi: bool) -> Prefix:
         """Run images and prompt once, and make room for ``steps`` tokens."""
@@ -198,14 +194,14 @@ class Pi0Fast(nnx.Module):
         if like_openpi:
             # What a masked token attends to is spread over the room too, and in openpi new tokens see such tokens.
             mask = jnp.pad(mask, ((0, 0), (0, 0), (steps, 0)))
-        (x,), cache = llm(
+        (out,), cache = llm(
             [x],
             positions=jnp.cumsum(real, axis=1) - 1,
             mask=mask,
             conds=[None],
             cache=(room, room) if like_openpi else None,
         )
-        last = jnp.take_along_axis(x, end[:, :, None] - 1, axis=1)
+        last = jnp.take_along_axis(out, end[:, :, None] - 1, axis=1)
         visible = (end - length[:, None] <= index) & (index < end) if like_openpi else real
         k, v = (jnp.concatenate([room, part], axis=2) for part in cache)
         return Prefix(llm.embedder.decode(last)[:, 0], (k, v), visible, length)

@@ -1,6 +1,7 @@
 """A whole pi0, pi05 or pi0-FAST model as frozen data, and all that follows from its sizes; no jax is needed.
 
-Sizes follow openpi (``models/pi0_config.py`` and ``models/pi0_fast.py`` at 15a9616). ``pi0_compat.model.config.Pi0Config`` adds the model itself.
+Sizes follow openpi (``models/pi0_config.py`` and ``models/pi0_fast.py`` at 15a9616). ``model.config.Pi0Config`` adds
+the model itself.
 """
 
 import dataclasses
@@ -98,8 +99,10 @@ class Pi0Spec(Spec):
 
     def without_lora(self) -> Self:
         """The same model without adapters."""
-        named = zip(EXPERTS, self.experts, strict=False)
-        return dataclasses.replace(self, **{name: dataclasses.replace(expert, lora=None) for name, expert in named})
+        bare: dict[str, Any] = {
+            name: dataclasses.replace(expert, lora=None) for name, expert in zip(EXPERTS, self.experts, strict=False)
+        }
+        return dataclasses.replace(self, **bare)
 
     @property
     def lora(self) -> dict[str, Any]:

@@ -121,6 +121,7 @@ def _real_configs() -> list[TrainConfig]:
     models = {name: Pi0Config.of(spec) for name, spec in named_models().items()}
     pi0_base = CheckpointWeightLoader(f"{CHECKPOINTS}/pi0_base/params")
     pi05_base = CheckpointWeightLoader(f"{CHECKPOINTS}/pi05_base/params")
+    fast_base = CheckpointWeightLoader(f"{CHECKPOINTS}/pi0_fast_base/params")
     pi05_libero = TrainConfig(
         name="pi05_libero",
         model=models["pi05_libero"],
@@ -131,11 +132,15 @@ def _real_configs() -> list[TrainConfig]:
         batch_size=256,
     )
     pi0_low_mem, pi05_low_mem = "pi0_libero_low_mem_finetune", "pi05_libero_low_mem_finetune"
+    fast_low_mem = "pi0_fast_libero_low_mem_finetune"
     return [
         TrainConfig(name="pi0_base", model=models["pi0_base"], weight_loader=pi0_base),
         TrainConfig(name="pi05_base", model=models["pi05_base"], weight_loader=pi05_base),
         TrainConfig(name="pi0_libero", model=models["pi0_libero"], weight_loader=pi0_base),
         TrainConfig(name=pi0_low_mem, model=models[pi0_low_mem], weight_loader=pi0_base, ema_decay=None),
+        TrainConfig(name="pi0_fast_base", model=models["pi0_fast_base"], weight_loader=fast_base),
+        TrainConfig(name="pi0_fast_libero", model=models["pi0_fast_libero"], weight_loader=fast_base),
+        TrainConfig(name=fast_low_mem, model=models[fast_low_mem], weight_loader=fast_base, ema_decay=None),
         pi05_libero,
         # openpi has no pi05 LoRA config and users ask for one (openpi #672, #711): pi05_libero, with pi0's LoRA and
         # batches.

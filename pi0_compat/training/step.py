@@ -18,12 +18,13 @@ import optax
 from pi0_compat.loading.report import LoadReport
 from pi0_compat.model.config import Pi0Config
 from pi0_compat.model.pi0 import Observation
+from pi0_compat.model.pi0_fast import Pi0Fast
 from pi0_compat.params import Params, as_flat
 from pi0_compat.storage.placement import Placement, first_device, placed, put, shardings
 from pi0_compat.training.compile_options import quickest
 from pi0_compat.training.configs import TrainConfig
 
-# Observations, and their actions [batch, action_horizon, action_dim].
+# Observations, and their actions [batch, action_horizon, action_dim], which pi0-FAST has as tokens and does not read.
 Batch: TypeAlias = tuple[Observation, jax.Array]
 
 
@@ -171,8 +172,8 @@ def make_train_step(
     Returns:
       ``step(state, key, batch, noise=None, time=None)``, which returns the next state and the metrics ``loss`` and
         ``grad_norm``. ``key`` is the run's; ``batch`` is an ``Observation`` and actions float[B, A, action_dim];
-        ``noise`` float[B, A, action_dim] and ``time`` float[B] in (0, 1] replace drawn ones. It donates ``state``: use
-        the state that it returns.
+        ``noise`` float[B, A, action_dim] and ``time`` float[B] in (0, 1] replace drawn ones; pi0-FAST draws none. It
+        donates ``state``: use the state that it returns.
     """
 
     def step(state: TrainState, key: jax.Array, batch: Batch, noise: Any = None, time: Any = None) -> Stepped:
@@ -202,17 +203,20 @@ def train_step(
       state: the state before the step.
       key: the run's key; step n draws noise and time from ``fold_in(key, n)``.
       batch: an observation and actions float[B, A, action_dim].
-      noise: float[B, A, action_dim] in place of drawn noise.
+      noise: float[B, A, action_dim] in place of drawn noise; None for pi0-FAST, which has neither noise nor times.
       time: float[B] in (0, 1] in place of drawn times.
 
     Returns:
-      The next state, and ``loss`` (the mean over batch and horizon) and ``grad_norm`` before clipping.
+      The next state, and ``loss`` (the mean over batch and horizon; of pi0-FAST over the batch) and ``grad_norm``
+        before clipping.
     """
     observation, actions = batch
     step_key = jax.random.fold_in(key, state.step)
 
     def mean_loss(trainable: Params) -> jax.Array:
         model = config.model.merge(state.frozen | trainable)
+        if isinstance(model, Pi0Fast):
+            return jnp.mean(model.compute_loss(step_key, observation, train=True))
         return jnp.mean(model.compute_loss(step_key, observation, actions, noise=noise, time=time, train=True))
 
     loss, grads = jax.value_and_grad(mean_loss)(state.trainable)

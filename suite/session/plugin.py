@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fixtures.golden_cases import GOLDEN, GoldenCase, find_cases, read_case
+from fixtures.specs import adapted_experts
 from suite.session import profiles, verdicts
 from suite.session.expectations import Expectation, find_problems
 from suite.session.registry import Contract, contract_of
@@ -231,8 +232,7 @@ def _case_needs(item: pytest.Item) -> list[str]:
     specs = [value if isinstance(value, dict) else getattr(value, "spec", None) for value in values]
     needs = stated
     for spec in (spec for spec in specs if isinstance(spec, dict)):
-        adapted = spec["paligemma"]["lora"] or spec["action_expert"]["lora"]
-        needs += [spec["family"], *(["lora"] if adapted else [])]
+        needs += [spec["family"], *(["lora"] if adapted_experts(spec) else [])]
     return needs
 
 

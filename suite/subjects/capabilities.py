@@ -34,6 +34,7 @@ OPERATIONS = {
 TRAITS = {
     "pi0": "Has the pi0 family.",
     "pi05": "Has the pi05 family, whose action expert uses adaRMS.",
+    "pi0_fast": "Has the pi0_fast family, which writes actions as tokens.",
     "lora": "Has models with LoRA adapters.",
     "head_adapters": "Trains an adapter of its own for each of several attention heads.",
     "peft_training": "Trains adapters with PEFT, which has one for all heads of a projection.",

@@ -38,6 +38,7 @@ NAME = "reference"
 TRAITS = (
     "pi0",
     "pi05",
+    "pi0_fast",
     "lora",
     "head_adapters",
     "partial",

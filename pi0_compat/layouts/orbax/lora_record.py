@@ -5,16 +5,19 @@ from pi0_compat.layouts.orbax.metadata import Metadata
 from pi0_compat.lora.sites import ExpertLoRAs, lora_of
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.model.specs import EXPERTS, ExpertLoRA
+from pi0_compat.paths import family_error
 
 
 def experts_of(stored: Metadata, config: Pi0Spec | None) -> ExpertLoRAs:
     """Return the adapters of both experts: the config's, or without a config the recorded ones.
 
     Raises:
-      LoadError: config and record do not agree.
+      LoadError: the config is of another family than the parameters, or config and record do not agree.
       CheckpointError: the record is damaged.
     """
     if config is not None:
+        if other := family_error(stored.leaves, config.family):
+            raise LoadError(f"{stored.path}: {other}")
         require_same_lora(str(stored.path), stored, config)
         return lora_of(config)
     recorded = stored.lora or {}

@@ -42,6 +42,7 @@ _LAYER = re.compile(r"\.layers\.(\d+)\.")
 
 def rules(model: Pi0Spec) -> list[Rule]:
     """Return where every base parameter of the model is in the layout."""
+    assert model.action_expert, model.family
     pi05 = model.family == "pi05"
     found = siglip_rules(model.siglip, "PaliGemma/img", _VISION, _PROJECTOR)
     found.append(Rule(TOKEN_TABLE, "VD->VD", (TABLE,)))
@@ -119,7 +120,8 @@ class OpenpiPyTorch(Source):
     def _require_fit(self, model: Pi0Spec) -> None:
         """Reject missing tensors, other shapes, and layers that the model does not have, in one error."""
         lines = [line for rule in self._rules.values() for line in self._misfits(rule)]
-        depths = {_VISION: model.siglip.depth, _LANGUAGE: model.paligemma.depth, _EXPERT: model.action_expert.depth}
+        # The experts attend together, so their depth is one.
+        depths = {_VISION: model.siglip.depth, _LANGUAGE: model.paligemma.depth, _EXPERT: model.paligemma.depth}
         for name in sorted(self._names):
             layer = _LAYER.search(name)
             depth = next((depth for stack, depth in depths.items() if name.startswith(f"{stack}.")), None)
@@ -209,6 +211,10 @@ def _refuse_strangers(path: Path, names: Mapping[str, str], model: Pi0Spec) -> N
     if family and family != model.family:
         raise LoadError(
             f"{path}: this is a checkpoint of {family}, the config is {model.family}; choose the config of that family"
+        )
+    if model.family == "pi0_fast":
+        raise LoadError(
+            f"{path}: the config is pi0_fast, which openpi does not have in PyTorch; pass its orbax checkpoint"
         )
 
 
