@@ -76,9 +76,12 @@ def families_of(paths: Collection[str]) -> tuple[str, ...]:
 
 
 def detect_family(paths: Collection[str]) -> str:
-    """Return the kinds of model that these paths may belong to, in words for a message."""
-    *others, last = families_of(paths) or ("no pi0 model",)
-    return f"{', '.join(others)} or {last}" if others else last
+    """Return the family that these paths belong to, or in words those that they may belong to."""
+    families = families_of(paths)
+    if len(families) < 2:
+        return families[0] if families else "no pi0 model"
+    *others, last = (family.replace("pi0_fast", "pi0-FAST") for family in families)
+    return f"{', '.join(others)} or {last}"
 
 
 def family_error(paths: Collection[str], family: str) -> str | None:

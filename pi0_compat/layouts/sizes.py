@@ -37,8 +37,8 @@ def sizes_of(leaves: Mapping[str, Leaf]) -> Sizes:
       leaves: path -> shape and dtype, under openpi's names.
 
     Returns:
-      ``family``, if the names allow a single one, ``vocab_size``, ``image_size`` (pixels) and ``action_dim``; ``siglip``, ``paligemma`` and
-      ``action_expert`` with the fields of ``specs``.
+      ``family``, if the names allow a single one, ``vocab_size``, ``image_size`` (pixels) and ``action_dim``;
+      ``siglip``, ``paligemma`` and ``action_expert`` with the fields of ``specs``.
     """
     shapes = {path: leaf.shape for path, leaf in leaves.items()}
     families = families_of(shapes)

@@ -5,8 +5,8 @@ H head dim, D width, C what a fused projection stacks (q, k, v).
 
 Written from Gemma (arXiv:2403.08295), PaliGemma (arXiv:2407.07726) and pi0 (arXiv:2410.24164); parameter names and
 numerics follow openpi ``models/gemma.py`` at 15a9616, with ``float32_queries`` those of ``models/gemma_fast.py``.
-Expert 0's names carry no suffix, so PaliGemma checkpoints fit; expert 1's end in ``_1``. All layers live in one module whose parameters have a leading layer axis, run by
-``jax.lax.scan``.
+Expert 0's names carry no suffix, so PaliGemma checkpoints fit; expert 1's end in ``_1``. All layers live in one module
+whose parameters have a leading layer axis, run by ``jax.lax.scan``.
 """
 
 import functools

@@ -167,11 +167,11 @@ class Pi0Fast(nnx.Module):
 
     def _predict(self, observation: Observation, dropout_key: jax.Array | None) -> jax.Array:
         """Return the logits [B, L, V] after each token of the prompt."""
-        if observation.token_ar_mask is None:
+        if (starts := observation.token_ar_mask) is None:
             raise ValueError("the observation has no token_ar_mask, which pi0_fast needs")
         x, real = self.embed_prefix(observation)
         length = observation.tokenized_prompt.shape[1]
-        starts = jnp.pad(observation.token_ar_mask, ((0, 0), (x.shape[1] - length, 0)))
+        starts = jnp.pad(starts, ((0, 0), (x.shape[1] - length, 0)))
         (out,), _ = self.PaliGemma.llm(
             [x],
             # By index, absent cameras and padding included; pi0 counts what is real.
@@ -180,6 +180,7 @@ class Pi0Fast(nnx.Module):
             conds=[None],
             dropout_key=dropout_key,
         )
+        assert out is not None
         return self.PaliGemma.llm.embedder.decode(out[:, -length:])
 
     def _run_prefix(self, observation: Observation, steps: int, *, like_openpi: bool) -> Prefix:

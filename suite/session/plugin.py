@@ -6,12 +6,12 @@ run it in), ``--expectations FILE`` (known failures) and ``--golden DIR`` (more 
 """
 
 from collections.abc import Generator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from fixtures.golden_cases import GOLDEN, GoldenCase, find_cases, read_case
-from fixtures.specs import adapted_experts
+from fixtures.specs import ModelSpec, adapted_experts
 from suite.session import profiles, verdicts
 from suite.session.expectations import Expectation, find_problems
 from suite.session.registry import Contract, contract_of
@@ -231,7 +231,7 @@ def _case_needs(item: pytest.Item) -> list[str]:
     stated = [need for value in values if isinstance(needs := getattr(value, "needs", None), tuple) for need in needs]
     specs = [value if isinstance(value, dict) else getattr(value, "spec", None) for value in values]
     needs = stated
-    for spec in (spec for spec in specs if isinstance(spec, dict)):
+    for spec in (cast("ModelSpec", spec) for spec in specs if isinstance(spec, dict)):
         needs += [spec["family"], *(["lora"] if adapted_experts(spec) else [])]
     return needs
 

@@ -24,7 +24,8 @@ from pi0_compat.loading import loaders as weight_loaders
 from pi0_compat.lora import fold as lora_fold
 from pi0_compat.lora import params as lora_params
 from pi0_compat.model.config import Pi0Config
-from pi0_compat.model.pi0 import CAMERAS, Observation, block_mask, draw_noise_and_time
+from pi0_compat.model.pi0 import CAMERAS, Observation, Pi0, block_mask, draw_noise_and_time
+from pi0_compat.model.pi0_fast import FAST_CAMERAS, Pi0Fast
 from pi0_compat.params import to_numpy
 from pi0_compat.storage import placement as sharding
 from pi0_compat.storage.download import fetch
@@ -126,6 +127,8 @@ def save(model: Data, params: Params, path: str) -> None:
 
 def loss(model: Data, params: Params, batch: Params, noise: Any, time: Any, seed: int) -> np.ndarray:
     # Drawing outside of the forward pass gives the same numbers, and one program for both kinds of call.
+    if model["family"] == "pi0_fast":
+        return np.asarray(_compiled_fast_loss(Pi0Config.from_json(model))(params, _split(batch)[0]))
     drawn_noise, drawn_time = _draw(jax.random.key(seed), batch["actions"].shape)
     noise, time = drawn_noise if noise is None else noise, drawn_time if time is None else time
     return np.asarray(_compiled_loss(Pi0Config.from_json(model))(params, *_split(batch), noise, time))
@@ -277,12 +280,15 @@ def _loader(kind: str, path: str = "", **options: Any) -> weight_loaders.WeightL
 
 
 def _split(batch: Params) -> tuple[Observation, np.ndarray]:
+    cameras = FAST_CAMERAS if "token_ar_mask" in batch else CAMERAS
     observation = Observation(
-        images={camera: batch[f"image/{camera}"] for camera in CAMERAS},
-        image_masks={camera: batch[f"image_mask/{camera}"] for camera in CAMERAS},
+        images={camera: batch[f"image/{camera}"] for camera in cameras},
+        image_masks={camera: batch[f"image_mask/{camera}"] for camera in cameras},
         state=batch["state"],
         tokenized_prompt=batch["tokenized_prompt"],
         tokenized_prompt_mask=batch["tokenized_prompt_mask"],
+        token_ar_mask=batch.get("token_ar_mask"),
+        token_loss_mask=batch.get("token_loss_mask"),
     )
     return observation, batch["actions"]
 
@@ -297,7 +303,7 @@ _draw = jax.jit(draw_noise_and_time, static_argnums=1)
 @functools.lru_cache
 def _compiled_loss(config: Pi0Config) -> Any:
     return jax.jit(
-        lambda params, observation, actions, noise, time: config.merge(params).compute_loss(
+        lambda params, observation, actions, noise, time: _flow(config, params).compute_loss(
             jax.random.key(0), observation, actions, noise=noise, time=time
         ),
         compiler_options=quickest(),
@@ -305,10 +311,30 @@ def _compiled_loss(config: Pi0Config) -> Any:
 
 
 @functools.lru_cache
+def _compiled_fast_loss(config: Pi0Config) -> Any:
+    return jax.jit(
+        lambda params, observation: _fast(config, params).compute_loss(jax.random.key(0), observation),
+        compiler_options=quickest(),
+    )
+
+
+def _flow(config: Pi0Config, params: Any) -> Pi0:
+    model = config.merge(params)
+    assert isinstance(model, Pi0), config.family
+    return model
+
+
+def _fast(config: Pi0Config, params: Any) -> Pi0Fast:
+    model = config.merge(params)
+    assert isinstance(model, Pi0Fast), config.family
+    return model
+
+
+@functools.lru_cache
 def _compiled_sample(config: Pi0Config, num_steps: int) -> Any:
     key = jax.random.key(0)
     return jax.jit(
-        lambda params, observation, noise: config.merge(params).sample_actions(
+        lambda params, observation, noise: _flow(config, params).sample_actions(
             key, observation, noise=noise, num_steps=num_steps
         ),
         compiler_options=quickest(),

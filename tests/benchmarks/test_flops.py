@@ -16,7 +16,7 @@ from fixtures.specs import ModelSpec, tiny, without_lora
 from fixtures.writers.openpi_layout import shapes
 from pi0_compat.model import gemma, siglip
 from pi0_compat.model.config import Pi0Config
-from pi0_compat.model.pi0 import CAMERAS, Observation
+from pi0_compat.model.pi0 import CAMERAS, Observation, Pi0
 from pi0_compat.training.step import trainable_paths
 from tests.benchmarks.traced_flops import traced_flops
 
@@ -86,6 +86,7 @@ def loss_and_arguments(spec: ModelSpec, trainable: frozenset[str]) -> tuple[Call
 
     def loss(trained: dict, frozen: dict, observation: Any, actions: Any, noise: Any, time: Any) -> jax.Array:
         model = config.merge(frozen | trained)
+        assert isinstance(model, Pi0)
         return jnp.mean(model.compute_loss(jax.random.key(0), observation, actions, noise=noise, time=time))
 
     trained = {path: leaf for path, leaf in params.items() if path in trainable}

@@ -5,7 +5,7 @@ import pytest
 
 from pi0_compat.diagnosis import advice
 from pi0_compat.params import Differences, Leaf
-from pi0_compat.paths import looks_like_an_adapter
+from pi0_compat.paths import PATCH_KERNEL, TOKEN_TABLE, looks_like_an_adapter
 
 LEAF = Leaf((2,), np.dtype(np.float32))
 PI0 = {"action_in_proj/kernel", "action_time_mlp_in/kernel", "PaliGemma/img/head/bias"}
@@ -55,13 +55,13 @@ def test_lost_adapters_are_counted() -> None:
 
 def test_an_official_release_is_not_another_family() -> None:
     """A release has no projections; if none are missing, the family is not blamed for a difference."""
-    text = advice("pi0", {"PaliGemma/img/head/bias"}, wrong(missing=("PaliGemma/img/head/kernel",)))
+    text = advice("pi0", {TOKEN_TABLE, PATCH_KERNEL}, wrong(missing=("PaliGemma/img/head/kernel",)))
     assert text == "the parameters (of pi0-FAST or PaliGemma) are not those of the config"
 
 
 def test_pi0_fast_is_another_family() -> None:
     """If projections are missing, parameters of PaliGemma alone are named as such."""
-    text = advice("pi05", {"PaliGemma/img/head/bias"}, wrong(missing=("action_in_proj/kernel",)))
+    text = advice("pi05", {TOKEN_TABLE, PATCH_KERNEL}, wrong(missing=("action_in_proj/kernel",)))
     assert text.startswith("these are parameters of pi0-FAST or PaliGemma, the config is pi05:")
 
 

@@ -177,8 +177,8 @@ FAULTS = (
         patches=(
             Patch(
                 "paths.py",
-                'return "pi0-FAST or PaliGemma" if "PaliGemma" in names else "no pi0 model"',
-                'return "pi0"',
+                'return ("pi0_fast",) if any(map(is_adapter, paths)) else ("pi0_fast", "PaliGemma")',
+                'return ("pi0",)',
             ),
         ),
         caught_by=("load.pi0_fast_is_named",),

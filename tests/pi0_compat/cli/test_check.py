@@ -138,7 +138,7 @@ def test_if_no_config_fits_the_closest_is_named(pi0_compat: Callable, tiny: Path
     """A checkpoint of other sizes fits no named config; the answer is no, and a file of sizes is suggested."""
     result = pi0_compat("check", tiny / "openpi")
     assert result.status == NO
-    assert "none of the 12 named configs fits\n  closest: pi0_base_tiny: " in result.out
+    assert f"none of the {len(named_models())} named configs fits\n  closest: pi0_base_tiny: " in result.out
     assert "for a model of other sizes, pass them: --config-file" in result.out
 
 
@@ -239,7 +239,7 @@ def test_a_url_is_checked_without_a_download(pi0_compat: Callable, tiny: Path, s
     ("content", "message"),
     [
         ("{", "is not a config (Expecting property name"),
-        ('{"family": "pi0"}', "missing 8 required keyword-only arguments"),
+        ('{"family": "pi0"}', "missing 7 required keyword-only arguments"),
         ("[]", "expected the sizes of a model as JSON, as `Pi0Config.to_json` has them"),
         ('{"colour": 1}', "Pi0Spec: unknown keys ['colour']"),
     ],

@@ -25,15 +25,22 @@ def leaves(spec: specs.ModelSpec) -> dict[str, Leaf]:
 def test_real_sizes_are_known(name: str) -> None:
     """openpi's own declaration of shapes gives openpi's sizes and the names of its variants."""
     sizes = sizes_of({path: Leaf(shape, np.dtype(dtype)) for path, (shape, dtype) in FULL[name].parameters.items()})
-    for part in ("siglip", "paligemma", "action_expert"):
-        wanted: dict[str, Any] = dict(FULL[name].spec[part])
-        assert sizes[part] == {key: value for key, value in wanted.items() if key != "lora"}
-    assert [variant_of(sizes[part]) for part in ("siglip", "paligemma", "action_expert")] == [
-        "So400m/14",
-        "gemma_2b",
-        "gemma_300m",
-    ]
-    assert (sizes["vocab_size"], sizes["image_size"], sizes["action_dim"]) == (257152, 224, 32)
+    variants = {"siglip": "So400m/14", "paligemma": "gemma_2b", "action_expert": "gemma_300m"}
+    wanted: dict[str, Any] = {**FULL[name].spec}
+    assert sizes.keys() & variants == wanted.keys() & variants
+    for part in wanted.keys() & variants:
+        assert sizes[part] == {key: value for key, value in wanted[part].items() if key != "lora"}
+        assert variant_of(sizes[part]) == variants[part]
+    assert (sizes["vocab_size"], sizes["image_size"]) == (257152, 224)
+    # No parameter of a pi0-FAST shows the length of an action.
+    assert sizes.get("action_dim") == (32 if "action_expert" in wanted else None)
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_a_family_is_known_from_names_that_only_it_has(name: str) -> None:
+    """A pi0-FAST without adapters has the names of a PaliGemma, so its family is not known."""
+    sizes = sizes_of({path: Leaf(shape, np.dtype(dtype)) for path, (shape, dtype) in FULL[name].parameters.items()})
+    assert sizes.get("family") == (None if name == "pi0_fast_libero" else FULL[name].spec["family"])
 
 
 @pytest.mark.parametrize("name", specs.tiny_table())

@@ -1,9 +1,11 @@
 """pi0-FAST: openpi's numbers, what a token's logits depend on, and how tokens are written."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 from fixtures import content, observations
-from fixtures.golden_cases import FastGoldenCase, find_fast_cases, read_fast_case
+from fixtures.golden_cases import GOLDEN, find_fast_cases, read_fast_case
 from fixtures.specs import Family, tiny
 from fixtures.writers.openpi import read_params
 from pi0_compat.model import gemma, pi0_fast
@@ -19,7 +21,7 @@ from pi0_compat.model.config import Pi0Config
 from pi0_compat.model.pi0 import Observation
 from pi0_compat.model.pi0_fast import EOS, FAST_CAMERAS, Decoding, Pi0Fast, row_mask
 from pi0_compat.paths import TOKEN_TABLE
-from pi0_compat.training.compile_options import UNOPTIMIZED
+from pi0_compat.training.compile_options import quickest
 
 SPEC = tiny("pi0_fast", lora="both", num_kv_heads=2)
 MODEL = Pi0Config.from_json({**SPEC})
@@ -42,53 +44,77 @@ def observation(arrays: dict[str, np.ndarray]) -> Observation:
     )
 
 
-def load(case: FastGoldenCase) -> Pi0Fast:
-    return Pi0Config.from_json({**case.spec}).load(read_params(case.checkpoint))
-
-
 @golden_cases
 def test_openpis_numbers(folder: Path) -> None:
     """Image and prompt tokens, logits and the loss of each sample are openpi's."""
     case = read_fast_case(folder)
-    model, batch = load(case), observation(case.batch)
+    model = Pi0Config.from_json({**case.spec}).load(read_params(case.checkpoint))
+    assert isinstance(model, Pi0Fast)
+    batch = observation(case.batch)
 
     def outputs(batch: Observation) -> Any:
         return model.embed_prefix(batch)[0], model.logits(batch), model.compute_loss(jax.random.key(0), batch)
 
-    prefix, logits, loss = jax.jit(outputs, compiler_options=UNOPTIMIZED)(batch)
+    prefix, logits, loss = jax.jit(outputs, compiler_options=quickest())(batch)
     np.testing.assert_allclose(prefix, case.prefix_tokens, atol=2e-5)
     np.testing.assert_allclose(logits, case.logits, atol=LOGITS_ATOL)
     np.testing.assert_allclose(loss, case.loss, rtol=2e-5)
 
 
-def written(model: Pi0Fast, steps: int, decoding: Decoding) -> Callable[[Observation], np.ndarray]:
-    def sample(batch: Observation) -> jax.Array:
-        return model.sample_tokens(jax.random.key(0), batch, max_decoding_steps=steps, decoding=decoding)
+@functools.cache
+def compiled(config: Pi0Config, steps: int, decoding: Decoding, end: int) -> Any:
+    """Return the compiled sampling of a model, with ``end`` for its EOS."""
 
-    compiled = jax.jit(sample, compiler_options=UNOPTIMIZED)
-    return lambda batch: np.asarray(compiled(batch))
+    def sample(params: Any, batch: Observation) -> jax.Array:
+        with mock.patch.object(pi0_fast, "EOS", end):
+            return config.merge(params).sample_tokens(
+                jax.random.key(0), batch, max_decoding_steps=steps, decoding=decoding
+            )
+
+    return jax.jit(sample, compiler_options=quickest())
+
+
+def written(
+    config: Pi0Config, params: Any, arrays: dict[str, np.ndarray], decoding: Decoding = "trained", *, end: int = EOS
+) -> np.ndarray:
+    """Return ``STEPS`` greedy tokens of each row."""
+    return np.asarray(compiled(config, STEPS, decoding, end)(params, observation(arrays)))
 
 
 @golden_cases
 def test_openpis_tokens(folder: Path) -> None:
-    """Tokens are openpi's; by default too, where no camera is masked."""
+    """Tokens are openpi's."""
     case = read_fast_case(folder)
-    model, asked = load(case), observation(case.asked)
-    np.testing.assert_array_equal(written(model, case.num_steps, "openpi")(asked), case.sampled_tokens)
-    np.testing.assert_array_equal(written(model, case.num_steps, "trained")(asked)[0], case.sampled_tokens[0])
+    assert case.num_steps == STEPS
+    config, params = Pi0Config.from_json({**case.spec}), read_params(case.checkpoint)
+    np.testing.assert_array_equal(written(config, params, case.asked, "openpi"), case.sampled_tokens)
+
+
+def test_tokens_are_openpis_by_default_where_no_camera_is_masked() -> None:
+    """Without a masked camera openpi has no error to follow, and only its positions remain."""
+    case = read_fast_case(GOLDEN / "pi0_fast_lora_scaled")
+    tokens = written(Pi0Config.from_json({**case.spec}), read_params(case.checkpoint), case.asked)
+    np.testing.assert_array_equal(tokens[0], case.sampled_tokens[0])
+    assert (tokens[1] != case.sampled_tokens[1]).any()
 
 
 @pytest.fixture(scope="module")
-def model() -> Pi0Fast:
-    """Return a model whose greedy tokens vary."""
+def params() -> dict[str, np.ndarray]:
+    """Return parameters whose greedy tokens vary."""
     scales = {TOKEN_TABLE: 0.1, OUT: 3.0, LINEAR: 3.0}
-    params = {path: array * scales.get(path, 1.0) for path, array in content.params(SPEC, seed=SEED).items()}
-    return MODEL.load(params)
+    return {path: array * np.float32(scales.get(path, 1)) for path, array in content.params(SPEC, seed=SEED).items()}
+
+
+@pytest.fixture(scope="module")
+def model(params: dict[str, np.ndarray]) -> Pi0Fast:
+    loaded = MODEL.load(params)
+    assert isinstance(loaded, Pi0Fast)
+    return loaded
 
 
 @pytest.fixture(scope="module")
 def logits(model: Pi0Fast) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
-    compiled = jax.jit(model.logits, compiler_options=UNOPTIMIZED)
+    compiled = jax.jit(model.logits, compiler_options=quickest())
     return lambda arrays: np.asarray(compiled(observation(arrays)))
 
 
@@ -154,72 +180,83 @@ def follow(
 
 
 def test_writing_is_what_a_whole_pass_predicts(
-    model: Pi0Fast, logits: Callable[[dict[str, np.ndarray]], np.ndarray], batch: dict[str, np.ndarray]
+    params: dict[str, np.ndarray],
+    logits: Callable[[dict[str, np.ndarray]], np.ndarray],
+    batch: dict[str, np.ndarray],
 ) -> None:
     """With the positions of training, the cache changes no token; openpi's positions change some.
 
     All cameras are there: where one is masked, the positions of training count its tokens, those of sampling do not.
     """
-    asked = observations.asked(batch)
-    asked |= {f"image_mask/{camera}": np.ones(2, bool) for camera in FAST_CAMERAS}
+    asked = observations.asked(batch) | {f"image_mask/{camera}": np.ones(2, bool) for camera in FAST_CAMERAS}
     expected = follow(logits, asked, 5)
-    np.testing.assert_array_equal(written(model, 5, "consecutive")(observation(asked)), expected)
-    assert (written(model, 5, "trained")(observation(asked)) != expected).any()
+    np.testing.assert_array_equal(written(MODEL, params, asked, "consecutive")[:, :5], expected)
+    assert (written(MODEL, params, asked)[:, :5] != expected).any()
 
 
-def test_a_row_writes_alone_what_it_writes_in_a_batch(model: Pi0Fast, batch: dict[str, np.ndarray]) -> None:
+def test_a_row_writes_alone_what_it_writes_in_a_batch(
+    params: dict[str, np.ndarray], batch: dict[str, np.ndarray]
+) -> None:
     """Neither the other row nor its masked camera and padding change a row's tokens."""
     asked = observations.asked(batch)
-    together = written(model, STEPS, "trained")(observation(asked))
+    together = written(MODEL, params, asked)
     for row in range(2):
         alone = {name: array[row : row + 1] for name, array in asked.items()}
-        np.testing.assert_array_equal(written(model, STEPS, "trained")(observation(alone)), together[row : row + 1])
+        np.testing.assert_array_equal(written(MODEL, params, alone)[0], together[row])
 
 
-def test_what_is_padded_does_not_matter(model: Pi0Fast, batch: dict[str, np.ndarray]) -> None:
+def test_what_is_padded_does_not_matter(params: dict[str, np.ndarray], batch: dict[str, np.ndarray]) -> None:
     """Other tokens where the prompt is padded, and another image of the masked camera, change no token."""
     asked = observations.asked(batch)
     real = asked["tokenized_prompt_mask"]
     other = asked | {"tokenized_prompt": np.where(real, asked["tokenized_prompt"], 3).astype(np.int32)}
     other["image/base_1_rgb"] = np.stack([asked["image/base_1_rgb"][0], -asked["image/base_1_rgb"][1]])
-    sample = written(model, STEPS, "trained")
-    np.testing.assert_array_equal(sample(observation(other)), sample(observation(asked)))
+    np.testing.assert_array_equal(written(MODEL, params, other), written(MODEL, params, asked))
 
 
-@pytest.fixture
-def ends(monkeypatch: pytest.MonkeyPatch, model: Pi0Fast, batch: dict[str, np.ndarray]) -> np.ndarray:
-    """Make the first row's second token the EOS, and return what would be written without any."""
-    tokens = written(model, STEPS, "trained")(observation(observations.asked(batch)))
-    assert tokens[0, 1] not in tokens[0, :1]
-    assert tokens[0, 1] not in tokens[1]
-    monkeypatch.setattr(pi0_fast, "EOS", int(tokens[0, 1]))
-    return tokens
+def test_a_row_that_ended_writes_zeros(params: dict[str, np.ndarray], batch: dict[str, np.ndarray]) -> None:
+    """After its EOS a row writes zeros, while the other goes on as before; in openpi it writes on."""
+    asked = observations.asked(batch)
+    free = written(MODEL, params, asked)
+    end = int(free[0, 1])
+    assert end not in {int(free[0, 0]), *map(int, free[1])}
+    ended = written(MODEL, params, asked, end=end)
+    np.testing.assert_array_equal(ended, [[*free[0, :2], 0, 0, 0, 0], free[1]])
+    like_openpi = written(MODEL, params, asked, "openpi", end=end)
+    assert like_openpi[0, 2:].any()
+    np.testing.assert_array_equal(like_openpi[0], free[0])
 
 
-def test_a_row_that_ended_writes_zeros(model: Pi0Fast, batch: dict[str, np.ndarray], ends: np.ndarray) -> None:
-    """After its EOS a row writes zeros, while the other goes on as before."""
-    tokens = written(model, STEPS, "trained")(observation(observations.asked(batch)))
-    np.testing.assert_array_equal(tokens[0], [*ends[0, :2], 0, 0, 0, 0])
-    np.testing.assert_array_equal(tokens[1], ends[1])
+def test_writing_stops_when_every_row_has_ended(params: dict[str, np.ndarray], batch: dict[str, np.ndarray]) -> None:
+    """A row alone stops after its EOS, in openpi too."""
+    alone = {name: array[:1] for name, array in observations.asked(batch).items()}
+    free = written(MODEL, params, alone)
+    stopped = written(MODEL, params, alone, "openpi", end=int(free[0, 1]))
+    np.testing.assert_array_equal(stopped, [[*free[0, :2], 0, 0, 0, 0]])
 
 
-def test_in_openpi_a_row_that_ended_goes_on(model: Pi0Fast, batch: dict[str, np.ndarray], ends: np.ndarray) -> None:
-    """As openpi does it, a row writes on after its EOS until all rows end in the same step."""
-    tokens = written(model, STEPS, "openpi")(observation(observations.asked(batch)))
-    np.testing.assert_array_equal(tokens[0], ends[0])
+def test_temperature_draws_from_the_softmax(
+    model: Pi0Fast, logits: Callable[[dict[str, np.ndarray]], np.ndarray], batch: dict[str, np.ndarray]
+) -> None:
+    """The first token is drawn with openpi's key from the softmax of logits / temperature after the prompt."""
+    asked, key = observations.asked(batch), jax.random.key(3)
+
+    def sample(batch: Observation) -> jax.Array:
+        return model.sample_tokens(key, batch, max_decoding_steps=1, temperature=2.0)
+
+    token = jax.jit(sample, compiler_options=quickest())(observation(asked))[0, 0]
+    last = logits(asked)[:, asked["tokenized_prompt_mask"][0].sum() - 1]
+    drawn = jax.random.categorical(jax.random.split(key)[1], last / 2.0, axis=-1)
+    assert token == drawn[0]
+    assert token != last[0].argmax()
 
 
-def test_temperature_draws_from_the_softmax(model: Pi0Fast, batch: dict[str, np.ndarray]) -> None:
-    """The first token is drawn with openpi's key from logits / temperature; a low one takes the likeliest."""
-    asked, key = observation(observations.asked(batch)), jax.random.key(3)
-
-    def sample(temperature: float) -> np.ndarray:
-        return np.asarray(model.sample_tokens(key, asked, max_decoding_steps=1, temperature=temperature))[:, 0]
-
-    last = model.logits(asked)[np.arange(2), asked.tokenized_prompt_mask.sum(axis=1) - 1]
-    drawn = jax.random.categorical(jax.random.split(key)[1], last[:1] / 2.0, axis=-1)
-    assert sample(2.0)[0] == drawn[0]
-    np.testing.assert_array_equal(sample(1e-6), sample(0.0))
+def test_a_low_temperature_takes_the_likeliest() -> None:
+    """A temperature near zero chooses as zero does."""
+    logits = jnp.asarray(np.random.default_rng(0).standard_normal((50, 9)))
+    greedy = pi0_fast._choose(logits, 0.0, jax.random.key(0))
+    np.testing.assert_array_equal(pi0_fast._choose(logits, 1e-6, jax.random.key(0)), greedy)
+    assert (pi0_fast._choose(logits, 1.0, jax.random.key(0)) != greedy).any()
 
 
 def test_eos_is_paligemmas() -> None:
@@ -230,7 +267,8 @@ def test_eos_is_paligemmas() -> None:
 @pytest.mark.parametrize("field", ["token_ar_mask", "token_loss_mask"])
 def test_a_missing_mask_is_named(model: Pi0Fast, batch: dict[str, np.ndarray], field: str) -> None:
     """The loss names the mask that an observation lacks."""
-    without = dataclasses.replace(observation(batch), **{field: None})
+    nothing: dict[str, Any] = {field: None}
+    without = dataclasses.replace(observation(batch), **nothing)
     with pytest.raises(ValueError, match=f"no {field}"):
         model.compute_loss(jax.random.key(0), without)
 
@@ -244,17 +282,22 @@ def test_an_unknown_decoding_is_refused(model: Pi0Fast, batch: dict[str, np.ndar
 @pytest.mark.parametrize(("family", "queries"), [("pi0", "bfloat16"), ("pi0_fast", "float32")])
 def test_rotated_queries_of_fast_stay_in_float32(monkeypatch: pytest.MonkeyPatch, family: Family, queries: str) -> None:
     """Only pi0_fast's queries are not rounded to the compute dtype; keys and values of all families are."""
-    seen = []
+    seen: list[list[str]] = []
     attend = gemma.attend
-    monkeypatch.setattr(gemma, "attend", lambda *args: seen.append([x.dtype.name for x in args[:3]]) or attend(*args))
+
+    def spy(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
+        seen.append([x.dtype.name for x in (q, k, v)])
+        return attend(q, k, v, mask)
+
+    monkeypatch.setattr(gemma, "attend", spy)
     config = Pi0Config.from_json({**tiny(family, dtype="bfloat16")})
-    llm = config.merge(config.abstract_params()).PaliGemma.llm
     tokens = jnp.zeros((1, 2, SPEC["paligemma"]["width"]))
     others = [None] * (len(config.experts) - 1)
 
-    def run() -> jax.Array:
+    def run(params: Any) -> jax.Array:
         positions, mask = jnp.arange(2)[None], jnp.ones((1, 2, 2), bool)
+        llm = config.merge(params).PaliGemma.llm
         return llm([tokens, *others], positions=positions, mask=mask, conds=[None, *others])[0][0]
 
-    assert jax.eval_shape(run).dtype == jnp.bfloat16
+    assert jax.eval_shape(run, config.abstract_params()).dtype == jnp.bfloat16
     assert seen[0] == [queries, "bfloat16", "bfloat16"]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pi0_compat.model.config import Pi0Config
 from pi0_compat.model.named import named_models
 from pi0_compat.model.pi0 import Pi0
+from pi0_compat.model.pi0_fast import Pi0Fast
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.model.specs import ExpertLoRA, GemmaSpec, LoRASpec, SiglipSpec
 from pi0_compat.params import Leaf
@@ -17,7 +18,8 @@ from pi0_compat.params import Leaf
 
 def of_flax(spec: Pi0Spec) -> dict[str, Leaf]:
     """Return the path, shape and dtype of the flax model's parameters, without allocating them."""
-    state = nnx.state(nnx.eval_shape(lambda: Pi0(spec)))
+    kind = Pi0 if spec.action_expert else Pi0Fast
+    state = nnx.state(nnx.eval_shape(lambda: kind(spec)))
     return {"/".join(map(str, path)): Leaf(leaf.shape, np.dtype(leaf.dtype)) for path, leaf in nnx.to_flat_state(state)}
 
 

@@ -9,7 +9,6 @@ import pytest
 from fixtures.golden_cases import full_size
 from pi0_compat.loading.loaders import CheckpointWeightLoader, NoOpWeightLoader
 from pi0_compat.model.named import TINY_SUFFIX
-from pi0_compat.model.specs import EXPERTS
 from pi0_compat.params import leaves_of
 from pi0_compat.training import configs
 from pi0_compat.training.configs import AdamW, CosineDecaySchedule
@@ -24,6 +23,9 @@ DECLARED = {
     "pi05_base": "pi05_libero",
     "pi05_libero": "pi05_libero",
     "pi05_libero_low_mem_finetune": "pi05 with lora on both",
+    "pi0_fast_base": "pi0_fast_libero",
+    "pi0_fast_libero": "pi0_fast_libero",
+    "pi0_fast_libero_low_mem_finetune": "pi0_fast_libero_low_mem_finetune",
 }
 
 # The learning rate of the tests at the end.
@@ -64,7 +66,7 @@ def test_parameters_are_openpis(name: str) -> None:
     assert sum(math.prod(leaf.shape) for leaf in spec.values()) == declared.total
 
 
-@pytest.mark.parametrize("name", ["pi0_libero", "pi0_libero_low_mem_finetune", "pi05_libero"])
+@pytest.mark.parametrize("name", sorted(set(REAL) & full_size().keys()))
 def test_moving_average_is_openpis(name: str) -> None:
     """Configs that openpi also has use openpi's moving average."""
     assert configs.get_config(name).ema_decay == full_size()[name].ema_decay
@@ -76,8 +78,7 @@ def test_every_config_has_a_tiny_twin(name: str) -> None:
     real = configs.get_config(name)
     twin = configs.get_config(name + TINY_SUFFIX)
     assert twin.model.family == real.model.family
-    for expert in EXPERTS:
-        assert getattr(twin.model, expert).has_lora == getattr(real.model, expert).has_lora
+    assert twin.model.lora.keys() == real.model.lora.keys()
     assert sum(math.prod(leaf.shape) for leaf in twin.model.param_spec().values()) < 1_000_000
 
 
