@@ -1,4 +1,4 @@
-"""Read, check, convert and load checkpoints of pi0 and pi0.5, and fine-tune them with LoRA in flax nnx.
+"""Read, check, convert and load checkpoints of pi0, pi0.5 and pi0-FAST, and fine-tune them with LoRA in flax nnx.
 
 Parameters travel as ``Params``: a flat ``dict`` from slash paths (openpi's names, without the ``value`` suffix) to
 arrays. Names are imported when they are first used, so what works on files needs no jax; the model, loading into it and
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pi0_compat.model.config import Pi0Config
     from pi0_compat.model.named import named_model
     from pi0_compat.model.pi0 import Observation, Pi0
+    from pi0_compat.model.pi0_fast import Pi0Fast
     from pi0_compat.model.pi0_spec import Pi0Spec
     from pi0_compat.training.configs import TrainConfig, get_config
     from pi0_compat.training.runs import open_run, resume_train_state, save_train_state
@@ -54,6 +55,7 @@ _HOMES = {
     "PeftWeightLoader": "pi0_compat.loading.loaders",
     "Pi0": "pi0_compat.model.pi0",
     "Pi0Config": "pi0_compat.model.config",
+    "Pi0Fast": "pi0_compat.model.pi0_fast",
     "Pi0Spec": "pi0_compat.model.pi0_spec",
     "TrainConfig": "pi0_compat.training.configs",
     "TrainState": "pi0_compat.training.step",
@@ -95,6 +97,7 @@ __all__ = [
     "PeftWeightLoader",
     "Pi0",
     "Pi0Config",
+    "Pi0Fast",
     "Pi0Spec",
     "TrainConfig",
     "TrainState",

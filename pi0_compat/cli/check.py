@@ -49,7 +49,7 @@ def _all(check: Check, purposes: tuple[Purpose, ...]) -> Iterator[str]:
     fitting = {name: fit for name, fit in known.items() if fit.training.loads or fit.inference.loads}
     for name, fit in fitting.items():
         answers = ", ".join(f"{purpose}: {_verdict(fit.verdict(purpose), brief=True)}" for purpose in purposes)
-        yield f"  {name:<38} {answers}"
+        yield f"  {name:<35} {answers}"
     if not fitting:
         yield f"  none of the {len(known)} named configs fits"
         closest = min(known, key=lambda name: known[name].num_differences)

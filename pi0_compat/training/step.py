@@ -216,7 +216,8 @@ def train_step(
     def mean_loss(trainable: Params) -> jax.Array:
         model = config.model.merge(state.frozen | trainable)
         if isinstance(model, Pi0Fast):
-            return jnp.mean(model.compute_loss(step_key, observation, train=True))
+            of_samples = model.compute_loss(step_key, observation, train=True)
+            return jnp.mean(of_samples)
         return jnp.mean(model.compute_loss(step_key, observation, actions, noise=noise, time=time, train=True))
 
     loss, grads = jax.value_and_grad(mean_loss)(state.trainable)

@@ -27,8 +27,8 @@ FAULTS = (
         patches=(
             Patch(
                 "model/pi0.py",
-                "self.PaliGemma.img(images.reshape(batch * cameras, *size))",
-                "jax.lax.stop_gradient(self.PaliGemma.img(images.reshape(batch * cameras, *size)))",
+                "self.img(images.reshape(batch * number, *size))",
+                "jax.lax.stop_gradient(self.img(images.reshape(batch * number, *size)))",
             ),
         ),
         caught_by=("training.changes_every_parameter",),

@@ -166,7 +166,7 @@ FAULTS = (
         bugs=("C10",),
         story="A checkpoint of another family is refused as a tree with different children.",
         evidence=f"{_OPENPI}/issues/648",
-        patches=(Patch("diagnosis.py", 'if whole and found not in (family, "no pi0 model"):', "if False:"),),
+        patches=(Patch("diagnosis.py", "if whole and allowed and family not in allowed:", "if False:"),),
         caught_by=("load.other_family_is_named",),
     ),
     Fault(

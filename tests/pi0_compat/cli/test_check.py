@@ -18,6 +18,7 @@ from fixtures.writers import openpi
 from pi0_compat import CheckpointWeightLoader, LoadError, Pi0Config, save_params
 from pi0_compat.cli import NO, REFUSED, YES
 from pi0_compat.loading.report import Status
+from pi0_compat.model.named import named_models
 from tests.pi0_compat.cli.conftest import LORA, SPEC
 
 GOLDEN = golden_cases.GOLDEN

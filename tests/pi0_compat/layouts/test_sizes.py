@@ -15,6 +15,7 @@ from pi0_compat.params import Leaf, leaves_of
 from pi0_compat.training.configs import get_config
 
 FULL = golden_cases.full_size()
+TABLE = specs.tiny_table() | {"pi0_fast": specs.tiny("pi0_fast", num_kv_heads=2)}
 
 
 def leaves(spec: specs.ModelSpec) -> dict[str, Leaf]:
@@ -43,10 +44,10 @@ def test_a_family_is_known_from_names_that_only_it_has(name: str) -> None:
     assert sizes.get("family") == (None if name == "pi0_fast_libero" else FULL[name].spec["family"])
 
 
-@pytest.mark.parametrize("name", specs.tiny_table())
+@pytest.mark.parametrize("name", TABLE)
 def test_a_model_of_these_sizes_has_these_parameters(name: str) -> None:
     """A model with the computed sizes has the original paths and shapes, adapters included."""
-    spec = specs.with_lora(specs.tiny_table()[name])
+    spec = specs.with_lora(TABLE[name])
     original = leaves(spec)
     model = model_of(sizes_of(original), original, "here")
     assert {path: leaf.shape for path, leaf in leaves_of(model.param_spec()).items()} == openpi_layout.shapes(spec)
