@@ -104,7 +104,7 @@ def test_a_name_that_needs_jax_says_how_to_install_it(tmp_path: Path) -> None:
     )
     lines = shown.splitlines()
     assert {line.split()[0].removeprefix("pi0_compat.") for line in lines} == {
-        *("Observation", "Pi0", "Pi0Config", "TrainConfig", "TrainState", "get_config", "init_train_state"),
+        *("Observation", "Pi0", "Pi0Config", "Pi0Fast", "TrainConfig", "TrainState", "get_config", "init_train_state"),
         *("make_train_step", "open_run", "restore_params", "resume_train_state", "save_params", "save_train_state"),
         "trainable_paths",
     }
