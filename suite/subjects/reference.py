@@ -129,8 +129,10 @@ def loss(model: Data, params: Params, batch: Params, noise: Any, time: Any, seed
     # Drawing outside of the forward pass gives the same numbers, and one program for both kinds of call.
     if model["family"] == "pi0_fast":
         return np.asarray(_compiled_fast_loss(Pi0Config.from_json(model))(params, _split(batch)[0]))
-    drawn_noise, drawn_time = _draw(jax.random.key(seed), batch["actions"].shape)
-    noise, time = drawn_noise if noise is None else noise, drawn_time if time is None else time
+    if noise is None or time is None:
+        # Only then: the draws take six times as long to compile as the loss.
+        drawn_noise, drawn_time = _draw(jax.random.key(seed), batch["actions"].shape)
+        noise, time = drawn_noise if noise is None else noise, drawn_time if time is None else time
     return np.asarray(_compiled_loss(Pi0Config.from_json(model))(params, *_split(batch), noise, time))
 
 
