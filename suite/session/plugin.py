@@ -10,10 +10,11 @@ from typing import Any, cast
 
 import pytest
 
-from fixtures.golden_cases import GOLDEN, GoldenCase, find_cases, read_case
+from fixtures.golden_cases import GoldenCase
 from fixtures.specs import ModelSpec, adapted_experts
 from suite.session import profiles, verdicts
 from suite.session.expectations import Expectation, find_problems
+from suite.session.golden import golden_cases
 from suite.session.registry import Contract, contract_of
 from suite.session.results import ResultStream
 from suite.session.roster import Roster, is_a_fault
@@ -25,7 +26,7 @@ from suite.subjects.protocol import TIMEOUT, Subject
 # would take too long.
 SUBJECTS_OF = pytest.StashKey[dict[str, list[str]]]()
 
-_GOLDEN = pytest.StashKey[list[GoldenCase]]()
+_GOLDEN = pytest.StashKey[dict[str, GoldenCase]]()
 _ROWS = pytest.StashKey[list[dict[str, Any]]]()
 _STREAM = pytest.StashKey[ResultStream]()
 _ROSTER = pytest.StashKey[Roster]()
@@ -187,18 +188,16 @@ def _parametrize_golden(metafunc: pytest.Metafunc) -> None:
     """Parametrize by golden case; a contract that also takes ``golden_training`` gets the cases that have one."""
     cases = metafunc.config.stash[_GOLDEN]
     if "golden_training" in metafunc.fixturenames:
-        cases = [case for case in cases if case.training]
-        values, names = [(case, case.training) for case in cases], "golden_case,golden_training"
-        metafunc.parametrize(names, values, ids=[case.name for case in cases], scope="session")
+        cases = {id_: case for id_, case in cases.items() if case.training}
+        values, names = [(case, case.training) for case in cases.values()], "golden_case,golden_training"
+        metafunc.parametrize(names, values, ids=[*cases], scope="session")
     else:
-        metafunc.parametrize("golden_case", cases, ids=[case.name for case in cases], scope="session")
+        metafunc.parametrize("golden_case", [*cases.values()], ids=[*cases], scope="session")
 
 
-def _read_golden(config: pytest.Config) -> list[GoldenCase]:
-    """Read the suite's own golden cases and those in every ``--golden`` folder."""
-    folders = [GOLDEN, *(config.invocation_params.dir / folder for folder in config.getoption("golden"))]
+def _read_golden(config: pytest.Config) -> dict[str, GoldenCase]:
     try:
-        return [read_case(case) for folder in folders for case in find_cases(folder)]
+        return golden_cases(config.invocation_params.dir / folder for folder in config.getoption("golden"))
     except (OSError, KeyError, ValueError) as error:
         raise pytest.UsageError(f"--golden: {error}") from error
 

@@ -304,6 +304,17 @@ def test_another_golden_folder_adds_its_cases(toys: pytest.Pytester) -> None:
     assert [row["case"] for row in rows(toys)] == [*(case.name for case in find_cases()), "mine"]
 
 
+def test_golden_cases_of_one_name_are_told_apart_by_folder(toys: pytest.Pytester) -> None:
+    """Cases that are named like a built-in one or like each other are run under the names of their folders."""
+    for folder in ("one/more", "two/more", "other"):
+        shutil.copytree(GOLDEN / "pi0_base", toys.path / folder / "pi0_base")
+    golden = [f"--golden={folder}" for folder in ("one/more", "two/more", "other", "./other")]
+    ask(toys, "--subject", "./toy.py", *golden, "-k", "golden and not training")
+    names = [f"{folder}/pi0_base" for folder in ("one/more", "two/more")]
+    own = [case.name for case in find_cases()]
+    assert [row["case"] for row in rows(toys)] == [*own, *names, "other/pi0_base"]
+
+
 def test_golden_folder_without_cases_is_a_usage_error(toys: pytest.Pytester) -> None:
     """Another folder without cases stops the run; the error names the folder."""
     (toys.path / "empty").mkdir()

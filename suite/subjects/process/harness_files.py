@@ -121,9 +121,20 @@ def sources_of(file: Path) -> tuple[str, dict[str, str]]:
 
     A foreign harness brings its siblings along, that of another checkout too; one of a user comes alone.
     """
-    module = f"{PACKAGE}.harnesses.{file.stem if file.stem.isidentifier() else 'harness'}"
-    files = {module: file}
+    module, *_ = files = _sent(file)
+    return module, {name: part.read_text(encoding="utf-8") for name, part in files.items()}
+
+
+def files_of(asked_as: str) -> dict[str, Path]:
+    """Return the files of the modules that are sent for a harness, by full name; none if it is imported."""
+    name, python = parse(asked_as)
+    return _sent(harness_file(name)) if is_foreign(name) or (python and is_path(name)) else {}
+
+
+def _sent(file: Path) -> dict[str, Path]:
+    """Return the modules to send for a harness, its own first, by full name."""
+    files = {f"{PACKAGE}.harnesses.{file.stem if file.stem.isidentifier() else 'harness'}": file}
     if file.parent.parts[-3:] == FOREIGN.parts[-3:]:
         siblings = [part for part in file.parent.glob("*.py") if part.stem != "__init__"]
         files |= {f"{PACKAGE}.harnesses.{part.stem}": part for part in siblings}
-    return module, {name: part.read_text(encoding="utf-8") for name, part in files.items()}
+    return files

@@ -6,6 +6,7 @@ the object are sent as source text.
 
 import contextlib
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 
 import execnet
 
-from suite.subjects.process.harness_files import PACKAGE, locate, parse
+from suite.subjects.process.harness_files import PACKAGE, files_of, locate, parse
 from suite.subjects.process.wire import decode, encode
 from suite.subjects.protocol import (
     TIMEOUT,
@@ -32,6 +33,8 @@ _HERE = Path(__file__).parent
 _ROOT = Path(__file__).parents[3]
 # These serve the object. They need numpy and the standard library.
 _SERVING = ("memory", "operations", "serving", "wire")
+# How a module that was sent is named in a traceback.
+_SENT = re.compile(r"<sent ([\w.]+)>")
 # Seconds to wait for the exit status of a process whose channel is closed.
 _EXIT = 10.0
 
@@ -70,8 +73,8 @@ class Process:
       pid: the id of the process.
     """
 
-    def __init__(self, gateway: Any, timeout: float, start: tuple[Any, ...]) -> None:
-        self._gateway, self._timeout = gateway, timeout
+    def __init__(self, gateway: Any, timeout: float, start: tuple[Any, ...], files: Mapping[str, Path]) -> None:
+        self._gateway, self._timeout, self._files = gateway, timeout, files
         self._channel = gateway.remote_exec(_START)
         self._channel.send(start)
         self.pid: int = self._receive()
@@ -108,9 +111,9 @@ class Process:
         if kind == "absent":
             raise Unsupported(f"the subject does not offer {value}")
         if kind == "out_of_memory":
-            raise OutOfMemoryError(*value)
+            raise OutOfMemoryError(value[0], self._with_files(value[1]))
         if kind == "error":
-            raise SubjectError(*value)
+            raise SubjectError(value[0], self._with_files(value[1]))
         return decode(value)
 
     def kill(self) -> None:
@@ -129,6 +132,10 @@ class Process:
             raise ProcessDiedError(f"no answer within {self._timeout:g} s") from error
         except self._channel.RemoteError as error:
             raise SubjectError("RemoteError", str(error)) from error
+
+    def _with_files(self, text: str) -> str:
+        """Replace the modules that were sent by the files that they were read from."""
+        return _SENT.sub(lambda sent: str(self._files.get(sent[1], sent[0])), text)
 
     def _ended(self) -> ProcessDiedError:
         """Return the error for a process that closed its channel, by its exit status."""
@@ -170,7 +177,7 @@ def process_of(
     try:
         gateway = group.makegateway(f"popen//python={shlex.quote(python)}")
         start = (dict(environment or {}), list(map(str, folders)), sent, sources, server.place, (module, name))
-        yield Process(gateway, timeout, start)
+        yield Process(gateway, timeout, start, files_of(asked_as))
     finally:
         group.terminate(timeout=1)
 

@@ -54,9 +54,12 @@ def _answer(served: Any, method: str, args: list[Any], kwargs: dict[str, Any]) -
 
 
 def _refusal(error: BaseException) -> tuple[str, tuple[str, str]]:
-    last = traceback.extract_tb(error.__traceback__)[-1]
+    places = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+    # Where it was raised, often deep in an implementation, and the last line of a harness before that.
+    called = [place for place in places[:-1] if ".harnesses." in place]
+    where = f"at {places[-1]}, called at {called[-1]}" if called else f"at {places[-1]}"
     kind = "out_of_memory" if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error) else "error"
-    return kind, (type(error).__name__, f"{error} (at {last.filename}:{last.lineno})")
+    return kind, (type(error).__name__, f"{error} ({where})")
 
 
 def _offer_to_end() -> None:
