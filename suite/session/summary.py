@@ -4,6 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from suite.session.failures import count_failures, list_failures
+
 Row = Mapping[str, Any]
 
 OUTCOMES = ("pass", "fail", "known", "fixed", "absent", "unavailable", "error")
@@ -30,12 +32,13 @@ def _table(subject: str, rows: list[Row]) -> list[str]:
     total = _line("total", rows, columns, width)
     return [
         f"subject {subject}",
+        *count_failures(rows),
         head,
         *body,
         "-" * len(head),
         total,
         *_not_run(rows),
-        *_broken(rows),
+        *list_failures(rows),
     ]
 
 
@@ -86,25 +89,6 @@ def _not_run(rows: list[Row]) -> list[str]:
 
 def _cases(count: int) -> str:
     return "case" if count == 1 else "cases"
-
-
-def _broken(rows: list[Row]) -> list[str]:
-    """Return a line per broken law: known failures with their reason, then the others with the law's sentence."""
-    broken = [row for row in rows if row["outcome"] in ("fail", "fixed", "error")]
-    return [
-        *(f"known: {_name(row)} {_why(row)}" for row in rows if row["outcome"] == "known"),
-        *(f"{row['outcome']}: {_name(row)} {row['law']} ({row['message']})" for row in broken),
-    ]
-
-
-def _why(row: Row) -> str:
-    """Return the expectation's reason and link."""
-    return f"{row['expectation']['reason']} ({row['expectation']['link']})"
-
-
-def _name(row: Row) -> str:
-    """Return the contract id, followed by the case if it has several."""
-    return f"{row['contract']}[{row['case']}]" if row["case"] else str(row["contract"])
 
 
 def _group(rows: Iterable[Row], key: Any) -> dict[str, list[Row]]:

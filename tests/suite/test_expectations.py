@@ -82,7 +82,7 @@ def test_a_known_failure_is_known(pytester: pytest.Pytester) -> None:
         ("sky.pears_fall", ""): "known",
         ("sky.birds_fly", ""): "absent",
     }
-    result.stdout.fnmatch_lines(["known: sky.apples_fall[[]high[]] It flies. (https://example.org/1)"])
+    result.stdout.fnmatch_lines(["known, silent: sky.apples_fall[[]high[]] It flies. (https://example.org/1)"])
 
 
 def test_message_shows_the_original_exception(pytester: pytest.Pytester) -> None:

@@ -165,7 +165,7 @@ def test_summary_explains_absent_cases(toys: pytest.Pytester) -> None:
         "subject toy",
         "total * 6 * 7 * 3 * 1 * 1 * 2 *",
         "not run: 1 case, does not declare save, fold",
-        "fail: sky.pears_fall Pears fall. (AssertionError: expected nothing found a/w)",
+        "fail, silent: sky.pears_fall Pears fall. (AssertionError: expected nothing found a/w)",
         "error: sky.plums_fall Plums fall. (OSError: disk is full)",
     ])  # fmt: skip
 
