@@ -11,15 +11,15 @@ import pytest
 from fixtures import content
 from fixtures.damage import silent_damage
 from fixtures.damage.file_accidents import ACCIDENTS, damages
-from fixtures.params import Params
 from fixtures.specs import ModelSpec, tiny
 from suite.contracts.checkpoints import Checkpoint
 from suite.contracts.process_limits import full_disk
+from suite.contracts.training_runs import FULL, Runs, served
 from suite.session.registry import contract
 from suite.subjects.process.elsewhere import Elsewhere, elsewhere
 from suite.subjects.protocol import Subject, Unsupported
 from suite.writing.asserts import assert_same_bits, refused
-from suite.writing.cases import LEAN, from_checkpoint, training_options
+from suite.writing.cases import from_checkpoint
 
 WEIGHT = "action_in_proj/kernel"
 # 45 MB, so that the save lasts long enough to be killed halfway.
@@ -121,34 +121,46 @@ def test_other_numbers_are_refused_by_name(
         subject.restore(str(tmp_path / "params"), dtype)
 
 
-@contract(source="docs/bugs.md#c18", needs=("save", "load", "openpi", "load_for_inference"))
+@contract(source="docs/bugs.md#c18", needs=("save", "load", "openpi"))
 @silently
 def test_other_numbers_are_not_loaded(
     subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, damage: Callable
 ) -> None:
-    """A saved checkpoint whose numbers have changed does not load into a model, for training or for serving."""
+    """A saved checkpoint whose numbers have changed does not load into a model for training."""
     subject.save(base_checkpoint.spec, base_checkpoint.params, str(tmp_path / "params"))
     damage(tmp_path / "params", WEIGHT)
     with refused(WEIGHT):
         subject.load(base_checkpoint.spec, from_checkpoint(tmp_path / "params"), seed=0)
+
+
+@contract(source="docs/bugs.md#c18", needs=("save", "openpi", "load_for_inference"))
+@silently
+def test_other_numbers_are_not_served(
+    subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, damage: Callable
+) -> None:
+    """A saved checkpoint whose numbers have changed does not load into a model for serving."""
+    subject.save(base_checkpoint.spec, base_checkpoint.params, str(tmp_path / "params"))
+    damage(tmp_path / "params", WEIGHT)
     with refused(WEIGHT):
         subject.load_for_inference(base_checkpoint.spec, str(tmp_path / "params"))
 
 
-@contract(source="docs/bugs.md#c18", needs=("train", "resume", "restore", "lora"))
-def test_other_numbers_are_not_trained_on(
-    subject: Subject, lora_checkpoint: Checkpoint, batch: Params, tmp_path: Path
-) -> None:
-    """A step of a training run in which a parameter's numbers have changed is neither restored nor resumed; the error
-    names the parameter."""
-    spec, options = lora_checkpoint.spec, training_options(**LEAN)
-    subject.train(spec, lora_checkpoint.params, [batch], options, folder=str(tmp_path))
-    (served,) = tmp_path.glob("*/params")
-    silent_damage.last_bit(served, WEIGHT)
+@contract(source="docs/bugs.md#c18", needs=("train", "restore"))
+def test_other_numbers_of_a_run_are_not_restored(subject: Subject, runs: Runs, tmp_path: Path) -> None:
+    """A step of a training run in which a parameter's numbers have changed is not restored; the error names it."""
+    runs.saved(FULL, tmp_path)
+    silent_damage.last_bit(Path(served(tmp_path)), WEIGHT)
     with refused(WEIGHT):
-        subject.restore(str(served), None)
+        subject.restore(served(tmp_path), None)
+
+
+@contract(source="docs/bugs.md#c18", needs=("train", "resume", "openpi"))
+def test_other_numbers_are_not_trained_on(subject: Subject, runs: Runs, tmp_path: Path) -> None:
+    """A step of a training run in which a parameter's numbers have changed is not resumed; the error names it."""
+    runs.saved(FULL, tmp_path)
+    silent_damage.last_bit(Path(served(tmp_path)), WEIGHT)
     with refused(WEIGHT):
-        subject.resume(spec, [batch], options, folder=str(tmp_path))
+        runs.resumed(FULL, tmp_path, 1)
 
 
 @contract(source="docs/bugs.md#p12; google-deepmind/gemma #161", needs=("save", "restore"))
@@ -168,14 +180,16 @@ def test_saved_checkpoint_casts_as_asked(subject: Subject, lora_checkpoint: Chec
     assert_same_bits(subject.restore(str(tmp_path / "params"), "bfloat16"), expected)
 
 
-@contract(source="openpi stores no checksums; docs/bugs.md#c18", needs=("load", "openpi", "save", "load_report"))
-def test_unguarded_checkpoint_is_said_to_be(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """A load from a checkpoint without checksums, such as openpi's, says that integrity was not checked; a load from
-    a checkpoint that the subject saved does not."""
+@contract(source="openpi stores no checksums; docs/bugs.md#c18", needs=("load", "openpi", "load_report"))
+def test_unguarded_checkpoint_is_said_to_be(subject: Subject, base_checkpoint: Checkpoint) -> None:
+    """A load from a checkpoint without checksums, such as openpi's, says that integrity was not checked."""
+    notes = subject.load(base_checkpoint.spec, from_checkpoint(base_checkpoint.path), seed=0)["notes"]
+    assert [note for note in notes if "integrity was not checked" in note]
+
+
+@contract(source="docs/bugs.md#c18", needs=("load", "openpi", "save", "load_report"))
+def test_guarded_checkpoint_needs_no_note(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """A load from a checkpoint that the subject saved says nothing about integrity."""
     subject.save(base_checkpoint.spec, base_checkpoint.params, str(tmp_path / "params"))
-    foreign, own = (
-        subject.load(base_checkpoint.spec, from_checkpoint(path), seed=0)["notes"]
-        for path in (base_checkpoint.path, tmp_path / "params")
-    )
-    assert [note for note in foreign if "integrity was not checked" in note]
-    assert not [note for note in own if "integrity" in note]
+    notes = subject.load(base_checkpoint.spec, from_checkpoint(tmp_path / "params"), seed=0)["notes"]
+    assert not [note for note in notes if "integrity" in note]

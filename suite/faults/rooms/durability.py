@@ -64,6 +64,7 @@ FAULTS = (
             "durability.damaged_file_is_refused_or_harmless",
             "durability.other_numbers_are_refused_by_name",
             "durability.other_numbers_are_not_loaded",
+            "durability.other_numbers_are_not_served",
         ),
     ),
     Fault(
@@ -117,7 +118,10 @@ FAULTS = (
                 "integrity.record({p: x for p, x in params.items() if isinstance(x, np.ndarray)})",
             ),
         ),
-        caught_by=("durability.other_numbers_are_not_trained_on",),
+        caught_by=(
+            "durability.other_numbers_are_not_trained_on",
+            "durability.other_numbers_of_a_run_are_not_restored",
+        ),
     ),
     Fault(
         id="resuming_does_not_verify",
@@ -159,7 +163,7 @@ FAULTS = (
         story="A load always says that integrity was not checked, so the note means nothing.",
         evidence="mutation: a constant in place of the condition",
         patches=(Patch("storage/digests.py", "    if not digests:\n", "    if True:\n"),),
-        caught_by=("durability.unguarded_checkpoint_is_said_to_be",),
+        caught_by=("durability.guarded_checkpoint_needs_no_note",),
     ),
     Fault(
         id="one_reader_at_a_time",

@@ -133,6 +133,7 @@ FAULTS = (
         caught_by=(
             "training.resumed_average_equals_uninterrupted",
             "training.resuming_a_finished_run_keeps_its_average",
+            "sharding.resumes_its_average_on_more_devices",
         ),
     ),
     Fault(

@@ -26,7 +26,7 @@ FAULTS = (
         story="Arrays that belong in shards are on every device in full.",
         evidence=f"{AT}/scripts/train.py#L123",
         patches=(Patch("storage/placement.py", "if len(axes) > 1 and divisible", "if len(axes) > 9 and divisible"),),
-        caught_by=("sharding.restores_in_parts", "sharding.begins_in_parts", "sharding.resumes_on_more_devices"),
+        caught_by=("sharding.restores_in_parts", "sharding.begins_in_parts", "sharding.resumes_in_parts"),
     ),
     Fault(
         id="every_device_gets_the_first_part",
@@ -42,6 +42,7 @@ FAULTS = (
         caught_by=(
             "sharding.steps_equal_those_of_one_device",
             "sharding.resumes_on_fewer_devices",
+            "sharding.resumes_its_average_on_fewer_devices",
             "sharding.two_processes_train_together",
         ),
     ),
@@ -57,6 +58,10 @@ FAULTS = (
                 "ocp.ArrayRestoreArgs(dtype=leaf.dtype, global_shape=leaf.shape)",
             ),
         ),
-        caught_by=("sharding.resumes_on_fewer_devices", "sharding.resumes_on_more_devices"),
+        caught_by=(
+            "sharding.resumes_on_fewer_devices",
+            "sharding.resumes_in_parts",
+            "sharding.holds_everything_on_one_device",
+        ),
     ),
 )
