@@ -1,6 +1,7 @@
 """The forward pass: what it depends on and what it does not, and that loss and sampling use the same model."""
 
 import dataclasses
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -14,7 +15,7 @@ from suite.contracts.predicted_velocity import predicted_velocity
 from suite.session.registry import contract
 from suite.subjects.protocol import Subject
 from suite.writing.asserts import assert_close, assert_different, assert_same_bits
-from suite.writing.cases import training_options
+from suite.writing.cases import is_adapter, training_options
 
 # For sums in another order: 30 times the change that float32 rounding (1.2e-7) causes in the losses of the tiny models.
 ORDER_RTOL = 3e-5
@@ -113,13 +114,13 @@ def test_sample_is_computed_alone(subject: Subject, base_checkpoint: Checkpoint,
         assert_close(alone, together[n : n + 1], rtol=ORDER_RTOL)
 
 
-@contract(source="arXiv:2410.24164; openpi pi0.py:217", needs=("loss", "sample_actions", "lora", "float32"))
+@contract(source="arXiv:2410.24164; openpi pi0.py:217", needs=("loss", "sample_actions", "float32"))
 def test_sampling_follows_the_velocity_of_the_loss(
-    subject: Subject, lora_checkpoint: Checkpoint, batch: Params
+    subject: Subject, base_checkpoint: Checkpoint, batch: Params
 ) -> None:
     """Sampling takes equal Euler steps from noise at time 1 to actions at time 0 along the velocity that the loss
     uses: computing with a cached prefix equals the pass over all tokens."""
-    spec, params = lora_checkpoint.spec, lora_checkpoint.params
+    spec, params = base_checkpoint.spec, base_checkpoint.params
     x = batch["noise"].astype(np.float64)
     for step in range(EULER_STEPS):
         x = x - predicted_velocity(subject, spec, params, batch, x, 1 - step / EULER_STEPS) / EULER_STEPS
@@ -127,24 +128,44 @@ def test_sampling_follows_the_velocity_of_the_loss(
     assert_close(actions, x, atol=EULER_ATOL)
 
 
-@contract(source="docs/bugs.md#a3, #a8, #a17, #rule-1", needs=("loss", "lora", "float32"))
-def test_every_parameter_matters(subject: Subject, lora_checkpoint: Checkpoint, batch: Params) -> None:
+@contract(source="docs/bugs.md#a8, #a17, #rule-1", needs=("loss", "float32"))
+def test_every_parameter_matters(subject: Subject, base_checkpoint: Checkpoint, batch: Params) -> None:
     """Every parameter in every layer affects the loss, except those that nothing reads: no action depends on PaliGemma
     beyond its last keys and values, and a softmax cancels SigLIP's key biases."""
-    spec, params = lora_checkpoint.spec, lora_checkpoint.params
-    expected, last = loss(subject, spec, params, batch), spec["paligemma"]["depth"] - 1
-    without_effect = set()
-    for path, array in params.items():
+    spec, params = base_checkpoint.spec, base_checkpoint.params
+    unread = unread_in_the_last_layer(spec, params)
+    unread |= {(f"{SIGLIP_KEY}/bias", layer) for layer in range(len(params[f"{SIGLIP_KEY}/bias"]))}
+    expected = unread | {("PaliGemma/llm/final_norm/scale", ...)}
+    assert without_effect(subject, base_checkpoint, batch, params) == expected
+
+
+@contract(source="docs/bugs.md#a3, #a17, #rule-1", needs=("loss", "lora", "float32"))
+def test_every_adapter_matters(subject: Subject, lora_checkpoint: Checkpoint, batch: Params) -> None:
+    """Both matrices of every adapter affect the loss in every layer, except where no action depends on PaliGemma."""
+    adapters = {path: x for path, x in lora_checkpoint.params.items() if is_adapter(path)}
+    expected = unread_in_the_last_layer(lora_checkpoint.spec, adapters)
+    assert without_effect(subject, lora_checkpoint, batch, adapters) == expected
+
+
+def unread_in_the_last_layer(spec: ModelSpec, params: Params) -> set[tuple[str, Any]]:
+    """Return the paths of PaliGemma's parameters beyond the keys and values of its last layer, with that layer."""
+    last = spec["paligemma"]["depth"] - 1
+    return {(path, last) for path in params if path.startswith(UNREAD_IN_THE_LAST_LAYER)}
+
+
+def without_effect(subject: Subject, checkpoint: Checkpoint, batch: Params, some: Params) -> set[tuple[str, Any]]:
+    """Return which layers of some parameters (``...`` where there are no layers) do not affect the loss."""
+    spec, params, found = checkpoint.spec, checkpoint.params, set()
+    expected = loss(subject, spec, params, batch)
+    for path, array in some.items():
         stacked = "/layers/" in path or "/encoderblock/" in path
         for layer in range(len(array)) if stacked else [...]:
             changed = array.copy()
             changed[layer] *= 1.5
             actual = loss(subject, spec, params | {path: changed}, batch)
             if np.abs(actual / expected - 1).max() < MATTERS_RTOL:
-                without_effect.add((path, layer))
-    unread = {(path, last) for path in params if path.startswith(UNREAD_IN_THE_LAST_LAYER)}
-    unread |= {(f"{SIGLIP_KEY}/bias", layer) for layer in range(len(params[f"{SIGLIP_KEY}/bias"]))}
-    assert without_effect == unread | {("PaliGemma/llm/final_norm/scale", ...)}
+                found.add((path, layer))
+    return found
 
 
 @contract(source="openpi policy_config.py:57; docs/bugs.md#b7", needs=("loss", "float32"))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fixtures.golden_cases import FullSizeModel, full_size
-from fixtures.specs import GemmaLora, LoraSpec, ModelSpec, tiny, with_lora
+from fixtures.specs import Family, GemmaLora, LoraSpec, ModelSpec, tiny, with_lora
 from fixtures.writers import openpi_layout
 from suite.session.registry import contract
 from suite.subjects.protocol import Subject
@@ -64,15 +64,21 @@ def test_lora_adds_adapters_and_changes_nothing(subject: Subject, base_spec: Mod
     assert len(adapted) == len(base) + 20
 
 
-@contract(source="openpi PR #274, 4d389c3; docs/bugs.md#a8, #a9", needs=("param_spec", "lora", "pi05"))
-@pytest.mark.parametrize("num_kv_heads", [2, 6])
-@pytest.mark.parametrize("adapters", ADAPTERS.values(), ids=ADAPTERS)
-def test_has_the_configured_rank_at_every_site(
-    subject: Subject, adapters: tuple[GemmaLora | None, GemmaLora | None], num_kv_heads: int
-) -> None:
+# With two key/value heads a pi0, with as many as query heads a pi05.
+SIZES: tuple[tuple[Family, int], ...] = (("pi0", 2), ("pi05", 6))
+ADAPTED = {
+    f"{name}-{num_kv_heads}": with_lora(
+        tiny(family, num_kv_heads=num_kv_heads), paligemma=paligemma, action_expert=action_expert
+    )
+    for family, num_kv_heads in SIZES
+    for name, (paligemma, action_expert) in ADAPTERS.items()
+}
+
+
+@contract(source="openpi PR #274, 4d389c3; docs/bugs.md#a8, #a9", needs=("param_spec", "lora"))
+@pytest.mark.parametrize("spec", ADAPTED.values(), ids=ADAPTED)
+def test_has_the_configured_rank_at_every_site(subject: Subject, spec: ModelSpec) -> None:
     """Adapters are exactly where the config says, each with the rank of its own expert and group."""
-    paligemma, action_expert = adapters
-    spec = with_lora(tiny("pi05", num_kv_heads=num_kv_heads), paligemma=paligemma, action_expert=action_expert)
     shapes = {path: tuple(shape) for path, (shape, _) in subject.param_spec(spec).items()}
     assert shapes == openpi_layout.shapes(spec)
 

@@ -44,14 +44,14 @@ def test_describes_itself(subject: Subject) -> None:
     assert description["packages"]
 
 
-@contract(source="docs/bugs.md#h6; openpi train_pytorch.py:405", needs=("save", "lora"))
-def test_arguments_are_left_alone(subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path) -> None:
+@contract(source="docs/bugs.md#h6; openpi train_pytorch.py:405", needs=("save",))
+def test_arguments_are_left_alone(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """Saving changes neither the model's spec nor the given parameters."""
-    spec = copy.deepcopy(lora_checkpoint.spec)
-    params = {path: array.copy() for path, array in lora_checkpoint.params.items()}
+    spec = copy.deepcopy(base_checkpoint.spec)
+    params = {path: array.copy() for path, array in base_checkpoint.params.items()}
     subject.save(spec, params, str(tmp_path / "params"))
-    assert spec == lora_checkpoint.spec
-    assert_same_bits(params, lora_checkpoint.params)
+    assert spec == base_checkpoint.spec
+    assert_same_bits(params, base_checkpoint.params)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

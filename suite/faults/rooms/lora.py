@@ -195,6 +195,19 @@ FAULTS = (
         caught_by=("lora_math.attn_vec_sees_the_sum_of_lora_b_over_heads", "golden.loss"),
     ),
     Fault(
+        id="adapter_after_the_gate_is_not_run",
+        story="The adapter of the feed-forward's output is there, is trained and saved, and has no effect.",
+        evidence="mutation: one of two calls without its adapter",
+        patches=(
+            Patch(
+                "model/lora.py",
+                "        if self.lora is None:\n            return apply(SITES[name], x, w)",
+                '        if self.lora is None or name == "linear":\n            return apply(SITES[name], x, w)',
+            ),
+        ),
+        caught_by=("forward.every_adapter_matters", "golden.loss"),
+    ),
+    Fault(
         id="no_adapters_on_the_feed_forward",
         bugs=("A8",),
         story="A refactoring gives the feed-forward layer its own class, without adapters.",
