@@ -59,6 +59,7 @@ FAULTS = (
         caught_by=(
             *RESUMED,
             "training.resuming_a_finished_run_changes_nothing",
+            "sharding.resumes_on_more_devices",
             "training.an_older_step_resumes",
         ),
     ),
