@@ -9,6 +9,7 @@ from typing import Any
 from suite.subjects.protocol import Subject
 from suite.writing.cases import digests
 from suite.writing.layouts import Case, Outcome
+from suite.writing.remembered import register
 
 
 class Loads:
@@ -24,6 +25,7 @@ class Loads:
         self._outcomes: dict[tuple[str, str, int], Outcome] = {}
         self._cases: dict[str, Case] = {}
         self._written: tuple[Case, Path] | None = None
+        register(self)
 
     def __call__(self, case: Case, *, seed: int = 0) -> Outcome:
         """Return what loading the case for training did.
@@ -42,6 +44,10 @@ class Loads:
     def serve(self, case: Case) -> Outcome:
         """Return what loading the case for serving did."""
         return self._once(case, "load_for_inference", 0)
+
+    def forget(self) -> None:
+        """Forget what all loads did."""
+        self._outcomes.clear()
 
     def _once(self, case: Case, operation: str, seed: int) -> Outcome:
         key = (str(case), operation, seed)

@@ -3,13 +3,27 @@
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
 # An answer may hold all parameters of a model.
 _MOST = 12
-_ALL: "weakref.WeakSet[Remembered]" = weakref.WeakSet()
+
+
+class Memory(Protocol):
+    """What remembers answers of a subject."""
+
+    def forget(self) -> None:
+        """Forget all answers."""
+
+
+_ALL: "weakref.WeakSet[Memory]" = weakref.WeakSet()
+
+
+def register(memory: Memory) -> None:
+    """Let ``forget_all`` reach a memory for as long as it is in use."""
+    _ALL.add(memory)
 
 
 class Remembered:
@@ -17,7 +31,7 @@ class Remembered:
 
     def __init__(self) -> None:
         self._answers: OrderedDict[Hashable, Any] = OrderedDict()
-        _ALL.add(self)
+        register(self)
 
     def __call__(self, asked: Hashable, ask: Callable[[], T]) -> T:
         """Return the answer to ``asked``, from memory if possible; nobody may change it."""
@@ -36,5 +50,5 @@ class Remembered:
 
 def forget_all() -> None:
     """Forget the answers of every subject, so that whoever asks next is seen to ask."""
-    for remembered in _ALL:
-        remembered.forget()
+    for memory in _ALL:
+        memory.forget()
