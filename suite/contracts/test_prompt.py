@@ -21,6 +21,7 @@ ATOL = 3e-5
 # bound adds half of that.
 BFLOAT16_RTOL = 0.014
 MATTERS_ATOL = 1e-3
+LONG = 400
 SHAPES = {name: Sized(spec) for name, spec in tiny_table().items() if name != "pi05"} | {
     "heads_as_wide_as_the_model": Sized(heads_as_wide_as_the_model())
 }
@@ -74,6 +75,35 @@ def test_tokens_attend_to_later_ones(subject: Subject) -> None:
     other[0, -1] = (other[0, -1] + 1) % spec["vocab_size"]
     first, changed = (logits(subject, spec, {}, those, mask)[0] for those in (tokens, other))
     assert np.abs(changed - first).max() > MATTERS_ATOL
+
+
+@contract(source="openpi pi0.py:108, positions by cumulative sum", needs=NEEDS)
+def test_padding_may_lie_anywhere(subject: Subject) -> None:
+    """Only real tokens have positions: padding at the front or in the middle is the same prompt."""
+    spec, (tokens, mask) = tiny(), prompt(tiny())
+    expected = logits(subject, spec, {}, tokens, mask)
+    for order in ([5, 6, 0, 1, 2, 3, 4], [0, 5, 1, 6, 2, 3, 4]):
+        moved, real = (np.stack([array[0], array[1][order]]) for array in (tokens, mask))
+        assert_close(logits(subject, spec, {}, moved, real), expected, atol=ATOL)
+
+
+@contract(source="openpi pi0.py:189: no sample sees another", needs=NEEDS)
+def test_prompt_is_read_alone(subject: Subject) -> None:
+    """A prompt has the same logits alone as beside another one."""
+    spec, (tokens, mask) = tiny(), prompt(tiny())
+    together = logits(subject, spec, {}, tokens, mask)
+    alone = [logits(subject, spec, {}, tokens[n : n + 1], mask[n : n + 1]) for n in range(2)]
+    assert_close(np.concatenate(alone), together, atol=ATOL)
+
+
+@contract(source="arXiv:2104.09864; transformers #29285: angles in bfloat16", needs=NEEDS)
+def test_long_prompt_has_the_logits_of_the_paper(subject: Subject) -> None:
+    """At positions of a real prompt with three images, in the hundreds, the logits are those of the paper too."""
+    spec = tiny()
+    tokens = np.random.default_rng(6).integers(0, spec["vocab_size"], (1, LONG), dtype=np.int32)
+    mask = np.ones((1, LONG), bool)
+    expected = gemma_oracle.prompt_logits(spec, language_model(spec), tokens, mask)
+    assert_close(logits(subject, spec, {}, tokens, mask), expected[mask], atol=ATOL)
 
 
 @contract(source="docs/bugs.md#a3, #a17, #rule-1", needs=NEEDS)

@@ -97,6 +97,15 @@ def test_as_it_was_saved(subject: Subject, kept: Kept, tmp_path: Path) -> None:
     assert_same_bits(subject.load_for_inference(kept.model, str(tmp_path / "saved")), kept.params())
 
 
+@contract(source="docs/bugs.md#rule-4, #p1, #c9; fine-tuning goes on from a save", needs=("save", "load", "saved"))
+@pytest.mark.parametrize("kept", CASES.values(), ids=CASES)
+def test_trains_on_from_what_it_saved(subject: Subject, kept: Kept, tmp_path: Path) -> None:
+    """A saved model loads for training with every parameter that was saved, bit for bit."""
+    subject.save(kept.model, kept.params(), str(tmp_path / "saved"))
+    loaded = subject.load(kept.model, {"kind": "saved", "path": str(tmp_path / "saved")}, seed=3)["params"]
+    assert_same_bits({path: loaded[path] for path in kept.params()}, kept.params())
+
+
 @contract(source="IEEE 754: widening is exact; docs/bugs.md#c6, #c7", needs=NEEDS)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @every_part

@@ -42,6 +42,7 @@ TRAITS = {
     "gemma_alone": "Has a language model without images and action expert.",
     "partial": "Accepts parameters of a part of a pi0, such as its language model alone.",
     "openpi": "Loads from openpi's own checkpoints.",
+    "saved": "Loads for training from what it saved, whatever the layout.",
     "paligemma_npz": "Reads Google's official PaliGemma npz.",
     "hugging_face": "Reads Hugging Face's PaliGemma safetensors.",
     "resampling": "Computes position embeddings for another image size when asked.",

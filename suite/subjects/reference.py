@@ -44,6 +44,7 @@ TRAITS = (
     "head_adapters",
     "partial",
     "openpi",
+    "saved",
     "paligemma_npz",
     "hugging_face",
     "resampling",
@@ -265,7 +266,7 @@ def _version(package: str) -> str:
 
 
 def _loader(kind: str, path: str = "", **options: Any) -> weight_loaders.WeightLoader:
-    if kind == "openpi":
+    if kind in ("openpi", "saved"):
         return weight_loaders.CheckpointWeightLoader(path)
     if kind == "paligemma_npz":
         return weight_loaders.PaliGemmaWeightLoader(path, **options)

@@ -33,4 +33,37 @@ FAULTS = (
         ),
         caught_by=("prompt.bfloat16_is_near_float32",),
     ),
+    Fault(
+        id="rotary_angles_in_bfloat16",
+        story="Rotary frequencies are kept in bfloat16 like the weights: far positions turn by other angles.",
+        evidence="https://github.com/huggingface/transformers/pull/29285",
+        patches=(
+            Patch(
+                "model/gemma.py",
+                "radians = positions[..., None, None] / wavelengths",
+                "radians = positions[..., None, None] / wavelengths.astype(jnp.bfloat16)",
+            ),
+        ),
+        caught_by=("prompt.long_prompt_has_the_logits_of_the_paper",),
+    ),
+    Fault(
+        id="sample_reads_the_one_before_it",
+        story="The mask of the first prompt is used for every prompt of a batch.",
+        evidence="mutation: an index into a batch",
+        patches=(Patch("model/pi0.py", _MASK, _MASK.replace("real[:, None, :]", "real[:1, None, :]")),),
+        caught_by=("prompt.prompt_is_read_alone", "prompt.padding_does_not_matter"),
+    ),
+    Fault(
+        id="rotary_positions_of_the_table",
+        story="The rotary angles are looked up by a token's place in the sequence, whatever positions are given.",
+        evidence="mutation: a table of angles that is cut to the length of the sequence",
+        patches=(
+            Patch(
+                "model/gemma.py",
+                "radians = positions[..., None, None] / wavelengths",
+                "radians = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])[..., None, None] / wavelengths",
+            ),
+        ),
+        caught_by=("prompt.padding_may_lie_anywhere",),
+    ),
 )

@@ -20,6 +20,7 @@ FAULTS = (
         ),
         caught_by=(
             _AS_SAVED,
+            "served.trains_on_from_what_it_saved",
             "served.half_precision_keeps_its_numbers",
             "served.mixed_precision_keeps_its_numbers",
             "served.unusual_numbers_are_kept",

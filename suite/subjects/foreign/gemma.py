@@ -17,7 +17,7 @@ from flax import traverse_util
 from gemma import gm, peft
 
 NAME = "gemma"
-TRAITS = ("gemma_flax", "gemma_alone", "lora", "partial", "float32")
+TRAITS = ("gemma_flax", "gemma_alone", "saved", "lora", "partial", "float32")
 LLM = "PaliGemma/llm/"
 PACKAGES = ("gemma", "jax", "flax", "orbax-checkpoint", "numpy")
 
@@ -37,7 +37,7 @@ def describe() -> Data:
 
 
 def load(model: Data, source: Data, seed: int) -> Data:
-    if source["kind"] != "gemma_flax":
+    if source["kind"] not in ("gemma_flax", "saved"):
         raise NotImplementedError(f"gemma reads official Gemmas for flax, not {source['kind']}")
     # A model with adapters is loaded without them, as gm.ckpts.SkipLoRA does.
     base = peft.split_params(_abstract(model)).original

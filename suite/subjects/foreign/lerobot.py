@@ -38,7 +38,7 @@ from ._prompt import logits_of
 from ._tensors import LLM, Params, Rules, Tensors, params_of, shapes_of, to_numpy, to_torch
 
 NAME = "lerobot"
-TRAITS = ("pi0", "pi05", "lora", "peft_training", "openpi_pytorch", "lerobot", "float32")
+TRAITS = ("pi0", "pi05", "lora", "peft_training", "openpi_pytorch", "lerobot", "saved", "float32")
 CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 PACKAGES = ("lerobot", "transformers", "peft", "torch", "safetensors", "numpy")
 # The folders of a base policy and of the adapters on it.
@@ -67,6 +67,10 @@ def init(model: Data, seed: int) -> Params:
 
 def load(model: Data, source: Data, seed: int) -> Data:
     torch.manual_seed(seed)
+    if source["kind"] == "saved":
+        # A policy is made in the same way for training and for serving.
+        params = load_for_inference(model, source["path"])
+        return {"params": params, "report": None, "nonfinite": None, "warnings": [], "notes": None}
     with at_size(model) as module:
         if source["kind"] == "openpi_pytorch":
             loaded = _policy(module).from_pretrained(source["path"], config=_config(model, "float32"))

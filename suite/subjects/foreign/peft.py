@@ -32,7 +32,7 @@ from ._prompt import logits_of
 from ._tensors import Params, Rules, Tensors, in_openpi_names, params_of, shapes_of
 
 NAME = "peft"
-TRAITS = ("pi0", "lora", "peft_training", "peft_adapter", "float32")
+TRAITS = ("pi0", "lora", "peft_training", "peft_adapter", "saved", "float32")
 ROOTS = {"paligemma": "model.vlm.language_model", "action_expert": "model.dit"}
 # The folders of a base and of the adapters on it.
 BASE, ADAPTER = "base", "adapter"
@@ -56,16 +56,23 @@ def init(model: Any, seed: int) -> Params:
 
 
 def load(model: Any, source: Any, seed: int) -> dict[str, Any]:
-    if source["kind"] != "peft":
+    if source["kind"] not in ("peft", "saved"):
         raise NotImplementedError(f"PeftModel reads an adapter of its own, not {source['kind']}")
     torch.manual_seed(seed)
-    base = _base(source["path"], pi0_config(model), torch.float32)
-    params = _read(model, base, source["adapter"])
+    if source["kind"] == "saved":
+        params = _saved(model, source["path"], torch.float32)
+    else:
+        base = _base(source["path"], pi0_config(model), torch.float32)
+        params = _read(model, base, source["adapter"])
     return {"params": params, "report": None, "nonfinite": None, "warnings": [], "notes": None}
 
 
 def load_for_inference(model: Any, path: str) -> Params:
-    base = _base(str(Path(path) / BASE), None, "auto")
+    return _saved(model, path, "auto")
+
+
+def _saved(model: Any, path: str, dtype: Any) -> Params:
+    base = _base(str(Path(path) / BASE), None, dtype)
     return _read(model, base, str(Path(path) / ADAPTER) if _adapters(model) else None)
 
 

@@ -19,7 +19,7 @@ from ._prompt import logits_of
 from ._tensors import Params, in_openpi_names, params_of, shapes_of, tensors_of
 
 NAME = "transformers"
-TRAITS = ("pi0", "openpi_pytorch", "float32")
+TRAITS = ("pi0", "openpi_pytorch", "saved", "float32")
 
 
 def describe() -> dict[str, Any]:
@@ -40,10 +40,11 @@ def init(model: Any, seed: int) -> Params:
 
 
 def load(model: Any, source: Any, seed: int) -> dict[str, Any]:
-    if source["kind"] != "openpi_pytorch":
+    if source["kind"] not in ("openpi_pytorch", "saved"):
         raise NotImplementedError(f"PI0ForConditionalGeneration reads openpi's PyTorch layout, not {source['kind']}")
     torch.manual_seed(seed)
-    params = _read(model, source["path"], pi0_config(model), torch.float32)
+    config = None if source["kind"] == "saved" else pi0_config(model)
+    params = _read(model, source["path"], config, torch.float32)
     return {"params": params, "report": None, "nonfinite": None, "warnings": [], "notes": None}
 
 

@@ -16,7 +16,7 @@ from ._prompt import logits_of
 from ._tensors import Params, in_openpi_names, paligemma_rules, params_of, tensors_of, to_numpy, to_torch
 
 NAME = "transformers-paligemma"
-TRAITS = ("pi0", "paligemma_alone", "hugging_face", "float32")
+TRAITS = ("pi0", "paligemma_alone", "hugging_face", "saved", "float32")
 ROOT, LM_HEAD = "model.", "lm_head.weight"
 TOKEN_TABLE = "PaliGemma/llm/embedder/input_embedding"
 # A release of transformers has rows for two more tokens, padded to a multiple of 64: 257216 for 257152.
@@ -29,14 +29,15 @@ def describe() -> dict[str, Any]:
 
 
 def load(model: Any, source: Any, seed: int) -> dict[str, Any]:
-    if source["kind"] != "hugging_face":
+    if source["kind"] not in ("hugging_face", "saved"):
         raise NotImplementedError(
             f"PaliGemmaForConditionalGeneration reads Hugging Face's layout, not {source['kind']}"
         )
     torch.manual_seed(seed)
     rows = model["vocab_size"] + ADDED_TOKENS
     rows += -rows % MULTIPLE
-    params = _read(model, source["path"], _config(model, rows), torch.float32)
+    config = None if source["kind"] == "saved" else _config(model, rows)
+    params = _read(model, source["path"], config, torch.float32)
     return {"params": params, "report": None, "nonfinite": None, "warnings": [], "notes": None}
 
 
