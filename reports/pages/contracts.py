@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from reports.pages.markdown import link, plain, table
 from reports.pages.matrix import NONE_RAN
-from reports.read.records import Record, area_of
+from reports.read.records import SEVERITIES, Record, area_of, severity_of
 from reports.read.subject_columns import Column, by_contract
 
 # The worst first. Cases that did not run matter only if none ran.
@@ -34,6 +34,13 @@ of a contract that ran; `known 2/5` means that 2 of 5 cases have this outcome.
 | absent | the subject does not offer the operation that the contract needs |
 | unavailable | the subject could not be started |
 | {none_ran} | the contract did not run |
+
+| severity of a failure | meaning |
+|---|---|
+| silent | accepted or computed wrong, and nobody is told |
+| crash | it ends without an error of the loader's own: an IndexError, a killed process, a hang |
+| unclear | refused, but without the file, the parameter or the way out; or refused although it is valid |
+| not rated | the run is older than severities |
 """
 
 
@@ -82,13 +89,21 @@ def _cell(rows: Sequence[Record]) -> str:
 
 
 def _failures(column: Column, outcomes: Sequence[str]) -> list[str]:
-    """Return a heading and a list of a subject's failures, with one line per contract and reason."""
-    cases: dict[tuple[str, str], list[str]] = {}
-    for row in sorted(column.rows, key=lambda row: (row["contract"], row["case"])):
+    """Return a heading and a list of a subject's failures, the silent first, one line per contract and reason."""
+    cases: dict[tuple[str, str, str], list[str]] = {}
+    worst = {name: place for place, name in enumerate(SEVERITIES)}
+    for row in sorted(column.rows, key=lambda row: (worst.get(severity_of(row), 9), row["contract"], row["case"])):
         if row["outcome"] in outcomes:
-            cases.setdefault((row["contract"], _why(row)), []).append(row["case"])
+            cases.setdefault((severity_of(row), row["contract"], _why(row)), []).append(row["case"])
     totals = Counter(row["contract"] for row in column.rows)
-    return _listed(column, [f"`{name}`{_which(own, totals[name])}: {why}" for (name, why), own in cases.items()])
+    lines = [
+        f"{_rated(severity)}`{name}`{_which(own, totals[name])}: {why}" for (severity, name, why), own in cases.items()
+    ]
+    return _listed(column, lines)
+
+
+def _rated(severity: str) -> str:
+    return f"**{severity}**: " if severity else ""
 
 
 def _not_run(column: Column) -> list[str]:

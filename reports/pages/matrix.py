@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from reports.pages.markdown import link, plain, table
-from reports.read.records import area_of
+from reports.read.records import area_of, severity_of
 from reports.read.subject_columns import Column
 
 NONE_RAN = "\N{EN DASH}"
@@ -75,7 +75,9 @@ def _cell(column: Column, area: str | None, notes: Mapping[str, int]) -> str:
     """Return passed / run, and the counts of other outcomes, for an area or (None) for all."""
     if column.unavailable:
         return f"unavailable ({notes[column.title]})"
-    counts = Counter(row["outcome"] for row in column.rows if area in (None, area_of(row)))
+    rows = [row for row in column.rows if area in (None, area_of(row))]
+    counts, silent = Counter(row["outcome"] for row in rows), sum(severity_of(row) == "silent" for row in rows)
     ran = counts.total() - counts["absent"] - counts["unavailable"]
     others = [f"{counts[name]} {name}" for name in ("known", "fail", "fixed", "error") if counts[name]]
-    return ", ".join([f"{counts['pass']}/{ran}", *others]) if ran else NONE_RAN
+    which = f" ({silent} silent)" if silent else ""
+    return ", ".join([f"{counts['pass']}/{ran}", *others]) + which if ran else NONE_RAN

@@ -83,12 +83,13 @@ def _standing(sources: Sources) -> list[str]:
         [
             plain(each.column.title),
             f"{each.passed} of {each.ran}" if each.ran else "unavailable",
+            each.failures,
             ", ".join(f"{area} ({count})" for area, count in each.weakest),
             link(plain(each.column.run.file.name), f"compat/{quote(each.column.run.file.name)}"),
         ]
         for each in sources.standings
     ]
-    return [*table(["implementation", "cases passed", "most failures in", "rows"], rows), ""]
+    return [*table(["implementation", "cases passed", "failures", "most failures in", "rows"], rows), ""]
 
 
 def _machines(sources: Sources) -> list[str]:

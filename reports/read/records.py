@@ -1,7 +1,8 @@
 """Read JSON lines that hold one run (header, rows, footer), validated by a schema; errors name file and line."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from jsonschema.exceptions import best_match
 Record = Mapping[str, Any]
 
 AGAIN = "run it again"
+# Of a failure in a file of version 1.
+UNRATED = "not rated"
+# The worst first.
+SEVERITIES = ("silent", "crash", "unclear", UNRATED)
 
 
 class StreamError(ValueError):
@@ -69,6 +74,18 @@ def _validator(schema: Path, kind: str) -> Draft202012Validator:
     """Return the validator of one kind of record; validating against all kinds at once gives useless messages."""
     definitions = json.loads(schema.read_text(encoding="utf-8"))["$defs"]
     return Draft202012Validator({"$defs": definitions, "$ref": f"#/$defs/{kind}"})
+
+
+def severity_of(row: Record) -> str:
+    """Return how bad a row's failure is: ``UNRATED`` if it was written before failures had a severity, empty if it is
+    none."""
+    return str(row.get("severity", UNRATED)) if row["outcome"] in ("fail", "known") else ""
+
+
+def failures(rows: Iterable[Record]) -> str:
+    """Return the number of failures by severity, the worst first: ``3 silent, 2 crash``; empty without a failure."""
+    counts = Counter(map(severity_of, rows))
+    return ", ".join(f"{counts[name]} {name}" for name in SEVERITIES if counts[name])
 
 
 def area_of(row: Record) -> str:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.read.records import area_of
+from reports.read.records import area_of, failures
 from reports.read.subject_columns import Column, by_contract
 
 # The outcomes of cases that ran, the worst first.
@@ -51,6 +51,11 @@ class Standing:
     def passed(self) -> int:
         """Cases that pass, including those that were known to fail."""
         return self.counts["pass"] + self.counts["fixed"]
+
+    @property
+    def failures(self) -> str:
+        """The number of failures by severity, the worst first; empty if nothing fails."""
+        return failures(self.column.rows)
 
     @property
     def known(self) -> int:

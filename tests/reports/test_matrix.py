@@ -16,8 +16,8 @@ OLD, NEW, LATER = (f"2026-11-{day}T04:00:00+00:00" for day in (20, 22, 23))
 ABSENT = {"message": "does not declare save"}
 ROWS = [
     row("load.is_whole", case="a"),
-    row("load.is_whole", "known", case="b"),
-    row("load.is_whole", "known", case="c"),
+    row("load.is_whole", "known", case="b", severity="unclear"),
+    row("load.is_whole", "known", case="c", severity="unclear"),
     row("load.is_quiet", "fail", message="expected a | b\n found <c>"),
     row("load.is_fast", case="a"),
     row("load.is_fast", "absent", case="b", **ABSENT),
@@ -34,11 +34,11 @@ GOLDEN_MATRIX = r"""# Results
 Passing cases of those that ran (–: none ran). The result of every contract, and the reasons of `known`
 failures, are in [matrix.md](../reports/matrix.md).
 
-| area    | reference | lost            | toy 1.2              |
-| ------- | --------- | --------------- | -------------------- |
-| load    | 2/2       | unavailable (1) | 2/5, 2 known, 1 fail |
-| save    | 1/1       | unavailable (1) | –                    |
-| **all** | 3/3       | unavailable (1) | 2/5, 2 known, 1 fail |
+| area    | reference | lost            | toy 1.2                         |
+| ------- | --------- | --------------- | ------------------------------- |
+| load    | 2/2       | unavailable (1) | 2/5, 2 known, 1 fail (1 silent) |
+| save    | 1/1       | unavailable (1) | –                               |
+| **all** | 3/3       | unavailable (1) | 2/5, 2 known, 1 fail (1 silent) |
 
 (1) lost was unavailable: no such \*interpreter\*
 
@@ -69,14 +69,14 @@ GOLDEN_PAGE = r"""
 
 ### toy 1.2
 
-* `load.is_whole`, 2 of 3 cases (b, c): It sums over the wrong heads. (the implementation is at fault, \
+* **unclear**: `load.is_whole`, 2 of 3 cases (b, c): It sums over the wrong heads. (the implementation is at fault, \
 [link](https://example.org/issues/1))
 
 ## Other failures
 
 ### toy 1.2
 
-* `load.is_quiet`: fail: expected a | b found &lt;c&gt;
+* **silent**: `load.is_quiet`: fail: expected a | b found &lt;c&gt;
 
 ## Not run
 
@@ -111,7 +111,23 @@ def test_the_table_has_areas_by_subjects(root: Path) -> None:
 def test_the_page_has_contracts_by_subjects(root: Path) -> None:
     """The page has the worst outcome with its share of the cases, laws, and known and other failures with reasons."""
     main([], root)
-    assert read(root, PAGE).partition("| the contract did not run |\n")[2] == GOLDEN_PAGE
+    assert read(root, PAGE).partition("| not rated | the run is older than severities |\n")[2] == GOLDEN_PAGE
+
+
+def test_silent_failures_come_first(tmp_path: Path) -> None:
+    """Known failures are listed from silent to unclear, and those of an older file as not rated."""
+    rows = [row(f"load.{name}", "known", severity=name) for name in ("unclear", "crash", "silent")]
+    old = {key: value for key, value in row("save.old", "known").items() if key not in ("severity", "raised", "needs")}
+    for name, each in (("toys", rows), ("older", [old | {"subject": "older"}])):
+        head = header(subject(name if name == "older" else "toy"), schema_version=2 - (name == "older"))
+        write_run(tmp_path / RESULTS / f"{name}.jsonl", head, *each)
+    toy_project.write_marked(tmp_path)
+    assert main([], tmp_path) == 0
+    listed = [line.split(":")[0] for line in read(tmp_path, PAGE).splitlines() if line.startswith("* **")]
+    assert listed == ["* **not rated**", "* **silent**", "* **crash**", "* **unclear**"]
+    readme = read(tmp_path, Path("README.md"))
+    assert "| 1 silent, 1 crash, 1 unclear |" in readme
+    assert "| 1 not rated " in readme
 
 
 def test_check_finds_what_is_old(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
