@@ -5,7 +5,7 @@ There are two verdicts: for training, a loader may initialize what it allows to 
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -50,6 +50,8 @@ _PROJECTIONS = {
 
 Purpose: TypeAlias = Literal["training", "inference"]
 PURPOSES: tuple[Purpose, ...] = ("training", "inference")
+# The number of fitting configs that a fix names.
+_NAMED = 3
 # The name in ``Check.fits`` of a config without a name.
 CONFIG = "config"
 
@@ -231,12 +233,18 @@ def fixes_of(checkpoint: Detected, model: Pi0Spec, fit: Fit, known: Mapping[str,
             continue
         names = [name for name, other in known.items() if other.verdict(purpose).loads]
         if names:
-            ways.append(f"for {purpose}, these configs fit: {', '.join(names)}")
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            ways.append(f"for {purpose}, these configs fit: {', '.join(base_first(names)[:_NAMED])}{more}")
     if checkpoint.layout in _RELEASES and not fit.inference.loads:
         ways.append("for inference, fine-tune first: a release has no action expert")
     elif not ways and not fit.training.loads:
         ways.append("no named config fits; describe the model it was trained with: --config-file")
     return ways
+
+
+def base_first(names: Iterable[str]) -> list[str]:
+    """Return names of configs sorted, those of base models and of LIBERO first: many configs share a model."""
+    return sorted(names, key=lambda name: ("_base" not in name, "_libero" not in name, name))
 
 
 def _fit(seen: _Seen, model: Pi0Spec) -> Fit:

@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pi0_compat.checkpoints.check import CONFIG, PURPOSES, Check, Fit, Purpose, Verdict, check_checkpoint
+from pi0_compat.checkpoints.check import CONFIG, PURPOSES, Check, Fit, Purpose, Verdict, base_first, check_checkpoint
 from pi0_compat.checkpoints.values import Finding
 from pi0_compat.cli import NO, YES
 from pi0_compat.cli.config_files import read_config
@@ -47,12 +47,13 @@ def _all(check: Check, purposes: tuple[Purpose, ...]) -> Iterator[str]:
     """Render the configs that fit; where none does, how far off the closest is."""
     known = check.fits
     fitting = {name: fit for name, fit in known.items() if fit.training.loads or fit.inference.loads}
-    for name, fit in fitting.items():
+    for name in base_first(fitting):
+        fit = fitting[name]
         answers = ", ".join(f"{purpose}: {_verdict(fit.verdict(purpose), brief=True)}" for purpose in purposes)
         yield f"  {name:<35} {answers}"
     if not fitting:
         yield f"  none of the {len(known)} named configs fits"
-        closest = min(known, key=lambda name: known[name].num_differences)
+        closest = min(base_first(known), key=lambda name: known[name].num_differences)
         yield f"  closest: {closest}: {known[closest].training.reason}"
         yield "  for a model of other sizes, pass them: --config-file"
 

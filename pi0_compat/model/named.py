@@ -4,6 +4,7 @@ Names and sizes are openpi's (``training/config.py`` at 15a9616). No jax is need
 configs of them.
 """
 
+import dataclasses
 import difflib
 from functools import cache
 from typing import NamedTuple
@@ -11,19 +12,33 @@ from typing import NamedTuple
 from pi0_compat.model import specs
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.model.specs import ExpertLoRA, Family
-from pi0_compat.model.variants import gemma_2b, gemma_300m, siglip_so400m, tiny_gemma_2b, tiny_gemma_300m, tiny_siglip
+from pi0_compat.model.variants import (
+    gemma_2b,
+    gemma_300m,
+    gemma_dummy,
+    siglip_so400m,
+    tiny_gemma_2b,
+    tiny_gemma_300m,
+    tiny_siglip,
+)
 
 TINY_SUFFIX = "_tiny"
 
 
 class _Named(NamedTuple):
-    """What sets the model of a named config apart from its family's; None is the family's."""
+    """What sets the model of a named config apart from its family's; None is the family's.
+
+    Attributes:
+      lora: whether all experts have adapters, with the ranks of openpi's variants.
+      dummy: whether the experts are openpi's small ones for debugging.
+    """
 
     family: Family
     action_horizon: int | None = None
     max_token_len: int | None = None
     action_dim: int | None = None
     lora: bool = False
+    dummy: bool = False
 
 
 class _Lengths(NamedTuple):
@@ -41,16 +56,46 @@ _LENGTHS: dict[Family, _Lengths] = {
 }
 _ACTION_DIM = 32
 
+# openpi's 31, then those that openpi does not have: the base models, and LoRA that users ask for (openpi #672, #711).
 _NAMED: dict[str, _Named] = {
+    "debug": _Named("pi0", dummy=True),
+    "debug_pi05": _Named("pi05", dummy=True),
+    "debug_restore": _Named("pi0", dummy=True),
+    "paligemma_binning_droid": _Named("pi0_fast", 15, 400, 8),
+    "paligemma_binning_droid_jointpos": _Named("pi0_fast", 15, 600, 8),
+    "paligemma_diffusion_droid": _Named("pi0", 10, action_dim=8),
+    "paligemma_fast_droid": _Named("pi0_fast", 15, action_dim=8),
+    "paligemma_fast_specialist_droid": _Named("pi0_fast", 15, action_dim=8),
+    "paligemma_vq_droid": _Named("pi0_fast", 15, action_dim=8),
+    "pi05_aloha": _Named("pi05"),
+    "pi05_aloha_pen_uncap": _Named("pi05"),
+    "pi05_droid": _Named("pi05", 15),
+    "pi05_droid_finetune": _Named("pi05", 16),
+    "pi05_droid_jointpos_polaris": _Named("pi05", 15),
+    "pi05_full_droid_finetune": _Named("pi05", 16),
+    "pi05_libero": _Named("pi05", 10),
+    "pi0_aloha": _Named("pi0"),
+    "pi0_aloha_pen_uncap": _Named("pi0"),
+    "pi0_aloha_sim": _Named("pi0"),
+    "pi0_aloha_towel": _Named("pi0"),
+    "pi0_aloha_tupperware": _Named("pi0"),
+    "pi0_droid": _Named("pi0", 10),
+    "pi0_droid_jointpos_100k_polaris": _Named("pi0", 10, 100),
+    "pi0_droid_jointpos_polaris": _Named("pi0", 10, 100),
+    "pi0_fast_droid": _Named("pi0_fast", 10, action_dim=8),
+    "pi0_fast_droid_jointpos_polaris": _Named("pi0_fast", 10, 180, 8),
+    "pi0_fast_full_droid_finetune": _Named("pi0_fast", 16, 180, 8),
+    "pi0_fast_libero": _Named("pi0_fast", 10, 180, 7),
+    "pi0_fast_libero_low_mem_finetune": _Named("pi0_fast", 10, 180, 7, lora=True),
+    "pi0_libero": _Named("pi0"),
+    "pi0_libero_low_mem_finetune": _Named("pi0", lora=True),
     "pi0_base": _Named("pi0"),
     "pi05_base": _Named("pi05"),
     "pi0_fast_base": _Named("pi0_fast"),
-    "pi0_libero": _Named("pi0"),
-    "pi0_libero_low_mem_finetune": _Named("pi0", lora=True),
-    "pi05_libero": _Named("pi05", action_horizon=10),
-    "pi05_libero_low_mem_finetune": _Named("pi05", action_horizon=10, lora=True),
-    "pi0_fast_libero": _Named("pi0_fast", 10, 180, 7),
-    "pi0_fast_libero_low_mem_finetune": _Named("pi0_fast", 10, 180, 7, lora=True),
+    "pi05_libero_low_mem_finetune": _Named("pi05", 10, lora=True),
+    "pi05_droid_low_mem_finetune": _Named("pi05", 16, lora=True),
+    "pi05_aloha_low_mem_finetune": _Named("pi05", lora=True),
+    "pi0_fast_droid_low_mem_finetune": _Named("pi0_fast", 16, 180, 8, lora=True),
 }
 
 
@@ -135,7 +180,7 @@ def spec_of(config: Pi0Spec | str | None) -> Pi0Spec | None:
 
 def _real_model(named: _Named) -> Pi0Spec:
     """Return the model at real sizes, with the ranks of openpi's variants."""
-    return pi0_model(
+    model = pi0_model(
         named.family,
         paligemma_lora=specs.lora(16) if named.lora else None,
         action_expert_lora=specs.lora(32) if named.lora else None,
@@ -143,6 +188,7 @@ def _real_model(named: _Named) -> Pi0Spec:
         max_token_len=named.max_token_len,
         action_dim=named.action_dim,
     )
+    return dataclasses.replace(model, paligemma=gemma_dummy(), action_expert=gemma_dummy()) if named.dummy else model
 
 
 def _tiny_twin(model: Pi0Spec) -> Pi0Spec:

@@ -14,6 +14,11 @@ def gemma_300m(lora: ExpertLoRA | None = None) -> GemmaSpec:
     return GemmaSpec(width=1024, depth=18, mlp_dim=4096, num_heads=8, num_kv_heads=1, head_dim=256, lora=lora)
 
 
+def gemma_dummy() -> GemmaSpec:
+    """Return the sizes of openpi's configs for debugging, of both experts."""
+    return GemmaSpec(width=64, depth=4, mlp_dim=128, num_heads=8, num_kv_heads=1, head_dim=16)
+
+
 def siglip_so400m() -> SiglipSpec:
     return SiglipSpec(width=1152, depth=27, mlp_dim=4304, num_heads=16, patch_size=14)
 

@@ -6,11 +6,12 @@ family and the same LoRA, small enough for a test.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import optax
 
 from pi0_compat.loading.loaders import CheckpointWeightLoader, NoOpWeightLoader, WeightLoader
+from pi0_compat.loading.missing import MissingWeightLoader
 from pi0_compat.model.config import Pi0Config
 from pi0_compat.model.named import TINY_SUFFIX, named_model, named_models, pi0_model
 
@@ -117,35 +118,93 @@ def config_names() -> list[str]:
     return sorted(_CONFIGS)
 
 
-def _real_configs() -> list[TrainConfig]:
-    models = {name: Pi0Config.of(spec) for name, spec in named_models().items()}
-    pi0_base = CheckpointWeightLoader(f"{CHECKPOINTS}/pi0_base/params")
-    pi05_base = CheckpointWeightLoader(f"{CHECKPOINTS}/pi05_base/params")
-    fast_base = CheckpointWeightLoader(f"{CHECKPOINTS}/pi0_fast_base/params")
-    pi05_libero = TrainConfig(
-        name="pi05_libero",
-        model=models["pi05_libero"],
-        weight_loader=pi05_base,
-        # A long warm-up to a constant rate.
-        lr_schedule=CosineDecaySchedule(warmup_steps=10_000, peak_lr=5e-5, decay_steps=1_000_000, decay_lr=5e-5),
-        ema_decay=0.999,
-        batch_size=256,
+class _Run(NamedTuple):
+    """How a named config is trained.
+
+    Attributes:
+      weights: the checkpoint to start from, below ``CHECKPOINTS``; None where the config names none.
+      served: where it names none, the released checkpoint that openpi serves with it; None if none is public.
+    """
+
+    weights: str | None = None
+    served: str | None = None
+    ema_decay: float | None = 0.99
+    batch_size: int = 32
+    num_train_steps: int = 30_000
+    lr_schedule: CosineDecaySchedule = CosineDecaySchedule()
+
+
+# Warm-up, then a constant rate.
+_CONSTANT = CosineDecaySchedule(warmup_steps=1_000, peak_lr=5e-5, decay_steps=1_000_000, decay_lr=5e-5)
+_SLOWLY_CONSTANT = dataclasses.replace(_CONSTANT, warmup_steps=10_000)
+_ROBOARENA = (
+    *("paligemma_binning_droid", "paligemma_diffusion_droid", "paligemma_fast_droid"),
+    *("paligemma_fast_specialist_droid", "paligemma_vq_droid"),
+)
+_POLARIS = (
+    *("pi05_droid_jointpos_polaris", "pi0_droid_jointpos_100k_polaris", "pi0_droid_jointpos_polaris"),
+    "pi0_fast_droid_jointpos_polaris",
+)
+# A folder in the place of a URL starts below the working folder, as in openpi.
+_RUNS: dict[str, _Run] = {
+    "debug": _Run(batch_size=2, num_train_steps=10),
+    "debug_pi05": _Run(batch_size=2, num_train_steps=10),
+    "debug_restore": _Run("./checkpoints/debug/debug/9", batch_size=2, num_train_steps=10),
+    **{name: _Run(served=f"roboarena/{name}") for name in _ROBOARENA},
+    "paligemma_binning_droid_jointpos": _Run(),
+    **{
+        name: _Run(f"polaris/{name}", batch_size=128, num_train_steps=1_000, lr_schedule=_CONSTANT) for name in _POLARIS
+    },
+    "pi05_aloha": _Run(served="pi05_base"),
+    "pi05_aloha_pen_uncap": _Run("pi05_base", batch_size=64, num_train_steps=20_000),
+    "pi05_droid": _Run(served="pi05_droid"),
+    "pi05_droid_finetune": _Run("pi05_droid", num_train_steps=20_000),
+    "pi05_full_droid_finetune": _Run("pi05_base", batch_size=256, num_train_steps=100_000, lr_schedule=_CONSTANT),
+    "pi05_libero": _Run("pi05_base", ema_decay=0.999, batch_size=256, lr_schedule=_SLOWLY_CONSTANT),
+    "pi0_aloha": _Run(served="pi0_base"),
+    "pi0_aloha_pen_uncap": _Run("pi0_base", num_train_steps=20_000),
+    "pi0_aloha_sim": _Run("pi0_base", num_train_steps=20_000),
+    "pi0_aloha_towel": _Run(served="pi0_aloha_towel"),
+    "pi0_aloha_tupperware": _Run(served="pi0_aloha_tupperware"),
+    "pi0_droid": _Run(served="pi0_droid"),
+    "pi0_fast_droid": _Run(served="pi0_fast_droid"),
+    "pi0_fast_full_droid_finetune": _Run(
+        "pi0_fast_base", batch_size=256, num_train_steps=100_000, lr_schedule=_CONSTANT
+    ),
+    "pi0_fast_libero": _Run("pi0_fast_base"),
+    "pi0_fast_libero_low_mem_finetune": _Run("pi0_fast_base", ema_decay=None),
+    "pi0_libero": _Run("pi0_base"),
+    "pi0_libero_low_mem_finetune": _Run("pi0_base", ema_decay=None),
+    "pi0_base": _Run("pi0_base"),
+    "pi05_base": _Run("pi05_base"),
+    "pi0_fast_base": _Run("pi0_fast_base"),
+    # The schedule of the full fine-tuning, with LoRA's batches and no average.
+    "pi05_libero_low_mem_finetune": _Run("pi05_base", ema_decay=None, lr_schedule=_SLOWLY_CONSTANT),
+    "pi05_droid_low_mem_finetune": _Run("pi05_droid", ema_decay=None, num_train_steps=20_000),
+    "pi05_aloha_low_mem_finetune": _Run("pi05_base", ema_decay=None, num_train_steps=20_000),
+    "pi0_fast_droid_low_mem_finetune": _Run("pi0_fast_base", ema_decay=None),
+}
+
+
+def _real_config(name: str, run: _Run) -> TrainConfig:
+    return TrainConfig(
+        name=name,
+        model=Pi0Config.of(named_models()[name]),
+        weight_loader=_loader(name, run),
+        ema_decay=run.ema_decay,
+        lr_schedule=run.lr_schedule,
+        batch_size=run.batch_size,
+        num_train_steps=run.num_train_steps,
     )
-    pi0_low_mem, pi05_low_mem = "pi0_libero_low_mem_finetune", "pi05_libero_low_mem_finetune"
-    fast_low_mem = "pi0_fast_libero_low_mem_finetune"
-    return [
-        TrainConfig(name="pi0_base", model=models["pi0_base"], weight_loader=pi0_base),
-        TrainConfig(name="pi05_base", model=models["pi05_base"], weight_loader=pi05_base),
-        TrainConfig(name="pi0_libero", model=models["pi0_libero"], weight_loader=pi0_base),
-        TrainConfig(name=pi0_low_mem, model=models[pi0_low_mem], weight_loader=pi0_base, ema_decay=None),
-        TrainConfig(name="pi0_fast_base", model=models["pi0_fast_base"], weight_loader=fast_base),
-        TrainConfig(name="pi0_fast_libero", model=models["pi0_fast_libero"], weight_loader=fast_base),
-        TrainConfig(name=fast_low_mem, model=models[fast_low_mem], weight_loader=fast_base, ema_decay=None),
-        pi05_libero,
-        # openpi has no pi05 LoRA config and users ask for one (openpi #672, #711): pi05_libero, with pi0's LoRA and
-        # batches.
-        dataclasses.replace(pi05_libero, name=pi05_low_mem, model=models[pi05_low_mem], ema_decay=None, batch_size=32),
-    ]
+
+
+def _loader(name: str, run: _Run) -> WeightLoader:
+    if run.weights:
+        root = run.weights if run.weights.startswith(".") else f"{CHECKPOINTS}/{run.weights}"
+        return CheckpointWeightLoader(f"{root}/params")
+    # Only configs for debugging are meant to start from nothing.
+    served = run.served and f"{CHECKPOINTS}/{run.served}"
+    return NoOpWeightLoader() if name.startswith("debug") else MissingWeightLoader(name, served)
 
 
 def _tiny_twin(config: TrainConfig) -> TrainConfig:
@@ -156,4 +215,5 @@ def _tiny_twin(config: TrainConfig) -> TrainConfig:
     )
 
 
-_CONFIGS = {config.name: config for real in _real_configs() for config in (real, _tiny_twin(real))}
+_REAL = [_real_config(name, run) for name, run in _RUNS.items()]
+_CONFIGS = {config.name: config for real in _REAL for config in (real, _tiny_twin(real))}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pi0_compat import LoadReport, Pi0, TrainState
+from pi0_compat import LoadReport, Pi0, Pi0Fast, TrainState
 from pi0_compat.cli.main import main
 from pi0_compat.loading.report import Status
 from tests.docs.pages import CONTRIBUTING, README, ROOT, blocks, commands, text_of
@@ -45,6 +45,14 @@ def test_a_base_checkpoint_loads_into_the_lora_config() -> None:
     assert isinstance(names["state"], TrainState)
     assert isinstance(names["report"], LoadReport)
     assert sorted(names["lora"]) == names["report"].paths(Status.INITIALIZED)
+
+
+def test_the_readme_s_recipe_works_for_fast() -> None:
+    """With the names of pi0-FAST in place of pi0's, the README's base goes into the LoRA config just as well."""
+    names: dict[str, Any] = {}
+    block = next(block for block in blocks(README, "python") if "merge_parameters" in block)
+    exec(block.replace("pi0_libero", "pi0_fast_libero").replace("pi0_base", "pi0_fast_base"), names)  # noqa: S102
+    assert isinstance(names["model"], Pi0Fast)
 
 
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.stem)

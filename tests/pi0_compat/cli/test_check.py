@@ -29,6 +29,7 @@ def test_a_base_for_a_lora_config(pi0_compat: Callable, monkeypatch: pytest.Monk
     monkeypatch.chdir(GOLDEN)
     result = pi0_compat("check", "pi0_base/params", "--config", "pi0_libero_low_mem_finetune_tiny")
     assert result.status == NO
+    fitting = "pi0_base_tiny, pi0_libero_tiny, debug_restore_tiny and 10 more"
     assert result.out.splitlines() == [
         "pi0_base/params: openpi",
         "config pi0_libero_low_mem_finetune_tiny",
@@ -39,7 +40,7 @@ def test_a_base_for_a_lora_config(pi0_compat: Callable, monkeypatch: pytest.Monk
         "  missing     10 of the adapters of the action expert, for example",
         "              PaliGemma/llm/layers/attn/attn_vec_einsum_1/lora_a: expected float32[3, 4, 10, 6]",
         "  fix         for training, load it with CheckpointWeightLoader: fresh adapters are added, and reported",
-        "  fix         for inference, these configs fit: pi0_base_tiny, pi0_libero_tiny",
+        f"  fix         for inference, these configs fit: {fitting}",
     ]
 
 
@@ -128,10 +129,15 @@ def test_without_a_config_all_that_fit_are_named(pi0_compat: Callable) -> None:
     """All named configs are tried; those that fit are listed with the answer for each purpose."""
     result = pi0_compat("check", GOLDEN / "pi0_base" / "params")
     assert result.status == YES
-    assert result.out.splitlines()[1:] == [
+    lines = result.out.splitlines()[1:]
+    assert lines[:3] == [
         "  pi0_base_tiny                       training: yes, inference: yes",
         "  pi0_libero_low_mem_finetune_tiny    training: yes (20 start fresh), inference: no",
         "  pi0_libero_tiny                     training: yes, inference: yes",
+    ]
+    models = named_models().items()
+    assert sorted(line.split()[0] for line in lines) == [
+        name for name, model in models if model.family == "pi0" and name.endswith("_tiny")
     ]
 
 

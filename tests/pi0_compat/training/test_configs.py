@@ -1,13 +1,20 @@
 """Named training configs, the learning rate at important steps, and the optimizer's clipping."""
 
+import dataclasses
 import math
+import re
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fixtures import openpi_configs
 from fixtures.golden_cases import full_size
+from fixtures.writers import openpi_layout
+from pi0_compat.errors import LoadError
 from pi0_compat.loading.loaders import CheckpointWeightLoader, NoOpWeightLoader
+from pi0_compat.loading.missing import MissingWeightLoader
+from pi0_compat.model.config import Pi0Config
 from pi0_compat.model.named import TINY_SUFFIX
 from pi0_compat.params import leaves_of
 from pi0_compat.training import configs
@@ -26,6 +33,11 @@ DECLARED = {
     "pi0_fast_base": "pi0_fast_libero",
     "pi0_fast_libero": "pi0_fast_libero",
     "pi0_fast_libero_low_mem_finetune": "pi0_fast_libero_low_mem_finetune",
+}
+OPENPI = openpi_configs.configs()
+OWN_LORA = {
+    *("pi05_aloha_low_mem_finetune", "pi05_droid_low_mem_finetune", "pi05_libero_low_mem_finetune"),
+    "pi0_fast_droid_low_mem_finetune",
 }
 
 # The learning rate of the tests at the end.
@@ -58,7 +70,7 @@ def test_an_unknown_name_gets_all_names() -> None:
         configs.get_config("???")
 
 
-@real_names
+@pytest.mark.parametrize("name", DECLARED)
 def test_parameters_are_openpis(name: str) -> None:
     """A real config's model has the parameters that openpi declares: paths, shapes, count."""
     declared, spec = full_size()[DECLARED[name]], configs.get_config(name).model.param_spec()
@@ -66,9 +78,36 @@ def test_parameters_are_openpis(name: str) -> None:
     assert sum(math.prod(leaf.shape) for leaf in spec.values()) == declared.total
 
 
+@pytest.mark.parametrize("name", OPENPI)
+def test_a_model_is_openpis(name: str) -> None:
+    """openpi's config of that name has the same sizes, compute dtype and adapters, so the same parameters."""
+    model, declared = configs.get_config(name).model, OPENPI[name].spec
+    assert model == Pi0Config.from_json({**declared})
+    shapes = {path: leaf.shape for path, leaf in model.param_spec().items()}
+    assert shapes == openpi_layout.shapes(declared)
+
+
+@pytest.mark.parametrize("name", OPENPI)
+def test_a_run_is_openpis(name: str) -> None:
+    """openpi's config of that name has the same average, batch, number of steps, schedule and frozen parameters."""
+    config, declared = configs.get_config(name), OPENPI[name]
+    for field in ("ema_decay", "batch_size", "num_train_steps"):
+        assert getattr(config, field) == getattr(declared, field)
+    assert dataclasses.asdict(config.lr_schedule) == declared.lr_schedule
+    assert any(map(config.model.is_frozen, config.model.param_spec())) == declared.freezes
+
+
+def test_openpi_has_31_configs() -> None:
+    """All of openpi's names are there; the others are base models and LoRA that openpi has not."""
+    assert len(OPENPI) == 31
+    own = set(REAL) - OPENPI.keys()
+    assert own == {*(f"{family}_base" for family in ("pi0", "pi05", "pi0_fast")), *OWN_LORA}
+    assert all(configs.get_config(name).model.has_lora for name in OWN_LORA)
+
+
 @pytest.mark.parametrize("name", sorted(set(REAL) & full_size().keys()))
 def test_moving_average_is_openpis(name: str) -> None:
-    """Configs that openpi also has use openpi's moving average."""
+    """Configs whose real trees openpi declares use openpi's moving average."""
     assert configs.get_config(name).ema_decay == full_size()[name].ema_decay
 
 
@@ -96,12 +135,40 @@ def test_every_twin_belongs_to_a_config() -> None:
     assert {name + TINY_SUFFIX for name in REAL} == set(NAMES) - set(REAL)
 
 
-@real_names
-def test_weights_come_from_the_base_of_the_family(name: str) -> None:
-    """A real config starts from the public base checkpoint of its own family."""
+@pytest.mark.parametrize("name", OPENPI)
+def test_weights_come_from_where_openpi_has_them(name: str) -> None:
+    """A config starts from openpi's checkpoint; where openpi has none it would start fresh, and here only to debug."""
+    loader, weights = configs.get_config(name).weight_loader, OPENPI[name].weights
+    if weights:
+        assert loader == CheckpointWeightLoader(weights)
+    else:
+        assert isinstance(loader, NoOpWeightLoader if name.startswith("debug") else MissingWeightLoader)
+
+
+@pytest.mark.parametrize("name", sorted(set(REAL) - OPENPI.keys()))
+def test_own_configs_start_from_a_checkpoint_of_the_family(name: str) -> None:
+    """A config that openpi does not have starts from one of openpi's public checkpoints of the same family."""
     config = configs.get_config(name)
-    expected = f"gs://openpi-assets/checkpoints/{config.model.family}_base/params"
-    assert config.weight_loader == CheckpointWeightLoader(expected)
+    assert isinstance(config.weight_loader, CheckpointWeightLoader)
+    path = str(config.weight_loader.path)
+    assert re.fullmatch(rf"gs://openpi-assets/checkpoints/{config.model.family}_(base|droid)/params", path)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("pi0_droid", "openpi serves gs://openpi-assets/checkpoints/pi0_droid with it"),
+        ("paligemma_vq_droid", "CheckpointWeightLoader('gs://openpi-assets/checkpoints/roboarena/paligemma_vq_droid"),
+        ("paligemma_binning_droid_jointpos", "no weights of it are public"),
+    ],
+)
+def test_a_config_without_weights_says_what_to_pass(name: str, words: str) -> None:
+    """Where openpi would silently initialize everything, the error has the config, its weights, and the way out."""
+    config = configs.get_config(name)
+    with pytest.raises(LoadError, match=f"config '{name}' names no weights") as refusal:
+        config.weight_loader.load(config.model)
+    assert words in str(refusal.value)
+    assert "weight_loader=CheckpointWeightLoader(" in str(refusal.value)
 
 
 @real_names
