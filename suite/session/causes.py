@@ -26,7 +26,7 @@ _SHORTEST = 4
 def cause(row: Mapping[str, Any]) -> str:
     """Return the likely cause of a failure: its type and text, without numbers, quoted names and folders."""
     text = _UNSTABLE.sub("*", error_text(row))
-    return f"{row['raised']}: {_NUMBER.sub('#', _QUOTED.sub('*', text))}"
+    return f"{row['raised']}: {_NUMBER.sub('#', _QUOTED.sub('*', text)).replace('bfloat', 'float')}"
 
 
 def error_text(row: Mapping[str, Any]) -> str:
