@@ -63,7 +63,8 @@ def load(model: Any, source: Any, seed: int) -> dict[str, Any]:
         params = _saved(model, source["path"], torch.float32)
     else:
         base = _base(source["path"], pi0_config(model), torch.float32)
-        params = _read(model, base, source["adapter"])
+        # A file has one adapter, whatever the spec's scales.
+        params = _read(model, base, source["adapter"], [DEFAULT])
     return {"params": params, "report": None, "nonfinite": None, "warnings": [], "notes": None}
 
 
@@ -73,7 +74,12 @@ def load_for_inference(model: Any, path: str) -> Params:
 
 def _saved(model: Any, path: str, dtype: Any) -> Params:
     base = _base(str(Path(path) / BASE), None, dtype)
-    return _read(model, base, str(Path(path) / ADAPTER) if _adapters(model) else None)
+    names = names_of(_adapters(model))
+    return (
+        _read(model, base, str(Path(path) / ADAPTER), names)
+        if names
+        else params_of(base.state_dict(), pi0_rules(model))
+    )
 
 
 def save(model: Any, params: Params, path: str) -> None:
@@ -91,11 +97,8 @@ def _base(path: str, config: Any, dtype: Any) -> Any:
     return load_model(PI0ForConditionalGeneration, path, config, (file_name(UNREAD),), file_name, dtype)
 
 
-def _read(model: Any, base: Any, adapter: str | None) -> Params:
-    if adapter is None:
-        return params_of(base.state_dict(), pi0_rules(model))
+def _read(model: Any, base: Any, adapter: str, names: list[str]) -> Params:
     adapted = PeftModel.from_pretrained(base, adapter).eval()
-    names = names_of(_adapters(model)) or [DEFAULT]
     for name in names[1:]:
         adapted.load_adapter(str(Path(adapter) / name), adapter_name=name)
     rules = _lora_rules(model)
