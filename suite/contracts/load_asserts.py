@@ -1,13 +1,16 @@
 """Assertions about loading one of PaliGemma's public releases: it loads exactly, or the load is refused."""
 
+import re
 from typing import Any
 
 import numpy as np
 
 from fixtures.params import Params
 from fixtures.specs import ModelSpec
+from suite.subjects.marks import run_marked
 from suite.subjects.protocol import Subject
 from suite.writing.asserts import assert_same_bits, refused
+from suite.writing.layouts import Outcome
 
 
 def assert_landed(loaded: Params, written: Params) -> None:
@@ -19,6 +22,19 @@ def assert_landed(loaded: Params, written: Params) -> None:
 def as_float32(params: Params) -> Params:
     """Cast every parameter to float32, the dtype of the loaded models."""
     return {path: array.astype(np.float32) for path, array in params.items()}
+
+
+def assert_rejected(outcome: Outcome) -> None:
+    """Assert that the load raised an error of its own."""
+    __tracebackhide__ = True
+    assert_names(outcome)
+
+
+def assert_names(outcome: Outcome, *mentions: str | re.Pattern[str]) -> None:
+    """Assert that the load raised an error with all ``mentions``."""
+    __tracebackhide__ = True
+    with refused(*mentions):
+        run_marked(outcome.operation, outcome.loaded)
 
 
 def assert_refused(subject: Subject, model: ModelSpec, source: dict[str, Any], *mentions: str) -> None:

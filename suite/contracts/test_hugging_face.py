@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fixtures import content
 from fixtures.params import Params
 from fixtures.specs import ModelSpec, tiny
 from fixtures.writers import hugging_face, paligemma_npz
@@ -86,42 +85,6 @@ def test_lands_leaf_by_leaf(
     assert_landed(load(subject, base_spec, path), written)
 
 
-@contract(
-    source="huggingface.co/google/paligemma-3b-pt-224, branches float16 and bfloat16; docs/bugs.md#c7", needs=NEEDS
-)
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_casts_are_exact(subject: Subject, base_spec: ModelSpec, tmp_path: Path, dtype: str) -> None:
-    """Tensors in half precision land as exactly the same numbers in float32."""
-    written = hugging_face.build(base_spec, tmp_path / "model.safetensors", dtype=dtype)
-    assert_landed(load(subject, base_spec, tmp_path / "model.safetensors"), written)
-
-
-@contract(source="google/tunix safetensors_loader.py:97 reads a mixed file as garbage", needs=NEEDS)
-def test_mixed_dtypes_land(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """A file whose layers alternate between float16, bfloat16 and float32 lands with the values of each."""
-    params = paligemma_npz.contents(base_spec)
-    dtypes = [content.DTYPES[name] for name in ("float16", "bfloat16", "float32")]
-    for path in (path for path in params if path.startswith(LLM)):
-        params[path] = np.stack(
-            [layer.astype(dtypes[n % 3]).astype(np.float32) for n, layer in enumerate(params[path])]
-        )
-    named = hugging_face.tensors(params)
-    for name in (name for name in named if ".language_model.layers." in name):
-        named[name] = named[name].astype(dtypes[int(name.split(".")[3]) % 3])
-    hugging_face.write_tensors(named, tmp_path / "release")
-    assert_landed(load(subject, base_spec, tmp_path / "release"), params)
-
-
-@contract(
-    source="openpi convert_jax_model_to_pytorch.py:208, transformers convert_paligemma; docs/bugs.md#g9", needs=NEEDS
-)
-@pytest.mark.parametrize("spec", [deep(), tiny(num_kv_heads=6, depth=5)], ids=["eleven_layers", "all_kv_heads"])
-def test_every_layer_and_head_lands(subject: Subject, tmp_path: Path, spec: ModelSpec) -> None:
-    """Layer ten comes after layer nine, every key/value head is kept, and heads x head_dim can be any size."""
-    written = hugging_face.build(spec, tmp_path / "release", shards=2)
-    assert_landed(load(subject, spec, tmp_path / "release"), written)
-
-
 @contract(source="transformers modeling_gemma.py, modeling_siglip.py", needs=NEEDS)
 def test_each_tensor_has_its_place(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
     """A tensor filled with one number sets exactly one layer of one parameter, or one half of a fused one."""
@@ -150,28 +113,6 @@ def test_heads_keep_their_order(subject: Subject, tmp_path: Path) -> None:
     for path, axis in (("q_einsum", 1), ("kv_einsum", 2), ("attn_vec_einsum", 1)):
         by_head = np.moveaxis(params[f"{LLM}attn/{path}/w"], axis, 0)
         assert [np.unique(head).tolist() for head in by_head] == [[n] for n in range(len(by_head))], path
-
-
-@contract(source="arXiv:2407.07726: the output layer is the embedding; openpi #669; docs/bugs.md#g7", needs=NEEDS)
-@pytest.mark.parametrize("names", [(EMBED_TOKENS,), (LM_HEAD,), (EMBED_TOKENS, LM_HEAD)], ids=["embed", "head", "both"])
-def test_one_tied_name_is_enough(
-    subject: Subject, base_spec: ModelSpec, tmp_path: Path, names: tuple[str, ...]
-) -> None:
-    """The embedding comes from embed_tokens, from lm_head, or from both if they are equal."""
-    written = paligemma_npz.contents(base_spec)
-    named = hugging_face.tensors(written)
-    embedding = named.pop(EMBED_TOKENS)
-    hugging_face.write_tensors(named | dict.fromkeys(names, embedding), tmp_path / "release")
-    assert_landed(load(subject, base_spec, tmp_path / "release"), written)
-
-
-@contract(source="transformers 5.23 keeps embed_tokens and says nothing; docs/bugs.md#g7", needs=NEEDS)
-def test_conflicting_tied_pair_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """If the tied tables embed_tokens and lm_head differ in one number, the file is refused and both are named."""
-    named = hugging_face.tensors(paligemma_npz.contents(base_spec))
-    other = named[EMBED_TOKENS].copy()
-    other[-4, 0] += 1  # the last token; the rows after it are added by transformers
-    refuse_tensors(subject, base_spec, named | {LM_HEAD: other}, tmp_path / "release", EMBED_TOKENS, LM_HEAD)
 
 
 @contract(source="transformers convert_paligemma_weights_to_hf.py: 257216 rows for 257152 tokens", needs=NEEDS)
@@ -210,25 +151,6 @@ def test_what_it_lacks_is_freshly_initialised(subject: Subject, base_spec: Model
     assert_same_paths(loaded, subject.param_spec(base_spec))
 
 
-@contract(source="docs/bugs.md#c3, #c5; lerobot #4577", needs=NEEDS)
-@pytest.mark.parametrize(
-    "name",
-    [
-        f"{LANGUAGE}layers.1.mlp.up_proj.weight",
-        f"{VISION}encoder.layers.0.layer_norm2.bias",
-        f"{LANGUAGE}norm.weight",
-        EMBED_TOKENS,
-    ],
-    ids=["projection", "bias", "last_norm", "embedding"],
-)
-def test_missing_tensor_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path, name: str) -> None:
-    """A file without one of PaliGemma's tensors is refused by the tensor's name."""
-    named = hugging_face.tensors(paligemma_npz.contents(base_spec))
-    refuse_tensors(
-        subject, base_spec, {n: x for n, x in named.items() if n != name}, tmp_path / "model.safetensors", name
-    )
-
-
 @contract(source="docs/bugs.md#g9, #c11", needs=NEEDS)
 @pytest.mark.parametrize("kept", [(0, 2), (0, 1, 2, 3)], ids=["one_missing", "one_too_many"])
 @pytest.mark.parametrize(
@@ -256,46 +178,6 @@ def test_nothing_matched_is_refused(subject: Subject, base_spec: ModelSpec, tmp_
     named = hugging_face.tensors(paligemma_npz.contents(base_spec))
     renamed = {prefix + name: array for name, array in named.items()}
     refuse_tensors(subject, base_spec, renamed, tmp_path / "release", prefix)
-
-
-@contract(source="docs/bugs.md#c1, #g1; PEFT's names", needs=NEEDS)
-def test_adapters_are_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """PEFT adapters next to the weights are refused by name, since their fine-tuning would be lost."""
-    named = hugging_face.tensors(paligemma_npz.contents(base_spec))
-    name = f"{LANGUAGE}layers.0.self_attn.q_proj.lora_A.weight"
-    refuse_tensors(subject, base_spec, named | {name: np.ones((2, 56), np.float32)}, tmp_path / "release", name)
-
-
-@contract(source="docs/bugs.md#c6: int8 codes loaded as weights", needs=NEEDS)
-def test_codes_are_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """One layer of int8 codes among floats is refused by the parameter's path."""
-    named = hugging_face.tensors(paligemma_npz.contents(base_spec))
-    name = f"{LANGUAGE}layers.1.mlp.down_proj.weight"
-    refuse_tensors(
-        subject, base_spec, named | {name: named[name].astype(np.int8)}, tmp_path / "release", f"{LLM}mlp/linear"
-    )
-
-
-@contract(source="transformers modeling_gemma2.py, modeling_gemma3.py; arXiv:2412.03555", needs=NEEDS)
-@pytest.mark.parametrize(
-    ("version", "names"),
-    [
-        ("Gemma 2", ("pre_feedforward_layernorm", "post_feedforward_layernorm")),
-        (
-            "Gemma 3",
-            ("self_attn.q_norm", "self_attn.k_norm", "pre_feedforward_layernorm", "post_feedforward_layernorm"),
-        ),
-    ],
-    ids=["gemma_2", "gemma_3"],
-)
-def test_later_version_is_named(
-    subject: Subject, base_spec: ModelSpec, tmp_path: Path, version: str, names: tuple[str, ...]
-) -> None:
-    """A later version of Gemma, as used by PaliGemma 2, is refused by its name even if every shape fits."""
-    named = hugging_face.tensors(paligemma_npz.contents(base_spec))
-    width, depth = base_spec["paligemma"]["width"], base_spec["paligemma"]["depth"]
-    norms = {f"{LANGUAGE}layers.{n}.{name}.weight": np.ones(width, np.float32) for n in range(depth) for name in names}
-    refuse_tensors(subject, base_spec, named | norms, tmp_path / "release", version)
 
 
 @contract(source="docs/bugs.md#c11: shapes alone do not explain the error", needs=NEEDS)

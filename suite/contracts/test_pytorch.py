@@ -102,47 +102,12 @@ def test_round_trip_is_exact(subject: Subject, tmp_path: Path, case: str) -> Non
     assert_same_bits(subject.load(checkpoint.spec, from_pytorch(tmp_path / "out"), seed=0)["params"], checkpoint.params)
 
 
-@contract(source="openpi convert_jax_model_to_pytorch.py:528-550; docs/bugs.md#g7", needs=LOAD)
-@pytest.mark.parametrize("token_table", ["lm_head", "embed_tokens", "both"])
-def test_either_name_of_the_tied_table_loads(
-    subject: Subject, base_spec: ModelSpec, tmp_path: Path, token_table: openpi_pytorch.TokenTable
-) -> None:
-    """A file with the token table as ``lm_head`` (as openpi writes it), as ``embed_tokens``, or as both if equal,
-    loads."""
-    written = openpi_pytorch.build(base_spec, tmp_path / "torch", token_table=token_table)
-    assert_same_bits(subject.load(base_spec, from_pytorch(tmp_path / "torch"), seed=0)["params"], written)
-
-
-@contract(source="docs/bugs.md#g7", needs=LOAD)
-def test_conflicting_tied_tables_are_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """A file whose two token tables differ in one number is refused, naming both."""
-    openpi_pytorch.build(base_spec, tmp_path / "torch", token_table="both")
-    tensors = tensors_in(tmp_path / "torch")
-    tensors[openpi_pytorch.LM_HEAD] = tensors[openpi_pytorch.LM_HEAD].copy()
-    tensors[openpi_pytorch.LM_HEAD][-1, -1] += 1
-    openpi_pytorch.write(tensors, tmp_path / "torch")
-    with refused(openpi_pytorch.TOKEN_TABLE, openpi_pytorch.LM_HEAD):
-        subject.load(base_spec, from_pytorch(tmp_path / "torch"), seed=0)
-
-
 @contract(source="torch.compile, DistributedDataParallel, lerobot modeling_pi0.py:845", needs=LOAD)
 @pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "model.", "model._orig_mod."])
 def test_wrappers_prefixes_are_recognised(subject: Subject, base_spec: ModelSpec, tmp_path: Path, prefix: str) -> None:
     """Names with a prefix added by a wrapper load like plain ones."""
     written = openpi_pytorch.build(base_spec, tmp_path / "torch", prefix=prefix)
     assert_same_bits(subject.load(base_spec, from_pytorch(tmp_path / "torch"), seed=0)["params"], written)
-
-
-@contract(source="openpi gemma_pytorch.py:62-85: norms and embeddings stay float32 next to bfloat16", needs=LOAD)
-def test_mixed_precision_loads_exactly(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """A float32 tensor in a file of bfloat16 tensors keeps its exact values, even if it is one layer of a parameter."""
-    params = openpi_pytorch.build(base_spec, tmp_path / "torch", dtype="bfloat16")
-    expected = {path: array.astype(np.float32) for path, array in params.items()}
-    expected["PaliGemma/llm/layers/pre_attention_norm/scale"][1] += np.float32(2**-20)
-    name = "paligemma_with_expert.paligemma.model.language_model.layers.1.input_layernorm.weight"
-    exact = openpi_pytorch.tensors(expected)[name]
-    openpi_pytorch.write(openpi_pytorch.tensors(params) | {name: exact}, tmp_path / "torch")
-    assert_same_bits(subject.load(base_spec, from_pytorch(tmp_path / "torch"), seed=0)["params"], expected)
 
 
 @contract(source="openpi #958, #840; docs/bugs.md#g1", needs=(*CONVERT, "lora"))
@@ -165,17 +130,6 @@ def test_folded_checkpoint_converts(
     assert_same_bits(tensors_in(tmp_path / "out"), tensors_in(tmp_path / "out") | openpi_pytorch.tensors(folded))
 
 
-@contract(source="docs/bugs.md#c4, #g1; PEFT names", needs=LOAD)
-@pytest.mark.parametrize("name", ["self_attn.q_proj.lora_A.weight", "self_attn.q_proj.lora_B.default.weight"])
-def test_unmerged_adapters_are_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path, name: str) -> None:
-    """A file with adapters next to the weights is refused, naming one: without them it is a different model."""
-    tensors = openpi_pytorch.tensors(openpi_pytorch.build(base_spec, tmp_path / "torch"))
-    adapter = f"paligemma_with_expert.gemma_expert.model.layers.0.{name}"
-    openpi_pytorch.write(tensors | {adapter: np.ones((4, 36), np.float32)}, tmp_path / "torch")
-    with refused(adapter):
-        subject.load(base_spec, from_pytorch(tmp_path / "torch"), seed=0)
-
-
 @contract(source="openpi convert_jax_model_to_pytorch.py:293; docs/bugs.md#g3", needs=CONVERT)
 @pytest.mark.parametrize(("family", "folder"), [("pi0", "pi05_droid"), ("pi05", "pi0_base")])
 def test_family_is_not_read_from_the_path(subject: Subject, tmp_path: Path, family: str, folder: str) -> None:
@@ -193,14 +147,6 @@ def test_other_family_is_not_converted(subject: Subject, base_checkpoint: Checkp
     with refused(*BOTH_FAMILIES):
         subject.convert(FAMILIES["pi05"], base_checkpoint.path, LAYOUT, str(tmp_path / "out"))
     assert not list(tmp_path.iterdir())
-
-
-@contract(source="docs/bugs.md#c10, #p2", needs=(*LOAD, "pi05"))
-def test_other_family_is_named(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """A pi0 file does not load into a pi05 model, and the error says which family is which."""
-    openpi_pytorch.build(base_spec, tmp_path / "torch")
-    with refused(*BOTH_FAMILIES):
-        subject.load(FAMILIES["pi05"], from_pytorch(tmp_path / "torch"), seed=0)
 
 
 @contract(source="openpi #283; docs/bugs.md#c5", needs=(*LOAD, "load_report", "lora", "param_spec"))

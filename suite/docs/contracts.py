@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 
-from suite.docs.laws import all_contracts
+from suite.docs.laws import all_contracts, laws_over_layouts
 from suite.session.registry import Contract
 
 _INTRODUCTION = """\
@@ -22,6 +22,11 @@ needs; otherwise it counts as absent. [Extend it](extending.md#add-a-contract) s
 |---|---|---|
 {table}
 """
+_LAYOUTS = """\
+## Facts and layouts
+
+The number of cases with which a fact is asked of a subject that reads the layout.
+"""
 _ANCHORS = re.compile(r"docs/bugs\.md(#[\w-]+(?:, #[\w-]+)*)")
 _ISSUE = re.compile(r"\b(openpi|lerobot|[\w.-]+/[\w.-]+) (?:PR )?#(\d+)((?:, #\d+)*)")
 _PAPER = re.compile(r"\barXiv:(\d{4}\.\d{5})")
@@ -34,7 +39,7 @@ def page() -> str:
     """Return the text of ``docs/contracts.md``."""
     contracts = all_contracts()
     abouts = {area: _about(area) for area in {contract.area for contract in contracts.values()}}
-    return render(contracts.values(), abouts)
+    return f"{render(contracts.values(), abouts)}\n{layout_table(laws_over_layouts())}"
 
 
 def render(contracts: Iterable[Contract], abouts: Mapping[str, str]) -> str:
@@ -51,6 +56,22 @@ def render(contracts: Iterable[Contract], abouts: Mapping[str, str]) -> str:
     for area, found in areas.items():
         parts += [f"## {area}\n", f"{_plain(abouts[area])}\n", *map(_entry, found)]
     return "\n".join(parts)
+
+
+def layout_table(laws: Mapping[str, Mapping[str, int | str]]) -> str:
+    """Return the table of facts and layouts.
+
+    Args:
+      laws: contract id -> layout -> the number of cases, or the reason why there are none.
+    """
+    layouts = list(next(iter(laws.values())))
+    reasons = list(dict.fromkeys(cell for law in laws.values() for cell in law.values() if isinstance(cell, str)))
+    rows = [f"| fact | {' | '.join(layouts)} |", f"|---|{'---|' * len(layouts)}"]
+    for id_, law in laws.items():
+        shown = [str(cell) if isinstance(cell, int) else f"({reasons.index(cell) + 1})" for cell in law.values()]
+        rows.append(f"| [{id_}](#{id_.replace('.', '')}) | {' | '.join(shown)} |")
+    notes = [f"{number}. {_plain(reason)[:1].upper()}{_plain(reason)[1:]}." for number, reason in enumerate(reasons, 1)]
+    return "\n".join([_LAYOUTS, *rows, "\nA number in parentheses is the reason:\n", *notes, ""])
 
 
 def _about(area: str) -> str:

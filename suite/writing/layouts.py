@@ -10,6 +10,7 @@ load: cases that are equal share it.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -112,10 +113,14 @@ def every_layout(cases: Cases, *, empty: Mapping[str, str] | None = None) -> Cal
     return mark
 
 
-def empty_cells(test: Callable[..., object]) -> dict[str, str] | None:
-    """Return why a law says nothing about some layouts; None for a law that is not over layouts."""
+def cells(test: Callable[..., object]) -> dict[str, int | str] | None:
+    """Return a law's number of cases for each layout, or the reason why it has none; None if it is not over layouts."""
     reasons: dict[str, str] | None = getattr(test, _EMPTY, None)
-    return reasons
+    if reasons is None:
+        return None
+    [mark] = [mark for mark in test.pytestmark if mark.name == "parametrize" and mark.args[0] == "case"]  # type: ignore[attr-defined]
+    counts = Counter(case.layout.name for case in mark.args[1])
+    return {name: reasons.get(name) or counts[name] for name in LAYOUTS}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

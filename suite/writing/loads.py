@@ -80,6 +80,7 @@ class Loads:
         if not self._written or self._written[0] is not case:
             self._forget()
             folder = self._folder / str(case)
+            shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             self._written = case, case.write(folder)
         return self._written[1]

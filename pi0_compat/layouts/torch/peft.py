@@ -18,7 +18,13 @@ import numpy as np
 
 from pi0_compat.errors import CheckpointError, LoadError
 from pi0_compat.layouts.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from pi0_compat.layouts.torch.safetensors_file import SafetensorsFile, open_safetensors, same_bits, write_safetensors
+from pi0_compat.layouts.torch.safetensors_file import (
+    FLOATS,
+    SafetensorsFile,
+    open_safetensors,
+    same_bits,
+    write_safetensors,
+)
 from pi0_compat.lora.sites import Adapter, ExpertLoRAs, adapter_of, adapters_in, lora_of, spec_among
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.model.sites import Site
@@ -196,20 +202,35 @@ def _read(
     params = np.empty(shape, np.float32)
     for module, index in modules_of(adapter, shape[0]):
         name = f"base_model.model.{module}.lora_{matrix}.weight"
-        if name not in file.leaves:
-            raise LoadError(f"{file.path}: {name} (of {path}): expected, found nothing")
+        tensor = _matrix(file, name, path)
         read.add(name)
-        tensor = np.asarray(file.read(name), np.float32)
         place = params[index]
         rank = tensor.shape[0 if matrix == "A" else 1]
         if not math.isclose(settings.scale(module, rank), spec.scale, rel_tol=_SCALE_RTOL):
             found = settings.scale(module, rank)
-            raise LoadError(f"{settings.path}: the scale of {module} is {found}, the model has {spec.scale}")
+            raise LoadError(
+                f"{settings.path}: the scale of {module} is {found}, the model has {spec.scale}; {name} has rank {rank}"
+            )
         try:
             place[...] = _openpi(adapter.site, adapter.name, matrix, tensor, place.shape)
         except ValueError as error:
             raise LoadError(f"{file.path}: {name} does not fit {path}: {error}") from error
     return params
+
+
+def _matrix(file: SafetensorsFile, name: str, path: str) -> np.ndarray:
+    """Return a matrix of an adapter in float32; reject what is no matrix of floats, or overflows."""
+    leaf = file.leaves.get(name)
+    if leaf is None:
+        raise LoadError(f"{file.path}: {name} (of {path}): expected, found nothing")
+    if leaf.dtype not in FLOATS or len(leaf.shape) != 2 or not math.prod(leaf.shape):
+        raise LoadError(f"{file.path}: {name} (of {path}): expected a matrix of floats, found {leaf}")
+    stored = file.read(name)
+    with np.errstate(over="ignore"):
+        tensor = np.asarray(stored, np.float32)
+    if not np.array_equal(np.isinf(tensor), np.isinf(stored)):
+        raise LoadError(f"{file.path}: {name} (of {path}): a finite value of {leaf} overflows in float32")
+    return tensor
 
 
 def _openpi(site: Site, name: str, matrix: str, tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -50,4 +50,17 @@ FAULTS = (
         ),
         caught_by=("fit.keeps_unusual_values",),
     ),
+    Fault(
+        id="a_load_leaves_a_mark",
+        story="A load marks the folder of a checkpoint as seen, before it knows whether it can be loaded.",
+        evidence="a typical mistake: a cache or lock file beside the data that is read",
+        patches=(
+            Patch(
+                "loading/loaders.py",
+                "    refuse_half_adapters(source, stored.leaves)\n",
+                '    open(f"{source}/seen", "w").close()\n    refuse_half_adapters(source, stored.leaves)\n',
+            ),
+        ),
+        caught_by=("damage.refusal_changes_no_file",),
+    ),
 )

@@ -29,7 +29,7 @@ FAULTS = (
         patches=(Patch(_LAYOUT, 'return name.removesuffix("/w") if "/mlp/" in name else name', "return name"),),
         caught_by=(
             "gemma_flax.lands_leaf_by_leaf",
-            "gemma_flax.is_cast_exactly",
+            "fit.casts_exactly",
             "gemma_flax.what_gemma_lacks_is_freshly_initialised",
             "gemma_flax.what_the_model_lacks_is_reported",
         ),
@@ -46,7 +46,7 @@ FAULTS = (
                 "else np.asarray(in_order[0])",
             ),
         ),
-        caught_by=("gemma_flax.lands_leaf_by_leaf", "gemma_flax.is_cast_exactly"),
+        caught_by=("gemma_flax.lands_leaf_by_leaf", "fit.casts_exactly"),
     ),
     Fault(
         id="gemma_one_added_to_norms",
@@ -60,7 +60,7 @@ FAULTS = (
                 "np.array(path.endswith('/scale'), in_order[0].dtype)",
             ),
         ),
-        caught_by=("gemma_flax.lands_leaf_by_leaf", "gemma_flax.is_cast_exactly"),
+        caught_by=("gemma_flax.lands_leaf_by_leaf", "fit.casts_exactly"),
     ),
     Fault(
         id="gemma_bfloat16_read_as_float16",
@@ -75,7 +75,7 @@ FAULTS = (
                 "            arrays = {n: x.view('float16') if x.itemsize == 2 else x for n, x in arrays.items()}",
             ),
         ),
-        caught_by=("gemma_flax.is_cast_exactly",),
+        caught_by=("fit.casts_exactly",),
     ),
     Fault(
         id="gemma_missing_layer_closed_up",

@@ -19,10 +19,9 @@ _MISSING_IS_FRESH = (
 )
 _EVERY_VALUE = (
     "hugging_face.lands_leaf_by_leaf",
-    "hugging_face.casts_are_exact",
-    "hugging_face.mixed_dtypes_land",
-    "hugging_face.every_layer_and_head_lands",
-    "hugging_face.one_tied_name_is_enough",
+    "fit.casts_exactly",
+    "fit.fills_the_model",
+    "fit.either_name_of_the_tied_table_is_enough",
     "hugging_face.added_tokens_are_not_loaded",
     "safetensors.packing_means_nothing",
     "safetensors.files_of_the_cache_are_read",
@@ -82,7 +81,7 @@ FAULTS = (
                 _COPY + '            array[index] = array[index][:1] if "/kv_einsum" in path else array[index]\n',
             ),
         ),
-        caught_by=("hugging_face.every_layer_and_head_lands", "hugging_face.heads_keep_their_order"),
+        caught_by=("fit.fills_the_model", "hugging_face.heads_keep_their_order"),
     ),
     Fault(
         id="hugging_face_square_projection_transposed",
@@ -103,7 +102,7 @@ FAULTS = (
                 "for (_, index), (name, _) in zip(rule.pieces(), sorted(rule.pieces())):\n            rule.place",
             ),
         ),
-        caught_by=("hugging_face.every_layer_and_head_lands",),
+        caught_by=("fit.fills_the_model",),
     ),
     Fault(
         id="hugging_face_layers_shifted",
@@ -146,7 +145,8 @@ FAULTS = (
             "hugging_face.reports_every_leaf",
             "hugging_face.what_it_lacks_is_freshly_initialised",
             "hugging_face.nothing_matched_is_refused",
-            "hugging_face.missing_tensor_is_refused",
+            "misfit.missing_tensor_is_refused",
+            "misfit.missing_tensor_is_named",
             "hugging_face.unequal_layers_are_refused",
             "hugging_face.other_sizes_are_named",
         ),
@@ -157,7 +157,11 @@ FAULTS = (
         story="A missing tensor leaves its parameter fresh, without an error.",
         evidence="https://github.com/lucidrains/pi-zero-pytorch/issues/1",
         patches=_MISSING_IS_FRESH,
-        caught_by=("hugging_face.missing_tensor_is_refused", "hugging_face.other_layers_are_refused"),
+        caught_by=(
+            "misfit.missing_tensor_is_refused",
+            "misfit.missing_tensor_is_named",
+            "hugging_face.other_layers_are_refused",
+        ),
     ),
     Fault(
         id="hugging_face_conflict_ignored",
@@ -165,7 +169,10 @@ FAULTS = (
         story="embed_tokens silently wins over a different lm_head.",
         evidence="https://github.com/Physical-Intelligence/openpi/issues/669",
         patches=(Patch(_LAYOUT, "if self._copy and not same_bits(", "if self._copy == '' and not same_bits("),),
-        caught_by=("hugging_face.conflicting_tied_pair_is_refused",),
+        caught_by=(
+            "misfit.conflicting_tied_tables_are_refused",
+            "misfit.conflicting_tied_tables_are_named",
+        ),
     ),
     Fault(
         id="hugging_face_head_is_not_enough",
@@ -173,7 +180,11 @@ FAULTS = (
         story="A file with the tied table only as lm_head, as safetensors' writer leaves it, is refused.",
         evidence="https://github.com/Physical-Intelligence/openpi/issues/699",
         patches=(Patch(_LAYOUT, "for tied in (name, naming.head) if", "for tied in (name,) if"),),
-        caught_by=("hugging_face.one_tied_name_is_enough", "hugging_face.conflicting_tied_pair_is_refused"),
+        caught_by=(
+            "fit.either_name_of_the_tied_table_is_enough",
+            "misfit.conflicting_tied_tables_are_refused",
+            "misfit.conflicting_tied_tables_are_named",
+        ),
     ),
     Fault(
         id="hugging_face_rows_from_the_end",
@@ -196,7 +207,7 @@ FAULTS = (
             Patch(_LAYOUT, "if codes or len(dtypes) == 1:", "if dtypes:"),
             Patch(_LAYOUT, "np.empty(leaf.shape, dtype or leaf.dtype)", "np.empty(leaf.shape, leaf.dtype)"),
         ),
-        caught_by=("hugging_face.mixed_dtypes_land",),
+        caught_by=("fit.casts_exactly",),
     ),
     Fault(
         id="hugging_face_codes_become_floats",
@@ -204,7 +215,7 @@ FAULTS = (
         story="Int8 codes in one layer of a stack are cast to floats with the rest.",
         evidence="https://github.com/Physical-Intelligence/openpi/blob/15a9616/src/openpi/training/weight_loaders.py#L33",
         patches=(Patch(_LAYOUT, "codes = [dtype for dtype in dtypes if dtype not in _FLOATS]", "codes = []"),),
-        caught_by=("hugging_face.codes_are_refused",),
+        caught_by=("misfit.what_is_no_weight_is_refused",),
     ),
     Fault(
         id="hugging_face_unequal_layers_crash",
@@ -225,7 +236,7 @@ FAULTS = (
                 "return leaves",
             ),
         ),
-        caught_by=("hugging_face.reports_every_leaf", "hugging_face.later_version_is_named"),
+        caught_by=("hugging_face.reports_every_leaf", "misfit.a_later_version_is_named"),
     ),
     Fault(
         id="hugging_face_adapters_dropped",
@@ -236,6 +247,6 @@ FAULTS = (
             Patch(_LAYOUT, "sorted(filter(looks_like_an_adapter, found))", "[]"),
             Patch("loading/match.py", "or looks_like_an_adapter(e.path))", "or is_adapter(e.path))"),
         ),
-        caught_by=("hugging_face.adapters_are_refused",),
+        caught_by=("misfit.adapters_for_a_model_without_are_refused",),
     ),
 )

@@ -16,7 +16,7 @@ FAULTS = (
         caught_by=(
             "load.unused_adapters_are_refused",
             "load.training_and_serving_agree",
-            "damage.checkpoint_is_refused",
+            "misfit.adapters_for_a_model_without_are_refused",
         ),
     ),
     Fault(
@@ -35,9 +35,8 @@ FAULTS = (
             "load.unused_adapters_are_refused",
             "load.training_and_serving_agree",
             "load.base_for_lora_is_refused_with_the_way_out",
-            "load.other_family_is_named",
             "load.other_scale_than_saved_is_refused",
-            "damage.checkpoint_is_refused",
+            "damage.is_not_served",
         ),
     ),
     Fault(
@@ -57,8 +56,9 @@ FAULTS = (
             "load.only_adapters_may_be_missing",
             "load.base_for_lora_is_refused_with_the_way_out",
             "load.pi0_fast_is_named",
-            "damage.checkpoint_is_refused",
-            "damage.npz_is_refused",
+            "misfit.missing_tensor_is_refused",
+            "misfit.missing_tensor_is_named",
+            "misfit.nothing_matched_is_refused",
         ),
     ),
     Fault(
@@ -73,7 +73,7 @@ FAULTS = (
                 "pass",
             ),
         ),
-        caught_by=("damage.checkpoint_is_refused",),
+        caught_by=("damage.is_refused",),
     ),
     Fault(
         id="anything_with_lora_is_an_adapter",
@@ -97,7 +97,7 @@ FAULTS = (
         patches=(
             Patch("loading/match.py", "if e.found and not is_float(e.found.dtype)", "if e.found and not e.found.dtype"),
         ),
-        caught_by=("damage.checkpoint_is_refused", "damage.npz_is_refused", "damage.hugging_face_is_refused"),
+        caught_by=("misfit.what_is_no_weight_is_refused",),
     ),
     Fault(
         id="overflow_is_infinity",
@@ -105,7 +105,7 @@ FAULTS = (
         story="A finite weight that exceeds the model's dtype becomes infinite in the cast.",
         evidence=f"{_LOADERS}#L97",
         patches=(Patch("loading/match.py", "    if overflown:", "    if False:"),),
-        caught_by=("damage.checkpoint_is_refused", "damage.npz_is_refused"),
+        caught_by=("misfit.what_is_no_weight_is_refused",),
     ),
     Fault(
         id="nan_passes_unseen",
@@ -129,7 +129,7 @@ FAULTS = (
         patches=(
             Patch("loading/match.py", "Status.LOADED if want.dtype == got.dtype else Status.CAST", "Status.LOADED"),
         ),
-        caught_by=("load.reports_every_leaf", "load.widening_is_exact"),
+        caught_by=("load.reports_every_leaf",),
     ),
     Fault(
         id="widening_through_half_precision",
@@ -145,12 +145,11 @@ FAULTS = (
             ),
         ),
         caught_by=(
-            "load.base_fills_base",
             "load.base_into_lora_adds_only_adapters",
             "load.saved_lora_loads_into_lora",
-            "load.widening_is_exact",
             "load.training_and_serving_agree",
-            "damage.harmless_checkpoint_loads",
+            "fit.fills_the_model",
+            "fit.casts_exactly",
         ),
     ),
     Fault(
@@ -167,7 +166,7 @@ FAULTS = (
         story="A checkpoint of another family is refused as a tree with different children.",
         evidence=f"{_OPENPI}/issues/648",
         patches=(Patch("diagnosis.py", "if whole and allowed and family not in allowed:", "if False:"),),
-        caught_by=("load.other_family_is_named",),
+        caught_by=("misfit.the_other_family_is_named",),
     ),
     Fault(
         id="pi0_fast_is_called_pi0",
@@ -189,7 +188,7 @@ FAULTS = (
         story="pi0's `action_time_mlp_in` matches pi05's `time_mlp_in`, so the families are mistaken.",
         evidence="https://github.com/huggingface/lerobot/issues/4577",
         patches=(Patch("paths.py", 'if "time_mlp_in" in names:', 'if any("time_mlp_in" in name for name in names):'),),
-        caught_by=("load.other_family_is_named",),
+        caught_by=("misfit.the_other_family_is_named",),
     ),
     Fault(
         id="other_shapes_are_cut_to_fit",
@@ -208,7 +207,9 @@ FAULTS = (
         caught_by=(
             "load.wrong_shapes_are_listed_at_once",
             "load.training_and_serving_agree",
-            "damage.checkpoint_is_refused",
+            "misfit.another_shape_is_refused",
+            "misfit.another_model_is_refused",
+            "misfit.another_rank_is_refused",
         ),
     ),
     Fault(
@@ -253,11 +254,10 @@ FAULTS = (
             "load.only_adapters_may_be_missing",
             "load.wrong_shapes_are_listed_at_once",
             "load.nothing_matched_is_refused",
-            "damage.checkpoint_is_refused",
-            "damage.npz_is_refused",
-            "damage.hugging_face_is_refused",
-            "damage.gemma_is_refused",
-            "damage.pytorch_is_refused",
+            "damage.is_refused",
+            "damage.is_named",
+            "misfit.another_shape_is_named",
+            "misfit.the_file_is_named",
         ),
     ),
     Fault(
@@ -266,7 +266,10 @@ FAULTS = (
         story="The report says loaded, but fresh parameters win where both exist.",
         evidence="https://github.com/huggingface/lerobot/issues/4577",
         patches=(Patch("loading/match.py", "only=sorted(expected.keys() - loaded.keys())", "only=sorted(expected)"),),
-        caught_by=("load.what_claims_to_be_loaded_is", "load.base_fills_base"),
+        caught_by=(
+            "load.what_claims_to_be_loaded_is",
+            "fit.fills_the_model",
+        ),
     ),
     Fault(
         id="fresh_memory_is_never_filled",
@@ -323,11 +326,8 @@ FAULTS = (
         patches=(Patch("loading/match.py", "e.status is not Status.DROPPED or looks_like_an_adapter(e.path)", "True"),),
         caught_by=(
             "load.reports_every_leaf",
-            "damage.harmless_checkpoint_loads",
-            "damage.harmless_npz_loads",
-            "damage.harmless_hugging_face_loads",
-            "damage.harmless_gemma_loads",
-            "damage.harmless_pytorch_loads",
+            "damage.harmless_oddity_loads",
+            "damage.harmless_oddity_is_served",
         ),
     ),
     Fault(
@@ -359,6 +359,6 @@ FAULTS = (
         story="Floats in the other byte order are refused as integer codes.",
         evidence="Mutation: a comparison of dtypes that takes the byte order for a part of the type.",
         patches=(Patch("floats.py", 'dtype.newbyteorder("=") in (', "dtype in ("),),
-        caught_by=("damage.harmless_npz_loads",),
+        caught_by=("damage.harmless_oddity_loads",),
     ),
 )

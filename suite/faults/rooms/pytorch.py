@@ -73,7 +73,7 @@ MAPPING = (
         caught_by=(
             _EITHER,
             _ROUND_TRIP,
-            "pytorch.mixed_precision_loads_exactly",
+            "fit.casts_exactly",
             "pytorch.wrappers_prefixes_are_recognised",
             "pytorch.base_into_lora_adds_only_adapters",
         ),
@@ -122,7 +122,7 @@ READING = (
             Patch(_LAYOUT, "dtype = np.promote_types(dtype, other)", "dtype = min(dtype, other, key=str)"),
             Patch(_LAYOUT, "np.empty(leaf.shape, dtype or leaf.dtype)", "np.empty(leaf.shape, leaf.dtype)"),
         ),
-        caught_by=("pytorch.mixed_precision_loads_exactly",),
+        caught_by=("fit.casts_exactly",),
     ),
     Fault(
         id="torch_lm_head_not_taken",
@@ -138,7 +138,10 @@ READING = (
         story="Two different token tables are not compared, and one of them is used.",
         evidence="https://github.com/huggingface/lerobot/issues/2307",
         patches=(Patch(_LAYOUT, "if not same_bits(table, tied):", "if False:"),),
-        caught_by=("pytorch.conflicting_tied_tables_are_refused",),
+        caught_by=(
+            "misfit.conflicting_tied_tables_are_refused",
+            "misfit.conflicting_tied_tables_are_named",
+        ),
     ),
     Fault(
         id="torch_compiled_names_unknown",
@@ -156,7 +159,7 @@ READING = (
             Patch(_LAYOUT, "[raw for name, raw in names.items() if looks_like_an_adapter(name)]", "[]"),
             Patch("loading/match.py", "looks_like_an_adapter(e.path)", "False"),
         ),
-        caught_by=("pytorch.unmerged_adapters_are_refused",),
+        caught_by=("misfit.adapters_for_a_model_without_are_refused",),
     ),
     Fault(
         id="torch_family_not_looked_at",
@@ -164,7 +167,10 @@ READING = (
         story="A pi0 file for a pi05 model is refused with missing tensors, without naming the families.",
         evidence="https://github.com/huggingface/lerobot/issues/4577",
         patches=(Patch(_LAYOUT, "if family and family != model.family:", "if False:"),),
-        caught_by=("pytorch.other_family_is_named",),
+        caught_by=(
+            "misfit.the_other_family_is_refused",
+            "misfit.the_other_family_is_named",
+        ),
     ),
     Fault(
         id="torch_shapes_compared_by_size",

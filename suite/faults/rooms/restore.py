@@ -93,7 +93,7 @@ FAULTS = (
             ),
             Patch("layouts/orbax/chunks.py", "return not reader.read(1) and not source.left", "return True"),
         ),
-        caught_by=("damage.checkpoint_is_refused",),
+        caught_by=("damage.is_refused",),
     ),
     Fault(
         id="order_of_a_set",

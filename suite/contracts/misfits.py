@@ -1,0 +1,271 @@
+"""Cases of checkpoints that do not fit their model: other sizes, missing and strange tensors, another version."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from fixtures.layouts import IMG, LLM, Layout
+from fixtures.params import Array, Params
+from fixtures.specs import ModelSpec, tiny, with_lora
+from suite.contracts.fitting import TIED
+from suite.writing.layouts import Case
+
+# What stands for each part of a model; a layout is asked about those that it holds.
+ROLES: dict[str, str] = {
+    "projection": f"{LLM}layers/mlp/linear",
+    "keys_and_values": f"{LLM}layers/attn/kv_einsum/w",
+    "last_norm": f"{LLM}final_norm/scale",
+    "token_table": f"{LLM}embedder/input_embedding",
+    "vision_bias": f"{IMG}Transformer/encoderblock/LayerNorm_1/bias",
+    "positions": f"{IMG}pos_embedding",
+    "expert_projection": f"{LLM}layers/mlp_1/linear",
+    "action_bias": "action_out_proj/bias",
+    "lora_a": f"{LLM}layers/mlp/linear_lora_a",
+    "lora_b": f"{LLM}layers/attn/q_einsum_1/lora_b",
+}
+ADAPTER_OF_A_STRANGER = {
+    "openpi_pytorch": "paligemma_with_expert.gemma_expert.model.layers.0.self_attn.q_proj.lora_A.weight",
+    "lerobot": "model.paligemma_with_expert.gemma_expert.model.layers.0.self_attn.q_proj.lora_B.default.weight",
+    "hugging_face": "model.language_model.layers.0.self_attn.q_proj.lora_A.weight",
+    "gemma_flax": "layer_0/attn/q_einsum/_LoRAEinsum_0/lora/a",
+}
+NO_ADAPTERS = {"paligemma_npz": "no release holds adapters", "peft": "it holds nothing else"}
+# The tensors that a later Gemma adds to each layer, under the names of the layout.
+LATER: dict[str, dict[str, tuple[str, ...]]] = {
+    "hugging_face": {
+        "Gemma 2": ("pre_feedforward_layernorm.weight", "post_feedforward_layernorm.weight"),
+        "Gemma 3": ("self_attn.q_norm.weight", "self_attn.k_norm.weight"),
+    },
+    "paligemma_npz": {
+        "Gemma 2": ("post_attention_norm/scale", "post_ffw_norm/scale"),
+        "Gemma 3": ("attn/_query_norm/scale", "attn/_key_norm/scale"),
+    },
+    "gemma_flax": {
+        "Gemma 2": ("post_attention_norm/scale", "post_ffw_norm/scale"),
+        "Gemma 3": ("attn/_query_norm/scale", "attn/_key_norm/scale"),
+    },
+}
+NO_LATER = dict.fromkeys(("openpi", "openpi_pytorch", "lerobot", "peft"), "no pi0 was made of a later Gemma")
+
+
+def _sized(**sizes: int) -> ModelSpec:
+    """Return a tiny spec with other sizes: those of a whole model, or of a part as ``part__size``."""
+    spec = tiny()
+    for name, size in sizes.items():
+        part, _, key = name.rpartition("__")
+        target: dict[str, Any] = spec[part] if part else spec  # type: ignore[literal-required,assignment]
+        target[key] = size
+    return spec
+
+
+# Other models than the smallest one, whose checkpoint has arrays of other shapes.
+OTHER_MODELS: dict[str, ModelSpec] = {
+    "a_layer_more": _sized(paligemma__depth=4, action_expert__depth=4),
+    "a_layer_less": _sized(paligemma__depth=2, action_expert__depth=2),
+    "more_kv_heads": tiny(num_kv_heads=2),
+    "as_many_kv_heads_as_query_heads": tiny(num_kv_heads=6),
+    "longer_heads": _sized(paligemma__head_dim=12, action_expert__head_dim=12),
+    "wider": _sized(paligemma__width=60),
+    "wider_mlp": _sized(paligemma__mlp_dim=92),
+    "larger_vocabulary": _sized(vocab_size=601),
+    "smaller_vocabulary": _sized(vocab_size=380),
+    "larger_images": _sized(image_size=56),
+    "a_vision_layer_more": _sized(siglip__depth=3),
+    "wider_vision": _sized(siglip__width=45),
+    "wider_expert": _sized(action_expert__width=40),
+    "fewer_actions": _sized(action_dim=8),
+}
+
+
+@cache
+def other_models(layout: Layout) -> tuple[Case, ...]:
+    """Return one case for each other model whose checkpoint looks different in the layout."""
+    model = layout.model(tiny())
+    own = _described(layout, model)
+    return tuple(
+        Case(id=f"of_{name}", layout=layout, model=model, stored=layout.model(spec))
+        for name, spec in OTHER_MODELS.items()
+        if _described(layout, layout.model(spec)) != own
+    )
+
+
+@cache
+def other_ranks(layout: Layout) -> tuple[Case, ...]:
+    """Return the case of adapters of another rank, for layouts that hold adapters."""
+    if layout.name not in ("openpi", "peft"):
+        return ()
+    model = layout.model(with_lora(tiny()))
+    stored = layout.model(with_lora(tiny()))
+    lora = stored["paligemma"]["lora"]
+    assert lora
+    assert lora["ffn"]
+    lora["ffn"]["rank"] -= 1
+    return (Case(id="of_another_rank", layout=layout, model=model, stored=stored),)
+
+
+def _described(layout: Layout, spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+    contents = layout.contents(spec, 0, "float32")
+    return {name: array.shape for name, array in layout.tensors(contents).items()}
+
+
+@cache
+def missing(layout: Layout) -> tuple[Case, ...]:
+    """Return one case for each part of a model of which one tensor is missing."""
+    model = layout.model(tiny())
+    found = {role: layout.sites(model, path) for role, path in ROLES.items() if layout.changes(path)}
+    return tuple(
+        Case(id=f"without_{role}", layout=layout, model=model, tensors=_without(names[len(names) // 2]))
+        for role, names in found.items()
+        if names
+    )
+
+
+def site_of(case: Case) -> tuple[str, str]:
+    """Return openpi's path and the layout's name of the tensor that a case of ``missing`` lacks."""
+    path = ROLES[case.id.removeprefix("without_")]
+    return path, case.layout.site(case.model, path)
+
+
+@cache
+def renamed(layout: Layout) -> tuple[Case, ...]:
+    """Return one case for each way to rename all tensors, so that no name is one of the layout's."""
+    changes: dict[str, Callable[[str], str]] = {
+        "below_another_root": lambda name: f"student.{name}" if "." in name else f"student/{name}",
+        "in_the_other_case": str.swapcase,
+        "with_other_separators": lambda name: name.translate(str.maketrans("./", "/.")),
+        "with_a_suffix": lambda name: f"{name}_old",
+    }
+    model = layout.model(tiny())
+    return tuple(Case(id=name, layout=layout, model=model, tensors=_named(change)) for name, change in changes.items())
+
+
+@cache
+def of_another_shape(layout: Layout) -> tuple[Case, ...]:
+    """Return one case for each other shape of one weight."""
+    changes: dict[str, Callable[[Array], Array]] = {
+        "transposed": lambda x: np.ascontiguousarray(np.swapaxes(x, -1, -2)),
+        "a_row_less": lambda x: x[..., :-1, :].copy(),
+        "a_row_more": lambda x: np.concatenate([x, x[..., -1:, :]], axis=-2),
+        "flat": lambda x: x.reshape(-1).copy(),
+        "with_an_axis_more": lambda x: x[None].copy(),
+        "empty": lambda x: x[..., :0, :].copy(),
+        "one_number": lambda x: x.reshape(-1)[0].copy().reshape(()),
+    }
+    if not layout.weights and layout.name != "paligemma_npz":
+        del changes["empty"]  # orbax writes no empty array
+    return _changed(layout, changes)
+
+
+@cache
+def of_another_kind(layout: Layout) -> tuple[Case, ...]:
+    """Return one case for each dtype of one weight whose numbers are no weights, or do not fit float32."""
+    changes: dict[str, Callable[[Array], Array]] = {
+        "int8_codes": lambda x: np.round(x * 64).astype(np.int8),
+        "int64": lambda x: np.round(x * 64).astype(np.int64),
+        "bool_mask": lambda x: x > 0,
+        "beyond_float32": _beyond_float32,
+    }
+    return _changed(layout, changes)
+
+
+@cache
+def other_families(layout: Layout) -> tuple[Case, ...]:
+    """Return the cases of a whole model of the other family."""
+    if layout.holds != "whole":
+        return ()
+    pi0, pi05 = tiny("pi0"), tiny("pi05")
+    return (
+        Case(id="pi0_for_pi05", layout=layout, model=pi05, stored=pi0),
+        Case(id="pi05_for_pi0", layout=layout, model=pi0, stored=pi05),
+    )
+
+
+@cache
+def later_versions(layout: Layout) -> tuple[Case, ...]:
+    """Return one case for each later Gemma, with its additional tensors in each layer."""
+    return tuple(
+        Case(id=f"of_{version.lower().replace(' ', '_')}", layout=layout, model=tiny(), tensors=_later(layout, names))
+        for version, names in LATER.get(layout.name, {}).items()
+    )
+
+
+@cache
+def adapters(layout: Layout) -> tuple[Case, ...]:
+    """Return the case of an adapter beside the weights, for a model without adapters."""
+    if layout.name == "openpi":
+        return (Case(id="with_adapters", layout=layout, model=tiny(), stored=with_lora(tiny())),)
+    if layout.name not in ADAPTER_OF_A_STRANGER:
+        return ()
+    more = {ADAPTER_OF_A_STRANGER[layout.name]: np.ones((3, 4), np.float32)}
+    return (Case(id="with_an_adapter", layout=layout, model=tiny(), tensors=lambda tensors: tensors | more),)
+
+
+@cache
+def conflicting(layout: Layout) -> tuple[Case, ...]:
+    """Return the case of two tied tables that differ in one number."""
+    if layout.name not in TIED:
+        return ()
+    return (Case(id="with_two_tables", layout=layout, model=tiny(), tensors=_two_tables(TIED[layout.name])),)
+
+
+@cache
+def one_of_each_kind(layout: Layout) -> tuple[Case, ...]:
+    """Return one case of each kind that every layout has."""
+    return tuple(kind(layout)[0] for kind in (other_models, missing, renamed, of_another_shape, of_another_kind))
+
+
+def _changed(layout: Layout, changes: dict[str, Callable[[Array], Array]]) -> tuple[Case, ...]:
+    model = layout.model(tiny())
+    name = layout.site(model, layout.weight)
+    return tuple(
+        Case(id=f"weight_{how}", layout=layout, model=model, tensors=_with(name, change))
+        for how, change in changes.items()
+    )
+
+
+def _with(name: str, change: Callable[[Array], Array]) -> Callable[[Params], Params]:
+    return lambda tensors: tensors | {name: change(tensors[name])}
+
+
+def _without(gone: str) -> Callable[[Params], Params]:
+    return lambda tensors: {name: tensor for name, tensor in tensors.items() if name != gone}
+
+
+def _named(change: Callable[[str], str]) -> Callable[[Params], Params]:
+    return lambda tensors: {change(name): tensor for name, tensor in tensors.items()}
+
+
+def _beyond_float32(weight: Array) -> Array:
+    """Return the weight in float64, with one finite number that float32 rounds to infinity."""
+    wide = weight.astype(np.float64)
+    wide.flat[0] = 1e39
+    return wide
+
+
+def _later(layout: Layout, names: tuple[str, ...]) -> Callable[[Params], Params]:
+    """Return the change that adds tensors of these names beside each layer's first norm, with its shape."""
+    norms = layout.sites(tiny(), f"{LLM}layers/pre_attention_norm/scale")
+    ends = ("pre_attention_norm/scale", "input_layernorm.weight")
+
+    def change(tensors: Params) -> Params:
+        more: Params = {}
+        for norm in norms:
+            start = next(norm.removesuffix(end) for end in ends if norm.endswith(end))
+            more |= {start + name: tensors[norm] for name in names}
+        return tensors | more
+
+    return change
+
+
+def _two_tables(names: tuple[str, str]) -> Callable[[Params], Params]:
+    table, head = names
+
+    def change(tensors: Params) -> Params:
+        [stored] = [tensors[name] for name in names if name in tensors]
+        other = stored.copy()
+        other[-4, 0] += 1
+        return tensors | {table: stored, head: other}
+
+    return change
