@@ -65,7 +65,6 @@ FAULTS = (
             ),
         ),
         caught_by=(
-            "prompt.tokens_attend_to_later_ones",
             "forward.sampling_follows_the_velocity_of_the_loss",
             "golden.loss",
         ),
