@@ -1,5 +1,6 @@
 """Answers that laws share: asked once, until they are forgotten."""
 
+import functools
 import itertools
 
 import pytest
@@ -23,9 +24,10 @@ def test_an_error_is_asked_for_again() -> None:
 
 def test_only_the_latest_answers_are_kept() -> None:
     """An answer may be a whole model, so the one that was used longest ago goes first."""
-    remembered, asked = Remembered(), []
+    remembered = Remembered()
+    asked: list[int] = []
     for name in (0, *range(1, 12), 0, 12, 0, 1):
-        remembered(name, lambda name=name: asked.append(name))
+        remembered(name, functools.partial(asked.append, name))
     assert asked == [*range(13), 1]
 
 
