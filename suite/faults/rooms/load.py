@@ -257,6 +257,7 @@ FAULTS = (
             "damage.is_refused",
             "damage.is_named",
             "misfit.another_shape_is_named",
+            "misfit.the_other_family_is_refused",
             "misfit.the_file_is_named",
         ),
     ),

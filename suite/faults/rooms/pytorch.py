@@ -167,10 +167,7 @@ READING = (
         story="A pi0 file for a pi05 model is refused with missing tensors, without naming the families.",
         evidence="https://github.com/huggingface/lerobot/issues/4577",
         patches=(Patch(_LAYOUT, "if family and family != model.family:", "if False:"),),
-        caught_by=(
-            "misfit.the_other_family_is_refused",
-            "misfit.the_other_family_is_named",
-        ),
+        caught_by=("misfit.the_other_family_is_named",),
     ),
     Fault(
         id="torch_shapes_compared_by_size",

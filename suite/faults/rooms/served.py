@@ -49,6 +49,6 @@ FAULTS = (
                 "            return model.init_params(0), None\n",
             ),
         ),
-        caught_by=("served.damaged_weights_are_refused", "damage.is_refused"),
+        caught_by=("served.damaged_weights_are_refused",),
     ),
 )
