@@ -115,7 +115,7 @@ def _name_frames() -> None:
     frame: types.FrameType | None = sys._getframe()
     while frame:
         name = frame.f_globals.get("__name__", "__main__")
-        inspect.modulesbyfile.setdefault(frame.f_code.co_filename, name)  # type: ignore[attr-defined]
+        inspect.modulesbyfile.setdefault(frame.f_code.co_filename, name)
         frame = frame.f_back
 
 
