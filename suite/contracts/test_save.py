@@ -80,7 +80,7 @@ def test_later_changes_are_not_saved(subject: Subject, base_checkpoint: Checkpoi
     assert_same_bits(subject.restore(str(tmp_path / "params"), None), base_checkpoint.params)
 
 
-@contract(source="docs/bugs.md#e4", needs=("save",))
+@contract(source="docs/bugs.md#e4", needs=("save", "loss"))
 @pytest.mark.parametrize("content", ["checkpoint", "file", "empty_folder"])
 def test_never_overwrites(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path, content: str) -> None:
     """Saving to a path where something exists, even an empty folder, is refused by name and changes nothing there."""
@@ -96,7 +96,7 @@ def test_never_overwrites(subject: Subject, base_checkpoint: Checkpoint, tmp_pat
     assert digests(tmp_path) == before
 
 
-@contract(source="docs/bugs.md#e4", needs=("save",))
+@contract(source="docs/bugs.md#e4", needs=("save", "loss"))
 def test_what_cannot_be_saved_leaves_nothing(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """If one of the arrays cannot be stored, saving raises and leaves nothing at the path or next to it."""
     params = base_checkpoint.params | {WEIGHT: np.full((9, 36), None, object)}

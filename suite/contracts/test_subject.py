@@ -44,7 +44,7 @@ def test_describes_itself(subject: Subject) -> None:
     assert description["packages"]
 
 
-@contract(source="docs/bugs.md#h6; openpi train_pytorch.py:405", needs=("save",))
+@contract(source="docs/bugs.md#h6; openpi train_pytorch.py:405", needs=("save", "loss"))
 def test_arguments_are_left_alone(subject: Subject, base_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """Saving changes neither the model's spec nor the given parameters."""
     spec = copy.deepcopy(base_checkpoint.spec)
