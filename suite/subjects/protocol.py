@@ -18,6 +18,8 @@ raises whatever the implementation raises.
     sample_actions(model, params, batch, noise, num_steps)    float[b, horizon, action_dim]
     embed_prefix(model, params, batch)                        float[b, tokens, width]
     prompt_logits(model, params, tokens, mask)                float[b, tokens, vocab_size]; mask: false where padded
+    token_logits(model, params, batch)                        float[b, tokens, vocab_size], of pi0_fast
+    sample_tokens(model, params, batch, num_steps)            int[b, num_steps], of pi0_fast; greedy
     trainable(model)                                          [path]
     begin(model, source, options)                             {"device_bytes"} of the first state of a training
     train(model, params, batches, options, folder)            {"params", "losses", "grad_norms", "averaged", ...}
@@ -43,6 +45,9 @@ at least. They are for tests: with low ones, a small and valid checkpoint claims
 ``fold_checkpoint`` writes ``<out>/params``; its ``dtype`` is a name, or None for "as stored". With the trait
 every_layout, ``convert`` also takes the layouts "paligemma_npz" and "hugging_face" (the PaliGemma part; the rest is
 left out), and "peft".
+
+Of pi0_fast, ``loss`` returns float[b] and takes no noise and time. ``sample_tokens`` has openpi's positions: the first
+token that is written stands one after the next (openpi #705).
 
 In a path, ``~`` and ``/`` within a name are written ``~0`` and ``~1`` (RFC 6901), so no two names share a path.
 

@@ -25,7 +25,7 @@ from pi0_compat.lora import fold as lora_fold
 from pi0_compat.lora import params as lora_params
 from pi0_compat.model.config import Pi0Config
 from pi0_compat.model.pi0 import CAMERAS, Observation, Pi0, block_mask, draw_noise_and_time
-from pi0_compat.model.pi0_fast import FAST_CAMERAS, Pi0Fast
+from pi0_compat.model.pi0_fast import FAST_CAMERAS
 from pi0_compat.params import to_numpy
 from pi0_compat.storage import placement as sharding
 from pi0_compat.storage.download import fetch
@@ -33,7 +33,7 @@ from pi0_compat.training import runs
 from pi0_compat.training import step as training
 from pi0_compat.training.compile_options import quickest
 from pi0_compat.training.configs import AdamW, CosineDecaySchedule, TrainConfig
-from suite.subjects import _reference_benchmarks
+from suite.subjects import _reference_benchmarks, _reference_fast
 
 NAME = "reference"
 TRAITS = (
@@ -129,7 +129,7 @@ def save(model: Data, params: Params, path: str) -> None:
 def loss(model: Data, params: Params, batch: Params, noise: Any, time: Any, seed: int) -> np.ndarray:
     # Drawing outside of the forward pass gives the same numbers, and one program for both kinds of call.
     if model["family"] == "pi0_fast":
-        return np.asarray(_compiled_fast_loss(Pi0Config.from_json(model))(params, _split(batch)[0]))
+        return np.asarray(_reference_fast.loss(Pi0Config.from_json(model), params, _split(batch)[0]))
     if noise is None or time is None:
         # Only then: the draws take six times as long to compile as the loss.
         drawn_noise, drawn_time = _draw(jax.random.key(seed), batch["actions"].shape)
@@ -149,6 +149,14 @@ def embed_prefix(model: Data, params: Params, batch: Params) -> np.ndarray:
 
 def prompt_logits(model: Data, params: Params, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.asarray(_compiled_logits(Pi0Config.from_json(model))(params, tokens, mask))
+
+
+def token_logits(model: Data, params: Params, batch: Params) -> np.ndarray:
+    return np.asarray(_reference_fast.logits(Pi0Config.from_json(model), params, _split(batch)[0]))
+
+
+def sample_tokens(model: Data, params: Params, batch: Params, num_steps: int) -> np.ndarray:
+    return np.asarray(_reference_fast.sample(Pi0Config.from_json(model), params, _split(batch)[0], num_steps))
 
 
 def trainable(model: Data) -> list[str]:
@@ -313,23 +321,9 @@ def _compiled_loss(config: Pi0Config) -> Any:
     )
 
 
-@functools.lru_cache
-def _compiled_fast_loss(config: Pi0Config) -> Any:
-    return jax.jit(
-        lambda params, observation: _fast(config, params).compute_loss(jax.random.key(0), observation),
-        compiler_options=quickest(),
-    )
-
-
 def _flow(config: Pi0Config, params: Any) -> Pi0:
     model = config.merge(params)
     assert isinstance(model, Pi0), config.family
-    return model
-
-
-def _fast(config: Pi0Config, params: Any) -> Pi0Fast:
-    model = config.merge(params)
-    assert isinstance(model, Pi0Fast), config.family
     return model
 
 

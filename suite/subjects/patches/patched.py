@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 _REFERENCE = "pi0_compat"
 _HARNESS = "suite.subjects.reference"
-_ITS_BENCHMARKS = "suite.subjects._reference_benchmarks"
+_ITS_PARTS = ("suite.subjects._reference_benchmarks", "suite.subjects._reference_fast")
 _ROOT = Path(__file__).resolve().parents[3]
 _SOURCES = _ROOT / "pi0_compat"
 
@@ -115,7 +115,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 def _files() -> dict[str, Path]:
     """Return the file of every module of the reference, and of its harness."""
     files = {_module(file): file.resolve() for file in _SOURCES.rglob("*.py")}
-    return files | {name: _ROOT / f"{name.replace('.', '/')}.py" for name in (_HARNESS, _ITS_BENCHMARKS)}
+    return files | {name: _ROOT / f"{name.replace('.', '/')}.py" for name in (_HARNESS, *_ITS_PARTS)}
 
 
 def _module(file: Path) -> str:
