@@ -16,7 +16,7 @@ OPERATIONS = {
     "sample_actions": "Denoises actions from given noise.",
     "embed_prefix": "Embeds images and prompt as tokens.",
     "prompt_logits": "Computes PaliGemma's logits of a prompt alone, whose tokens attend to each other.",
-    "token_logits": "Computes, in one pass, the logits after each token of a pi0-FAST's prompt.",
+    "token_logits": "Computes the logits after each token of a pi0-FAST's prompt in one pass.",
     "sample_tokens": "Writes the likeliest tokens after a pi0-FAST's prompt.",
     "trainable": "Lists the parameters that fine-tuning changes.",
     "begin": "Puts the first state of a training onto the devices.",

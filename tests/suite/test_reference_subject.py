@@ -60,6 +60,12 @@ def resuming(folder: Path) -> dict[str, Any]:
     return {name: arguments[name] for name in ("model", "batches", "options")} | {"folder": str(folder)}
 
 
+def writing(**options: Any) -> dict[str, Any]:
+    """Return the arguments of a pi0-FAST's operation on a batch."""
+    fast = tiny("pi0_fast")
+    return {"model": fast, "params": content.params(fast), "batch": observations.batch(fast)} | options
+
+
 def merging() -> dict[str, Any]:
     """Return the arguments of a merge: base and adapters."""
     params = content.params(SPEC)
@@ -97,6 +103,8 @@ def arguments_of(operation: str, checkpoint: str, folder: Path) -> dict[str, Any
         "loss": lambda: forward(noise=None, time=None, seed=0),
         "sample_actions": lambda: forward(noise=noise, num_steps=4),
         "embed_prefix": forward,
+        "token_logits": writing,
+        "sample_tokens": lambda: writing(num_steps=2),
         "trainable": lambda: {"model": SPEC},
         "train": training,
         "resume": lambda: resuming(folder / "run"),
