@@ -1,6 +1,7 @@
 """``python -m suite.mutation``: run the contracts on the museum's faults and report the faults that none catches."""
 
 import argparse
+import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,12 +57,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--named", action="store_true", help="run a fault only against the contracts that it names")
     parser.add_argument("--every", action="store_true", help="run a fault also against contracts that cannot catch it")
     parser.add_argument(
-        "--only", action="append", metavar="FAULT", choices=list(all_faults()), help="run only this fault; repeatable"
+        "--only", action="append", metavar="FAULT", type=_fault, help="run only this fault; repeatable"
     )
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the matrix to FILE as JSON lines")
     parser.add_argument("--fuzz", type=int, metavar="N", help="instead, give a subject N randomly damaged checkpoints")
     parser.add_argument("--subject", default="reference", help="the subject to fuzz (default: %(default)s)")
     return parser
+
+
+def _fault(name: str) -> str:
+    """Return the name of a fault; there are hundreds, so the error for an unknown one has the closest alone."""
+    if name in all_faults():
+        return name
+    close = difflib.get_close_matches(name, all_faults(), n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(close)}?" if close else "docs/bugs.md and reports/faults.jsonl list them"
+    raise argparse.ArgumentTypeError(f"no fault {name}; {hint}")
 
 
 def _summary(matrix: Matrix) -> str:
@@ -77,6 +87,8 @@ def _summary(matrix: Matrix) -> str:
 def _report(problems: Sequence[object]) -> int:
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
+    if problems:
+        print(f"{len(problems)} {'problem' if len(problems) == 1 else 'problems'}, named above", file=sys.stderr)
     return 1 if problems else 0
 
 

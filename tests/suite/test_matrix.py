@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 
 from suite.faults.fault import Fault
+from suite.mutation.__main__ import main
 from suite.mutation.matrix import Matrix
 
 ROOT = Path(__file__).parents[2]
@@ -83,3 +84,27 @@ def test_the_run_prints_what_is_caught_and_no_failure(capfd: pytest.CaptureFixtu
     assert out.splitlines()[-1] == "1 of 1 faults caught"
     assert "1 caught" in out
     assert not re.search("fail", out, re.IGNORECASE)
+
+
+def test_an_unknown_fault_is_refused_with_the_closest_names(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not with the names of all faults, which fill a screen."""
+    with pytest.raises(SystemExit):
+        main(["--only", "describes_no_version"])
+    error = capsys.readouterr().err
+    assert "no fault describes_no_version; did you mean describes_no_versions" in error
+    assert len(error) < 1000
+
+
+def test_a_fault_that_gets_past_is_named_after_the_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run ends with the contract that misses it, what is wrong with the fault, and how many such there are."""
+    matrix = Matrix.of([row("describes_no_versions", "subject.describes_itself", "pass")])
+    monkeypatch.setattr("suite.mutation.__main__.run_contracts", lambda *_, **__: matrix)
+    assert main(["--named", "--only", "describes_no_versions"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "0 of 1 faults caught\n"
+    missed, uncaught, count = err.splitlines()
+    assert missed.startswith("error: subject.describes_itself does not catch describes_no_versions: Results do not")
+    assert uncaught.startswith("error: nothing catches describes_no_versions: ")
+    assert count == "2 problems, named above"
