@@ -47,7 +47,7 @@ def render(catalog: Catalog, faults: Sequence[Fault], contracts: Sequence[Contra
     rebuilt = {id_: [fault for fault in faults if id_ in fault.bugs] for id_ in catalog.bugs}
     citing = _citing(contracts)
     areas = "\n".join(
-        f"* [{letter}: {title}](#{_slug(f'{letter}: {title}')})" for letter, title in catalog.areas.items()
+        f"* [{letter}: {title}](#{slug(f'{letter}: {title}')})" for letter, title in catalog.areas.items()
     )
     count = sum(bool(found) for found in rebuilt.values())
     parts = [_INTRODUCTION.format(bugs=len(catalog.bugs), rebuilt=count, areas=areas), _RULES]
@@ -113,9 +113,9 @@ def label(url: str) -> str:
 
 def _contracts(ids: Iterable[str]) -> str:
     """Contracts as links to their headings in ``contracts.md``."""
-    return ", ".join(f"[`{id_}`](contracts.md#{_slug(id_)})" for id_ in ids)
+    return ", ".join(f"[`{id_}`](contracts.md#{slug(id_)})" for id_ in ids)
 
 
-def _slug(heading: str) -> str:
+def slug(heading: str) -> str:
     """The anchor of a heading, as GitHub and Markdown processors make it."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,22 @@ def run_law(subject: str, law: str, folder: Path, contracts: Path = CONTRACTS) -
     if watch.ran.skipped:
         raise CannotReproduceError(f"did not run: {watch.ran.skipped}")
     return watch.ran
+
+
+def contract_named(law: str) -> Contract:
+    """Return the contract of ``contract[case]``.
+
+    Raises:
+      CannotReproduceError: there is none.
+    """
+    area, _, fact = law.partition("[")[0].partition(".")
+    module = (
+        importlib.import_module(f"suite.contracts.test_{area}") if (CONTRACTS / f"test_{area}.py").is_file() else None
+    )
+    found = contract_of(getattr(module, f"test_{fact}", _case))
+    if found is None:
+        raise CannotReproduceError("no such contract")
+    return found
 
 
 def _case(item: pytest.Function) -> str:

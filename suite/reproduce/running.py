@@ -17,7 +17,8 @@ _LONGEST = 200
 # Set for the suite's own processes; a user has none of them.
 _OURS = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "PYTHONHOME")
 _VERSIONS = """
-import importlib.metadata, sys
+import importlib.metadata, platform, sys
+print("python", platform.python_version())
 for name in sys.argv[1:]:
     try:
         print(name, importlib.metadata.version(name))
@@ -72,7 +73,8 @@ def versions_in(python: str | None, packages: tuple[str, ...], known: Mapping[st
     command = [python or sys.executable, "-c", _VERSIONS, *packages]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
     installed = dict(line.split(" ", 1) for line in found.stdout.splitlines())
-    return {name: (installed | dict(known))[name] for name in packages if name in known or name in installed}
+    found_or_known = installed | dict(known)
+    return {name: found_or_known[name] for name in ("python", *packages) if name in found_or_known}
 
 
 def _plain(text: str) -> str:

@@ -42,7 +42,7 @@ def describe(stored, loaded, again):
         elif not np.array_equal(x, y):
             print(f"wrong: {name} is random, other numbers in each load: {x[x != y][0]}, {y[x != y][0]}")
         elif name in stored and (of_file.dtype.kind in "biuc" or not np.array_equal(of_file, x)):
-            at = np.argmax(abs(of_file))
+            at = np.argmax(x != of_file) or np.argmax(abs(of_file))
             print(f"wrong: {name} is {x[at]}, in the file {of_file[at]} ({of_file.dtype})")
 """
 

@@ -28,7 +28,8 @@ def stored(path):  # under the model's names
     both, renamed = "paligemma_with_expert.", {}
     starts = {f"{both}gemma_expert.lm_head": None, f"{both}gemma_expert.model": "model.dit",
               f"{both}paligemma.model.vision_tower.vision_model": "model.vlm.vision_tower",
-              f"{both}paligemma.model": "model.vlm", "action_out_proj": "action_out_proj", "": "embed_action_time."}
+              f"{both}paligemma.model": "model.vlm", f"{both}paligemma.lm_head": "lm_head",
+              "action_out_proj": "action_out_proj", "": "embed_action_time."}
     for name, x in load_file(path / "model.safetensors").items():
         start = next(start for start in starts if name.startswith(start))
         if starts[start] is not None:

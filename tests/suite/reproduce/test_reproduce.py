@@ -69,7 +69,7 @@ def test_the_issue_says_what_was_seen_with_which_versions(toy: Path, tmp_path: P
     issue, facts = (tmp_path / "out/issue.md").read_text(), json.loads((tmp_path / "out/facts.json").read_text())
     for text in ("wrong: w[0] is 2.0", "What is read is what was written.", "* toy 1.5", "toy.numbers_come_back[3]"):
         assert text in issue
-    assert (facts["subject"], facts["contract"], facts["case"]) == ("toy", "toy.numbers_come_back", "3")
+    assert (facts["subject"], facts["law"]) == ("toy", "toy.numbers_come_back[3]")
     assert facts["printed"][0] == "wrong: w[0] is 2.0"
 
 
