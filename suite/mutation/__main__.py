@@ -56,9 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m suite.mutation", epilog="Other arguments go to pytest.")
     parser.add_argument("--named", action="store_true", help="run a fault only against the contracts that it names")
     parser.add_argument("--every", action="store_true", help="run a fault also against contracts that cannot catch it")
-    parser.add_argument(
-        "--only", action="append", metavar="FAULT", type=_fault, help="run only this fault; repeatable"
-    )
+    parser.add_argument("--only", action="append", metavar="FAULT", type=_fault, help="run only this fault; repeatable")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the matrix to FILE as JSON lines")
     parser.add_argument("--fuzz", type=int, metavar="N", help="instead, give a subject N randomly damaged checkpoints")
     parser.add_argument("--subject", default="reference", help="the subject to fuzz (default: %(default)s)")

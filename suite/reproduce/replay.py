@@ -14,6 +14,7 @@ from suite.reproduce.errors import CannotReproduceError
 from suite.reproduce.recording import PARAMETERS, Call, Place
 from suite.reproduce.template import Template
 from suite.reproduce.values import Arrays, View, same, view_equal_to
+from suite.session.results import without_folders
 
 INPUT = "input"
 
@@ -155,6 +156,9 @@ class Replay:
                 shutil.copytree(copy, self.folder / target)
             else:
                 shutil.copy(copy, self.folder / target)
+            for mark in (self.folder / target).rglob("commit_success.txt"):
+                # orbax writes there where the checkpoint was.
+                mark.write_text(without_folders(mark.read_text(encoding="utf-8")), encoding="utf-8")
         return target
 
     def _save(self, arrays: Arrays, name: str) -> str:

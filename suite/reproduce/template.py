@@ -31,9 +31,10 @@ class Template:
     Attributes:
       packages: the packages whose versions matter, the implementation's first.
       setup: imports, and the functions that the calls share.
-      calls: the source of one function per operation, named after it. A load from one kind of source only is
-        ``load:<kind>`` and takes ``path`` (and ``adapter``). ``stored:<kind>`` returns what a file holds under the
-        names that a load returns. A function takes the parameters of the operation that it needs.
+      calls: the source of one function per operation, named after it; it takes the parameters of the operation that
+        it needs. A load from one kind of source only is ``load:<kind>``, and takes ``path`` (and ``adapter``).
+        ``accepts:<kind>`` is another load for laws that expect an error, if making a whole model takes long: it returns
+        None for what the file lacks. ``stored:<kind>`` returns what a file holds, under the names of a load's result.
       unused: parameters of an operation that a function may leave out, since they do not change what is compared.
       config: a model's spec of the suite -> the implementation's own options of that model, as plain data. A function's
         parameter ``model`` gets them.

@@ -27,17 +27,13 @@ def config_of(model):  # openpi has the sizes of its own models hard-coded; thes
     return pi0_config.Pi0Config(**model["config"])
 
 
-def fresh_state(model, seed):
-    return jax.jit(lambda key: nnx.state(config_of(model).create(key)))(jax.random.key(seed))
-
-
 def flat(tree):
     return {"/".join(path): np.asarray(x) for path, x in flatten_dict(tree).items()}
 """
 
 LOAD = """
 def load(model, path, seed):  # as scripts/train.py: the loader, a check, and from a fresh model what is left out
-    fresh = fresh_state(model, seed)
+    fresh = jax.jit(lambda: nnx.state(config_of(model).create(jax.random.key(seed))))()
     shapes = nnx.state(nnx.eval_shape(config_of(model).create, jax.random.key(0))).to_pure_dict()
     loaded = weight_loaders.CheckpointWeightLoader(str(path)).load(shapes)
     array_typing.check_pytree_equality(expected=shapes, got=loaded, check_shapes=True, check_dtypes=True)
@@ -46,12 +42,25 @@ def load(model, path, seed):  # as scripts/train.py: the loader, a check, and fr
     return flat(fresh.to_pure_dict())
 """
 
-PALIGEMMA = LOAD.replace(
-    "weight_loaders.CheckpointWeightLoader(str(path))", "weight_loaders.PaliGemmaWeightLoader()"
-).replace(
-    "    fresh =",
-    "    weight_loaders.download.maybe_download = lambda *_, **__: path  # instead of the release\n    fresh =",
-)
+# What is accepted shows without making a model, which takes minutes to compile.
+ACCEPTS = """
+def load(model, path, seed):  # as scripts/train.py: the loader and its check; what is abstract then, training draws
+    shapes = nnx.state(nnx.eval_shape(config_of(model).create, jax.random.key(seed))).to_pure_dict()
+    loaded = weight_loaders.CheckpointWeightLoader(str(path)).load(shapes)
+    array_typing.check_pytree_equality(expected=shapes, got=loaded, check_shapes=True, check_dtypes=True)
+    leaves = flatten_dict(loaded, sep="/").items()
+    return {name: None if isinstance(x, jax.ShapeDtypeStruct) else np.asarray(x) for name, x in leaves}
+"""
+
+
+def _of_paligemma(source: str) -> str:
+    """Return a load by openpi's loader of PaliGemma, which downloads a release."""
+    loader = "weight_loaders.PaliGemmaWeightLoader()"
+    local = "    weight_loaders.download.maybe_download = lambda *_, **__: path  # instead of the release\n"
+    return source.replace("weight_loaders.CheckpointWeightLoader(str(path))", loader).replace(
+        "    shapes =", f"{local}    shapes ="
+    )
+
 
 RESTORE = """
 def restore(path, dtype=None):
@@ -65,7 +74,7 @@ def load_for_inference(model, path):
 
 INIT = """
 def init(model, seed):
-    return flat(fresh_state(model, seed).to_pure_dict())
+    return flat(jax.jit(lambda: nnx.state(config_of(model).create(jax.random.key(seed))))().to_pure_dict())
 """
 
 SPEC = """
@@ -126,7 +135,9 @@ TEMPLATE = Template(
     setup=SETUP,
     calls={
         "load:openpi": LOAD,
-        "load:paligemma_npz": PALIGEMMA,
+        "load:paligemma_npz": _of_paligemma(LOAD),
+        "accepts:openpi": ACCEPTS,
+        "accepts:paligemma_npz": _of_paligemma(ACCEPTS),
         "stored:openpi": STORED,
         "stored:paligemma_npz": STORED_NPZ,
         "restore": RESTORE,

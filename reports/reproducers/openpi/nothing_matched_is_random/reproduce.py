@@ -1,0 +1,49 @@
+"""PaliGemmaWeightLoader accepts a file in which nothing matches, and the model is random."""
+
+import json
+import sys
+from pathlib import Path
+import numpy as np
+import jax
+from flax import nnx
+from flax.traverse_util import flatten_dict, unflatten_dict
+from openpi.models import gemma, lora, pi0_config, siglip
+from openpi.models import model as openpi_model
+from openpi.shared import array_typing
+from openpi.training import weight_loaders
+
+def config_of(model):  # openpi has the sizes of its own models hard-coded; these are small ones
+    def sizes(variant):
+        own = dict(model["paligemma" if "2b" in variant else "action_expert"])
+        adapters = {site: lora.LoRAConfig(**x) for site, x in own.pop("lora").items()}
+        return gemma.Config(**own, lora_configs=adapters)
+
+    gemma.get_config, gemma.PALIGEMMA_VOCAB_SIZE = sizes, model["vocab_size"]
+    siglip.decode_variant = lambda _: model["siglip"] | {"patch_size": tuple(model["siglip"]["patch_size"])}
+    openpi_model.IMAGE_RESOLUTION = tuple(model["image"])
+    return pi0_config.Pi0Config(**model["config"])
+
+def fresh_state(model, seed):
+    return jax.jit(lambda key: nnx.state(config_of(model).create(key)))(jax.random.key(seed))
+
+def flat(tree):
+    return {"/".join(path): np.asarray(x) for path, x in flatten_dict(tree).items()}
+
+def load(model, path, seed):  # as scripts/train.py: the loader, a check, and from a fresh model what is left out
+    weight_loaders.download.maybe_download = lambda *_, **__: path  # instead of the release
+    fresh = fresh_state(model, seed)
+    shapes = nnx.state(nnx.eval_shape(config_of(model).create, jax.random.key(0))).to_pure_dict()
+    loaded = weight_loaders.PaliGemmaWeightLoader().load(shapes)
+    array_typing.check_pytree_equality(expected=shapes, got=loaded, check_shapes=True, check_dtypes=True)
+    kept = {name: x for name, x in flatten_dict(loaded).items() if not isinstance(x, jax.ShapeDtypeStruct)}
+    fresh.replace_by_pure_dict(unflatten_dict(kept))
+    return flat(fresh.to_pure_dict())
+
+HERE = Path(__file__).parent
+MODEL = json.loads((HERE / "input/model.json").read_text())
+try:
+    load_0 = load(model=MODEL, path=HERE / "input/pt_224.npz", seed=0)
+except Exception as error:
+    sys.exit(print(f"right: refused: {error}"))
+print("wrong: load raises no error", "right: an error that names pt_224.npz", sep="\n")
+sys.exit(1)
