@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import jax
 from flax import nnx
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import flatten_dict
 from openpi.models import gemma, lora, pi0_config, siglip
 from openpi.models import model as openpi_model
 from openpi.shared import array_typing
@@ -23,21 +23,28 @@ def config_of(model):  # openpi has the sizes of its own models hard-coded; thes
     openpi_model.IMAGE_RESOLUTION = tuple(model["image"])
     return pi0_config.Pi0Config(**model["config"])
 
-def fresh_state(model, seed):
-    return jax.jit(lambda key: nnx.state(config_of(model).create(key)))(jax.random.key(seed))
-
-def flat(tree):
-    return {"/".join(path): np.asarray(x) for path, x in flatten_dict(tree).items()}
-
-def load(model, path, seed):  # as scripts/train.py: the loader, a check, and from a fresh model what is left out
+def load(model, path, seed):  # as scripts/train.py: the loader and its check; what is abstract then, training draws
     weight_loaders.download.maybe_download = lambda *_, **__: path  # instead of the release
-    fresh = fresh_state(model, seed)
-    shapes = nnx.state(nnx.eval_shape(config_of(model).create, jax.random.key(0))).to_pure_dict()
+    shapes = nnx.state(nnx.eval_shape(config_of(model).create, jax.random.key(seed))).to_pure_dict()
     loaded = weight_loaders.PaliGemmaWeightLoader().load(shapes)
     array_typing.check_pytree_equality(expected=shapes, got=loaded, check_shapes=True, check_dtypes=True)
-    kept = {name: x for name, x in flatten_dict(loaded).items() if not isinstance(x, jax.ShapeDtypeStruct)}
-    fresh.replace_by_pure_dict(unflatten_dict(kept))
-    return flat(fresh.to_pure_dict())
+    leaves = flatten_dict(loaded, sep="/").items()
+    return {name: None if isinstance(x, jax.ShapeDtypeStruct) else np.asarray(x) for name, x in leaves}
+
+def stored(path):
+    with np.load(path) as file:
+        return {name.removeprefix("params/"): x for name, x in file.items()}
+
+def describe(stored, loaded, again):
+    for name in sorted(stored.keys() | loaded.keys()):
+        of_file, x, y = (np.asarray(tree.get(name, [])).ravel() for tree in (stored, loaded, again))
+        if name not in loaded:
+            print(f"wrong: {name} of the file is nowhere in the model")
+        elif loaded[name] is None:
+            print(f"wrong: {name} is not in the file, so training starts there with random numbers")
+        elif name in stored and (of_file.dtype.kind in "biuc" or not np.array_equal(of_file, x)):
+            at = np.argmax(x != of_file) or np.argmax(abs(of_file))
+            print(f"wrong: {name} is {x[at]}, in the file {of_file[at]} ({of_file.dtype})")
 
 HERE = Path(__file__).parent
 MODEL = json.loads((HERE / "input/model.json").read_text())
@@ -46,4 +53,5 @@ try:
 except Exception as error:
     sys.exit(print(f"right: refused: {error}"))
 print("wrong: load raises no error", "right: an error that names pt_224.npz", sep="\n")
+describe(stored(path=HERE / "input/pt_224.npz"), load_0, load_0)
 sys.exit(1)
