@@ -15,6 +15,7 @@ _ABOUT = {
     "gemma": "DeepMind's library, for the language model",
     "lerobot": "LeRobot's PI0Policy, in PyTorch",
     "openpi": "Physical Intelligence's own, in JAX",
+    "openpi_pytorch": "Physical Intelligence's own, in PyTorch",
     "peft": "LoRA on transformers' pi0",
     "transformers": "Hugging Face's pi0, in PyTorch",
     "transformers-paligemma": "Hugging Face's PaliGemma",

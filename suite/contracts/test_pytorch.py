@@ -181,7 +181,7 @@ MISFITS: dict[str, tuple[Change, tuple[str, ...]]] = {
 def test_what_does_not_fit_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path, case: str) -> None:
     """A file with missing tensors or other shapes, layers or names is refused, and the error lists every misfit."""
     change, names = MISFITS[case]
-    tensors = openpi_pytorch.tensors(openpi_pytorch.build(base_spec, tmp_path / "torch"))
+    tensors = openpi_pytorch.saved(openpi_pytorch.build(base_spec, tmp_path / "torch"))
     openpi_pytorch.write(change(tensors), tmp_path / "torch")
     before = digests(tmp_path)
     with refused(str(tmp_path / "torch"), *names):

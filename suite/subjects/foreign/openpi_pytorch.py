@@ -58,8 +58,10 @@ def load(model: Data, source: Data, seed: int) -> Data:
 
 def load_for_inference(model: Data, path: str) -> Params:
     config = config_of(model)
+    # A run's step has its weights beside its optimizer's state, in no folder of their own.
+    folder = Path(path).parent if Path(path).name == "params" and not Path(path).exists() else Path(path)
     with torch_at_size(model):
-        loaded = config.load_pytorch(mock.Mock(model=config), str(Path(path) / "model.safetensors"))
+        loaded = config.load_pytorch(mock.Mock(model=config), str(folder / "model.safetensors"))
     return params_of(loaded.state_dict(), policy_rules(model, ""))
 
 
