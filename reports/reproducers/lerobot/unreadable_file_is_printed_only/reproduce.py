@@ -52,6 +52,6 @@ try:
     load_0 = load(model=MODEL, path=HERE / "input/pi0_base_pytorch", seed=0)
 except Exception as error:
     sys.exit(print(f"right: refused: {error}"))
-print("wrong: load raises no error", "right: an error that names pi0_base_pytorch", sep="\n")
+print("wrong: load raises no error", "right: an error that names the cause", sep="\n")
 describe(stored(path=HERE / "input/pi0_base_pytorch"), load_0, load(model=MODEL, path=HERE / "input/pi0_base_pytorch", seed=1))
 sys.exit(1)

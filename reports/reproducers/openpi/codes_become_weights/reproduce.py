@@ -53,6 +53,6 @@ try:
     load_0 = load(model=MODEL, path=HERE / "input/params", seed=0)
 except Exception as error:
     sys.exit(print(f"right: refused: {error}"))
-print("wrong: load raises no error", "right: an error that names params", sep="\n")
+print("wrong: load raises no error", "right: an error that names the cause", sep="\n")
 describe(stored(path=HERE / "input/params"), load_0, load_0)
 sys.exit(1)
