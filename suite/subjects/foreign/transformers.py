@@ -75,8 +75,10 @@ def train(model: Any, params: Params, batches: list[Params], options: Any, folde
 
 
 def loss(model: Any, params: Params, batch: Params, noise: Any, time: Any, seed: int) -> np.ndarray:
+    module = _filled(model, params)
+    # Making a model draws too.
     torch.manual_seed(seed)
-    return _pi0.loss(_filled(model, params), batch, noise, time)
+    return _pi0.loss(module, batch, noise, time)
 
 
 def sample_actions(model: Any, params: Params, batch: Params, noise: np.ndarray, num_steps: int) -> np.ndarray:
