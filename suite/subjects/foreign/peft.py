@@ -3,6 +3,7 @@
 import copy
 import functools
 import json
+import warnings
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ def _base(path: str, config: Any, dtype: Any) -> Any:
 
 
 def _read(model: Any, base: Any, adapter: str, names: list[str]) -> Params:
-    adapted = PeftModel.from_pretrained(base, adapter).eval()
+    adapted = _with_adapter(base, adapter).eval()
     for name in names[1:]:
         adapted.load_adapter(str(Path(adapter) / name), adapter_name=name)
     rules = _lora_rules(model)
@@ -108,6 +109,20 @@ def _read(model: Any, base: Any, adapter: str, names: list[str]) -> Params:
             raise ValueError(f"unexpected keys {sorted(strangers)}")
         params = params_of(scaled_tensors(model, ROOTS, adapted, names), rules)
     return params | params_of(adapted.unload().state_dict(), pi0_rules(model))
+
+
+def _with_adapter(base: Any, adapter: str) -> Any:
+    """Load an adapter onto a base.
+
+    Missing tensors do not stop ``from_pretrained``: it warns with their names. A user sees the warning, so it counts as
+    an error.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        adapted = PeftModel.from_pretrained(base, adapter)
+    if missing := [str(warning.message) for warning in caught if "missing adapter keys" in str(warning.message)]:
+        raise ValueError(f"{adapter}: {missing}")
+    return adapted
 
 
 def trainable(model: Any) -> list[str]:
