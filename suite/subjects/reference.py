@@ -24,7 +24,7 @@ from pi0_compat.loading import loaders as weight_loaders
 from pi0_compat.lora import fold as lora_fold
 from pi0_compat.lora import params as lora_params
 from pi0_compat.model.config import Pi0Config
-from pi0_compat.model.pi0 import CAMERAS, Observation, Pi0, block_mask, draw_noise_and_time
+from pi0_compat.model.pi0 import CAMERAS, Observation, draw_noise_and_time
 from pi0_compat.model.pi0_fast import FAST_CAMERAS
 from pi0_compat.params import to_numpy
 from pi0_compat.storage import placement as sharding
@@ -33,7 +33,7 @@ from pi0_compat.training import runs
 from pi0_compat.training import step as training
 from pi0_compat.training.compile_options import quickest
 from pi0_compat.training.configs import AdamW, CosineDecaySchedule, TrainConfig
-from suite.subjects import _reference_benchmarks, _reference_fast
+from suite.subjects import _reference_benchmarks, _reference_fast, _reference_flow
 
 NAME = "reference"
 TRAITS = (
@@ -134,21 +134,21 @@ def loss(model: Data, params: Params, batch: Params, noise: Any, time: Any, seed
         # Only then: the draws take six times as long to compile as the loss.
         drawn_noise, drawn_time = _draw(jax.random.key(seed), batch["actions"].shape)
         noise, time = drawn_noise if noise is None else noise, drawn_time if time is None else time
-    return np.asarray(_compiled_loss(Pi0Config.from_json(model))(params, *_split(batch), noise, time))
+    return np.asarray(_reference_flow.compiled_loss(Pi0Config.from_json(model))(params, *_split(batch), noise, time))
 
 
 def sample_actions(model: Data, params: Params, batch: Params, noise: np.ndarray, num_steps: int) -> np.ndarray:
-    sample = _compiled_sample(Pi0Config.from_json(model), num_steps)
+    sample = _reference_flow.compiled_sample(Pi0Config.from_json(model), num_steps)
     return np.asarray(sample(params, _split(batch)[0], noise))
 
 
 def embed_prefix(model: Data, params: Params, batch: Params) -> np.ndarray:
-    embed = _compiled_prefix(Pi0Config.from_json(model))
+    embed = _reference_flow.compiled_prefix(Pi0Config.from_json(model))
     return np.asarray(embed(params, _split(batch)[0]))
 
 
 def prompt_logits(model: Data, params: Params, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    return np.asarray(_compiled_logits(Pi0Config.from_json(model))(params, tokens, mask))
+    return np.asarray(_reference_flow.compiled_logits(Pi0Config.from_json(model))(params, tokens, mask))
 
 
 def token_logits(model: Data, params: Params, batch: Params) -> np.ndarray:
@@ -304,62 +304,8 @@ def _split(batch: Params) -> tuple[Observation, np.ndarray]:
     return observation, batch["actions"]
 
 
+# Optimized, unlike the rest: otherwise the draws differ from openpi's by an ulp.
 _draw = jax.jit(draw_noise_and_time, static_argnums=1)
-
-
-# Compiling takes nearly all the time of tiny models. Draws stay optimized: otherwise they differ from openpi's by an
-# ulp.
-
-
-@functools.lru_cache
-def _compiled_loss(config: Pi0Config) -> Any:
-    return jax.jit(
-        lambda params, observation, actions, noise, time: _flow(config, params).compute_loss(
-            jax.random.key(0), observation, actions, noise=noise, time=time
-        ),
-        compiler_options=quickest(),
-    )
-
-
-def _flow(config: Pi0Config, params: Any) -> Pi0:
-    model = config.merge(params)
-    assert isinstance(model, Pi0), config.family
-    return model
-
-
-@functools.lru_cache
-def _compiled_sample(config: Pi0Config, num_steps: int) -> Any:
-    key = jax.random.key(0)
-    return jax.jit(
-        lambda params, observation, noise: _flow(config, params).sample_actions(
-            key, observation, noise=noise, num_steps=num_steps
-        ),
-        compiler_options=quickest(),
-    )
-
-
-@functools.lru_cache
-def _compiled_prefix(config: Pi0Config) -> Any:
-    return jax.jit(
-        lambda params, observation: config.merge(params).embed_prefix(observation)[0],
-        compiler_options=quickest(),
-    )
-
-
-@functools.lru_cache
-def _compiled_logits(config: Pi0Config) -> Any:
-    def logits(params: Any, tokens: Any, mask: Any) -> Any:
-        llm = config.merge(params).PaliGemma.llm
-        embedded, one_block = llm.embed(tokens), jnp.arange(tokens.shape[1]) == 0
-        (out, _), _ = llm(
-            [embedded, None],
-            positions=jnp.cumsum(mask, axis=1) - 1,
-            mask=block_mask(mask, one_block),
-            conds=[None, None],
-        )
-        return out @ llm.embedder.input_embedding[...].T
-
-    return jax.jit(logits, compiler_options=quickest())
 
 
 @functools.lru_cache

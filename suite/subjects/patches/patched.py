@@ -18,7 +18,11 @@ from typing import NamedTuple
 
 _REFERENCE = "pi0_compat"
 _HARNESS = "suite.subjects.reference"
-_ITS_PARTS = ("suite.subjects._reference_benchmarks", "suite.subjects._reference_fast")
+_ITS_PARTS = (
+    "suite.subjects._reference_benchmarks",
+    "suite.subjects._reference_fast",
+    "suite.subjects._reference_flow",
+)
 _ROOT = Path(__file__).resolve().parents[3]
 _SOURCES = _ROOT / "pi0_compat"
 
