@@ -92,7 +92,7 @@ def _arrays(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _text(mention: str | re.Pattern[str]) -> str:
-    """Return a mention as a reader would write it: a pattern without its anchors, a path without its folders."""
+    """Return a mention as a reader would write it: a pattern as the longest word of it, a path without its folders."""
     if isinstance(mention, str):
         return mention.rpartition("/")[2] if mention.startswith("/") else mention
-    return mention.pattern.replace(r"\b", "")
+    return re.sub(r"\((\w+)\)\?", r"\1", mention.pattern.replace(r"\b", ""))

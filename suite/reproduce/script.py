@@ -13,6 +13,7 @@ from suite.reproduce.values import ONE, View, differing, view_that_holds
 
 MOST_LINES = 60
 MOST_ARRAYS = 3
+MOST_DESCRIBED = 5
 
 _IMPORTS = """\
 import json
@@ -38,19 +39,20 @@ def describe(stored, loaded, again):
     for name in sorted(stored.keys() | loaded.keys()):
         of_file, x, y = (np.asarray(tree.get(name, [])).ravel() for tree in (stored, loaded, again))
         if name not in loaded:
-            print(f"wrong: {name} of the file is nowhere in the model")
-<FRESH>
-        elif name in stored and (of_file.dtype.kind in "biuc" or not np.array_equal(of_file, x)):
+            yield f"wrong: {name} of the file is nowhere in the model"
+<FRESH>        elif name in stored and (of_file.dtype.kind in "biuc" or not np.array_equal(of_file, x)):
             at = np.argmax(x != of_file) or np.argmax(abs(of_file))
-            print(f"wrong: {name} is {x[at]}, in the file {of_file[at]} ({of_file.dtype})")
+            yield f"wrong: {name} is {x[at]}, in the file {of_file[at]} ({of_file.dtype})"
 """
 # How fresh numbers show: as nothing after a light load, as other numbers after another load.
 _NOTHING = """\
         elif loaded[name] is None:
-            print(f"wrong: {name} is not in the file, so training starts there with random numbers")"""
+            yield f"wrong: {name} is not in the file, so training starts there with random numbers"
+"""
 _OTHERS = """\
         elif not np.array_equal(x, y):
-            print(f"wrong: {name} is random, other numbers in each load: {x[x != y][0]}, {y[x != y][0]}")"""
+            yield f"wrong: {name} is random, other numbers in each load: {x[x != y][0]}, {y[x != y][0]}"
+"""
 
 
 def write_script(failure: Failure, replay: Replay, template: Template, title: str) -> str:
@@ -132,7 +134,7 @@ def _accepted(failure: Accepted, replay: Replay, *, describes: bool) -> tuple[li
     ]
     if describes and last.operation == "load" and (stored := replay.stored(last)):
         again = variable(last) if _is_light(replay.template, last) else replay.line(last, seed=1)
-        lines.append(f"describe({stored}, {variable(last)}, {again})")
+        lines.append(f'print(*list(describe({stored}, {variable(last)}, {again}))[:{MOST_DESCRIBED}], sep="\\n")')
     return calls, [*lines, "sys.exit(1)"]
 
 

@@ -57,8 +57,12 @@ def _of_paligemma(source: str) -> str:
     """Return a load by openpi's loader of PaliGemma, which downloads a release."""
     loader = "weight_loaders.PaliGemmaWeightLoader()"
     local = "    weight_loaders.download.maybe_download = lambda *_, **__: path  # instead of the release\n"
-    return source.replace("weight_loaders.CheckpointWeightLoader(str(path))", loader).replace(
-        "    shapes =", f"{local}    shapes ="
+    # A release has no action expert, which is rightly fresh.
+    has = 'x[0].startswith("PaliGemma/") and not ("/llm/" in x[0] and "_1/" in x[0])'
+    expert = f"    leaves = [x for x in leaves if {has}]\n"
+    source = source.replace("weight_loaders.CheckpointWeightLoader(str(path))", loader)
+    return source.replace("    shapes =", f"{local}    shapes =").replace(
+        "    return {name: None", f"{expert}    return {{name: None"
     )
 
 
@@ -104,7 +108,7 @@ def loss(model, params, batch, seed):  # noise and time come from the seed
 STORED_NPZ = """
 def stored(path):
     with np.load(path) as file:
-        return {name.removeprefix("params/"): x for name, x in file.items()}
+        return {f"PaliGemma/{name.removeprefix('params/')}": x for name, x in file.items()}
 """
 
 STORED = """

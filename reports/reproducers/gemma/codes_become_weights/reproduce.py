@@ -47,6 +47,6 @@ try:
     load_0 = load(model=MODEL, path=HERE / "input/2b", seed=0)
 except Exception as error:
     sys.exit(print(f"right: refused: {error}"))
-print("wrong: load raises no error", "right: an error that names 2b", sep="\n")
+print("wrong: load raises no error", "right: an error that names the cause", sep="\n")
 describe(stored(path=HERE / "input/2b"), load_0, load(model=MODEL, path=HERE / "input/2b", seed=1))
 sys.exit(1)
