@@ -1,5 +1,6 @@
 """Cases of checkpoints that do not fit their model: other sizes, missing and strange tensors, another version."""
 
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -122,10 +123,17 @@ def missing(layout: Layout) -> tuple[Case, ...]:
     )
 
 
-def site_of(case: Case) -> tuple[str, str]:
-    """Return openpi's path and the layout's name of the tensor that a case of ``missing`` lacks."""
-    path = ROLES[case.id.removeprefix("without_")]
-    return path, case.layout.site(case.model, path)
+def site_of(case: Case) -> tuple[str, ...]:
+    """Return openpi's path and the layout's names of the tensor that a case of ``missing`` lacks."""
+    role = case.id.removeprefix("without_")
+    names = TIED.get(case.layout.name, ()) if role == "token_table" else ()
+    return ROLES[role], case.layout.site(case.model, ROLES[role]), *names
+
+
+def mention_of(*names: str) -> re.Pattern[str]:
+    """Match one of the names, as it is or as jax writes a path of keys: ``['PaliGemma']['img']``."""
+    keys = ("".join(f"['{key}']" for key in name.split("/")) for name in names)
+    return re.compile("|".join(re.escape(name) for name in (*names, *keys)))
 
 
 @cache

@@ -1,7 +1,5 @@
 """Checkpoints that do not fit, in every layout: they are refused, the error names what does not fit."""
 
-import re
-
 from suite.contracts import misfits
 from suite.contracts.fitting import NOT_TIED, TIED
 from suite.contracts.load_asserts import assert_names, assert_rejected
@@ -45,7 +43,7 @@ def test_missing_tensor_is_refused(loads: Loads, case: Case) -> None:
 @every_layout(misfits.missing)
 def test_missing_tensor_is_named(loads: Loads, case: Case) -> None:
     """The error about a missing tensor names it, as the file would or by openpi's path."""
-    assert_names(loads(case), re.compile("|".join(map(re.escape, misfits.site_of(case)))))
+    assert_names(loads(case), misfits.mention_of(*misfits.site_of(case)))
 
 
 @contract(source="docs/bugs.md#c3, #p4; openpi weight_loaders.py:73, lucidrains/pi-zero-pytorch #1", needs=("load",))
@@ -67,7 +65,7 @@ def test_another_shape_is_refused(loads: Loads, case: Case) -> None:
 def test_another_shape_is_named(loads: Loads, case: Case) -> None:
     """The error about a weight of another shape names the weight, as the file does or by openpi's path."""
     weight = case.layout.weight
-    assert_names(loads(case), re.compile("|".join(map(re.escape, (weight, case.layout.site(case.model, weight))))))
+    assert_names(loads(case), misfits.mention_of(weight, case.layout.site(case.model, weight)))
 
 
 @contract(source="docs/bugs.md#c6: codes without their scales were used as weights", needs=("load",))
