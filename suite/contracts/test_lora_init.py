@@ -150,7 +150,7 @@ def test_load_adds_another_lora_a_for_another_seed(subject: Subject, fresh: Fres
 
 @contract(
     source="arXiv:2106.09685; openpi lora.py:20 with zeros; docs/bugs.md#a2",
-    needs=(*INIT, "train", "head_adapters", "head_adapters"),
+    needs=(*INIT, "train", "head_adapters"),
 )
 def test_can_learn(subject: Subject, fresh: Fresh) -> None:
     """The first optimizer step of a fresh LoRA model already changes every lora_b, so that no adapter's delta is zero
