@@ -11,9 +11,10 @@ pytest_plugins = ["pytester"]
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("area", ["restore", "load", "save"])
+# Four cases of save need a loss, which the template leaves out.
+@pytest.mark.parametrize(("area", "at_least"), [("restore", 10), ("load", 10), ("save", 9)])
 def test_the_template_keeps_contracts_elsewhere(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, area: str
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, area: str, at_least: int
 ) -> None:
     """Copied, and sent to an interpreter that finds a copy of the reference, it passes the contracts."""
     shutil.copytree(ROOT / "pi0_compat", pytester.path / "copy/pi0_compat")
@@ -23,5 +24,5 @@ def test_the_template_keeps_contracts_elsewhere(
     options = ("-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), "-p", "no:cacheprovider", "-q")
     result = pytester.runpytest_subprocess(contracts, *options, "--subject", f"./my_harness.py={sys.executable}")
     outcomes = result.parseoutcomes()
-    assert outcomes["passed"] >= 10
+    assert outcomes["passed"] >= at_least
     assert not {"failed", "errors"} & outcomes.keys()
