@@ -80,7 +80,7 @@ FAULTS = (
         story="Sizes come from the config without checking the checkpoint, and an index overflows halfway.",
         evidence=f"{_SCRIPT}#L476-L503",
         patches=(Patch("layouts/write.py", "model.require_fit(dict(leaves))", "pass"),),
-        caught_by=("convert.other_sizes_are_refused", "pytorch.other_family_is_not_converted"),
+        caught_by=("convert.other_sizes_are_refused",),
     ),
     Fault(
         id="conversion_ignores_layout",

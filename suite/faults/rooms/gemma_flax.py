@@ -20,7 +20,7 @@ FAULTS = (
                 "sorted(self._places[path].items(), key=lambda place: str(place[0]))",
             ),
         ),
-        caught_by=("gemma_flax.lands_leaf_by_leaf",),
+        caught_by=("fit.fills_the_model",),
     ),
     Fault(
         id="gemma_flat_form_unknown",
@@ -28,7 +28,6 @@ FAULTS = (
         evidence=f"{_GEMMA}/gm/ckpts/_compat.py",
         patches=(Patch(_LAYOUT, 'return name.removesuffix("/w") if "/mlp/" in name else name', "return name"),),
         caught_by=(
-            "gemma_flax.lands_leaf_by_leaf",
             "fit.casts_exactly",
             "gemma_flax.what_gemma_lacks_is_freshly_initialised",
             "gemma_flax.what_the_model_lacks_is_reported",

@@ -15,14 +15,14 @@ FAULTS = (
         story="The bfloat16 npz is read as numpy does, two raw bytes per number, and cannot be cast.",
         evidence=f"{_LOADERS}#L56",
         patches=(Patch(_NPZ, 'return dtype == np.dtype("V2")', "return False"),),
-        caught_by=("fit.fills_the_model", "mapping.formats_agree"),
+        caught_by=("fit.casts_exactly", "mapping.formats_agree"),
     ),
     Fault(
         id="paligemma_bfloat16_read_as_float16",
         story="The two bytes of a bfloat16 are read as float16.",
         evidence="A mutation: both have two bytes.",
         patches=(Patch(_NPZ, "np.dtype(ml_dtypes.bfloat16) if _is", "np.dtype(np.float16) if _is"),),
-        caught_by=("fit.fills_the_model", "mapping.formats_agree"),
+        caught_by=("fit.casts_exactly", "mapping.formats_agree"),
     ),
     Fault(
         id="paligemma_nothing_matched_is_fresh",
