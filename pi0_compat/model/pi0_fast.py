@@ -80,7 +80,7 @@ class Pi0Fast(nnx.Module):
     def compute_loss(self, key: jax.Array, observation: Observation, *, train: bool = False) -> jax.Array:
         """Return the mean cross-entropy of each sample's tokens, float32[B].
 
-        The mean is over the tokens of ``token_loss_mask``, of which the first token is never one: nothing predicts it.
+        The mean is over the tokens of ``token_loss_mask``. The first token never counts: nothing predicts it.
 
         Args:
           key: decides what training drops.
