@@ -18,6 +18,8 @@ from pi0_compat.paths import (
 # Components of names that only the later versions have, in big_vision's, gemma's and Hugging Face's words; Gemma 3
 # has those of Gemma 2 as well.
 _LATER = (
+    ("Gemma 3n", re.compile(r"(^|[./_])(altup|laurel)([./_]|$)")),
+    ("Gemma 4", re.compile(r"(^|[./])(layer_scalar|skip_scale)$")),
     ("Gemma 3", re.compile(r"(^|[./_])(query_norm|key_norm|q_norm|k_norm)([./]|$)")),
     (
         "Gemma 2, as PaliGemma 2 has it",

@@ -20,8 +20,11 @@ _TORCH_TABLE = re.compile(r"(^|\.)embed_tokens\.weight$")
 # The readers of Hugging Face's layout name the rows that transformers added to a table by a slice of it.
 _ADDED_ROWS = re.compile(r"\[\d+:\]$")
 
-# Adapters under other projects' names too: PEFT's ``lora_A``, Gemma's ``lora/a``. With one unused, fine-tuning is lost.
-_ADAPTER_BY_ANY_NAME = re.compile(r"(^|[/._])lora[/._]?[ab]($|[/._])", re.IGNORECASE)
+# Adapters under other projects' names too: PEFT's ``lora_A`` and what DoRA adds to it, Gemma's ``lora/a``. With one
+# unused, fine-tuning is lost.
+_ADAPTER_BY_ANY_NAME = re.compile(
+    r"(^|[/._])lora([/._]?[ab]|_embedding_[ab]|_magnitude_vector)($|[/._])", re.IGNORECASE
+)
 
 # The components below PaliGemma/llm that belong to the action expert end in this.
 _ACTION_EXPERT_SUFFIX = "_1"

@@ -13,6 +13,7 @@ from pi0_compat.checkpoints.values import Finding, examine
 from pi0_compat.diagnosis import other_sizes
 from pi0_compat.errors import CheckpointError, LoadError
 from pi0_compat.layouts.gemma_flax import require_sizes
+from pi0_compat.layouts.judged import judge_checkpoint
 from pi0_compat.layouts.layout import Detected, Layout
 from pi0_compat.layouts.locate import located, located_metadata
 from pi0_compat.layouts.open import open_parameters
@@ -126,6 +127,7 @@ class Check:
       name: what to call the checkpoint: its URL, or its path, relative to the working folder if it is below.
       layout: how it is stored.
       fits: config -> how it goes together with the checkpoint: the config that was named, else all named configs.
+      why_not: why no part of a pi0 can be read from it, with what it is nearest to; empty if one can.
       fixes: what to do where the named config does not fit, the likeliest first.
       findings: what is unusual in the values; None if they were not read.
     """
@@ -133,6 +135,7 @@ class Check:
     name: str
     layout: Layout
     fits: dict[str, Fit]
+    why_not: str = ""
     fixes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] | None = None
 
@@ -174,13 +177,18 @@ def check_checkpoint(
     # Values have to be downloaded; for the rest, the metadata of a remote checkpoint are enough.
     place = nullcontext(located(path)) if values else located_metadata(path)
     with place as (checkpoint, name):
-        known = fits(checkpoint, named_models() | asked)
+        # What inspect and convert decide by: no model fits what is no part of a pi0.
+        verdict = judge_checkpoint(checkpoint).verdict
+        known = fits(checkpoint, named_models() | asked, verdict.reason)
         return Check(
             name=name,
             layout=checkpoint.layout,
             fits={label: known[label] for label in asked or known},
-            fixes=tuple(fixes_of(checkpoint, model, known[next(iter(asked))], known)) if model else (),
-            findings=tuple(_examined(checkpoint, model, progress)) if values else None,
+            why_not=verdict.reason,
+            fixes=()
+            if verdict.reason or model is None
+            else tuple(fixes_of(checkpoint, model, known[next(iter(asked))], known)),
+            findings=tuple(_examined(checkpoint, model, progress)) if values and not verdict.reason else None,
         )
 
 
@@ -189,16 +197,19 @@ def _examined(checkpoint: Detected, model: Pi0Spec | None, progress: Progress) -
         return examine(source, advance)
 
 
-def fits(checkpoint: Detected, models: Mapping[str, Pi0Spec]) -> dict[str, Fit]:
+def fits(checkpoint: Detected, models: Mapping[str, Pi0Spec], why_not: str = "") -> dict[str, Fit]:
     """Return how a checkpoint fits each model; no array is read but a PyTorch checkpoint's tied table.
 
     Args:
       checkpoint: what ``detect`` returned.
       models: the models, by name.
+      why_not: why it fits none, whatever their sizes; empty if nothing speaks against it.
 
     Raises:
       CheckpointError: the checkpoint's metadata cannot be read.
     """
+    if why_not:
+        return dict.fromkeys(models, Fit(training=Verdict(why_not), inference=Verdict(why_not)))
     missing = tuple(what_is_missing(checkpoint.path)) if checkpoint.layout in _ORBAX else ()
     stored = read_metadata(checkpoint.path) if checkpoint.layout is Layout.OPENPI else None
     seen = _Seen(checkpoint, missing, stored)

@@ -5,17 +5,19 @@ Nothing is dropped or made up silently. Arrays pass through a slab at a time; th
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pi0_compat.checkpoints.norm_stats import ASSETS, assets_beside, copy_assets
 from pi0_compat.errors import LoadError
 from pi0_compat.layouts.detect import detect
+from pi0_compat.layouts.judged import judge_checkpoint
 from pi0_compat.layouts.layout import Detected, Layout
 from pi0_compat.layouts.open import open_parameters
 from pi0_compat.layouts.orbax.lora_record import as_record, experts_of
 from pi0_compat.layouts.orbax.read_stream import StoredParameters
+from pi0_compat.layouts.verdict import judge
 from pi0_compat.layouts.write import TARGETS, Job, Target, writable
 from pi0_compat.lora.fold_stream import FoldedStream
 from pi0_compat.lora.sites import ExpertLoRAs, adapter_of
@@ -98,12 +100,17 @@ def convert_checkpoint(
     refuse_to_overwrite(out)
     _require_suffix(target, out)
     detected = detect(path)
+    judge_checkpoint(detected).verdict.require_known(detected.path)
     with open_parameters(detected, config and config.without_lora()) as checkpoint:
+        verdict = judge(Layout.OPENPI, checkpoint.leaves)
+        verdict.require_whole(checkpoint.path)
         job, lost = _prepared(checkpoint, config, dtype, fold=fold, progress=progress)
         unused = unused_in(job.source.leaves)
-        held = [path for path in job.source.leaves if target.holds(path) and path not in unused]
+        homeless = unused | set(verdict.strays)
+        held = [path for path in job.source.leaves if target.holds(path) and path not in homeless]
         left_out = {path: leaf for path, leaf in job.source.leaves.items() if path not in held}
-        _require_place(job.source, target, layout, left_out, drop=drop)
+        to_drop = [path for path in left_out if path not in unused and (not target.takes_adapters or path in homeless)]
+        _require_place(job.source, target, layout, to_drop, drop=drop)
         job = job._replace(source=Chosen(job.source, held.__contains__))
         with appearing_at(out) as place:
             target.write(job, place)
@@ -141,20 +148,18 @@ def _prepared(
     return Job(source, experts, lora, config and config.without_lora(), family, progress), lost
 
 
-def _require_place(source: Source, target: Target, layout: str, left_out: Mapping[str, Leaf], *, drop: bool) -> None:
-    """Reject losing an adapter, or any parameter that is used unless it may be dropped."""
+def _require_place(source: Source, target: Target, layout: str, homeless: Sequence[str], *, drop: bool) -> None:
+    """Reject losing an adapter, or any parameter without a place that is used, unless it may be dropped."""
     adapters = [path for path in source.leaves if is_adapter(path) and _goes_with(target, path)]
     if adapters and not target.takes_adapters:
         raise LoadError(
             f"{source.path}: {len(adapters)} adapter matrices, for example {adapters[0]}, have no place in the layout "
             f"{layout} and would be lost; fold them into the weights: fold=True (--fold), or fold the checkpoint first"
         )
-    if target.takes_adapters or drop:
-        return
-    if needed := [path for path in left_out if path not in unused_in(source.leaves)]:
-        size = format_bytes(sum(left_out[path].num_bytes for path in needed))
+    if homeless and not drop:
+        size = format_bytes(sum(source.leaves[path].num_bytes for path in homeless))
         raise LoadError(
-            f"{source.path}: {layout} has no place for {len(needed)} parameters ({size}), for example {needed[0]}; "
+            f"{source.path}: {layout} has no place for {len(homeless)} parameters ({size}), for example {homeless[0]}; "
             "to leave them out say so: drop=True (--drop)"
         )
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pi0_compat.errors import LoadError
+from pi0_compat.layouts.judged import judge_checkpoint
 from pi0_compat.layouts.layout import ADAPTER_WEIGHTS, Detected, Layout
 from pi0_compat.layouts.locate import Located, located
 from pi0_compat.layouts.open import open_parameters
@@ -137,6 +138,8 @@ def open_both(left: Detected, right: Detected, model: Pi0Spec | None = None) -> 
             one, other = (stack.enter_context(open_tensors(_weights(side))) for side in (left, right))
             yield one, other
             return
+        for side in (left, right):
+            judge_checkpoint(side).verdict.require_known(side.path)
         if model is None:
             model = _model_of_either(left, right)
         yield stack.enter_context(open_parameters(left, model)), stack.enter_context(open_parameters(right, model))

@@ -8,23 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from pi0_compat.checkpoints.norm_stats import ASSETS
-from pi0_compat.diagnosis import generation
 from pi0_compat.errors import CheckpointError
 from pi0_compat.layouts.gemma_flax import stacked
-from pi0_compat.layouts.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Detected, Layout
+from pi0_compat.layouts.judged import Judged, judge_checkpoint
+from pi0_compat.layouts.layout import ADAPTER_CONFIG, Detected, Layout
 from pi0_compat.layouts.locate import located_metadata
 from pi0_compat.layouts.orbax.completeness import leftovers, what_is_missing
 from pi0_compat.layouts.orbax.folder import METADATA_FILE, PARAMS, holds_tree, steps_of
-from pi0_compat.layouts.orbax.item import item_metadata, tree_entries
+from pi0_compat.layouts.orbax.item import tree_entries
 from pi0_compat.layouts.orbax.metadata import read_metadata
-from pi0_compat.layouts.paligemma_npz import open_npz
-from pi0_compat.layouts.sizes import Sizes, ranks_of, sizes_of
-from pi0_compat.layouts.torch.safetensors_folder import recorded_beside, tensors_of
-from pi0_compat.layouts.torch.sizes import torch_sizes
+from pi0_compat.layouts.sizes import Sizes, ranks_of
+from pi0_compat.layouts.torch.safetensors_folder import recorded_beside
+from pi0_compat.layouts.verdict import sizes_in
 from pi0_compat.lora.sites import adapter_of
 from pi0_compat.model.specs import EXPERTS
-from pi0_compat.params import Leaf, bytes_by_dtype, flatten, leaf_of
-from pi0_compat.paths import detect_family, expert_of
+from pi0_compat.params import Leaf, bytes_by_dtype
+from pi0_compat.paths import expert_of
 
 _NORM_STATS = "norm_stats.json"
 # Files that a generation of orbax was the first to write; the version itself is recorded nowhere.
@@ -44,7 +43,8 @@ class Description:
       path: the file or folder that holds the arrays; for a URL, a local outline that is deleted by now.
       name: the name to print: its URL, or its path, relative to the working folder if it is below.
       layout: how the checkpoint is stored.
-      family: pi0, pi05, PaliGemma, Gemma 2, ...; or "pi0-FAST or PaliGemma", whose names and shapes are the same.
+      family: pi0, pi05, PaliGemma, ...; or "pi0-FAST or PaliGemma", whose names and shapes are the same; or another
+        model that the names prove, such as "Gemma 2"; else "unknown".
       leaves: shape and dtype by name: openpi's names, except for PyTorch's tensors and arrays that no model has.
       sizes: what ``sizes_of`` returns.
       ranks: expert -> adapted weight -> rank; of PEFT what its config says.
@@ -53,7 +53,10 @@ class Description:
       training: step, whether there is a train state and a moving average, the run's steps; None outside of a run.
       digests: the number of parameters with a recorded digest.
       norm_stats: the files of norm stats, relative to the step.
-      missing: a line for each array that is incomplete.
+      missing: a line for each array that is missing, incomplete, or of a shape that the others do not allow, and for
+        adapters that are not merged.
+      strays: names of arrays that the model has no place for.
+      why_not: why no part of a pi0 can be read from it, with what it is nearest to; empty if one can.
       leftovers: files of an interrupted save or copy, which do no harm.
     """
 
@@ -70,7 +73,14 @@ class Description:
     digests: int = 0
     norm_stats: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    strays: tuple[str, ...] = ()
+    why_not: str = ""
     leftovers: tuple[str, ...] = ()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is a pi0, or a part of one that is read by itself, and nothing of it is missing."""
+        return not self.missing and not self.why_not
 
     @property
     def bytes_by_dtype(self) -> dict[str, int]:
@@ -103,81 +113,48 @@ def inspect_checkpoint(path: str | os.PathLike[str]) -> Description:
 def _describe(checkpoint: Detected) -> Description:
     if checkpoint.layout is Layout.OPENPI:
         return _describe_openpi(checkpoint)
-    if checkpoint.layout in (Layout.TRAIN_STATE, Layout.GEMMA_FLAX):
-        return _describe_orbax(checkpoint)
-    if checkpoint.layout is Layout.PALIGEMMA_NPZ:
-        with open_npz(checkpoint.path) as npz:
-            leaves = npz.leaves
-        return _describe_leaves(checkpoint, leaves, _release_family(leaves))
-    return _describe_torch(checkpoint)
+    judged = judge_checkpoint(checkpoint)
+    described = _described(checkpoint, judged)
+    if checkpoint.layout in (Layout.TRAIN_STATE, Layout.GEMMA_FLAX, Layout.UNKNOWN):
+        return _with_orbax_facts(checkpoint, described)
+    if checkpoint.layout is Layout.PEFT:
+        return dataclasses.replace(described, lora=_peft_config(checkpoint.path))
+    return described
 
 
 def _describe_openpi(checkpoint: Detected) -> Description:
     missing = tuple(what_is_missing(checkpoint.path))
     stored = read_metadata(checkpoint.path)
-    described = _describe_leaves(checkpoint, stored.leaves, detect_family(stored.leaves))
-    return dataclasses.replace(
-        described,
-        lora=stored.lora or None,
-        written_by=_written_by(checkpoint.path),
-        training=_training(checkpoint),
-        digests=len(stored.digests),
-        missing=missing,
-        leftovers=tuple(leftovers(checkpoint.path)),
-    )
+    judged = judge_checkpoint(checkpoint, stored.leaves, missing)
+    described = _with_orbax_facts(checkpoint, _described(checkpoint, judged))
+    return dataclasses.replace(described, lora=stored.lora or None, digests=len(stored.digests))
 
 
-def _describe_orbax(checkpoint: Detected) -> Description:
-    """Describe a tree that does not hold openpi's parameters."""
-    missing = tuple(what_is_missing(checkpoint.path))
-    try:
-        flat = flatten(item_metadata(checkpoint.path).tree)
-        leaves = {path: leaf_of(leaf) for path, leaf in flat.items() if getattr(leaf, "shape", None) is not None}
-    except Exception as error:  # orbax raises all kinds
-        raise CheckpointError(f"{checkpoint.path}: the checkpoint is damaged or incomplete ({error})") from error
-    if checkpoint.layout is Layout.GEMMA_FLAX:
-        described = _describe_leaves(checkpoint, stacked(leaves), generation(leaves))
-    else:
-        described = _describe_leaves(checkpoint, leaves, "the state of a training")
+def _with_orbax_facts(checkpoint: Detected, described: Description) -> Description:
     return dataclasses.replace(
         described,
         written_by=_written_by(checkpoint.path),
         training=_training(checkpoint),
-        missing=missing,
         leftovers=tuple(leftovers(checkpoint.path)),
     )
 
 
-def _describe_torch(checkpoint: Detected) -> Description:
-    if checkpoint.layout is Layout.PEFT:
-        tensors = tensors_of(checkpoint.path / ADAPTER_WEIGHTS)
-        described = _describe_leaves(checkpoint, tensors, "adapters alone")
-        return dataclasses.replace(described, lora=_peft_config(checkpoint.path))
-    tensors = tensors_of(checkpoint.path)
-    sizes = torch_sizes(tensors, recorded_beside(checkpoint.path))
-    family = sizes.get("family") or _release_family(tensors)
-    return dataclasses.replace(_describe_leaves(checkpoint, tensors, family), sizes=sizes)
-
-
-def _describe_leaves(checkpoint: Detected, leaves: dict[str, Leaf], family: str) -> Description:
+def _described(checkpoint: Detected, judged: Judged) -> Description:
+    verdict = judged.verdict
+    leaves = stacked(judged.leaves) if checkpoint.layout is Layout.GEMMA_FLAX else judged.leaves
     return Description(
         path=checkpoint.path,
         name=str(checkpoint.path),
-        layout=checkpoint.layout,
-        family=family,
+        layout=Layout.UNKNOWN if verdict.reason else checkpoint.layout,
+        family=verdict.family,
         leaves=leaves,
-        sizes=sizes_of(leaves),
-        ranks=_ranks(leaves),
+        sizes={} if verdict.reason else sizes_in(checkpoint.layout, judged.leaves, recorded_beside(checkpoint.path)),
+        ranks={} if verdict.reason else _ranks(leaves),
         norm_stats=_norm_stats(checkpoint),
+        missing=verdict.problems,
+        strays=verdict.strays,
+        why_not=verdict.reason,
     )
-
-
-def _release_family(names: Mapping[str, Leaf]) -> str:
-    """Return PaliGemma or Gemma, and its generation."""
-    gemma = generation(names)
-    if not any("vision_tower" in name or name.startswith("PaliGemma/img/") for name in names):
-        return gemma
-    return {"Gemma 1": "PaliGemma", "Gemma 2": "PaliGemma 2"}.get(gemma, gemma)
 
 
 def _ranks(leaves: Mapping[str, Leaf]) -> dict[str, dict[str, int]]:

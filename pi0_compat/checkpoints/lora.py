@@ -17,6 +17,7 @@ from pi0_compat.layouts.orbax.lora_record import as_record, experts_of
 from pi0_compat.layouts.orbax.metadata import Metadata, read_metadata
 from pi0_compat.layouts.orbax.read_stream import StoredParameters
 from pi0_compat.layouts.orbax.write_stream import save_streamed
+from pi0_compat.layouts.verdict import judge
 from pi0_compat.lora.fold_stream import FoldedStream
 from pi0_compat.lora.sites import adapter_of, adapters_in, require_rank, require_whole_adapters, spec_among
 from pi0_compat.model.named import spec_of
@@ -113,10 +114,11 @@ def extract_checkpoint(
     stored = _read(path, out)
     _require_adapters(stored, "there is nothing to extract")
     source = StoredParameters(stored)
+    experts = experts_of(stored, spec_of(config))
     if base:
         rest = Chosen(source, lambda path: not is_adapter(path))
         return _write(rest, stored, out, {}, "extracting the base", progress)
-    lora = stored.lora if config is None else as_record(experts_of(stored, spec_of(config)))
+    lora = stored.lora if config is None else as_record(experts)
     return _write(Chosen(source, is_adapter), stored, out, lora, "extracting", progress)
 
 
@@ -147,9 +149,12 @@ def attach_checkpoint(
       LoadError: ``path`` holds anything but adapters, ``base`` already has some, or they are not of this base: other
         shapes, another rank than is recorded, or sites without an adapter.
     """
-    adapters, onto = _read(path, out), read_metadata(_openpi(base))
+    refuse_to_overwrite(Path(out).expanduser().absolute())
+    adapters, onto = read_metadata(_openpi(path)), read_metadata(_openpi(base))
     _require_adapters(adapters, "there is nothing to attach")
     _require_parted(adapters, onto)
+    _require_whole(adapters)
+    _require_whole(onto)
     joined = Joined(StoredParameters(onto), StoredParameters(adapters))
     model = spec_of(config)
     experts = experts_of(adapters, model)
@@ -163,8 +168,17 @@ def attach_checkpoint(
 
 
 def _read(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Metadata:
+    """Return the metadata of a checkpoint that has all of its parameters, and no others."""
     refuse_to_overwrite(Path(out).expanduser().absolute())
-    return read_metadata(_openpi(path))
+    stored = read_metadata(_openpi(path))
+    _require_whole(stored)
+    return stored
+
+
+def _require_whole(stored: Metadata) -> None:
+    verdict = judge(Layout.OPENPI, stored.leaves)
+    verdict.require_whole(stored.path)
+    verdict.require_place(stored.path)
 
 
 def _openpi(path: str | os.PathLike[str]) -> Path:

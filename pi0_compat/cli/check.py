@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from pi0_compat.cli.config_files import read_config
 from pi0_compat.cli.output import Output, counted
 from pi0_compat.text import shorten
 
+# A period in the name of a tensor ends no sentence.
+_SECOND_SENTENCE = re.compile(r"\. (?=[A-Z])")
 # Lines of a loader's list that a person reads; a document has all of them.
 _DETAILS = 4
 
@@ -51,7 +54,9 @@ def _all(check: Check, purposes: tuple[Purpose, ...]) -> Iterator[str]:
         fit = fitting[name]
         answers = ", ".join(f"{purpose}: {_verdict(fit.verdict(purpose), brief=True)}" for purpose in purposes)
         yield f"  {name:<35} {answers}"
-    if not fitting:
+    if check.why_not:
+        yield f"  none of the {len(known)} named configs fits: {check.why_not}"
+    elif not fitting:
         yield f"  none of the {len(known)} named configs fits"
         closest = min(base_first(known), key=lambda name: known[name].num_differences)
         yield f"  closest: {closest}: {known[closest].training.reason}"
@@ -61,7 +66,7 @@ def _all(check: Check, purposes: tuple[Purpose, ...]) -> Iterator[str]:
 def _verdict(verdict: Verdict, *, brief: bool = False) -> str:
     if not verdict.loads:
         # The second sentence is what to call in Python; here the fixes follow.
-        return "no" if brief else f"no: {verdict.reason.partition('. ')[0]}"
+        return "no" if brief else f"no: {_SECOND_SENTENCE.split(verdict.reason)[0]}"
     counts = [(verdict.fresh, "start fresh"), (verdict.dropped, "are not used")]
     words = [f"{number} {what}" for number, what in counts if number]
     if brief:
@@ -87,6 +92,7 @@ def _document(check: Check) -> dict[str, Any]:
         "path": check.name,
         "layout": str(check.layout),
         "configs": {name: _plain(fit) for name, fit in check.fits.items()},
+        "why_not": check.why_not,
         "fixes": list(check.fixes),
     }
     values = check.findings

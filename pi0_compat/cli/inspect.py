@@ -8,6 +8,7 @@ from pi0_compat.checkpoints.inspect import Description, inspect_checkpoint, site
 from pi0_compat.cli import NO, YES
 from pi0_compat.cli.output import Output, counted
 from pi0_compat.layouts.layout import Layout
+from pi0_compat.layouts.wholes import ADAPTERS_ALONE
 from pi0_compat.model.specs import EXPERTS
 from pi0_compat.model.variants import variant_of
 from pi0_compat.text import format_bytes, shorten
@@ -20,6 +21,7 @@ _LAYOUTS = {
     Layout.OPENPI_PYTORCH: "openpi's PyTorch, safetensors",
     Layout.HUGGING_FACE: "Hugging Face, safetensors",
     Layout.PEFT: "PEFT, adapters alone, safetensors",
+    Layout.UNKNOWN: "of no model that pi0-compat reads",
 }
 _NAMES = {"paligemma": "language", "action_expert": "expert"}
 
@@ -29,7 +31,7 @@ def run(options: argparse.Namespace, output: Output) -> int:
     described = inspect_checkpoint(options.path)
     text = [described.name, *_lines(described, arrays=options.arrays)]
     output.give({"path": described.name, **_document(described)}, "\n".join(text))
-    return NO if described.missing else YES
+    return YES if described.is_whole else NO
 
 
 def _document(described: Description) -> dict[str, Any]:
@@ -48,6 +50,8 @@ def _document(described: Description) -> dict[str, Any]:
         "digests": described.digests,
         "norm_stats": list(described.norm_stats),
         "missing": list(described.missing),
+        "strays": list(described.strays),
+        "why_not": described.why_not,
         "leftovers": list(described.leftovers),
         "arrays": {
             name: {"shape": list(leaf.shape), "dtype": leaf.dtype.name} for name, leaf in described.leaves.items()
@@ -65,7 +69,8 @@ def _lines(described: Description, *, arrays: bool) -> Iterator[str]:
 
 
 def _facts(described: Description) -> Iterator[tuple[str, str]]:
-    yield "family", described.family + (" with LoRA" if described.ranks else "")
+    with_adapters = described.ranks and not described.family.startswith(ADAPTERS_ALONE)
+    yield "family", described.family + (" with LoRA" if with_adapters else "")
     yield "layout", _LAYOUTS[described.layout]
     if described.written_by:
         yield "written by", described.written_by
@@ -80,7 +85,17 @@ def _facts(described: Description) -> Iterator[tuple[str, str]]:
         yield "digests", f"of {described.digests} of {number} parameters" if described.digests else "none recorded"
     if described.leftovers:
         yield "leftovers", f"of an interrupted save or copy, harmless: {', '.join(described.leftovers)}"
-    yield "complete", f"no: {counted(len(described.missing), 'problem')}" if described.missing else "yes"
+    if described.strays:
+        yield "no place", f"for {counted(len(described.strays), 'array')}, for example {described.strays[0]}"
+    if described.why_not:
+        yield "why not", described.why_not
+    yield "complete", _complete(described)
+
+
+def _complete(described: Description) -> str:
+    if described.why_not:
+        return "no: not a model that pi0 is made of"
+    return f"no: {counted(len(described.missing), 'problem')}" if described.missing else "yes"
 
 
 def _holds(described: Description) -> str:

@@ -7,9 +7,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from pi0_compat.errors import CheckpointError
 from pi0_compat.layouts.layout import ADAPTER_WEIGHTS, Detected, Layout
-from pi0_compat.layouts.orbax.folder import PARAMS, holds_tree, require_tree, steps_of
+from pi0_compat.layouts.orbax.folder import PARAMS, TRAIN_STATE, holds_tree, require_tree, steps_of
 from pi0_compat.layouts.orbax.metadata import top_names
 from pi0_compat.layouts.torch.safetensors_folder import INDEX, WEIGHTS_FILE, tensors_of
 from pi0_compat.paths import TORCH_ROOT
@@ -53,26 +52,25 @@ def _folder(path: Path) -> _Match:
         return _Match(Layout.PEFT, path)
     torch = any((path / name).is_file() for name in (WEIGHTS_FILE, INDEX))
     if holds_tree(path / PARAMS) and not torch:
-        return _Match(Layout.OPENPI, path / PARAMS, path)
+        return _orbax(path / PARAMS)._replace(step=path)
     if torch:
         return _torch(path)
     if steps := steps_of(path):
-        return _Match(Layout.OPENPI, steps[-1] / PARAMS, steps[-1])
+        return _orbax(steps[-1] / PARAMS)
     return _orbax(require_tree(path))  # which raises
 
 
 def _orbax(path: Path) -> _Match:
     tops = top_names(path)
-    step = path.parent if path.parent.name.isdigit() else None
-    if PARAMS in tops and not {"opt_state", "step"} & tops:
-        return _Match(Layout.OPENPI, path, step)
+    # Only orbax's own folders of a step: any folder may have a parent that is called 2026.
+    step = path.parent if path.parent.name.isdigit() and path.name in (PARAMS, TRAIN_STATE) else None
     if {"opt_state", "step"} & tops:
         return _Match(Layout.TRAIN_STATE, path, step)
+    if PARAMS in tops:
+        return _Match(Layout.OPENPI, path, step)
     if any(top.startswith(("transformer", "layer_", "embedder")) for top in tops):
         return _Match(Layout.GEMMA_FLAX, path)
-    raise CheckpointError(
-        f"{path}: an orbax checkpoint of neither pi0 nor Gemma; expected the top level params, found {sorted(tops)[:5]}"
-    )
+    return _Match(Layout.UNKNOWN, path, step)
 
 
 def _torch(path: Path) -> _Match:

@@ -137,6 +137,11 @@ def require_sizes(source: Source, model: Pi0Spec) -> None:
         raise LoadError(f"{source.path}: a Gemma of other sizes than the config's language model\n" + "\n".join(lines))
 
 
+def plain_names(arrays: Mapping[str, Leaf]) -> dict[str, Leaf]:
+    """Return the arrays of any Gemma by the names that they have in both forms."""
+    return {_plain_name(raw): leaf for raw, leaf in sorted(arrays.items())}
+
+
 def _place(name: str) -> tuple[str, int]:
     """Return the openpi parameter that an array belongs to, and its layer; an unknown array keeps its name."""
     if layer := _LAYER.fullmatch(name):

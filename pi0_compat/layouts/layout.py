@@ -17,6 +17,7 @@ class Layout(enum.StrEnum):
     OPENPI_PYTORCH = "openpi_pytorch"
     HUGGING_FACE = "hugging_face"
     PEFT = "peft"
+    UNKNOWN = "unknown"  # arrays that are no part of a pi0
 
 
 class Detected(NamedTuple):

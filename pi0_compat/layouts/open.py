@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pi0_compat.errors import LoadError
 from pi0_compat.layouts.gemma_flax import open_gemma
+from pi0_compat.layouts.judged import judge_checkpoint
 from pi0_compat.layouts.layout import Detected, Layout
 from pi0_compat.layouts.orbax.completeness import require_open
 from pi0_compat.layouts.orbax.metadata import read_metadata
@@ -54,6 +55,8 @@ def _opened(checkpoint: Detected, model: Pi0Spec | None) -> AbstractContextManag
             return nullcontext(open_pytorch(checkpoint.path, model or _model_of_tensors(checkpoint.path)))
         case Layout.HUGGING_FACE:
             return open_hugging_face(checkpoint.path, model or _model_of_tensors(checkpoint.path))
+    if checkpoint.layout is Layout.UNKNOWN:
+        judge_checkpoint(checkpoint).verdict.require_known(checkpoint.path)
     what = {Layout.TRAIN_STATE: "the state of a training", Layout.PEFT: "PEFT's adapters alone"}[checkpoint.layout]
     raise LoadError(f"{checkpoint.path}: {what}, which holds no parameters of a model; {_ADVICE[checkpoint.layout]}")
 

@@ -9,6 +9,8 @@ from pi0_compat.storage.download import fetch
 METADATA_FILE = "_METADATA"
 # The folder of a step that holds what it serves, and the only key at the top of openpi's tree.
 PARAMS = "params"
+# The folder of a step that holds what training goes on from.
+TRAIN_STATE = "train_state"
 # Orbax renames a folder of this name when it is whole.
 _UNFINISHED = ".orbax-checkpoint-tmp"
 

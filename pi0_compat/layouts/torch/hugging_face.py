@@ -10,7 +10,7 @@ noise that no token looks up.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,8 +20,8 @@ import numpy as np
 
 from pi0_compat.errors import LoadError
 from pi0_compat.layouts.torch.rules import Rule, gemma_rules, siglip_rules
-from pi0_compat.layouts.torch.safetensors_file import same_bits
 from pi0_compat.layouts.torch.safetensors_folder import open_tensors
+from pi0_compat.layouts.torch.tied import padded, tied_apart
 from pi0_compat.layouts.torch.write_folder import dtype_name, write_folder
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.model.specs import GemmaSpec, SiglipSpec
@@ -31,9 +31,6 @@ from pi0_compat.storage.stream import Source, cut
 from pi0_compat.text import shorten
 
 _LAYER = re.compile(r"(0|[1-9]\d{0,3})\.")
-# transformers adds <image> and one more token to the vocabulary, rounds it up to this, and fills the new rows with
-# noise (convert_paligemma_weights_to_hf.py): 257152 become 257216.
-_ADDED_TOKENS, _VOCABULARY_MULTIPLE = 2, 64
 _FLOATS = [np.dtype(x) for x in (ml_dtypes.bfloat16, np.float16, np.float32, np.float64)]
 
 
@@ -65,6 +62,13 @@ NAMINGS = {
         language="model.language_model",
         head="lm_head.weight",
     ),
+    # What 5.23 saves of a model that was made of a config, and not of a release (docs/bugs.md#f6).
+    "transformers 5.23, of a fresh model": Naming(
+        vision="vision_tower",
+        projector="multi_modal_projector.linear",
+        language="language_model.model",
+        head="language_model.lm_head.weight",
+    ),
 }
 # The names of the public releases, which later versions translate.
 _WRITTEN = NAMINGS["transformers before 4.52"]
@@ -84,7 +88,9 @@ class HuggingFacePaliGemma(Source):
         naming, self._rules = _recognize(tensors, model)
         _require_tensors(tensors, self._rules)
         self._shapes = {path: leaf.shape for path, leaf in model.param_spec().items()}
-        self._embedding, self._copy = _embedding(tensors, naming)
+        self._embedding, copy = _embedding(tensors, naming)
+        if copy and (words := tied_apart(tensors, self._embedding, copy)):
+            raise LoadError(f"{self.path}: {words}")
         self._rows = _rows(tensors.leaves[self._embedding], model)
         self.leaves: dict[str, Leaf] = dict(sorted(self._describe().items()))
 
@@ -113,13 +119,7 @@ class HuggingFacePaliGemma(Source):
         return array.astype(dtype or array.dtype)
 
     def _embedding_in_the_file(self) -> np.ndarray:
-        array = self._tensors.read(self._embedding)[: self._rows]
-        if self._copy and not same_bits(array, self._tensors.read(self._copy)[: self._rows]):
-            raise LoadError(
-                f"{self.path}: {self._embedding} and {self._copy} are tied in PaliGemma, but they differ; delete the "
-                "one that is not meant"
-            )
-        return array
+        return self._tensors.read(self._embedding)[: self._rows]
 
     @property
     def _added_rows(self) -> str:
@@ -176,8 +176,7 @@ def _recognize(tensors: Source, model: Pi0Spec) -> tuple[Naming, dict[str, Rule]
             f"{tensors.path}: {len(adapters)} tensors are adapters, for example {adapters[0]}; their fine-tuning would "
             "be lost: merge them into the weights first, with PEFT's merge_and_unload"
         )
-    candidates = [(naming, _rules(found, naming, model)) for naming in NAMINGS.values()]
-    naming, rules = max(candidates, key=lambda candidate: len(_names(candidate[1]) & found.keys()))
+    naming, rules = max(candidates(found, model), key=lambda candidate: len(_names(candidate[1]) & found.keys()))
     if not _names(rules) & found.keys():
         some = ", ".join(sorted(found)[:3]) or "none"
         raise LoadError(
@@ -185,6 +184,16 @@ def _recognize(tensors: Source, model: Pi0Spec) -> tuple[Naming, dict[str, Rule]
             f"{_likeness(found)}; expected for example model.language_model.norm.weight, found {some}"
         )
     return naming, rules
+
+
+def candidates(names: Collection[str], model: Pi0Spec) -> list[tuple[Naming, dict[str, Rule]]]:
+    """Return every naming, with the rules of all parameters but the embedding.
+
+    Args:
+      names: of a checkpoint's tensors, which show the numbers of layers.
+      model: whose parameters; its depths do not count.
+    """
+    return [(naming, _rules(names, naming, model)) for naming in NAMINGS.values()]
 
 
 def _likeness(names: Mapping[str, Leaf]) -> str:
@@ -196,7 +205,7 @@ def _likeness(names: Mapping[str, Leaf]) -> str:
     return ""
 
 
-def _rules(found: Mapping[str, Leaf], naming: Naming, model: Pi0Spec) -> dict[str, Rule]:
+def _rules(found: Collection[str], naming: Naming, model: Pi0Spec) -> dict[str, Rule]:
     """Return where every parameter is under a naming, for as many layers as the file has."""
     rules = siglip_rules(model.siglip, "PaliGemma/img", naming.vision, naming.projector)
     rules = [_of_depth(rule, _depth(found, f"{naming.vision}.encoder.layers.")) for rule in rules]
@@ -209,7 +218,7 @@ def _of_depth(rule: Rule, depth: int) -> Rule:
     return rule if rule.depth is None else rule._replace(depth=depth)
 
 
-def _depth(names: Mapping[str, Leaf], prefix: str) -> int:
+def _depth(names: Collection[str], prefix: str) -> int:
     """Return one more than the number of the last layer, and at least one."""
     numbers = (_LAYER.match(name.removeprefix(prefix)) for name in names if name.startswith(prefix))
     return max((int(number[1]) for number in numbers if number), default=0) + 1
@@ -239,8 +248,7 @@ def _embedding(tensors: Source, naming: Naming) -> tuple[str, str | None]:
 def _rows(embedding: Leaf, model: Pi0Spec) -> int:
     """Return how many rows of the embedding are tokens, and not noise that transformers added."""
     wanted, found = model.vocab_size, embedding.shape[0] if embedding.shape else 0
-    padded = -(-(wanted + _ADDED_TOKENS) // _VOCABULARY_MULTIPLE) * _VOCABULARY_MULTIPLE
-    return wanted if found == padded else found
+    return wanted if found == padded(wanted) else found
 
 
 def _common(dtypes: set[np.dtype]) -> np.dtype:

@@ -1,4 +1,4 @@
-"""Read and write openpi's PyTorch layout: a folder with ``model.safetensors`` and ``config.json``.
+"""Read and write openpi's PyTorch layout: a folder with ``model.safetensors``, or shards, and ``config.json``.
 
 The names are those of openpi's ``PI0Pytorch`` (``models_pytorch/pi0_pytorch.py``, ``gemma_pytorch.py`` at 15a9616):
 Hugging Face's PaliGemma and Gemma side by side, and the projections. Two tables are special.
@@ -19,8 +19,9 @@ import numpy as np
 
 from pi0_compat.errors import CheckpointError, LoadError
 from pi0_compat.layouts.torch.rules import Rule, gemma_rules, linear, siglip_rules
-from pi0_compat.layouts.torch.safetensors_file import FLOATS, SafetensorsFile, open_safetensors, same_bits
-from pi0_compat.layouts.torch.safetensors_folder import CONFIG_FILE, WEIGHTS_FILE
+from pi0_compat.layouts.torch.safetensors_file import FLOATS
+from pi0_compat.layouts.torch.safetensors_folder import CONFIG_FILE, open_tensors
+from pi0_compat.layouts.torch.tied import tied_apart
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.params import Leaf
 from pi0_compat.paths import TOKEN_TABLE, TORCH_ROOT, looks_like_an_adapter
@@ -65,7 +66,7 @@ def family_of(names: Iterable[str]) -> str | None:
 class OpenpiPyTorch(Source):
     """An open checkpoint under openpi's names; a tensor that no rule uses is in ``leaves`` under its own name."""
 
-    def __init__(self, file: SafetensorsFile, model: Pi0Spec) -> None:
+    def __init__(self, file: Source, model: Pi0Spec) -> None:
         self.path = file.path
         self._file = file
         self._names = _plain_names(file)
@@ -110,12 +111,8 @@ class OpenpiPyTorch(Source):
         if TABLE not in self._names:
             self._names[TABLE] = self._names.pop(TIED_TABLE)
             return
-        table, tied = (self._file.read(self._names[name]) for name in (TABLE, TIED_TABLE))
-        if not same_bits(table, tied):
-            raise LoadError(
-                f"{self.path}: {TABLE} and {TIED_TABLE} are one table in the model and differ in the file; "
-                "only one can be meant: remove the other"
-            )
+        if words := tied_apart(self._file, self._names[TABLE], self._names[TIED_TABLE]):
+            raise LoadError(f"{self.path}: {words}")
 
     def _require_fit(self, model: Pi0Spec) -> None:
         """Reject missing tensors, other shapes, and layers that the model does not have, in one error."""
@@ -145,17 +142,16 @@ def open_pytorch(path: Path, model: Pi0Spec) -> OpenpiPyTorch:
     """Open a checkpoint for a model, without reading a tensor other than the tied table.
 
     Args:
-      path: the folder, or the safetensors file in it.
+      path: the folder, or the safetensors file or the index of the shards in it.
       model: the model that the checkpoint has to be of; its adapters are ignored.
 
     Raises:
       CheckpointError: there is no readable safetensors file, or two tensors have the same name but for a prefix.
       LoadError: the checkpoint is of another family, layout or size, lacks a tensor, or holds unmerged adapters.
     """
-    file = path / WEIGHTS_FILE if path.is_dir() else path
-    with open_safetensors(file) as opened:
+    with open_tensors(path) as opened:
         source = OpenpiPyTorch(opened, model)
-    _require_recorded_sizes(file.parent / CONFIG_FILE, model)
+    _require_recorded_sizes((path if path.is_dir() else path.parent) / CONFIG_FILE, model)
     return source
 
 
@@ -183,7 +179,7 @@ def plain_name(raw: str) -> str:
     return raw
 
 
-def _plain_names(file: SafetensorsFile) -> dict[str, str]:
+def _plain_names(file: Source) -> dict[str, str]:
     """Return the name in the file of every tensor, by its name without prefixes."""
     names: dict[str, str] = {}
     for raw in file.leaves:

@@ -71,6 +71,9 @@ def _entry(folder: Path) -> Path:
     found = [folder / name for name in (WEIGHTS_FILE, INDEX) if (folder / name).is_file()]
     if len(found) == 1:
         return found[0]
+    # transformers leaves an old index behind when it saves a single file: one that names no shard here is not meant.
+    if found and not any((folder / shard).is_file() for shard in set(_weight_map(found[1]).values())):
+        return found[0]
     if found:
         raise CheckpointError(f"{folder}: has {WEIGHTS_FILE} and {INDEX}, and only one can be meant; name the file")
     listing = ", ".join(sorted(file.name for file in folder.iterdir())[:5]) or "nothing"
