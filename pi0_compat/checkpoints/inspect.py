@@ -43,8 +43,9 @@ class Description:
       path: the file or folder that holds the arrays; for a URL, a local outline that is deleted by now.
       name: the name to print: its URL, or its path, relative to the working folder if it is below.
       layout: how the checkpoint is stored.
-      family: pi0, pi05, PaliGemma, ...; or "pi0-FAST or PaliGemma", whose names and shapes are the same; or another
-        model that the names prove, such as "Gemma 2"; else "unknown".
+      family: pi0, pi05, PaliGemma, ...; or "pi0-FAST or PaliGemma", whose names and shapes are the same; or a later
+        Gemma, such as "Gemma 2"; else "unknown".
+      other: the model that an unknown one is by its names, for example SmolVLA; empty if they prove none.
       leaves: shape and dtype by name: openpi's names, except for PyTorch's tensors and arrays that no model has.
       sizes: what ``sizes_of`` returns.
       ranks: expert -> adapted weight -> rank; of PEFT what its config says.
@@ -74,6 +75,7 @@ class Description:
     norm_stats: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     strays: tuple[str, ...] = ()
+    other: str = ""
     why_not: str = ""
     leftovers: tuple[str, ...] = ()
 
@@ -153,6 +155,7 @@ def _described(checkpoint: Detected, judged: Judged) -> Description:
         norm_stats=_norm_stats(checkpoint),
         missing=verdict.problems,
         strays=verdict.strays,
+        other=verdict.other,
         why_not=verdict.reason,
     )
 

@@ -39,6 +39,7 @@ def _document(described: Description) -> dict[str, Any]:
     return {
         "layout": str(described.layout),
         "family": described.family,
+        "other": described.other,
         "sizes": described.sizes,
         "variants": {name: variant_of(part) for name, part in described.sizes.items() if isinstance(part, dict)},
         "values": described.num_values,
@@ -70,7 +71,8 @@ def _lines(described: Description, *, arrays: bool) -> Iterator[str]:
 
 def _facts(described: Description) -> Iterator[tuple[str, str]]:
     with_adapters = described.ranks and not described.family.startswith(ADAPTERS_ALONE)
-    yield "family", described.family + (" with LoRA" if with_adapters else "")
+    other = f": {described.other}" if described.other else ""
+    yield "family", described.family + (" with LoRA" if with_adapters else other)
     yield "layout", _LAYOUTS[described.layout]
     if described.written_by:
         yield "written by", described.written_by

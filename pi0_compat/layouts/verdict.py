@@ -20,6 +20,7 @@ from pi0_compat.layouts.wholes import (
     Whole,
     is_unmerged,
     layers_apart,
+    recorded_depths,
     stored_name,
     whole_like,
 )
@@ -47,14 +48,16 @@ class Verdict(NamedTuple):
     """What a checkpoint is.
 
     Attributes:
-      family: the model, or those that the names allow, in words: ``pi0``, ``pi0-FAST or PaliGemma``, ``SmolVLA, of
-        lerobot``; ``unknown`` if the names prove none.
+      family: the model, or those that the names allow, in words: ``pi0``, ``pi0-FAST or PaliGemma``, ``PaliGemma 2``;
+        ``unknown`` if it is no part of a pi0 and no later one of its parts.
+      other: the model that an unknown one is by its names, for example SmolVLA; empty if they prove none.
       reason: why no part of a pi0 can be read from it, with what it is nearest to; empty if one can.
       problems: a line for each array that is missing, of another shape, or an adapter that is not merged.
       strays: names of arrays that the model has no place for.
     """
 
     family: str
+    other: str = ""
     reason: str = ""
     problems: tuple[str, ...] = ()
     strays: tuple[str, ...] = ()
@@ -110,7 +113,7 @@ def judge(layout: Layout, leaves: Mapping[str, Leaf], recorded: Mapping[str, Any
       recorded: the ``config.json`` beside PyTorch's tensors.
     """
     named = {stored_name(layout, name): leaf for name, leaf in leaves.items()}
-    whole = whole_like(layout, named)
+    whole = whole_like(layout, named, recorded_depths(recorded or {}))
     known = whole.has(named)
     spare = unused_in(named) | ({UNUSED_HEAD} & named.keys())
     adapters = {name for name in named if layout is Layout.OPENPI and is_adapter(name)}
@@ -118,16 +121,17 @@ def judge(layout: Layout, leaves: Mapping[str, Leaf], recorded: Mapping[str, Any
     if layout is Layout.TRAIN_STATE:
         return Verdict(whole.what)
     if not named or layout is Layout.UNKNOWN or 2 * len(known) < len(named.keys() - spare - adapters):
-        return _unknown(layout, leaves, whole, known)
+        return _unknown(layout, leaves)
     if later := later_version(named):
-        return Verdict(_later_family(whole, named), later)
+        return Verdict(_later_family(whole, named), reason=later)
     unmerged = sorted(name for name in strays if is_unmerged(layout, name))
     problems = [f"{name}: {_ABSENT}" for name in whole.missing(named)]
     if unmerged:
         problems.append(f"{unmerged[0]}: {len(unmerged)} tensors of adapters that are not merged into the weights")
     problems += _misshapen(layout, named, whole, recorded or {})
     family = _family(layout, whole, named)
-    return Verdict(family, "", tuple(problems), tuple(name for name in strays if name not in unmerged))
+    placeless = tuple(name for name in strays if name not in unmerged)
+    return Verdict(family, problems=tuple(problems), strays=placeless)
 
 
 def sizes_in(layout: Layout, leaves: Mapping[str, Leaf], recorded: Mapping[str, Any]) -> Sizes:
@@ -163,29 +167,40 @@ def _later_family(whole: Whole, named: Mapping[str, Leaf]) -> str:
     return "PaliGemma 2" if later == "Gemma 2" and whole.what != "Gemma 1" else later
 
 
-def _unknown(layout: Layout, leaves: Mapping[str, Leaf], whole: Whole, known: set[str]) -> Verdict:
-    """Return the verdict on arrays that are no part of a pi0: another model if the names prove one, or unknown."""
+def _unknown(layout: Layout, leaves: Mapping[str, Leaf]) -> Verdict:
+    """Return the verdict on arrays that are no part of a pi0: which other model they are of, if the names prove one."""
     if not leaves:
-        return Verdict(UNKNOWN, "it has no arrays at all, so it is no model")
+        return Verdict(UNKNOWN, reason="it has no arrays at all, so it is no model")
     other = neighbor_of([name.removeprefix("PaliGemma/") for name in leaves])
-    what = f"this is {other.model}, by {other.sign}" if other else "the names of its arrays are those of no known model"
-    lost = whole.missing(leaves)
-    example = f", for example no {lost[0]}" if lost else ""
-    near = f"nearest is {whole.what} {_WORDS[layout]}, of which it has {len(known)} of {len(known) + len(lost)} arrays"
     some = ", ".join(sorted(leaves)[:2])
-    found = "" if other else f" (it has {some})"
-    return Verdict(other.model if other else UNKNOWN, f"{what}{found}; {near}{example}")
+    what = (
+        f"this is {other.model}, by {other.sign}"
+        if other
+        else f"the names of its arrays, for example {some}, are those of no model that pi0-compat knows"
+    )
+    near = max(_TORCH if layout in _TORCH else (layout,), key=lambda like: _in_common(like, leaves))
+    known, whole = _in_common(near, leaves), _like(near, leaves)
+    lost = whole.missing({stored_name(near, name) for name in leaves})
+    number = f"{known or 'none'} of the {known + len(lost)} arrays"
+    words = f"it has {number} of the nearest, {whole.what} {_WORDS[near]}, and not, for example, {lost[0]}"
+    return Verdict(UNKNOWN, other=other.model if other else "", reason=f"{what}; {words}")
 
 
-def _misshapen(
-    layout: Layout, named: Mapping[str, Leaf], whole: Whole, recorded: Mapping[str, Any]
-) -> list[str]:
+def _like(layout: Layout, leaves: Mapping[str, Leaf]) -> Whole:
+    return whole_like(layout, {stored_name(layout, name) for name in leaves})
+
+
+def _in_common(layout: Layout, leaves: Mapping[str, Leaf]) -> int:
+    return len(_like(layout, leaves).has(stored_name(layout, name) for name in leaves))
+
+
+def _misshapen(layout: Layout, named: Mapping[str, Leaf], whole: Whole, recorded: Mapping[str, Any]) -> list[str]:
     """Return a line for every array whose shape no model of these sizes has."""
     if layout is Layout.PEFT or whole.what == ADAPTERS_ALONE:
         return []
     if layout in _TORCH:
-        odd = [*layers_apart(whole.rules, named), *_flat_tables({n: x for n, x in named.items() if n in whole.names or
-               any(n in pair for pair in whole.either)})]
+        own = whole.has(named)
+        odd = layers_apart(whole.rules, named) + _flat_tables({n: leaf for n, leaf in named.items() if n in own})
         if odd or whole.missing(named):
             return odd
         model, _ = _model(torch_sizes(named, recorded), {})

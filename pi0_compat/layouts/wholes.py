@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pi0_compat.layouts.layout import Layout
 from pi0_compat.layouts.torch.hugging_face import candidates as hugging_face_candidates
@@ -57,15 +57,44 @@ class Whole(NamedTuple):
         return {name for name in found if name in self.names or name in optional}
 
 
-def whole_like(layout: Layout, names: Collection[str]) -> Whole:
+class Depths(NamedTuple):
+    """How many layers a checkpoint should have at least, as recorded beside it; 0 where nothing is."""
+
+    vision: int = 0
+    language: int = 0
+
+
+_NOT_RECORDED = Depths()
+
+
+def recorded_depths(recorded: Mapping[str, Any]) -> Depths:
+    """Return the depths in a ``config.json``: ours has the whole model, transformers' its own terms."""
+    model = recorded.get("model")
+    ours = model if isinstance(model, Mapping) else {}
+    places = (
+        (ours.get("siglip"), "depth", recorded.get("vision_config")),
+        (ours.get("paligemma"), "depth", recorded.get("text_config")),
+    )
+    return Depths(*(_number(mine, key) or _number(theirs, "num_hidden_layers") for mine, key, theirs in places))
+
+
+def _number(part: Any, key: str) -> int:
+    found = part.get(key) if isinstance(part, Mapping) else None
+    return found if isinstance(found, int) and 0 < found < _MOST_LAYERS else 0
+
+
+def whole_like(layout: Layout, names: Collection[str], depths: Depths = _NOT_RECORDED) -> Whole:
     """Return the kind of model that names come nearest to: the most of them found, then the fewest missing.
 
     Args:
       layout: how the checkpoint is stored.
       names: of its arrays; PyTorch's as ``stored_name`` returns them.
+      depths: the layers that were recorded, of which the last ones may be missing; of PyTorch's layouts.
     """
     found = set(names)
-    return max(_candidates(layout, found), key=lambda whole: (len(whole.has(found)), -len(whole.missing(found))))
+    return max(
+        _candidates(layout, found, depths), key=lambda whole: (len(whole.has(found)), -len(whole.missing(found)))
+    )
 
 
 def stored_name(layout: Layout, name: str) -> str:
@@ -73,7 +102,7 @@ def stored_name(layout: Layout, name: str) -> str:
     return plain_name(name) if layout is Layout.OPENPI_PYTORCH else name
 
 
-def _candidates(layout: Layout, names: set[str]) -> list[Whole]:
+def _candidates(layout: Layout, names: set[str], depths: Depths) -> list[Whole]:
     match layout:
         case Layout.OPENPI | Layout.UNKNOWN:
             return _openpi(names)
@@ -82,9 +111,9 @@ def _candidates(layout: Layout, names: set[str]) -> list[Whole]:
         case Layout.GEMMA_FLAX:
             return [_gemma_flax(names)]
         case Layout.OPENPI_PYTORCH:
-            return [_openpi_pytorch(family, names) for family in ("pi0", "pi05")]
+            return [_openpi_pytorch(family, names, depths) for family in ("pi0", "pi05")]
         case Layout.HUGGING_FACE:
-            return _hugging_face(names)
+            return _hugging_face(names, depths)
         case Layout.PEFT:
             return [_peft(names)]
     return [Whole("the state of a training", frozenset(names))]
@@ -134,9 +163,10 @@ def _gemma_flax(names: set[str]) -> Whole:
     return Whole("Gemma 1", frozenset([*outside, *(f"layer_{n}/{name}" for n in range(depth) for name in inside)]))
 
 
-def _openpi_pytorch(family: Family, names: set[str]) -> Whole:
-    vision = _depth(name for name in names if "vision_tower" in name)
-    language = _depth(name for name in names if "vision_tower" not in name)
+def _openpi_pytorch(family: Family, names: set[str], depths: Depths) -> Whole:
+    vision = max(depths.vision, _depth(name for name in names if "vision_tower" in name))
+    # The experts attend together, so their depth is one.
+    language = max(depths.language, _depth(name for name in names if "vision_tower" not in name))
     rules = tuple(rule for rule in openpi_rules(_deep(_template(family), vision, language)) if TABLE not in rule.names)
     return Whole(family, frozenset(_names_of(rules)), ((TABLE, TIED_TABLE),), rules)
 
@@ -152,16 +182,19 @@ def _depth(names: Iterable[str]) -> int:
     return 1 + max((number for number in numbers if number < _MOST_LAYERS), default=0)
 
 
-def _hugging_face(names: set[str]) -> list[Whole]:
-    return [
-        Whole(
-            "PaliGemma",
-            frozenset(_names_of(rules.values())),
-            ((f"{naming.language}.embed_tokens.weight", naming.head),),
-            tuple(rules.values()),
-        )
-        for naming, rules in hugging_face_candidates(names, _template("pi0"))
-    ]
+def _hugging_face(names: set[str], depths: Depths) -> list[Whole]:
+    wholes = []
+    for naming, found in hugging_face_candidates(names, _template("pi0")):
+        rules = tuple(_at_least(rule, depths) for rule in found.values())
+        table = f"{naming.language}.embed_tokens.weight"
+        wholes.append(Whole("PaliGemma", frozenset(_names_of(rules)), ((table, naming.head),), rules))
+    return wholes
+
+
+def _at_least(rule: Rule, depths: Depths) -> Rule:
+    """Return a rule for as many layers as were recorded."""
+    least = depths.vision if rule.path.startswith("PaliGemma/img") else depths.language
+    return rule if rule.depth is None else rule._replace(depth=max(rule.depth, least))
 
 
 def _names_of(rules: Iterable[Rule]) -> Iterable[str]:

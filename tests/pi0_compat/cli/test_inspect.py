@@ -247,8 +247,8 @@ def test_other_trees_of_orbax_are_unknown(pi0_compat: Callable, tmp_path: Path) 
     result = pi0_compat("inspect", tmp_path / "other")
     assert result.status == NO
     assert (
-        "the names of its arrays are those of no known model (it has encoder); nearest is pi0-FAST or PaliGemma in "
-        "openpi's layout, of which it has 0 of "
+        "why not     the names of its arrays, for example encoder, are those of no model that pi0-compat knows; it has "
+        "none of the 32 arrays of the nearest, pi0-FAST or PaliGemma in openpi's layout, and not, for example, "
     ) in result.out
 
 

@@ -1,0 +1,151 @@
+"""The verdict on names and shapes alone: which model, whether it is whole, what has no place."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+
+from fixtures.layouts import LAYOUTS
+from fixtures.params import Params
+from fixtures.specs import tiny
+from fixtures.writers import openpi_layout
+from pi0_compat.errors import LoadError
+from pi0_compat.layouts.layout import Layout
+from pi0_compat.layouts.verdict import UNKNOWN, judge
+from pi0_compat.params import Leaf, leaves_of
+
+_ONE = Leaf((4, 4), np.dtype(np.float32))
+# Names of other models, each in a layout that could be taken for it.
+_OTHERS = {
+    "SmolVLA": ("model.vlm_with_expert.lm_expert.layers.0.mlp.up_proj.weight", "model.action_in_proj.weight"),
+    "ACT": ("model.encoder.layers.0.linear1.weight", "model.backbone.conv1.weight"),
+    "optimizer": ("state/0/exp_avg", "state/0/step"),
+    "Qwen2-VL": ("visual.blocks.0.attn.qkv.weight", "model.layers.0.self_attn.q_proj.bias"),
+    "Qwen2 or Qwen2.5": ("model.layers.0.self_attn.q_proj.bias", "model.layers.0.mlp.gate_proj.weight"),
+    "Qwen3": ("model.layers.0.self_attn.q_norm.weight", "model.layers.0.mlp.gate_proj.weight"),
+    "Gemma 2": ("model.layers.0.post_feedforward_layernorm.weight", "model.layers.0.self_attn.q_proj.weight"),
+    "Gemma 3": ("model.layers.0.post_feedforward_layernorm.weight", "model.layers.0.self_attn.q_norm.weight"),
+    "Gemma 4": ("model.layers.0.layer_scalar", "model.layers.0.self_attn.q_norm.weight"),
+    "Llama, Mistral and Gemma 1": ("model.layers.0.self_attn.q_proj.weight", "model.norm.weight"),
+    "BERT": ("bert.encoder.layer.0.attention.self.query.weight",),
+    "FSQ tokenizer": ("codebook/proj_down/kernel", "proj_mean/kernel", "decoder/q_embed", "encoder/q_embed"),
+}
+_FAMILIES = {"paligemma_npz": "PaliGemma", "hugging_face": "PaliGemma"}
+
+
+def _leaves(names: Iterable[str]) -> dict[str, Leaf]:
+    return dict.fromkeys(names, _ONE)
+
+
+def _shapes(family: str, **options: str) -> dict[str, Leaf]:
+    return {
+        path: Leaf(shape, np.dtype(np.float32)) for path, shape in openpi_layout.shapes(tiny(family, **options)).items()
+    }  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("model", _OTHERS)
+def test_other_models_are_named(model: str) -> None:
+    """Another model is unknown, with its name, what gave it away and what it is nearest to."""
+    layout = Layout.UNKNOWN if any("/" in name for name in _OTHERS[model]) else Layout.HUGGING_FACE
+    verdict = judge(layout, _leaves(_OTHERS[model]))
+    assert (verdict.family, verdict.is_whole, model in verdict.other) == (UNKNOWN, False, True)
+    assert any(f", by {name}; it has " in verdict.reason for name in _OTHERS[model])
+
+
+def test_the_nearest_model_is_named_with_what_is_not_there() -> None:
+    """SmolVLA shares a projection with a pi0; random names share nothing, and nothing at all is no model."""
+    smol = judge(Layout.HUGGING_FACE, _leaves(_OTHERS["SmolVLA"])).reason
+    assert "it has 1 of the " in smol
+    assert "arrays of the nearest, pi0 in openpi's PyTorch layout, and not, for example, action_in_proj.bias" in smol
+    random = judge(Layout.PALIGEMMA_NPZ, _leaves(["PaliGemma/a"]))
+    assert (random.family, random.other) == (UNKNOWN, "")
+    assert "it has none of the 32 arrays of the nearest, PaliGemma in big_vision's npz" in random.reason
+    assert judge(Layout.HUGGING_FACE, {}).reason == "it has no arrays at all, so it is no model"
+
+
+@pytest.mark.parametrize(("family", "words"), [("pi0", "pi0"), ("pi05", "pi05"), ("pi0_fast", "pi0-FAST or PaliGemma")])
+def test_whole_models_are_whole(family: str, words: str) -> None:
+    """A whole model has no problem; each parameter that is left out is one, by its name."""
+    shapes = _shapes(family)
+    assert judge(Layout.OPENPI, shapes) == (words, "", "", (), ())
+    for path in shapes:
+        verdict = judge(Layout.OPENPI, {name: leaf for name, leaf in shapes.items() if name != path})
+        assert (verdict.is_whole, verdict.reason) == (False, "")
+        assert f"{path}: expected, found nothing" in verdict.problems
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in LAYOUTS if name not in ("gemma_flax", "peft", "openpi", "paligemma_npz")]
+)
+def test_each_tensor_of_pytorch_is_missed(name: str) -> None:
+    """Of PyTorch's tensors each that a model uses is missed by its own name; so is a whole layer in the middle."""
+    layout = Layout.HUGGING_FACE if name == "hugging_face" else Layout.OPENPI_PYTORCH
+    tensors = leaves_of(_tensors(name))
+    assert judge(layout, tensors) == (_FAMILIES.get(name, "pi0"), "", "", (), ())
+    for left_out in tensors:
+        verdict = judge(layout, {n: leaf for n, leaf in tensors.items() if n != left_out})
+        assert verdict.is_whole == left_out.endswith("gemma_expert.lm_head.weight"), left_out
+    middle = {n: leaf for n, leaf in tensors.items() if ".layers.1." not in n or "vision_tower" in n}
+    assert sum(".layers.1." in line for line in judge(layout, middle).problems) == len(tensors) - len(middle)
+
+
+def test_the_last_layer_is_missed_where_its_number_was_recorded() -> None:
+    """Names alone do not show that a last layer is gone; a config.json of transformers or of ours does."""
+    tensors = leaves_of(_tensors("hugging_face"))
+    shorter = {n: leaf for n, leaf in tensors.items() if "language_model.layers.2." not in n}
+    recorded = {"text_config": {"num_hidden_layers": 3}, "vision_config": {"num_hidden_layers": 2}}
+    assert judge(Layout.HUGGING_FACE, shorter).is_whole
+    assert len(judge(Layout.HUGGING_FACE, shorter, recorded).problems) == len(tensors) - len(shorter)
+    tensors = leaves_of(_tensors("openpi_pytorch"))
+    blind = {n: leaf for n, leaf in tensors.items() if "encoder.layers.1." not in n}
+    assert judge(Layout.OPENPI_PYTORCH, blind).is_whole
+    ours = {"model": {"siglip": {"depth": 2}, "paligemma": {"depth": 3}}}
+    assert len(judge(Layout.OPENPI_PYTORCH, blind, ours).problems) == len(tensors) - len(blind)
+
+
+def _tensors(name: str) -> Params:
+    return LAYOUTS[name].tensors(LAYOUTS[name].contents(tiny("pi0"), 0, "float32"))
+
+
+def test_half_an_adapter_is_missed() -> None:
+    """Without lora_b, lora_a means nothing: in a model and in adapters alone."""
+    shapes = _shapes("pi0", lora="both")
+    lost = "PaliGemma/llm/layers/attn/kv_einsum_1/lora_b"
+    assert judge(Layout.OPENPI, shapes).is_whole
+    for part in (shapes, {path: leaf for path, leaf in shapes.items() if "lora" in path}):
+        verdict = judge(Layout.OPENPI, {path: leaf for path, leaf in part.items() if path != lost})
+        assert verdict.problems == (f"{lost}: expected, found nothing",)
+
+
+def test_layers_and_experts_have_to_agree() -> None:
+    """An array with fewer layers than the others, and one without values, are problems by name."""
+    shapes, path = _shapes("pi0"), "PaliGemma/llm/layers/pre_ffw_norm/scale"
+    verdict = judge(Layout.OPENPI, shapes | {path: Leaf((2, 56), np.dtype(np.float32))})
+    assert verdict.problems == (f"{path}: expected [3, 56], found float32[2, 56]",)
+    tensors = leaves_of(_tensors("openpi_pytorch"))
+    for shape in ((0,), ()):
+        for name in tensors:
+            odd = judge(Layout.OPENPI_PYTORCH, tensors | {name: Leaf(shape, np.dtype(np.float32))})
+            assert odd.is_whole == name.endswith("gemma_expert.lm_head.weight"), name
+
+
+def test_strays_have_no_place() -> None:
+    """A value head is a stray; parts of adapters that are not merged are problems."""
+    shapes = _shapes("pi0")
+    verdict = judge(Layout.OPENPI, shapes | {"value_head/kernel": _ONE})
+    assert (verdict.is_whole, verdict.strays) == (True, ("value_head/kernel",))
+    name = "paligemma_with_expert.gemma_expert.model.layers.0.self_attn.q_proj.lora_magnitude_vector"
+    dora = judge(Layout.OPENPI_PYTORCH, leaves_of(_tensors("openpi_pytorch")) | {name: _ONE})
+    assert dora.problems == (f"{name}: 1 tensors of adapters that are not merged into the weights",)
+
+
+def test_what_is_missing_is_listed_in_one_error() -> None:
+    """The error has the family, the way out and a line for each parameter."""
+    shapes = _shapes("pi05")
+    del shapes["action_in_proj/bias"]
+    with pytest.raises(LoadError) as caught:
+        judge(Layout.OPENPI, shapes).require_whole("x")  # type: ignore[arg-type]
+    assert str(caught.value) == (
+        "x: the checkpoint is not whole (pi05); get all of its files again\n"
+        "  - action_in_proj/bias: expected, found nothing"
+    )
