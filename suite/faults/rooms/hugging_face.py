@@ -168,7 +168,7 @@ FAULTS = (
         bugs=("G7",),
         story="embed_tokens silently wins over a different lm_head.",
         evidence="https://github.com/Physical-Intelligence/openpi/issues/669",
-        patches=(Patch(_LAYOUT, "if self._copy and not same_bits(", "if self._copy == '' and not same_bits("),),
+        patches=(Patch(_LAYOUT, "if copy and (words := tied_apart(", "if copy == '' and (words := tied_apart("),),
         caught_by=(
             "misfit.conflicting_tied_tables_are_refused",
             "misfit.conflicting_tied_tables_are_named",
@@ -193,8 +193,8 @@ FAULTS = (
         patches=(
             Patch(
                 _LAYOUT,
-                "array = self._tensors.read(self._embedding)[: self._rows]",
-                "array = self._tensors.read(self._embedding)[-self._rows :]",
+                "return self._tensors.read(self._embedding)[: self._rows]",
+                "return self._tensors.read(self._embedding)[-self._rows :]",
             ),
         ),
         caught_by=_EVERY_VALUE,

@@ -137,7 +137,13 @@ READING = (
         bugs=("G7",),
         story="Two different token tables are not compared, and one of them is used.",
         evidence="https://github.com/huggingface/lerobot/issues/2307",
-        patches=(Patch(_LAYOUT, "if not same_bits(table, tied):", "if False:"),),
+        patches=(
+            Patch(
+                _LAYOUT,
+                "if words := tied_apart(self._file, self._names[TABLE], self._names[TIED_TABLE]):",
+                'if words := "":',
+            ),
+        ),
         caught_by=(
             "misfit.conflicting_tied_tables_are_refused",
             "misfit.conflicting_tied_tables_are_named",

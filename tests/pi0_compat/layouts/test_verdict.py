@@ -7,7 +7,7 @@ import pytest
 
 from fixtures.layouts import LAYOUTS
 from fixtures.params import Params
-from fixtures.specs import tiny
+from fixtures.specs import Family, LoraPlacement, tiny
 from fixtures.writers import openpi_layout
 from pi0_compat.errors import LoadError
 from pi0_compat.layouts.layout import Layout
@@ -37,10 +37,9 @@ def _leaves(names: Iterable[str]) -> dict[str, Leaf]:
     return dict.fromkeys(names, _ONE)
 
 
-def _shapes(family: str, **options: str) -> dict[str, Leaf]:
-    return {
-        path: Leaf(shape, np.dtype(np.float32)) for path, shape in openpi_layout.shapes(tiny(family, **options)).items()
-    }  # type: ignore[arg-type]
+def _shapes(family: Family, lora: LoraPlacement = "none") -> dict[str, Leaf]:
+    shapes = openpi_layout.shapes(tiny(family, lora=lora))
+    return {path: Leaf(shape, np.dtype(np.float32)) for path, shape in shapes.items()}
 
 
 @pytest.mark.parametrize("model", _OTHERS)
@@ -64,7 +63,7 @@ def test_the_nearest_model_is_named_with_what_is_not_there() -> None:
 
 
 @pytest.mark.parametrize(("family", "words"), [("pi0", "pi0"), ("pi05", "pi05"), ("pi0_fast", "pi0-FAST or PaliGemma")])
-def test_whole_models_are_whole(family: str, words: str) -> None:
+def test_whole_models_are_whole(family: Family, words: str) -> None:
     """A whole model has no problem; each parameter that is left out is one, by its name."""
     shapes = _shapes(family)
     assert judge(Layout.OPENPI, shapes) == (words, "", "", (), ())

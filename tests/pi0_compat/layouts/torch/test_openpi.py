@@ -35,7 +35,9 @@ def test_the_file_can_replace_its_folder(folder: Path) -> None:
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"model\.safetensors: expected a safetensors file, found nothing"):
+    with pytest.raises(
+        CheckpointError, match=r"expected model\.safetensors or model\.safetensors\.index\.json, found nothing"
+    ):
         open_pytorch(tmp_path, BASE)
 
 
