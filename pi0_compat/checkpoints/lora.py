@@ -13,7 +13,7 @@ from pi0_compat.errors import LoadError, prefix_errors
 from pi0_compat.layouts.detect import detect
 from pi0_compat.layouts.layout import Layout
 from pi0_compat.layouts.orbax.folder import PARAMS
-from pi0_compat.layouts.orbax.lora_record import as_record, experts_of
+from pi0_compat.layouts.orbax.lora_record import as_record, experts_of, require_recorded_family
 from pi0_compat.layouts.orbax.metadata import Metadata, read_metadata
 from pi0_compat.layouts.orbax.read_stream import StoredParameters
 from pi0_compat.layouts.orbax.write_stream import save_streamed
@@ -23,7 +23,7 @@ from pi0_compat.lora.sites import adapter_of, adapters_in, require_rank, require
 from pi0_compat.model.named import spec_of
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.params import Leaf
-from pi0_compat.paths import expert_of, family_error, is_adapter
+from pi0_compat.paths import expert_of, families_of, family_error, is_adapter
 from pi0_compat.progress import Progress, no_progress
 from pi0_compat.storage.atomic import appearing_at, refuse_to_overwrite
 from pi0_compat.storage.stream import Source
@@ -119,7 +119,8 @@ def extract_checkpoint(
         rest = Chosen(source, lambda path: not is_adapter(path))
         return _write(rest, stored, out, {}, "extracting the base", progress)
     lora = stored.lora if config is None else as_record(experts)
-    return _write(Chosen(source, is_adapter), stored, out, lora, "extracting", progress)
+    adapters = Chosen(source, is_adapter)
+    return _write(adapters, stored, out, lora, "extracting", progress, family=_only_family(stored))
 
 
 def attach_checkpoint(
@@ -156,6 +157,7 @@ def attach_checkpoint(
     _require_whole(adapters)
     _require_whole(onto)
     joined = Joined(StoredParameters(onto), StoredParameters(adapters))
+    require_recorded_family(adapters, families_of(onto.leaves), f"the base {onto.path}")
     model = spec_of(config)
     experts = experts_of(adapters, model)
     if model and (other := family_error(joined.leaves, model.family)):
@@ -226,12 +228,25 @@ def _require_attachable(joined: Source, experts: Any) -> None:
         raise ValueError(f"the base has {len(missing)} sites for which there is no adapter\n{text}")
 
 
+def _only_family(stored: Metadata) -> str | None:
+    """Return the family of a checkpoint if its names, or its record, leave one; adapters alone have lost the names."""
+    families = families_of(stored.leaves)
+    return families[0] if len(families) == 1 else stored.family
+
+
 def _write(
-    source: Source, stored: Metadata, out: str | os.PathLike[str], lora: Any, title: str, progress: Progress
+    source: Source,
+    stored: Metadata,
+    out: str | os.PathLike[str],
+    lora: Any,
+    title: str,
+    progress: Progress,
+    *,
+    family: str | None = None,
 ) -> Made:
     """Write the parameters of a step, and copy the assets that lie beside a checkpoint."""
     with appearing_at(out) as folder:
         folder.mkdir()
-        save_streamed(source, folder / PARAMS, lora=lora, title=title, progress=progress)
+        save_streamed(source, folder / PARAMS, lora=lora, family=family, title=title, progress=progress)
         assets = copy_assets(assets_beside(stored.path), folder)
     return Made(Path(out) / PARAMS, dict(source.leaves), assets, {})

@@ -17,6 +17,7 @@ class Neighbor(NamedTuple):
 
 # What a model is called, and patterns of which each is found in some name; the first that fits counts.
 _SIGNS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("transformers' own PI0, PI0ForConditionalGeneration", (r"^(model\.)?dit\.", r"(^|\.)vlm\.")),
     ("the state of an optimizer", (r"(^|[./])(exp_avg|exp_avg_sq|momentum_buffer|max_exp_avg_sq)$",)),
     ("the state of an optimizer", (r"(^|[./])opt_state([./]|$)",)),
     ("the state of an optimizer", (r"(^|[./])mu[./]", r"(^|[./])nu[./]")),

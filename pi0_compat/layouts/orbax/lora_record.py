@@ -1,5 +1,7 @@
 """Compare the rank and alpha that a checkpoint records for its adapters with those of a config."""
 
+from collections.abc import Collection
+
 from pi0_compat.errors import CheckpointError, LoadError
 from pi0_compat.layouts.orbax.metadata import Metadata
 from pi0_compat.lora.sites import ExpertLoRAs, lora_of
@@ -18,6 +20,7 @@ def experts_of(stored: Metadata, config: Pi0Spec | None) -> ExpertLoRAs:
     if config is not None:
         if other := family_error(stored.leaves, config.family):
             raise LoadError(f"{stored.path}: {other}")
+        require_recorded_family(stored, (config.family,), "the config")
         require_same_lora(str(stored.path), stored, config)
         return lora_of(config)
     recorded = stored.lora or {}
@@ -25,6 +28,24 @@ def experts_of(stored: Metadata, config: Pi0Spec | None) -> ExpertLoRAs:
         return tuple(ExpertLoRA.from_json(recorded[name]) if recorded.get(name) else None for name in EXPERTS)
     except (ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{stored.path}: damaged: its record of LoRA is {recorded!r:.120} ({error})") from error
+
+
+def require_recorded_family(stored: Metadata, families: Collection[str], what: str) -> None:
+    """Reject adapters that were extracted from another family: those of pi0 and pi05 have the same names and shapes.
+
+    Args:
+      stored: the adapters.
+      families: those that the model or its base may be of.
+      what: the model or its base, in words.
+
+    Raises:
+      LoadError: the adapters record another family.
+    """
+    if stored.family and families and stored.family not in families:
+        raise LoadError(
+            f"{stored.path}: the adapters were extracted from a {stored.family}, and {what} is of "
+            f"{' or '.join(families)}: choose one of the same family"
+        )
 
 
 def as_record(experts: ExpertLoRAs) -> dict[str, object]:

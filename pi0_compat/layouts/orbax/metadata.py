@@ -46,6 +46,11 @@ class Metadata(NamedTuple):
         return self.custom.get("lora")
 
     @property
+    def family(self) -> str | None:
+        """The family that adapters alone were extracted from; None if it was not recorded."""
+        return self.custom.get("family")
+
+    @property
     def digests(self) -> dict[str, str]:
         """The recorded digest of every parameter, see ``storage.digests``; none if they were not recorded."""
         return integrity.read_record(self.path, self.custom, self.leaves)

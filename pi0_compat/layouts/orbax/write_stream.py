@@ -46,6 +46,7 @@ def save_streamed(
     folder: Path,
     *,
     lora: Mapping[str, Any] | None,
+    family: str | None = None,
     title: str = "saving",
     progress: Progress = no_progress,
 ) -> None:
@@ -55,6 +56,7 @@ def save_streamed(
       source: what to save.
       folder: the ``params`` folder to make; it must not exist. After an error, part of it is left.
       lora: rank and alpha of the adapters, as in ``Pi0Spec.lora``; None if they are not known.
+      family: the model that adapters alone belong to, which their names do not show; None if the names do.
       title: what is going on, for the progress display.
       progress: receives the number of bytes as they are written and read back.
 
@@ -70,7 +72,7 @@ def save_streamed(
         digests = _write_all(Counted(source, advance), folder / _PROCESS)
     with _disk_errors(folder):
         _merge_stores(folder)
-    _write_metadata(folder, source.leaves, lora, digests)
+    _write_metadata(folder, source.leaves, {"lora": lora} | ({"family": family} if family else {}), digests)
     _write_times(folder, started)
     _verify(folder, source.leaves, progress)
 
@@ -150,7 +152,7 @@ def _merge_stores(folder: Path) -> None:
 
 
 def _write_metadata(
-    folder: Path, leaves: Mapping[str, Leaf], lora: Mapping[str, Any] | None, digests: Mapping[str, str]
+    folder: Path, leaves: Mapping[str, Leaf], facts: Mapping[str, Any], digests: Mapping[str, str]
 ) -> None:
     """Write the names of all leaves, how they are stored, and our own record."""
     names = sorted((PARAMS, *tree.split(path), SUFFIX) for path in leaves)
@@ -159,7 +161,7 @@ def _write_metadata(
         "use_ocdbt": True,
         "use_zarr3": False,
         "store_array_data_equal_to_fill_value": True,
-        "custom_metadata": {"value_suffix": True, "lora": lora, "digests": integrity.as_record(digests)},
+        "custom_metadata": {"value_suffix": True, **facts, "digests": integrity.as_record(digests)},
     }
     (folder / METADATA_FILE).write_text(json.dumps(document), encoding="utf-8")
 

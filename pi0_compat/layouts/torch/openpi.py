@@ -38,6 +38,11 @@ TIED_TABLE = f"{TORCH_ROOT}.paligemma.lm_head.weight"
 
 # Prefixes that torch.compile, DataParallel and lerobot's policies add to every name.
 _PREFIXES = ("_orig_mod.", "module.", "model.")
+# What transformers 5.23 saves of a model that was made of a config puts a module less here, and one more there.
+_FRESH_NAMES = (
+    (re.compile(rf"^{TORCH_ROOT}\.paligemma\.model\.vision_tower\.(?!vision_model\.)"), f"{_VISION}."),
+    (re.compile(rf"^{TORCH_ROOT}\.paligemma\.model\.language_model\.model\."), f"{_LANGUAGE}."),
+)
 _LAYER = re.compile(r"\.layers\.(\d+)\.")
 
 
@@ -173,9 +178,11 @@ def recorded_config(model: Pi0Spec, dtype: str) -> dict[str, Any]:
 
 
 def plain_name(raw: str) -> str:
-    """Return the name of a tensor without the prefixes of wrappers around the model."""
+    """Return openpi's name of a tensor: without the prefixes of wrappers around the model, the modules as openpi's."""
     while prefix := next((prefix for prefix in _PREFIXES if raw.startswith(prefix)), None):
         raw = raw.removeprefix(prefix)
+    for theirs, ours in _FRESH_NAMES:
+        raw = theirs.sub(ours, raw)
     return raw
 
 

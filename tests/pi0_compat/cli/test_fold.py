@@ -175,6 +175,32 @@ def test_the_norm_stats_are_those_of_the_adapters(tmp_path: Path, lora: Params, 
     assert (tmp_path / "again" / "assets" / STATS).read_text() == "of the adapters"
 
 
+def test_adapters_remember_their_family(tmp_path: Path, lora: Params, capsys) -> None:
+    """Adapters of pi0 and pi05 have the same names and shapes: extracted ones go onto a base of their family only."""
+    document(capsys, "extract", tmp_path / "lora", "-o", tmp_path / "adapters")
+    assert document(capsys, "inspect", tmp_path / "adapters")["family"] == "adapters alone, of pi0"
+    pi05 = tiny("pi05", num_kv_heads=2)
+    openpi.build(pi05, tmp_path / "pi05" / "params")
+    message = refusal(capsys, "attach", tmp_path / "adapters", "--to", tmp_path / "pi05", "-o", tmp_path / "out")
+    assert message == (
+        f"{tmp_path}/adapters/params: the adapters were extracted from a pi0, and the base {tmp_path}/pi05/params is "
+        "of pi05: choose one of the same family"
+    )
+    other = config_file(tiny("pi05", lora="both", num_kv_heads=2), tmp_path)
+    message = refusal(
+        capsys, "convert", tmp_path / "adapters", "-o", tmp_path / "out", "--to", "peft", "--config-file", other
+    )
+    assert "the adapters were extracted from a pi0, and the config is of pi05" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_base_is_not_extracted_for_another_family(tmp_path: Path, lora: Params, capsys) -> None:
+    """With --base the config of another family is refused too."""
+    other = config_file(tiny("pi05", lora="both", num_kv_heads=2), tmp_path)
+    message = refusal(capsys, "extract", tmp_path / "lora", "-o", tmp_path / "out", "--base", "--config-file", other)
+    assert message.endswith("these are parameters of pi0, the config is pi05: choose the config of that family")
+
+
 def adapters_alone(params: Params) -> Params:
     return {path: array for path, array in params.items() if is_adapter(path)}
 

@@ -123,3 +123,31 @@ def test_conversion_for_another_family_names_it(tmp_path: Path) -> None:
     openpi.build(BASE_SPEC, tmp_path / "params")
     with pytest.raises(LoadError, match="these are parameters of pi0, the config is pi05"):
         convert_checkpoint(tmp_path / "params", tmp_path / "out", config=PI05)
+
+
+def test_names_of_a_fresh_model_of_transformers_are_read(folder: Path, tmp_path: Path) -> None:
+    """Transformers 5.23 saves a model that was made of a config under other names of the same modules."""
+    tensors = safetensors_file.read(folder / openpi_pytorch.WEIGHTS)
+    fresh = {
+        name.replace("vision_tower.vision_model.", "vision_tower.").replace(
+            "paligemma.model.language_model.", "paligemma.model.language_model.model."
+        ): tensor
+        for name, tensor in tensors.items()
+    }
+    assert fresh.keys() != tensors.keys()
+    openpi_pytorch.write(fresh, tmp_path / "fresh")
+    assert_same_bits(read_all(tmp_path / "fresh"), read_all(folder))
+
+
+def test_shards_with_an_index_are_read(folder: Path, tmp_path: Path) -> None:
+    """Above its limit transformers saves shards; the folder and the index read like one file."""
+    tensors = safetensors_file.read(folder / openpi_pytorch.WEIGHTS)
+    names = sorted(tensors)
+    shards = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    (tmp_path / "shards").mkdir()
+    for file, held in shards.items():
+        safetensors_file.write({name: tensors[name] for name in held}, tmp_path / "shards" / file)
+    index = tmp_path / "shards" / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {name: file for file, held in shards.items() for name in held}}))
+    for path in (tmp_path / "shards", index):
+        assert_same_bits(read_all(path), read_all(folder))
