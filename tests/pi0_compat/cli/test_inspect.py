@@ -12,7 +12,7 @@ import pytest
 
 from fixtures import golden_cases, old_checkpoints
 from fixtures.damage.operations import files as damaged_files
-from fixtures.writers import hugging_face, openpi, safetensors_file
+from fixtures.writers import hugging_face, openpi, openpi_pytorch, safetensors_file
 from pi0_compat import Pi0Config, save_params
 from pi0_compat.cli import NO, REFUSED, YES
 from tests.pi0_compat.cli.conftest import LORA, SPEC
@@ -286,4 +286,72 @@ def test_errors_name_the_url(pi0_compat: Callable) -> None:
     fsspec.filesystem("memory").pipe("/inspect/wrong/notes.txt", b"hello")
     assert pi0_compat("inspect", "memory://inspect/wrong").err.startswith(
         "pi0-compat inspect: memory://inspect/wrong: holds no checkpoint"
+    )
+
+
+def test_another_model_is_unknown(pi0_compat: Callable, tmp_path: Path) -> None:
+    """The text of a file that is no part of a pi0: its name, what it is nearest to and why it is not that."""
+    names = ("model.vlm_with_expert.lm_expert.layers.0.mlp.up_proj.weight", "model.action_in_proj.weight")
+    safetensors_file.write(dict.fromkeys(names, np.ones((4, 4), np.float32)), tmp_path / "model.safetensors")
+    why_not = (
+        f"this is SmolVLA, of lerobot, by {names[0]}; it has 1 of the 54 arrays of the nearest, pi0 in openpi's PyTorch "
+        "layout, and not, for example, action_in_proj.bias"
+    )
+    result = pi0_compat("inspect", tmp_path)
+    assert result.status == NO
+    assert result.out.splitlines()[1:] == [
+        "  family      unknown: SmolVLA, of lerobot",
+        "  layout      of no model that pi0-compat reads",
+        "  holds       32 numbers in 2 arrays: float32 128 B",
+        f"  why not     {why_not}",
+        "  complete    no: not a model that pi0 is made of",
+    ]
+    document = pi0_compat("inspect", tmp_path, "--json").document
+    assert (document["layout"], document["family"], document["other"]) == ("unknown", "unknown", "SmolVLA, of lerobot")
+    assert document["why_not"] == why_not
+    assert pi0_compat("check", tmp_path).out.endswith(f"named configs fits: {why_not}\n")
+    for command in (("convert", tmp_path, "--to", "openpi"), ("fold", tmp_path)):
+        assert pi0_compat(*command, "-o", tmp_path / "out").status == REFUSED
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_train_state_shows_its_arrays(pi0_compat: Callable, tmp_path: Path) -> None:
+    """Of an optimizer's state, which is a list, each array is counted and listed."""
+    state = {"step": jnp.asarray(3), "opt_state": [{"mu": {"w": jnp.ones((2, 3))}}, {"count": jnp.asarray(3)}]}
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "3" / "train_state", state)
+    document = pi0_compat("inspect", tmp_path / "3" / "train_state", "--json").document
+    assert document["arrays"].keys() == {"step", "opt_state/0/mu/w", "opt_state/1/count"}
+
+
+def test_a_folder_with_a_number_above_is_no_step(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
+    """The parent of a checkpoint may be called 2026."""
+    shutil.copytree(tiny / "openpi", tmp_path / "2026" / "pi0_base")
+    assert pi0_compat("inspect", tmp_path / "2026" / "pi0_base", "--json").document["training"] is None
+
+
+def test_strays_and_problems_are_listed(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
+    """A value head has no place; a parameter that is missing, and tables that should be one, are problems."""
+    tensors = safetensors_file.read(tiny / "pytorch" / "model.safetensors")
+    table = "paligemma_with_expert.paligemma.model.language_model.embed_tokens.weight"
+    head = "paligemma_with_expert.paligemma.lm_head.weight"
+
+    def inspect(changed: dict) -> str:
+        openpi_pytorch.write(changed, tmp_path / "changed")
+        result = pi0_compat("inspect", tmp_path / "changed")
+        shutil.rmtree(tmp_path / "changed")
+        assert result.status == (NO if "complete    no" in result.out else YES)
+        return str(result.out)
+
+    assert inspect(tensors | {"value_head.bias": np.ones(3, np.float32)}).endswith(
+        "  no place    for 1 array, for example value_head.bias\n  complete    yes\n"
+    )
+    without = {name: tensor for name, tensor in tensors.items() if name != "action_in_proj.weight"}
+    assert inspect(without).endswith(
+        "  complete    no: 1 problem\n  - action_in_proj.weight: expected, found nothing\n"
+    )
+    assert "complete    yes" in inspect(tensors | {table: tensors[head]})
+    assert inspect(tensors | {table: tensors[head] * 2}).endswith(
+        f"  complete    no: 1 problem\n  - {table} and {head} are one table in the model and differ in the file; pi0 "
+        "looks tokens up in the first and has no use for the second: only one can be meant, remove the other\n"
     )
