@@ -24,6 +24,7 @@ from pi0_compat.layouts.orbax.read_stream import StoredParameters
 from pi0_compat.layouts.sizes import PARTS, ranks_of, sizes_apart, sizes_of
 from pi0_compat.layouts.torch.safetensors_folder import recorded_beside, tensors_of
 from pi0_compat.layouts.torch.sizes import torch_sizes
+from pi0_compat.layouts.verdict import Verdict as WholeVerdict
 from pi0_compat.loading.match import expected_leaves, refuse, refuse_half_adapters, settle, to_read
 from pi0_compat.loading.report import Entry, Status
 from pi0_compat.model.named import named_models, spec_of
@@ -128,6 +129,7 @@ class Check:
       layout: how it is stored.
       fits: config -> how it goes together with the checkpoint: the config that was named, else all named configs.
       why_not: why no part of a pi0 can be read from it, with what it is nearest to; empty if one can.
+      problems: what is missing of it, or is not of one model, whatever the config; a line for each.
       fixes: what to do where the named config does not fit, the likeliest first.
       findings: what is unusual in the values; None if they were not read.
     """
@@ -136,6 +138,7 @@ class Check:
     layout: Layout
     fits: dict[str, Fit]
     why_not: str = ""
+    problems: tuple[str, ...] = ()
     fixes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] | None = None
 
@@ -185,9 +188,10 @@ def check_checkpoint(
             layout=checkpoint.layout,
             fits={label: known[label] for label in asked or known},
             why_not=verdict.reason,
+            problems=verdict.problems,
             fixes=()
             if verdict.reason or model is None
-            else tuple(fixes_of(checkpoint, model, known[next(iter(asked))], known)),
+            else tuple(fixes_of(checkpoint, model, known[next(iter(asked))], known, verdict)),
             findings=tuple(_examined(checkpoint, model, progress)) if values and not verdict.reason else None,
         )
 
@@ -230,8 +234,12 @@ class _Seen(NamedTuple):
         return nullcontext(StoredParameters(self.stored)) if self.stored else open_parameters(self.checkpoint, model)
 
 
-def fixes_of(checkpoint: Detected, model: Pi0Spec, fit: Fit, known: Mapping[str, Fit]) -> list[str]:
+def fixes_of(
+    checkpoint: Detected, model: Pi0Spec, fit: Fit, known: Mapping[str, Fit], verdict: WholeVerdict
+) -> list[str]:
     """Return what to do about a verdict of no, the likeliest fix first."""
+    if verdict.problems:
+        return [f"the checkpoint is not whole ({verdict.family}), so no config fits: get all of its files again"]
     ways = []
     if fit.training.loads and fit.training.fresh and not fit.inference.loads:
         what = "adapters" if checkpoint.layout is Layout.OPENPI else "parameters"

@@ -56,6 +56,10 @@ def _all(check: Check, purposes: tuple[Purpose, ...]) -> Iterator[str]:
         yield f"  {name:<35} {answers}"
     if check.why_not:
         yield f"  none of the {len(known)} named configs fits: {check.why_not}"
+    elif not fitting and check.problems:
+        number = counted(len(check.problems), "problem")
+        yield f"  none of the {len(known)} named configs fits: the checkpoint is not whole: {number}, for example"
+        yield f"  - {check.problems[0]}"
     elif not fitting:
         yield f"  none of the {len(known)} named configs fits"
         closest = min(base_first(known), key=lambda name: known[name].num_differences)
@@ -93,6 +97,7 @@ def _document(check: Check) -> dict[str, Any]:
         "layout": str(check.layout),
         "configs": {name: _plain(fit) for name, fit in check.fits.items()},
         "why_not": check.why_not,
+        "problems": list(check.problems),
         "fixes": list(check.fixes),
     }
     values = check.findings

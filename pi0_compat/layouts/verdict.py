@@ -120,12 +120,15 @@ def judge(layout: Layout, leaves: Mapping[str, Leaf], recorded: Mapping[str, Any
     strays = sorted(named.keys() - known - spare - adapters)
     if layout is Layout.TRAIN_STATE:
         return Verdict(whole.what)
-    if not named or layout is Layout.UNKNOWN or 2 * len(known) < len(named.keys() - spare - adapters):
+    lost = whole.missing(named)
+    # A model that is whole may be the smaller part of a file.
+    is_foreign = bool(lost) and 2 * len(known) < len(named.keys() - spare - adapters)
+    if not named or layout is Layout.UNKNOWN or is_foreign:
         return _unknown(layout, leaves)
     if later := later_version(named):
         return Verdict(_later_family(whole, named), reason=later)
     unmerged = sorted(name for name in strays if is_unmerged(layout, name))
-    problems = [f"{name}: {_ABSENT}" for name in whole.missing(named)]
+    problems = [f"{name}: {_ABSENT}" for name in lost]
     if unmerged:
         problems.append(f"{unmerged[0]}: {len(unmerged)} tensors of adapters that are not merged into the weights")
     problems += _misshapen(layout, named, whole, recorded or {})

@@ -5,9 +5,9 @@ no trained model has: NaN, infinities, constant arrays, arrays that are still as
 config, all named configs are tried. No shape shows the action horizon, the prompt length, or (unless recorded) alpha,
 so these are not checked. Exit status 1: it does not load for what was asked, or values are wrong.
 
---json prints: path, layout, why_not (it is no part of a pi0), configs (name -> training and inference: loads, reason,
-loaded, fresh, dropped; differences: kind, part, paths, example; sizes; details), fixes, and with --values: values
-(path, finding, evidence, expected).
+--json prints: path, layout, why_not (it is no part of a pi0), problems (what is not whole), configs (name -> training
+and inference: loads, reason, loaded, fresh, dropped; differences: kind, part, paths, example; sizes; details), fixes,
+and with --values: values (path, finding, evidence, expected).
 """
 
 import argparse

@@ -228,7 +228,7 @@ def test_the_document(pi0_compat: Callable) -> None:
         "check", GOLDEN / "pi0_base" / "params", "--config", "pi0_libero_low_mem_finetune_tiny", "--json"
     )
     document = result.document
-    assert document.keys() == {"command", "path", "layout", "why_not", "configs", "fixes"}
+    assert document.keys() == {"command", "path", "layout", "why_not", "problems", "configs", "fixes"}
     fit = document["configs"]["pi0_libero_low_mem_finetune_tiny"]
     assert fit.keys() == {"training", "inference", "differences", "sizes", "details"}
     assert fit["training"] == {"loads": True, "reason": "", "loaded": 50, "fresh": 20, "dropped": 0}
@@ -274,3 +274,20 @@ def test_pickles_are_not_read(pi0_compat: Callable, tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"not a pickle")
     result = pi0_compat("check", tmp_path)
     assert (result.status, "holds no checkpoint" in result.err) == (REFUSED, True)
+
+
+def test_what_is_not_whole_fits_no_config(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
+    """With a parameter missing no config is called the closest, and none is asked for: the files are what lacks."""
+    params = openpi.read_params(tiny / "openpi")
+    del params["action_in_proj/bias"]
+    openpi.write(params, tmp_path / "params")
+    result = pi0_compat("check", tmp_path / "params")
+    assert result.status == NO
+    assert result.out.splitlines()[1:] == [
+        "  none of the 76 named configs fits: the checkpoint is not whole: 1 problem, for example",
+        "  - action_in_proj/bias: expected, found nothing",
+    ]
+    named = pi0_compat("check", tmp_path / "params", "--config", "pi0_base_tiny")
+    assert named.out.endswith(
+        "  fix         the checkpoint is not whole (pi0), so no config fits: get all of its files again\n"
+    )

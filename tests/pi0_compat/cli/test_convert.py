@@ -341,3 +341,30 @@ def test_a_layout_that_cannot_be_written_is_refused(tmp_path: Path, base: Params
 def test_the_help_names_the_layouts_that_can_be_written() -> None:
     """The parser names them itself, so that help needs no checkpoint library."""
     assert parser.LAYOUTS == LAYOUTS
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_has_no_place_is_dropped_on_request(
+    tmp_path: Path, lora: Params, config: str, capsys, layout: str
+) -> None:
+    """A value head is refused for every target, openpi's too, and left out with ``--drop``."""
+    params = (lora if layout == "peft" else content.params(BASE_SPEC, 0)) | {"value_head/bias": np.ones(3, np.float32)}
+    openpi.write(params, tmp_path / "params")
+    out = tmp_path / ("out.npz" if layout == "paligemma_npz" else "out")
+    arguments = ("convert", tmp_path / "params", "-o", out, "--to", layout, "--config-file", config)
+    message = refusal(capsys, *arguments)
+    assert f"{layout} has no place for " in message
+    assert message.endswith("to leave them out say so: drop=True (--drop)")
+    shown = document(capsys, *arguments, "--drop")
+    assert shown["left_out"]["value_head/bias"] == "float32[3]"
+
+
+def test_what_is_not_whole_is_not_written(tmp_path: Path, base: Params, capsys) -> None:
+    """Of 50 parameters all are written or none, also where any name could be stored."""
+    openpi.write({path: x for path, x in base.items() if path != "action_out_proj/bias"}, tmp_path / "params")
+    message = refusal(capsys, "convert", tmp_path / "params", "-o", tmp_path / "out", "--to", "openpi", "--drop")
+    assert message == (
+        f"{tmp_path}/params: the checkpoint is not whole (pi0); get all of its files again\n"
+        "  - action_out_proj/bias: expected, found nothing"
+    )
+    assert not (tmp_path / "out").exists()

@@ -175,6 +175,22 @@ def test_the_norm_stats_are_those_of_the_adapters(tmp_path: Path, lora: Params, 
     assert (tmp_path / "again" / "assets" / STATS).read_text() == "of the adapters"
 
 
+@pytest.mark.parametrize("command", ["fold", "extract"])
+def test_only_whole_models_are_folded(tmp_path: Path, lora: Params, config: str, capsys, command: str) -> None:
+    """Half an adapter, and a parameter that no model has a place for, are refused by name with the way out."""
+    out = ("-o", tmp_path / "out", "--config-file", config)
+    openpi.write({p: x for p, x in lora.items() if p != f"{SITE}/lora_b"}, tmp_path / "half" / "params")
+    assert refusal(capsys, command, tmp_path / "half", *out) == (
+        f"{tmp_path}/half/params: the checkpoint is not whole (pi0); get all of its files again\n"
+        f"  - {SITE}/lora_b: expected, found nothing"
+    )
+    openpi.write(lora | {"value_head": np.ones(2, np.float32)}, tmp_path / "head" / "params")
+    assert refusal(capsys, command, tmp_path / "head", *out) == (
+        f"{tmp_path}/head/params: there is no place for 1 of its parameters (pi0), for example value_head; leave them "
+        "out first: pi0-compat convert --to openpi --drop"
+    )
+
+
 def test_adapters_remember_their_family(tmp_path: Path, lora: Params, capsys) -> None:
     """Adapters of pi0 and pi05 have the same names and shapes: extracted ones go onto a base of their family only."""
     document(capsys, "extract", tmp_path / "lora", "-o", tmp_path / "adapters")

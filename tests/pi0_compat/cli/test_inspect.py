@@ -294,8 +294,8 @@ def test_another_model_is_unknown(pi0_compat: Callable, tmp_path: Path) -> None:
     names = ("model.vlm_with_expert.lm_expert.layers.0.mlp.up_proj.weight", "model.action_in_proj.weight")
     safetensors_file.write(dict.fromkeys(names, np.ones((4, 4), np.float32)), tmp_path / "model.safetensors")
     why_not = (
-        f"this is SmolVLA, of lerobot, by {names[0]}; it has 1 of the 54 arrays of the nearest, pi0 in openpi's PyTorch "
-        "layout, and not, for example, action_in_proj.bias"
+        f"this is SmolVLA, of lerobot, by {names[0]}; it has 1 of the 54 arrays of the nearest, pi0 in openpi's "
+        "PyTorch layout, and not, for example, action_in_proj.bias"
     )
     result = pi0_compat("inspect", tmp_path)
     assert result.status == NO
