@@ -27,10 +27,11 @@ for _name in ("lerobot.common.datasets.lerobot_dataset", "wandb"):
             sys.modules[_part] = types.ModuleType(_part)
 
 import jax
+import ml_collections
 import numpy as np
 import openpi
 from flax import nnx, traverse_util
-from openpi.models import gemma, lora, pi0_config, siglip
+from openpi.models import gemma, gemma_fast, lora, pi0_config, pi0_fast, siglip
 from openpi.models import model as openpi_model
 
 # jax 0.5.3 computes wrong numbers on the CPU with programs from its persistent cache: jax.random.beta gives 0.636 for
@@ -72,16 +73,16 @@ def script(path: str) -> Any:
     return module
 
 
-def config_of(model: dict[str, Any]) -> pi0_config.Pi0Config:
+def config_of(model: dict[str, Any]) -> openpi_model.BaseModelConfig:
     """Return openpi's config for a spec; the name of a variant with adapters decides what is frozen."""
+    sizes = {name: model[name] for name in ("dtype", "action_dim", "action_horizon", "max_token_len")}
+    sizes["paligemma_variant"] = "gemma_2b_lora" if model["paligemma"]["lora"] else "gemma_2b"
+    if model["family"] == "pi0_fast":
+        return pi0_fast.Pi0FASTConfig(**sizes)
     return pi0_config.Pi0Config(
-        dtype=model["dtype"],
+        **sizes,
         pi05=model["family"] == "pi05",
-        paligemma_variant="gemma_2b_lora" if model["paligemma"]["lora"] else "gemma_2b",
         action_expert_variant="gemma_300m_lora" if model["action_expert"]["lora"] else "gemma_300m",
-        action_dim=model["action_dim"],
-        action_horizon=model["action_horizon"],
-        max_token_len=model["max_token_len"],
         pytorch_compile_mode=None,
     )
 
@@ -98,6 +99,7 @@ def at_size(model: dict[str, Any]) -> Iterator[None]:
     of_images = {"image_resolution": resolution}
     with (
         mock.patch.object(gemma, "get_config", functools.partial(_gemma_config, model)),
+        mock.patch.object(gemma_fast, "get_config", functools.partial(_fast_config, model)),
         mock.patch.object(gemma, "PALIGEMMA_VOCAB_SIZE", model["vocab_size"]),
         mock.patch.object(siglip, "decode_variant", return_value=vit),
         mock.patch.object(openpi_model, "IMAGE_RESOLUTION", resolution),
@@ -120,9 +122,20 @@ def _name_frames() -> None:
 
 
 def _gemma_config(model: dict[str, Any], variant: str) -> gemma.Config:
-    sizes = dict(model["paligemma" if variant in PALIGEMMA_VARIANTS else "action_expert"])
+    return gemma.Config(**_sizes_of(model["paligemma" if variant in PALIGEMMA_VARIANTS else "action_expert"]))
+
+
+def _fast_config(model: dict[str, Any], variant: str) -> ml_collections.ConfigDict:
+    """Return what ``gemma_fast.get_config`` returns, with the spec's sizes in place of its own."""
+    options = {"norm_eps": 1e-6, "scan": True, "remat_policy": "nothing_saveable"}
+    sizes = _sizes_of(model["paligemma"]) | {"variant": variant, "vocab_size": model["vocab_size"]}
+    return ml_collections.ConfigDict(sizes | options)
+
+
+def _sizes_of(expert: dict[str, Any]) -> dict[str, Any]:
+    sizes = dict(expert)
     sites = (sizes.pop("lora") or {}).items()
-    return gemma.Config(**sizes, lora_configs={site: lora.LoRAConfig(**values) for site, values in sites if values})
+    return sizes | {"lora_configs": {site: lora.LoRAConfig(**values) for site, values in sites if values}}
 
 
 def key_of(model: dict[str, Any]) -> str:

@@ -16,14 +16,17 @@ from openpi.models import model as openpi_model
 from openpi.models import pi0
 
 Params = dict[str, np.ndarray]
+# The cameras that openpi's Pi0FASTConfig declares; its model takes whatever an observation has.
+FAST_CAMERAS = ("base_0_rgb", "base_1_rgb", "wrist_0_rgb")
+_TOKENS = ("tokenized_prompt", "tokenized_prompt_mask", "token_ar_mask", "token_loss_mask")
 
 
 def observation_of(batch: Params) -> tuple[openpi_model.Observation, Any]:
     """Return openpi's observation and the actions of a batch."""
     batch = {name: jnp.asarray(array) for name, array in batch.items()}
-    cameras = openpi_model.IMAGE_KEYS
+    cameras = FAST_CAMERAS if "token_ar_mask" in batch else openpi_model.IMAGE_KEYS
     observation = openpi_model.Observation.from_dict(
-        {name: batch[name] for name in ("state", "tokenized_prompt", "tokenized_prompt_mask")}
+        {name: batch[name] for name in ("state", *_TOKENS) if name in batch}
         | {kind: {camera: batch[f"{kind}/{camera}"] for camera in cameras} for kind in ("image", "image_mask")}
     )
     return observation, batch["actions"]
@@ -56,11 +59,11 @@ def drawn(noise: Any, time: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def images_as_they_are() -> Iterator[None]:
-    """Turn image augmentation off in the body: with noise and time given, a step draws nothing."""
+    """Turn image augmentation off in the body: then a step draws nothing, if noise and time are given or not needed."""
     preprocess = openpi_model.preprocess_observation
     with mock.patch.object(
         openpi_model,
         "preprocess_observation",
-        lambda _, observation, *, train: preprocess(None, observation, train=False),
+        lambda _, observation, *, train, **options: preprocess(None, observation, train=False, **options),
     ):
         yield

@@ -213,7 +213,9 @@ def _step(config: openpi_config.TrainConfig, key: str, mesh: jax.sharding.Mesh, 
     spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(sharding.DATA_AXIS))
 
     def step(rng: Any, state: TrainState, batch: Any, noise: Any, time: Any) -> Any:
-        with drawn(noise, time), images_as_they_are() if noise is not None else contextlib.nullcontext():
+        # pi0-FAST needs no noise: its loss is openpi's only without augmentation.
+        as_they_are = noise is not None or batch[0].token_ar_mask is not None
+        with drawn(noise, time), images_as_they_are() if as_they_are else contextlib.nullcontext():
             return script_of_training.train_step(config, rng, state, batch)
 
     if key not in _known_steps:

@@ -19,7 +19,7 @@ if "--xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
 
 # isort: split
-from . import _openpi_benchmarks, _openpi_checkout, _openpi_torch, _openpi_training
+from . import _openpi_benchmarks, _openpi_checkout, _openpi_fast, _openpi_torch, _openpi_training
 from ._openpi_checkout import abstract, at_size, config_of, filled, flat, key_of
 from ._openpi_inputs import drawn, observation_of
 from ._openpi_training import loader_of
@@ -37,6 +37,7 @@ NAME = "openpi"
 TRAITS = (
     "pi0",
     "pi05",
+    "pi0_fast",
     "lora",
     "head_adapters",
     "openpi",
@@ -117,11 +118,15 @@ def sample_actions(model: Data, params: Params, batch: Params, noise: np.ndarray
 
 
 def embed_prefix(model: Data, params: Params, batch: Params) -> np.ndarray:
+    if model["family"] == "pi0_fast":
+        return _openpi_fast.embed_prefix(model, params, batch)
     _, state = filled(model, params)
     with at_size(model):
         return np.asarray(_compiled_prefix(key_of(model))(state, observation_of(batch)[0]))
 
 
+token_logits = _openpi_fast.token_logits
+sample_tokens = _openpi_fast.sample_tokens
 begin = _openpi_training.begin
 train = _openpi_training.train
 resume = _openpi_training.resume
