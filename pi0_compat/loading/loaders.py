@@ -11,6 +11,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import numpy as np
+
+from pi0_compat.floats import count_nonfinite
 from pi0_compat.layouts.gemma_flax import open_gemma, require_sizes
 from pi0_compat.layouts.orbax.folder import find_params
 from pi0_compat.layouts.orbax.lora_record import require_same_lora
@@ -30,10 +33,10 @@ from pi0_compat.loading.match import (
     settle,
     to_read,
 )
-from pi0_compat.loading.report import LoadReport, Status
+from pi0_compat.loading.report import Entry, LoadReport, Status
 from pi0_compat.loading.resize import Extended, Resampled
 from pi0_compat.model.pi0_spec import Pi0Spec
-from pi0_compat.params import Leaf, Params, leaf_of
+from pi0_compat.params import Leaf, Params
 from pi0_compat.paths import in_gemma, in_paligemma, is_adapter
 from pi0_compat.storage.digests import notes
 from pi0_compat.storage.download import fetch
@@ -241,15 +244,19 @@ class PeftWeightLoader:
         Raises:
           CheckpointError, LoadError: as ``OpenpiPyTorchWeightLoader``, or the adapter is not one of the model's.
         """
-        adapters = read_peft(fetch(self.adapter), model)
+        adapters, stored = read_peft(fetch(self.adapter), model)
         params, report = OpenpiPyTorchWeightLoader(self.path).load(model, seed=seed, frozen_dtype=frozen_dtype)
         entries = [
-            dataclasses.replace(entry, status=Status.LOADED, found=leaf_of(adapters[entry.path]))
-            if entry.path in adapters
-            else entry
+            _of_an_adapter(entry, stored[entry.path], adapters[entry.path]) if entry.path in stored else entry
             for entry in report.entries
         ]
         return params | adapters, dataclasses.replace(report, entries=tuple(entries))
+
+
+def _of_an_adapter(entry: Entry, stored: Leaf, loaded: np.ndarray) -> Entry:
+    """Return the entry of an adapter's matrix, read from its own file."""
+    status = Status.LOADED if stored.dtype == loaded.dtype else Status.CAST
+    return dataclasses.replace(entry, status=status, found=stored, nonfinite=count_nonfinite(loaded))
 
 
 def _read(

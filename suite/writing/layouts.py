@@ -130,6 +130,7 @@ class Outcome:
     Attributes:
       operation: the operation that was asked: ``load`` or ``load_for_inference``.
       path: the checkpoint's file or folder.
+      model: the description of the model that the operation was given, as it was afterward.
       result: what ``load`` returned; None if it raised.
       error: what it raised.
       changed: the files that it changed, made or deleted.
@@ -137,6 +138,7 @@ class Outcome:
 
     operation: str
     path: Path
+    model: ModelSpec
     result: dict[str, Any] | None
     error: Exception | None
     changed: tuple[str, ...]

@@ -1,15 +1,18 @@
 """Loads of cases, each done once for a subject, however many laws judge it."""
 
+import copy
 import shutil
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fixtures.specs import ModelSpec
 from suite.subjects.protocol import Subject
 from suite.writing.cases import digests
 from suite.writing.layouts import Case, Outcome
 from suite.writing.remembered import register
+
+_AGAIN = "load again"
 
 
 class Loads:
@@ -38,8 +41,8 @@ class Loads:
         return self._once(case, "load", seed)
 
     def again(self, case: Case, *, seed: int = 0) -> Outcome:
-        """Load the case for training once more, and return what that did."""
-        return self._attempt(case, "load", seed)
+        """Return what loading the case for training a second time did."""
+        return self._once(case, _AGAIN, seed)
 
     def serve(self, case: Case) -> Outcome:
         """Return what loading the case for serving did."""
@@ -56,10 +59,10 @@ class Loads:
         return self._outcomes[key]
 
     def _attempt(self, case: Case, operation: str, seed: int) -> Outcome:
-        path = self._path(case)
+        path, model = self._path(case), copy.deepcopy(case.model)
         before, result, error = digests(path.parent), None, None
         try:
-            result = self._calls(case, path, seed)[operation]()
+            result = self._call(operation, model, case.layout.source(path), seed)
         except Exception as raised:  # noqa: BLE001 - the laws judge it
             # The lines stay for the report; the arrays that they refer to do not.
             traceback.clear_frames(raised.__traceback__)
@@ -68,13 +71,20 @@ class Loads:
         changed = tuple(sorted(name for name in before | after if before.get(name) != after.get(name)))
         if changed:
             self._forget()
-        return Outcome(operation=operation, path=path, result=result, error=error, changed=changed)
+        return Outcome(
+            operation="load" if operation == _AGAIN else operation,
+            path=path,
+            model=model,
+            result=result,
+            error=error,
+            changed=changed,
+        )
 
-    def _calls(self, case: Case, path: Path, seed: int) -> dict[str, Callable[[], dict[str, Any]]]:
-        return {
-            "load": lambda: self._subject.load(case.model, case.layout.source(path), seed=seed),
-            "load_for_inference": lambda: {"params": self._subject.load_for_inference(case.model, str(path))},
-        }
+    def _call(self, operation: str, model: ModelSpec, source: dict[str, Any], seed: int) -> dict[str, Any]:
+        if operation == "load_for_inference":
+            return {"params": self._subject.load_for_inference(model, source["path"])}
+        loaded: dict[str, Any] = self._subject.load(model, source, seed=seed)
+        return loaded
 
     def _path(self, case: Case) -> Path:
         if not self._written or self._written[0] is not case:

@@ -7,6 +7,7 @@ heads. Each module has its own rank and alpha; alpha is chosen so that alpha / r
 too, so PEFT's own option for it is not used.
 """
 
+import functools
 import json
 import math
 import re
@@ -28,7 +29,7 @@ from pi0_compat.layouts.torch.safetensors_file import (
 from pi0_compat.lora.sites import Adapter, ExpertLoRAs, adapter_of, adapters_in, lora_of, spec_among
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.model.sites import Site
-from pi0_compat.params import Params, leaves_of
+from pi0_compat.params import Leaf, Params, leaves_of
 from pi0_compat.paths import expert_of, is_adapter
 from pi0_compat.storage.stream import Source, whole
 
@@ -162,15 +163,15 @@ class _Settings(NamedTuple):
         return next((x for key, x in found.items() if re.fullmatch(rf"(.*\.)?({key})", module)), default)
 
 
-def read_peft(folder: Path, model: Pi0Spec) -> Params:
-    """Return the adapters of a folder, for a model that has them.
+def read_peft(folder: Path, model: Pi0Spec) -> tuple[Params, dict[str, Leaf]]:
+    """Return the adapters of a folder, for a model that has them, and in what dtype they are stored.
 
     Args:
       folder: a local folder with ``adapter_model.safetensors`` and ``adapter_config.json``.
       model: the model with adapters.
 
     Returns:
-      path -> float32 array of every adapter of the model.
+      path -> float32 array of every adapter of the model; path -> its shape, and the widest dtype of its layers.
 
     Raises:
       CheckpointError: there is no readable adapter in the folder.
@@ -187,7 +188,22 @@ def read_peft(folder: Path, model: Pi0Spec) -> Params:
         params = {path: _read(file, path, shape, model, settings, read) for path, shape in shapes.items()}
         if left := sorted(file.leaves.keys() - read):
             raise LoadError(f"{file.path}: {len(left)} tensors have no place in the model, for example {left[0]}")
-    return params
+        return params, {path: _stored(file, path, shape) for path, shape in shapes.items()}
+
+
+def _stored(file: SafetensorsFile, path: str, shape: tuple[int, ...]) -> Leaf:
+    """Return a matrix of openpi's as it is stored: in several dtypes, the widest."""
+    adapter = adapter_of(path)
+    assert adapter
+    matrix = "A" if path == adapter.a else "B"
+    dtypes = [file.leaves[name].dtype for _, name, _ in _tensors(adapter, matrix, shape[0])]
+    return Leaf(shape, functools.reduce(np.promote_types, dtypes))
+
+
+def _tensors(adapter: Adapter, matrix: str, depth: int) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+    """Yield each module that holds a part of openpi's matrix: its name, its tensor's, and where that part is."""
+    for module, index in modules_of(adapter, depth):
+        yield module, f"base_model.model.{module}.lora_{matrix}.weight", index
 
 
 def _read(
@@ -200,8 +216,7 @@ def _read(
     assert spec
     matrix = "A" if path == adapter.a else "B"
     params = np.empty(shape, np.float32)
-    for module, index in modules_of(adapter, shape[0]):
-        name = f"base_model.model.{module}.lora_{matrix}.weight"
+    for module, name, index in _tensors(adapter, matrix, shape[0]):
         tensor = _matrix(file, name, path)
         read.add(name)
         place = params[index]
