@@ -49,6 +49,8 @@ class GemmaFlax(Source):
             self._places[path][layer] = name
         _refuse_other_layouts(stored)
         _require_all_layers(stored.path, self._places)
+        if unlike := [text for path in sorted(self._places) if (text := self._unlike(path))]:
+            raise LoadError(f"{self.path}: " + "\n".join(unlike))
         self.leaves: dict[str, Leaf] = {path: self._leaf(path) for path in sorted(self._places)}
 
     def read(self, path: str, dtype: np.dtype | None = None) -> np.ndarray:
@@ -72,11 +74,16 @@ class GemmaFlax(Source):
     def _names(self, path: str) -> list[str]:
         return [name for _, name in sorted(self._places[path].items())]
 
-    def _leaf(self, path: str) -> Leaf:
+    def _unlike(self, path: str) -> str:
+        """Return the layers of a parameter, as text, if they differ; empty if they are alike."""
         leaves = [self._stored.leaves[name] for name in self._names(path)]
         if len(set(leaves)) > 1:
             lines = [f"  ~ {name}: {leaf}" for name, leaf in zip(self._names(path), leaves, strict=True)]
-            raise LoadError(f"{self.path}: the layers of {path} are not alike\n" + "\n".join(shorten(lines)))
+            return "\n".join([f"the layers of {path} are not alike", *shorten(lines)])
+        return ""
+
+    def _leaf(self, path: str) -> Leaf:
+        leaves = [self._stored.leaves[name] for name in self._names(path)]
         return Leaf((len(leaves), *leaves[0].shape), leaves[0].dtype) if _is_stacked(path) else leaves[0]
 
 

@@ -41,6 +41,12 @@ def shapes(layout: Layout) -> tuple[Case, ...]:
 
 
 @cache
+def served(layout: Layout) -> tuple[Case, ...]:
+    """Return the shapes of models, of the layout that is served."""
+    return shapes(layout) if layout.name == "openpi" else ()
+
+
+@cache
 def dtypes(layout: Layout) -> tuple[Case, ...]:
     """Return one case for each stored dtype; ``mixed`` has three in one checkpoint."""
     model = layout.model(tiny())

@@ -33,6 +33,11 @@ ADAPTER_OF_A_STRANGER = {
     "gemma_flax": "layer_0/attn/q_einsum/_LoRAEinsum_0/lora/a",
 }
 NO_ADAPTERS = {"paligemma_npz": "no release holds adapters", "peft": "it holds nothing else"}
+_ADAPTED = "_for_a_lora_model"
+NO_PLACE = {
+    **dict.fromkeys(("openpi_pytorch", "lerobot", "hugging_face", "gemma_flax"), "no place for a model's adapters"),
+    **NO_ADAPTERS,
+}
 # The tensors that a later Gemma adds to each layer, under the names of the layout.
 LATER: dict[str, dict[str, tuple[str, ...]]] = {
     "hugging_face": {
@@ -116,18 +121,25 @@ def missing(layout: Layout) -> tuple[Case, ...]:
     """Return one case for each part of a model of which one tensor is missing."""
     model = layout.model(tiny())
     found = {role: layout.sites(model, path) for role, path in ROLES.items() if layout.changes(path)}
-    return tuple(
+    missing = [
         Case(id=f"without_{role}", layout=layout, model=model, tensors=_without(names[len(names) // 2]))
         for role, names in found.items()
         if names
-    )
+    ]
+    # Adapters may be missing; nothing else may, whatever else is fresh.
+    adapted = [
+        Case(id=f"{case.id}{_ADAPTED}", layout=layout, model=with_lora(model), stored=model, tensors=case.tensors)
+        for case in missing[:1]
+        if layout.holds != "adapters"
+    ]
+    return (*missing, *adapted)
 
 
 def site_of(case: Case) -> tuple[str, ...]:
     """Return openpi's path and the layout's names of the tensor that a case of ``missing`` lacks."""
-    role = case.id.removeprefix("without_")
+    role = case.id.removeprefix("without_").removesuffix(_ADAPTED)
     names = TIED.get(case.layout.name, ()) if role == "token_table" else ()
-    return ROLES[role], case.layout.site(case.model, ROLES[role]), *names
+    return ROLES[role], case.layout.site(case.stored or case.model, ROLES[role]), *names
 
 
 def mention_of(*names: str) -> re.Pattern[str]:
@@ -164,6 +176,42 @@ def of_another_shape(layout: Layout) -> tuple[Case, ...]:
     if not layout.weights and layout.name != "paligemma_npz":
         del changes["empty"]  # orbax writes no empty array
     return _changed(layout, changes)
+
+
+@cache
+def of_two_other_shapes(layout: Layout) -> tuple[Case, ...]:
+    """Return the case of two weights, each with a row less."""
+    model = layout.model(tiny())
+    names = [site for path in two_weights(layout) for site in [layout.site(model, path)]]
+
+    def shorten(tensors: Params) -> Params:
+        return tensors | {name: tensors[name][..., :-1, :].copy() for name in names}
+
+    return (Case(id="two_weights_a_row_less", layout=layout, model=model, tensors=shorten),)
+
+
+def two_weights(layout: Layout) -> tuple[str, str]:
+    """Return openpi's paths of the two weights of ``of_two_other_shapes``."""
+    if layout.holds == "adapters":
+        return layout.weight, layout.weight.replace("/mlp/", "/mlp_1/")
+    return layout.weight, f"{LLM}layers/mlp/gating_einsum"
+
+
+@cache
+def with_shapes(layout: Layout) -> tuple[Case, ...]:
+    """Return the cases of another shape whose numbers an error can name."""
+    if layout.holds == "adapters":
+        return ()
+    named = ("weight_transposed", "weight_a_row_less", "weight_a_row_more", "weight_with_an_axis_more")
+    return tuple(case for case in of_another_shape(layout) if case.id in named)
+
+
+def shapes_of_weight(case: Case) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the weight's shape in a layout's checkpoint that fits, and its shape in the case."""
+    layout = case.layout
+    tensors = layout.tensors(case.written())
+    name = layout.site(case.model, layout.weight)
+    return tensors[name].shape, case.tensors(tensors)[name].shape
 
 
 @cache
@@ -208,6 +256,27 @@ def adapters(layout: Layout) -> tuple[Case, ...]:
         return ()
     more = {ADAPTER_OF_A_STRANGER[layout.name]: np.ones((3, 4), np.float32)}
     return (Case(id="with_an_adapter", layout=layout, model=tiny(), tensors=lambda tensors: tensors | more),)
+
+
+@cache
+def adapters_elsewhere(layout: Layout) -> tuple[Case, ...]:
+    """Return the cases of adapters of one expert for a model with those of the other, and of half of those it has."""
+    if layout.name != "openpi":
+        return ()
+    one, other, both = (tiny(lora=which) for which in ("paligemma", "action_expert", "both"))
+    return (
+        Case(id="with_adapters_of_the_other_expert", layout=layout, model=other, stored=one),
+        Case(id="with_adapters_of_one_expert", layout=layout, model=one, stored=both),
+    )
+
+
+@cache
+def served(layout: Layout) -> tuple[Case, ...]:
+    """Return all cases that say something about serving, of the layout that is served."""
+    if layout.name != "openpi":
+        return ()
+    kinds = (other_models, other_ranks, missing, renamed, of_another_shape, of_another_kind, other_families)
+    return tuple(case for kind in (*kinds, adapters, adapters_elsewhere) for case in kind(layout))
 
 
 @cache

@@ -1,7 +1,8 @@
 """Checkpoints that fit, in every layout: what is in the file is in the model, with the same numbers."""
 
 from suite.contracts import fitting
-from suite.contracts.load_asserts import assert_landed
+from suite.contracts.damages import NOT_SERVED
+from suite.contracts.load_asserts import as_float32, assert_landed
 from suite.session.registry import contract
 from suite.writing.layouts import Case, every_layout
 from suite.writing.loads import Loads
@@ -36,3 +37,10 @@ def test_keeps_unusual_values(loads: Loads, case: Case) -> None:
 def test_either_name_of_the_tied_table_is_enough(loads: Loads, case: Case) -> None:
     """The token table is read from the embedding, from the output layer that is tied to it, or from both."""
     assert_landed(loads(case).params, case.expected())
+
+
+@contract(source="docs/bugs.md#c9; openpi model.py:233, policy_config.py:54", needs=("load_for_inference",))
+@every_layout(fitting.served, empty=NOT_SERVED)
+def test_is_served(loads: Loads, case: Case) -> None:
+    """Every parameter of a checkpoint is in the model to serve bit for bit, whatever the number of layers and heads."""
+    assert_landed(as_float32(loads.serve(case).params), case.expected())

@@ -1,6 +1,7 @@
 """Checkpoints that do not fit, in every layout: they are refused, the error names what does not fit."""
 
 from suite.contracts import misfits
+from suite.contracts.damages import NOT_SERVED
 from suite.contracts.fitting import NOT_TIED, TIED
 from suite.contracts.load_asserts import assert_names, assert_rejected
 from suite.session.registry import contract
@@ -53,6 +54,15 @@ def test_nothing_matched_is_refused(loads: Loads, case: Case) -> None:
     assert_rejected(loads(case))
 
 
+@contract(source="docs/bugs.md#c3, #p4; lucidrains/pi-zero-pytorch #1", needs=("load",))
+@every_layout(misfits.renamed)
+def test_nothing_matched_is_named(loads: Loads, case: Case) -> None:
+    """The error about a checkpoint in which no tensor has its name shows a name: one that it has, or one it lacks."""
+    own = case.layout.tensors(case.written())
+    names = [*case.tensors(own), *own, *case.written()]
+    assert_names(loads(case), re.compile("|".join(map(re.escape, names))))
+
+
 @contract(source="docs/bugs.md#c11, #g9, #p8; openpi convert_jax_model_to_pytorch.py:208", needs=("load",))
 @every_layout(misfits.of_another_shape)
 def test_another_shape_is_refused(loads: Loads, case: Case) -> None:
@@ -66,6 +76,23 @@ def test_another_shape_is_named(loads: Loads, case: Case) -> None:
     """The error about a weight of another shape names the weight, as the file does or by openpi's path."""
     weight = case.layout.weight
     assert_names(loads(case), misfits.mention_of(weight, case.layout.site(case.model, weight)))
+
+
+@contract(source="docs/bugs.md#c11; openpi #551, #580", needs=("load",))
+@every_layout(misfits.with_shapes, empty={"peft": "another shape is another rank, and named as that"})
+def test_both_shapes_are_named(loads: Loads, case: Case) -> None:
+    """The error about a weight of another shape says which shape is expected and which was found."""
+    shapes = misfits.shapes_of_weight(case)
+    assert_names(loads(case), *(re.compile(r"\D{1,3}".join(rf"\b{n}\b" for n in shape)) for shape in shapes))
+
+
+@contract(source="openpi #268: the next misfit shows up in the next run; docs/bugs.md#c10, #c11", needs=("load",))
+@every_layout(misfits.of_two_other_shapes)
+def test_every_misfit_is_named(loads: Loads, case: Case) -> None:
+    """The error about two weights of other shapes names both."""
+    layout = case.layout
+    both = [(path, layout.site(case.model, path)) for path in misfits.two_weights(layout)]
+    assert_names(loads(case), *(re.compile("|".join(map(re.escape, names))) for names in both))
 
 
 @contract(source="docs/bugs.md#c6: codes without their scales were used as weights", needs=("load",))
@@ -108,6 +135,35 @@ def test_a_later_version_is_named(loads: Loads, case: Case) -> None:
 def test_adapters_for_a_model_without_are_refused(loads: Loads, case: Case) -> None:
     """An adapter beside the weights is refused for a model without adapters: its fine-tuning would be lost."""
     assert_rejected(loads(case))
+
+
+@contract(source="docs/bugs.md#c1, #c2, #g1; openpi weight_loaders.py:90", needs=("load",))
+@every_layout(misfits.adapters, empty=misfits.NO_ADAPTERS)
+def test_adapters_for_a_model_without_are_named(loads: Loads, case: Case) -> None:
+    """The error about an adapter for a model without adapters names one of its matrices."""
+    assert_names(loads(case), re.compile("lora.a|lora.b", re.IGNORECASE))
+
+
+@contract(source="docs/bugs.md#c9, #c2; openpi model.py:233", needs=("load",))
+@every_layout(misfits.adapters_elsewhere, empty=misfits.NO_PLACE)
+def test_adapters_elsewhere_are_refused(loads: Loads, case: Case) -> None:
+    """Adapters of an expert that has none in the model are refused."""
+    assert_rejected(loads(case))
+
+
+@contract(source="docs/bugs.md#c9, #c2, #c11, #p8; openpi #283, model.py:233", needs=("load_for_inference",))
+@every_layout(misfits.served, empty=NOT_SERVED)
+def test_is_not_served(loads: Loads, case: Case) -> None:
+    """What does not fit is refused for serving as it is for training."""
+    assert_rejected(loads.serve(case))
+
+
+@contract(source="docs/bugs.md#c3, #c9", needs=("load_for_inference",))
+@every_layout(misfits.served, empty=NOT_SERVED)
+def test_the_served_file_is_named(loads: Loads, case: Case) -> None:
+    """The error about a checkpoint that does not fit the model to serve names its folder."""
+    outcome = loads.serve(case)
+    assert_names(outcome, str(outcome.path))
 
 
 @contract(source="transformers 5.23 keeps embed_tokens and says nothing; docs/bugs.md#g7", needs=("load",))

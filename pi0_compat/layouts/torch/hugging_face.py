@@ -127,6 +127,8 @@ class HuggingFacePaliGemma(Source):
 
     def _describe(self) -> dict[str, Leaf]:
         """Return all parameters, then what is dropped: tensors that are none, and rows that transformers added."""
+        if unlike := [text for rule in self._rules.values() if (text := self._unlike(rule))]:
+            raise LoadError(f"{self.path}: " + "\n".join(unlike))
         leaves = {path: self._leaf(rule) for path, rule in self._rules.items()}
         stored = self._tensors.leaves[self._embedding]
         leaves[TOKEN_TABLE] = Leaf((self._rows, *stored.shape[1:]), stored.dtype)
@@ -136,19 +138,23 @@ class HuggingFacePaliGemma(Source):
         used = _names(self._rules) | {self._embedding}
         return leaves | {name: leaf for name, leaf in self._tensors.leaves.items() if name not in used}
 
-    def _leaf(self, rule: Rule) -> Leaf:
-        """Return the shape and dtype of the parameter that the tensors of a rule make; they have to be alike."""
+    def _unlike(self, rule: Rule) -> str:
+        """Return the tensors that make a parameter, as text, if their shapes differ; empty if they are alike."""
         found = {name: self._tensors.leaves[name] for name, _ in rule.pieces()}
         shapes = {leaf.shape for leaf in found.values()}
         if len(shapes) > 1:
             lines = [f"  ~ {name}: found {leaf}" for name, leaf in found.items()]
-            text = "\n".join(shorten(lines))
-            raise LoadError(f"{self.path}: the tensors of {rule.path} have different shapes\n{text}")
+            return "\n".join([f"the tensors of {rule.path} have different shapes", *shorten(lines)])
+        return ""
+
+    def _leaf(self, rule: Rule) -> Leaf:
+        """Return the shape and dtype of the parameter that the tensors of a rule make; they are alike."""
+        found = [self._tensors.leaves[name] for name, _ in rule.pieces()]
         stack = (() if rule.depth is None else (rule.depth,)) + ((len(rule.names),) if len(rule.names) > 1 else ())
-        tensor = shapes.pop()
+        tensor = found[0].shape
         # A tensor without whole heads keeps its shape, to be rejected with the numbers in the file.
         piece = rule.parted(tensor, rule.piece_shape(self._shapes[rule.path])) or tensor
-        return Leaf((*stack, *piece), _common({leaf.dtype for leaf in found.values()}))
+        return Leaf((*stack, *piece), _common({leaf.dtype for leaf in found}))
 
 
 @contextmanager

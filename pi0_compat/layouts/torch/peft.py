@@ -32,6 +32,7 @@ from pi0_compat.model.sites import Site
 from pi0_compat.params import Leaf, Params, leaves_of
 from pi0_compat.paths import expert_of, is_adapter
 from pi0_compat.storage.stream import Source, whole
+from pi0_compat.text import shorten
 
 # PEFT's alpha and rank are openpi's times the number of heads; their quotient may differ by a rounding.
 _SCALE_RTOL = 1e-6
@@ -185,7 +186,14 @@ def read_peft(folder: Path, model: Pi0Spec) -> tuple[Params, dict[str, Leaf]]:
     shapes = {path: x.shape for path, x in model.param_spec().items() if is_adapter(path)}
     with open_safetensors(folder / ADAPTER_WEIGHTS) as file:
         read: set[str] = set()
-        params = {path: _read(file, path, shape, model, settings, read) for path, shape in shapes.items()}
+        params, wrong = {}, []
+        for path, shape in shapes.items():
+            try:
+                params[path] = _read(file, path, shape, model, settings, read)
+            except LoadError as error:
+                wrong.append(str(error))
+        if wrong:
+            raise LoadError("\n".join(shorten(wrong)))
         if left := sorted(file.leaves.keys() - read):
             raise LoadError(f"{file.path}: {len(left)} tensors have no place in the model, for example {left[0]}")
         return params, {path: _stored(file, path, shape) for path, shape in shapes.items()}
