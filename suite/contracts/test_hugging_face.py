@@ -14,7 +14,6 @@ from fixtures.writers.hugging_face import EMBEDDING, GENERATIONS, Generation
 from suite.contracts.load_asserts import assert_landed, assert_refused
 from suite.session.registry import contract
 from suite.subjects.protocol import Subject
-from suite.writing.asserts import assert_different, assert_same_bits, assert_same_paths
 from suite.writing.cases import from_hugging_face
 
 NEEDS = ("load", "hugging_face")
@@ -126,31 +125,6 @@ def test_added_tokens_are_not_loaded(subject: Subject, base_spec: ModelSpec, tmp
         assert_landed(load(subject, base_spec, tmp_path / str(padded)), written)
 
 
-@contract(source="docs/bugs.md#rule-5", needs=(*NEEDS, "load_report", "param_spec"))
-def test_reports_every_leaf(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """The report lists every parameter as loaded or initialized, and unused tensors by their own names as dropped."""
-    written = paligemma_npz.contents(base_spec)
-    named = hugging_face.tensors(written, padded=False)
-    unused = {LM_HEAD: named[EMBED_TOKENS], f"{VISION}embeddings.position_ids": np.arange(4)}
-    hugging_face.write_tensors(named | unused, tmp_path / "release")
-    report = subject.load(base_spec, from_hugging_face(tmp_path / "release"), seed=0)["report"]
-    fresh = subject.param_spec(base_spec).keys() - written.keys()
-    expected = dict.fromkeys(written, "loaded") | dict.fromkeys(fresh, "initialized") | dict.fromkeys(unused, "dropped")
-    assert report == expected
-
-
-@contract(source="arXiv:2410.24164 section IV; docs/bugs.md#c3, #p3", needs=(*NEEDS, "init", "param_spec"))
-def test_what_it_lacks_is_freshly_initialised(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """The action expert and the projections start as in a fresh model with that seed; nothing else depends on it."""
-    written = hugging_face.build(base_spec, tmp_path / "release")
-    loaded, other = (load(subject, base_spec, tmp_path / "release", seed=seed) for seed in (3, 4))
-    fresh = {path: array for path, array in subject.init(base_spec, 3).items() if path not in written}
-    assert_same_bits({path: loaded[path] for path in fresh}, fresh)
-    assert_same_bits({path: other[path] for path in written}, {path: loaded[path] for path in written})
-    assert_different(loaded["action_in_proj/kernel"], other["action_in_proj/kernel"])
-    assert_same_paths(loaded, subject.param_spec(base_spec))
-
-
 @contract(source="docs/bugs.md#g9, #c11", needs=NEEDS)
 @pytest.mark.parametrize("kept", [(0, 2), (0, 1, 2, 3)], ids=["one_missing", "one_too_many"])
 @pytest.mark.parametrize(
@@ -169,15 +143,6 @@ def test_other_layers_are_refused(
     named = hugging_face.tensors(paligemma_npz.contents(of_file))
     left = {name: array for name, array in named.items() if not name.startswith(gone)}
     refuse_tensors(subject, model, left, tmp_path / "release", "layers", *gone[:1])
-
-
-@contract(source="openpi weight_loaders.py:73, lucidrains/pi-zero-pytorch #1; docs/bugs.md#c3, #p4", needs=NEEDS)
-@pytest.mark.parametrize("prefix", ["policy.", "paligemma_with_expert.paligemma."])
-def test_nothing_matched_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path, prefix: str) -> None:
-    """A file in which every name has an extra prefix is refused, and the error shows one of the names."""
-    named = hugging_face.tensors(paligemma_npz.contents(base_spec))
-    renamed = {prefix + name: array for name, array in named.items()}
-    refuse_tensors(subject, base_spec, renamed, tmp_path / "release", prefix)
 
 
 @contract(source="docs/bugs.md#c11: shapes alone do not explain the error", needs=NEEDS)

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fixtures.specs import ModelSpec, tiny
+from fixtures.specs import ModelSpec
 from fixtures.writers import hugging_face, paligemma_npz
 from suite.contracts.load_asserts import assert_landed, assert_refused
 from suite.session.registry import contract
 from suite.subjects.protocol import Subject
-from suite.writing.asserts import assert_close, assert_different, assert_same_bits, assert_same_paths
-from suite.writing.cases import from_hugging_face, from_paligemma, is_adapter
+from suite.writing.asserts import assert_close, assert_same_bits
+from suite.writing.cases import from_hugging_face, from_paligemma
 
 NEEDS = ("load", "paligemma_npz")
 POSITIONS = "PaliGemma/img/pos_embedding"
@@ -37,56 +37,6 @@ def ramp(spec: ModelSpec) -> np.ndarray:
     rows, columns = np.meshgrid(np.linspace(0, 1, side), np.linspace(0, 1, side), indexing="ij")
     grid = rows[..., None] * rise + columns[..., None] * rise_by_column + 0.5
     return grid.reshape(1, side * side, width).astype(np.float32)
-
-
-@contract(source="arXiv:2410.24164 section IV; docs/bugs.md#c3", needs=(*NEEDS, "init"))
-@pytest.mark.parametrize("spec", [tiny("pi0"), tiny("pi05")], ids=["pi0", "pi05"])
-def test_what_paligemma_lacks_is_freshly_initialised(subject: Subject, tmp_path: Path, spec: ModelSpec) -> None:
-    """The action expert and the projections, which PaliGemma lacks, start as in a fresh model with that seed."""
-    written = paligemma_npz.build(spec, tmp_path / "pt_224.npz")
-    loaded = subject.load(spec, from_paligemma(tmp_path / "pt_224.npz"), seed=3)["params"]
-    fresh = {path: array for path, array in subject.init(spec, 3).items() if path not in written}
-    assert_same_bits({path: loaded[path] for path in fresh}, fresh)
-    assert_different(loaded["action_in_proj/kernel"], subject.init(spec, 4)["action_in_proj/kernel"])
-
-
-@contract(source="lerobot #1107: pretrained weights never loaded; docs/bugs.md#p3, #p1", needs=NEEDS)
-def test_paligemma_does_not_depend_on_the_seed(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """With another seed, the loaded part is the same bit for bit, and only the fresh part differs."""
-    written = paligemma_npz.build(base_spec, tmp_path / "pt_224.npz")
-    first, second = (
-        subject.load(base_spec, from_paligemma(tmp_path / "pt_224.npz"), seed)["params"] for seed in (0, 1)
-    )
-    assert_same_bits({path: first[path] for path in written}, {path: second[path] for path in written})
-    assert_different(first["action_in_proj/kernel"], second["action_in_proj/kernel"])
-
-
-@contract(
-    source="openpi config.py, low_mem_finetune from PaliGemma; docs/bugs.md#a1, #c3",
-    needs=(*NEEDS, "lora", "param_spec"),
-)
-def test_lora_model_starts_from_paligemma(subject: Subject, lora_spec: ModelSpec, tmp_path: Path) -> None:
-    """A LoRA model takes PaliGemma's weights like a base model, and its adapters are fresh: every lora_b is zero."""
-    written = paligemma_npz.build(lora_spec, tmp_path / "pt_224.npz")
-    params = subject.load(lora_spec, from_paligemma(tmp_path / "pt_224.npz"), seed=0)["params"]
-    assert_landed(params, written)
-    assert_same_paths(params, subject.param_spec(lora_spec))
-    assert {path: params[path].any() for path in params if is_adapter(path)} == {
-        path: path.endswith("lora_a") for path in params if is_adapter(path)
-    }
-
-
-@contract(
-    source="openpi weight_loaders.py:73: 0 of 51 arrays loaded, validation passed; docs/bugs.md#c3, #p4", needs=NEEDS
-)
-@pytest.mark.parametrize("prefix", ["", "opt/target/"])
-def test_nothing_matched_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path, prefix: str) -> None:
-    """An npz in which no array has the name it has in PaliGemma is refused, and the error shows one of the names."""
-    path = tmp_path / "pt_224.npz"
-    members = {paligemma_npz.member(p): array for p, array in paligemma_npz.contents(base_spec).items()}
-    renamed = {prefix + name.removeprefix("params/"): array for name, array in members.items()}
-    paligemma_npz.write_members(renamed.items(), path)
-    assert_refused(subject, base_spec, from_paligemma(path), min(renamed))
 
 
 @contract(source="docs/bugs.md#c11: shapes alone do not explain the error", needs=NEEDS)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-import numpy as np
 import pytest
 
 from fixtures.params import Params
@@ -14,7 +13,7 @@ from suite.contracts.checkpoints import Checkpoint, write_checkpoint
 from suite.session.registry import contract
 from suite.subjects.protocol import Subject
 from suite.writing.asserts import assert_same_bits, assert_same_paths, refused
-from suite.writing.cases import BOTH_FAMILIES, digests, is_adapter
+from suite.writing.cases import BOTH_FAMILIES, digests
 
 CONVERT, LOAD = ("convert", "openpi_pytorch"), ("load", "openpi_pytorch")
 LAYOUT = "openpi_pytorch"
@@ -149,37 +148,20 @@ def test_other_family_is_not_converted(subject: Subject, base_checkpoint: Checkp
     assert not list(tmp_path.iterdir())
 
 
-@contract(source="openpi #283; docs/bugs.md#c5", needs=(*LOAD, "load_report", "lora", "param_spec"))
-def test_base_into_lora_adds_only_adapters(subject: Subject, lora_spec: ModelSpec, tmp_path: Path) -> None:
-    """A PyTorch checkpoint fills a LoRA model; only adapters are fresh, and the unused head is reported as dropped."""
-    written = openpi_pytorch.build(lora_spec, tmp_path / "torch")
-    loaded = subject.load(lora_spec, from_pytorch(tmp_path / "torch"), seed=0)
-    assert_same_bits({path: loaded["params"][path] for path in written}, written)
-    assert_same_paths(loaded["params"], subject.param_spec(lora_spec))
-    assert [path for path, status in loaded["report"].items() if status == "dropped"] == [openpi_pytorch.EXPERT_HEAD]
-    fresh = [path for path, status in loaded["report"].items() if status == "initialized"]
-    assert len(fresh) == 20, fresh
-    assert all(is_adapter(path) for path in fresh)
-
-
 Change: TypeAlias = Callable[[Params], Params]
 KEY = "paligemma_with_expert.gemma_expert.model.layers.1.self_attn.k_proj.weight"
-LAST = "paligemma_with_expert.paligemma.model.language_model.layers.2.mlp.up_proj.weight"
 # A change that makes a file unfit, and all the names that the error has to list.
 MISFITS: dict[str, tuple[Change, tuple[str, ...]]] = {
-    "two_missing": (lambda t: {n: x for n, x in t.items() if n not in (KEY, LAST)}, (KEY, LAST)),
-    "two_of_other_shapes": (lambda t: t | {KEY: t[KEY][:-1], LAST: t[LAST].T}, (KEY, LAST, "[9, 36]", "[56, 88]")),
     "a_layer_more": (lambda t: t | {KEY.replace(".1.", ".3."): t[KEY]}, (KEY.replace(".1.", ".3."),)),
     "hugging_face": (lambda t: {n.removeprefix("paligemma_with_expert."): x for n, x in t.items()}, ()),
     "one_name_twice": (lambda t: t | {f"module.{KEY}": t[KEY]}, (KEY, f"module.{KEY}")),
-    "integers": (lambda t: t | {KEY: t[KEY].astype(np.int8)}, (KEY, "int8")),
 }
 
 
 @contract(source="docs/bugs.md#c3, #c5, #c6, #c11, #g13, #p4", needs=LOAD)
 @pytest.mark.parametrize("case", MISFITS)
 def test_what_does_not_fit_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path, case: str) -> None:
-    """A file with missing tensors or other shapes, layers or names is refused, and the error lists every misfit."""
+    """A file with a layer too many, of another layout or with one name twice is refused, and the error names it."""
     change, names = MISFITS[case]
     tensors = openpi_pytorch.saved(openpi_pytorch.build(base_spec, tmp_path / "torch"))
     openpi_pytorch.write(change(tensors), tmp_path / "torch")
@@ -187,13 +169,3 @@ def test_what_does_not_fit_is_refused(subject: Subject, base_spec: ModelSpec, tm
     with refused(str(tmp_path / "torch"), *names):
         subject.load(base_spec, from_pytorch(tmp_path / "torch"), seed=0)
     assert digests(tmp_path) == before
-
-
-@contract(source="docs/bugs.md#rule-5, #p10; ZibinDong/openpi_pytorch #2", needs=(*LOAD, "load_report"))
-def test_what_the_model_lacks_is_reported(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """A tensor that no module of the model reads is left out and reported as dropped, under its own name."""
-    unused = "paligemma_with_expert.gemma_expert.model.embed_tokens.weight"
-    tensors = openpi_pytorch.tensors(openpi_pytorch.build(base_spec, tmp_path / "torch"))
-    openpi_pytorch.write(tensors | {unused: np.ones((3, 2), np.float32)}, tmp_path / "torch")
-    report = subject.load(base_spec, from_pytorch(tmp_path / "torch"), seed=0)["report"]
-    assert [path for path, status in report.items() if status == "dropped"] == [unused]

@@ -61,6 +61,9 @@ FAULTS = (
                 '    open(f"{source}/seen", "w").close()\n    refuse_half_adapters(source, stored.leaves)\n',
             ),
         ),
-        caught_by=("damage.refusal_changes_no_file",),
+        caught_by=(
+            "damage.refusal_changes_no_file",
+            "start.changes_no_file",
+        ),
     ),
 )

@@ -29,8 +29,8 @@ FAULTS = (
         patches=(Patch(_LAYOUT, 'return name.removesuffix("/w") if "/mlp/" in name else name', "return name"),),
         caught_by=(
             "fit.casts_exactly",
-            "gemma_flax.what_gemma_lacks_is_freshly_initialised",
-            "gemma_flax.what_the_model_lacks_is_reported",
+            "start.what_is_lacking_equals_init",
+            "report.calls_dropped_what_the_model_lacks",
         ),
     ),
     Fault(
@@ -88,14 +88,14 @@ FAULTS = (
         story="Layers of different shapes fail in numpy, halfway through the load and without a name.",
         evidence="mutation: leaves the shape check to np.stack",
         patches=(Patch(_LAYOUT, "if len(set(leaves)) > 1:", "if False:"),),
-        caught_by=("gemma_flax.what_is_no_whole_gemma_1_is_refused",),
+        caught_by=("misfit.another_shape_is_named",),
     ),
     Fault(
         id="gemma_version_not_looked_at",
         story="A Gemma 2 or 3 is not recognized by the norms that the first Gemma lacks.",
         evidence="mutation: reads every version with the names of the first one",
         patches=(Patch(_LAYOUT, "if version := later_version(names):", "if version := None:"),),
-        caught_by=("gemma_flax.what_is_no_whole_gemma_1_is_refused",),
+        caught_by=("misfit.a_later_version_is_named",),
     ),
     Fault(
         id="gemma_sizes_not_named",
@@ -139,7 +139,7 @@ FAULTS = (
                 'return expert_of(path) == 0 and not is_adapter(path) and "embedder" not in path',
             ),
         ),
-        caught_by=("gemma_flax.what_is_no_whole_gemma_1_is_refused",),
+        caught_by=("misfit.missing_tensor_is_refused",),
     ),
     Fault(
         id="gemma_adapters_expected",
@@ -153,7 +153,10 @@ FAULTS = (
                 "return expert_of(path) == 0",
             ),
         ),
-        caught_by=("gemma_flax.lands_leaf_by_leaf", "gemma_flax.what_gemma_lacks_is_freshly_initialised"),
+        caught_by=(
+            "start.fills_a_model_with_adapters",
+            "start.what_is_lacking_equals_init",
+        ),
     ),
     Fault(
         id="gemma_strangers_vanish",
@@ -167,7 +170,7 @@ FAULTS = (
                 "{path: self._leaf(path) for path in sorted(self._places) if path.startswith(_LLM)}",
             ),
         ),
-        caught_by=("gemma_flax.what_the_model_lacks_is_reported",),
+        caught_by=("report.calls_dropped_what_the_model_lacks",),
     ),
     Fault(
         id="gemma_nothing_matched_is_fine",
@@ -179,6 +182,9 @@ FAULTS = (
             Patch("loading/loaders.py", "lambda path: not in_gemma(path)", "lambda path: True"),
             Patch("loading/match.py", "if not to_read(entries):", "if False:"),
         ),
-        caught_by=("gemma_flax.another_layout_is_refused", "gemma_flax.what_is_no_whole_gemma_1_is_refused"),
+        caught_by=(
+            "gemma_flax.another_layout_is_refused",
+            "misfit.nothing_matched_is_refused",
+        ),
     ),
 )

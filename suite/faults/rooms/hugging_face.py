@@ -142,11 +142,10 @@ FAULTS = (
         caught_by=(
             *_EVERY_VALUE,
             "hugging_face.each_tensor_has_its_place",
-            "hugging_face.reports_every_leaf",
-            "hugging_face.what_it_lacks_is_freshly_initialised",
-            "hugging_face.nothing_matched_is_refused",
+            "report.calls_dropped_what_the_model_lacks",
+            "start.what_is_lacking_equals_init",
+            "misfit.nothing_matched_is_refused",
             "misfit.missing_tensor_is_refused",
-            "misfit.missing_tensor_is_named",
             "hugging_face.unequal_layers_are_refused",
             "hugging_face.other_sizes_are_named",
         ),
@@ -159,7 +158,6 @@ FAULTS = (
         patches=_MISSING_IS_FRESH,
         caught_by=(
             "misfit.missing_tensor_is_refused",
-            "misfit.missing_tensor_is_named",
             "hugging_face.other_layers_are_refused",
         ),
     ),
@@ -169,10 +167,7 @@ FAULTS = (
         story="embed_tokens silently wins over a different lm_head.",
         evidence="https://github.com/Physical-Intelligence/openpi/issues/669",
         patches=(Patch(_LAYOUT, "if copy and (words := tied_apart(", "if copy == '' and (words := tied_apart("),),
-        caught_by=(
-            "misfit.conflicting_tied_tables_are_refused",
-            "misfit.conflicting_tied_tables_are_named",
-        ),
+        caught_by=("misfit.conflicting_tied_tables_are_refused",),
     ),
     Fault(
         id="hugging_face_head_is_not_enough",
@@ -236,7 +231,10 @@ FAULTS = (
                 "return leaves",
             ),
         ),
-        caught_by=("hugging_face.reports_every_leaf", "misfit.a_later_version_is_named"),
+        caught_by=(
+            "report.calls_dropped_what_the_model_lacks",
+            "misfit.a_later_version_is_named",
+        ),
     ),
     Fault(
         id="hugging_face_adapters_dropped",

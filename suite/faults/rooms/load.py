@@ -14,9 +14,9 @@ FAULTS = (
         evidence=f"{_LOADERS}#L90",
         patches=(Patch("loading/match.py", "Status.DROPPED or looks_like_an_adapter(e.path)", "Status.DROPPED"),),
         caught_by=(
-            "load.unused_adapters_are_refused",
-            "load.training_and_serving_agree",
             "misfit.adapters_for_a_model_without_are_refused",
+            "misfit.adapters_elsewhere_are_refused",
+            "misfit.is_not_served",
         ),
     ),
     Fault(
@@ -32,8 +32,8 @@ FAULTS = (
             ),
         ),
         caught_by=(
-            "load.unused_adapters_are_refused",
-            "load.training_and_serving_agree",
+            "misfit.adapters_for_a_model_without_are_refused",
+            "misfit.is_not_served",
             "load.base_for_lora_is_refused_with_the_way_out",
             "load.other_scale_than_saved_is_refused",
             "damage.is_not_served",
@@ -51,14 +51,10 @@ FAULTS = (
             Patch("loading/match.py", "if not to_read(entries):", "if False:"),
         ),
         caught_by=(
-            "load.nothing_matched_is_refused",
-            "load.nothing_matched_in_npz_is_refused",
-            "load.only_adapters_may_be_missing",
+            "misfit.nothing_matched_is_refused",
+            "misfit.missing_tensor_is_refused",
             "load.base_for_lora_is_refused_with_the_way_out",
             "load.pi0_fast_is_named",
-            "misfit.missing_tensor_is_refused",
-            "misfit.missing_tensor_is_named",
-            "misfit.nothing_matched_is_refused",
         ),
     ),
     Fault(
@@ -87,7 +83,7 @@ FAULTS = (
                 'return "lora" in path and bool(name)',
             ),
         ),
-        caught_by=("load.reports_every_leaf",),
+        caught_by=("report.calls_dropped_what_the_model_lacks",),
     ),
     Fault(
         id="codes_are_cast_to_weights",
@@ -119,7 +115,7 @@ FAULTS = (
                 "nonfinite = 0",
             ),
         ),
-        caught_by=("load.what_is_not_finite_is_reported",),
+        caught_by=("report.counts_what_is_not_finite",),
     ),
     Fault(
         id="casts_are_called_loads",
@@ -129,7 +125,7 @@ FAULTS = (
         patches=(
             Patch("loading/match.py", "Status.LOADED if want.dtype == got.dtype else Status.CAST", "Status.LOADED"),
         ),
-        caught_by=("load.reports_every_leaf",),
+        caught_by=("report.calls_cast_what_is_cast",),
     ),
     Fault(
         id="widening_through_half_precision",
@@ -145,9 +141,8 @@ FAULTS = (
             ),
         ),
         caught_by=(
-            "load.base_into_lora_adds_only_adapters",
+            "start.fills_a_model_with_adapters",
             "load.saved_lora_loads_into_lora",
-            "load.training_and_serving_agree",
             "fit.fills_the_model",
             "fit.casts_exactly",
         ),
@@ -205,9 +200,8 @@ FAULTS = (
             ),
         ),
         caught_by=(
-            "load.wrong_shapes_are_listed_at_once",
-            "load.training_and_serving_agree",
             "misfit.another_shape_is_refused",
+            "misfit.is_not_served",
             "misfit.another_model_is_refused",
             "misfit.another_rank_is_refused",
         ),
@@ -218,7 +212,7 @@ FAULTS = (
         story="The error names only the first misfit, so the others show up one run at a time.",
         evidence=f"{_OPENPI}/issues/268",
         patches=(Patch("params.py", "for line in shorten(kind))", "for line in kind[:1])"),),
-        caught_by=("load.wrong_shapes_are_listed_at_once",),
+        caught_by=("misfit.every_misfit_is_named",),
     ),
     Fault(
         id="training_from_nothing_is_silent",
@@ -250,15 +244,11 @@ FAULTS = (
             ),
         ),
         caught_by=(
-            "load.unused_adapters_are_refused",
-            "load.only_adapters_may_be_missing",
-            "load.wrong_shapes_are_listed_at_once",
-            "load.nothing_matched_is_refused",
-            "damage.is_refused",
-            "damage.is_named",
-            "misfit.another_shape_is_named",
+            "misfit.nothing_matched_is_refused",
+            "misfit.missing_tensor_is_refused",
+            "misfit.another_shape_is_refused",
             "misfit.the_other_family_is_refused",
-            "misfit.the_file_is_named",
+            "damage.is_refused",
         ),
     ),
     Fault(
@@ -268,7 +258,8 @@ FAULTS = (
         evidence="https://github.com/huggingface/lerobot/issues/4577",
         patches=(Patch("loading/match.py", "only=sorted(expected.keys() - loaded.keys())", "only=sorted(expected)"),),
         caught_by=(
-            "load.what_claims_to_be_loaded_is",
+            "start.what_is_stored_does_not_depend_on_the_seed",
+            "report.what_is_called_loaded_does_not_depend_on_the_seed",
             "fit.fills_the_model",
         ),
     ),
@@ -284,7 +275,10 @@ FAULTS = (
                 "np.full(array.shape, np.nan, expected[path].dtype) for path, array in fresh",
             ),
         ),
-        caught_by=("load.same_seed_loads_the_same",),
+        caught_by=(
+            "start.no_memory_is_uninitialized",
+            "start.what_is_lacking_equals_init",
+        ),
     ),
     Fault(
         id="seed_of_the_clock",
@@ -296,7 +290,7 @@ FAULTS = (
                 "loading/match.py", "model.init_params(seed,", 'model.init_params(__import__("time").time_ns() % 2**31,'
             ),
         ),
-        caught_by=("load.same_seed_loads_the_same",),
+        caught_by=("start.one_seed_gives_one_model",),
     ),
     Fault(
         id="loads_are_cached",
@@ -317,7 +311,7 @@ FAULTS = (
                 "def load_for_inference(",
             ),
         ),
-        caught_by=("load.loads_are_independent",),
+        caught_by=("start.two_loads_share_no_memory",),
     ),
     Fault(
         id="unused_parameters_are_refused",
@@ -326,7 +320,7 @@ FAULTS = (
         evidence="https://github.com/ZibinDong/openpi_pytorch/issues/2",
         patches=(Patch("loading/match.py", "e.status is not Status.DROPPED or looks_like_an_adapter(e.path)", "True"),),
         caught_by=(
-            "load.reports_every_leaf",
+            "report.calls_dropped_what_the_model_lacks",
             "damage.harmless_oddity_loads",
             "damage.harmless_oddity_is_served",
         ),
@@ -337,7 +331,11 @@ FAULTS = (
         story="The report covers the model's parameters but not unused ones of the checkpoint.",
         evidence=f"{_LOADERS}#L90",
         patches=(Patch("loading/match.py", "sorted(expected.keys() | found.keys())", "sorted(expected)"),),
-        caught_by=("load.reports_every_leaf", "load.unused_adapters_are_refused"),
+        caught_by=(
+            "report.calls_dropped_what_the_model_lacks",
+            "misfit.adapters_for_a_model_without_are_refused",
+            "misfit.is_not_served",
+        ),
     ),
     Fault(
         id="scale_of_the_config_wins",

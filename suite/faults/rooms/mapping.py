@@ -30,7 +30,7 @@ FAULTS = (
         story="An npz in which no name matches is accepted, and the model trains from random weights.",
         evidence=f"{_LOADERS}#L73",
         patches=(_FRESH, Patch("loading/match.py", "    if not to_read(entries):\n", "    if not entries:\n")),
-        caught_by=("mapping.nothing_matched_is_refused",),
+        caught_by=("misfit.nothing_matched_is_refused",),
     ),
     Fault(
         id="paligemma_loaded_then_initialised",
@@ -46,8 +46,8 @@ FAULTS = (
         ),
         caught_by=(
             "fit.fills_the_model",
-            "mapping.paligemma_does_not_depend_on_the_seed",
-            "mapping.lora_model_starts_from_paligemma",
+            "start.what_is_stored_does_not_depend_on_the_seed",
+            "start.fills_a_model_with_adapters",
             "mapping.positions_are_resampled_when_asked",
             "mapping.new_positions_lie_between_old_ones",
             "mapping.resampling_is_reported",
@@ -57,7 +57,7 @@ FAULTS = (
             "hugging_face.heads_keep_their_order",
             "fit.either_name_of_the_tied_table_is_enough",
             "hugging_face.added_tokens_are_not_loaded",
-            "hugging_face.what_it_lacks_is_freshly_initialised",
+            "start.what_is_lacking_equals_init",
             "safetensors.files_of_the_cache_are_read",
             "safetensors.packing_means_nothing",
         ),
@@ -68,9 +68,8 @@ FAULTS = (
         evidence="A mutation: a constant in place of the seed.",
         patches=(Patch("loading/match.py", "model.init_params(seed, only", "model.init_params(0, only"),),
         caught_by=(
-            "mapping.what_paligemma_lacks_is_freshly_initialised",
-            "mapping.paligemma_does_not_depend_on_the_seed",
-            "hugging_face.what_it_lacks_is_freshly_initialised",
+            "start.what_is_lacking_depends_on_the_seed",
+            "start.what_is_lacking_equals_init",
         ),
     ),
     Fault(
@@ -86,10 +85,9 @@ FAULTS = (
             ),
         ),
         caught_by=(
-            "mapping.what_paligemma_lacks_is_freshly_initialised",
-            "mapping.paligemma_does_not_depend_on_the_seed",
-            "mapping.lora_model_starts_from_paligemma",
-            "hugging_face.what_it_lacks_is_freshly_initialised",
+            "start.what_is_lacking_equals_init",
+            "start.what_is_lacking_depends_on_the_seed",
+            "start.fresh_adapters_change_nothing_yet",
         ),
     ),
     Fault(
@@ -103,14 +101,14 @@ FAULTS = (
                 'path.startswith("PaliGemma/") and expert_of(path) != 1',
             ),
         ),
-        caught_by=("mapping.lora_model_starts_from_paligemma",),
+        caught_by=("start.fills_a_model_with_adapters",),
     ),
     Fault(
         id="paligemma_later_version_accepted",
         story="A Gemma 2 whose shapes fit loads as Gemma 1, and its additional norms are dropped.",
         evidence="A mutation: a loader that looks at shapes and not at names; arXiv:2412.03555 for what differs.",
         patches=(Patch("loading/match.py", "    if later := later_version(found):", "    if later := None:"),),
-        caught_by=("misfit.a_later_version_is_named", "misfit.a_later_version_is_refused"),
+        caught_by=("misfit.a_later_version_is_refused",),
     ),
     Fault(
         id="paligemma_sizes_unnamed",

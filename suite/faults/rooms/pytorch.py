@@ -75,7 +75,7 @@ MAPPING = (
             _ROUND_TRIP,
             "fit.casts_exactly",
             "pytorch.wrappers_prefixes_are_recognised",
-            "pytorch.base_into_lora_adds_only_adapters",
+            "start.fills_a_model_with_adapters",
         ),
     ),
     Fault(
@@ -112,7 +112,7 @@ READING = (
             ),
             Patch(_LAYOUT, f"            {_FOUND}", f"            if name in self._names:\n                {_FOUND}"),
         ),
-        caught_by=(_MISFIT,),
+        caught_by=("misfit.missing_tensor_is_refused",),
     ),
     Fault(
         id="torch_first_dtype_wins",
@@ -130,7 +130,11 @@ READING = (
         story="A file with the token table as lm_head, as openpi writes it, is refused for lacking embed_tokens.",
         evidence="https://github.com/huggingface/lerobot/issues/2151",
         patches=(Patch(_LAYOUT, "        if TABLE not in self._names:\n", "        if TABLE in self._names:\n"),),
-        caught_by=(_EITHER, "pytorch.wrappers_prefixes_are_recognised", "pytorch.base_into_lora_adds_only_adapters"),
+        caught_by=(
+            _EITHER,
+            "pytorch.wrappers_prefixes_are_recognised",
+            "start.fills_a_model_with_adapters",
+        ),
     ),
     Fault(
         id="torch_tied_conflict_ignored",
@@ -144,10 +148,7 @@ READING = (
                 'if words := "":',
             ),
         ),
-        caught_by=(
-            "misfit.conflicting_tied_tables_are_refused",
-            "misfit.conflicting_tied_tables_are_named",
-        ),
+        caught_by=("misfit.conflicting_tied_tables_are_refused",),
     ),
     Fault(
         id="torch_compiled_names_unknown",
@@ -187,7 +188,7 @@ READING = (
                 "elif np.prod(self._found(name).shape) != np.prod(expected) or",
             ),
         ),
-        caught_by=(_MISFIT,),
+        caught_by=("misfit.another_shape_is_refused",),
     ),
     Fault(
         id="torch_deeper_layers_dropped",
@@ -202,7 +203,7 @@ READING = (
         story="Quantized weights are cast to floats as if their codes were numbers.",
         evidence=f"{_OPENPI}/blob/15a9616/src/openpi/training/weight_loaders.py#L90",
         patches=(Patch(_LAYOUT, "or self._found(name).dtype not in FLOATS", "or False"),),
-        caught_by=(_MISFIT,),
+        caught_by=("misfit.what_is_no_weight_is_refused",),
     ),
     Fault(
         id="torch_last_of_two_names_wins",
@@ -217,7 +218,10 @@ READING = (
         story="Tensors that no module reads are silently left out.",
         evidence="https://github.com/ZibinDong/openpi_pytorch/issues/2",
         patches=(Patch(_LAYOUT, "if name not in used}", "if False}"),),
-        caught_by=("pytorch.what_the_model_lacks_is_reported", "pytorch.base_into_lora_adds_only_adapters"),
+        caught_by=(
+            "report.calls_dropped_what_the_model_lacks",
+            "start.fills_a_model_with_adapters",
+        ),
     ),
     Fault(
         id="torch_adapters_expected",
@@ -231,7 +235,7 @@ READING = (
                 "load_from(source, model, lambda p: False,",
             ),
         ),
-        caught_by=("pytorch.base_into_lora_adds_only_adapters",),
+        caught_by=("start.fills_a_model_with_adapters",),
     ),
 )
 
