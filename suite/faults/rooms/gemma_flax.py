@@ -45,7 +45,7 @@ FAULTS = (
                 "else np.asarray(in_order[0])",
             ),
         ),
-        caught_by=("gemma_flax.lands_leaf_by_leaf", "fit.casts_exactly"),
+        caught_by=("fit.fills_the_model", "fit.casts_exactly"),
     ),
     Fault(
         id="gemma_one_added_to_norms",
@@ -59,7 +59,7 @@ FAULTS = (
                 "np.array(path.endswith('/scale'), in_order[0].dtype)",
             ),
         ),
-        caught_by=("gemma_flax.lands_leaf_by_leaf", "fit.casts_exactly"),
+        caught_by=("fit.fills_the_model", "fit.casts_exactly"),
     ),
     Fault(
         id="gemma_bfloat16_read_as_float16",
@@ -81,7 +81,7 @@ FAULTS = (
         story="The existing layers are stacked, so a gap shifts all later layers down by one.",
         evidence="mutation: stacks without checking the numbers",
         patches=(Patch(_LAYOUT, "        if number not in layers\n", "        if False\n"),),
-        caught_by=("gemma_flax.what_is_no_whole_gemma_1_is_refused",),
+        caught_by=("gemma_flax.missing_layer_is_refused_by_name",),
     ),
     Fault(
         id="gemma_layers_not_compared",
