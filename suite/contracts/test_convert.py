@@ -51,16 +51,22 @@ def test_recorded_sizes_count(subject: Subject, tmp_path: Path) -> None:
 
 @contract(source="openpi convert_jax_model_to_pytorch.py:536; openpi #638, #810; docs/bugs.md#g4", needs=NEEDS)
 def test_assets_go_along(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
-    """A step's norm stats are copied along with its parameters; if it has none, a warning names the missing folder."""
+    """A step's norm stats are copied along with its parameters, and nothing warns of them."""
     checkpoint = write_checkpoint(base_spec, tmp_path / "1000" / "params")
-    warnings = subject.convert(base_spec, checkpoint.path, LAYOUT, str(tmp_path / "without"))["warnings"]
-    assert any(str(tmp_path / "1000" / "assets") in text for text in warnings), warnings
     stats = tmp_path / "1000" / "assets" / "droid" / "norm_stats.json"
     stats.parent.mkdir(parents=True)
     stats.write_text('{"norm_stats": {"state": {"mean": [0.5]}}}')
-    warnings = subject.convert(base_spec, checkpoint.path, LAYOUT, str(tmp_path / "with"))["warnings"]
-    assert digests(tmp_path / "with" / "assets") == digests(tmp_path / "1000" / "assets")
+    warnings = subject.convert(base_spec, checkpoint.path, LAYOUT, str(tmp_path / "out"))["warnings"]
+    assert digests(tmp_path / "out" / "assets") == digests(tmp_path / "1000" / "assets")
     assert not any("assets" in text for text in warnings), warnings
+
+
+@contract(source="openpi convert_jax_model_to_pytorch.py:536; openpi #638, #810; docs/bugs.md#g4", needs=NEEDS)
+def test_missing_assets_are_announced(subject: Subject, base_spec: ModelSpec, tmp_path: Path) -> None:
+    """If a step has no norm stats, a warning names the missing folder."""
+    checkpoint = write_checkpoint(base_spec, tmp_path / "1000" / "params")
+    warnings = subject.convert(base_spec, checkpoint.path, LAYOUT, str(tmp_path / "out"))["warnings"]
+    assert any(str(tmp_path / "1000" / "assets") in text for text in warnings), warnings
 
 
 @contract(source="openpi convert_jax_model_to_pytorch.py:538: removes an existing output", needs=NEEDS)

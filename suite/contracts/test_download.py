@@ -69,18 +69,34 @@ def test_plain_file_system_is_read(subject: Subject, remote: Remote, tmp_path: P
     assert Path(again).is_relative_to(tmp_path / "second")
 
 
+# What breaks the transfer, and at which file.
+broken_transfers = pytest.mark.parametrize(
+    ("failure", "name"),
+    [(failure, name) for name in ("d/0b", "ocdbt.process_0/d/1") for failure in ("dies", "ends_early")],
+)
+
+
 @contract(source="docs/bugs.md#d1; openpi #598, #610", needs=NEEDS)
-@pytest.mark.parametrize("failure", ["dies", "ends_early"])
-@pytest.mark.parametrize("name", ["d/0b", "ocdbt.process_0/d/1"])
-def test_failed_transfer_is_no_download(
+@broken_transfers
+def test_failed_transfer_is_refused_by_name(
     subject: Subject, remote: Remote, tmp_path: Path, failure: str, name: str
 ) -> None:
-    """If the transfer of one file fails or ends early, the error names the URL and nothing counts as downloaded: the
-    next call fetches everything and returns what the source has."""
+    """If the transfer of one file fails or ends early, the error names the URL, at every attempt."""
     getattr(remote, failure).add(f"{FOLDER}/{name}")
     for _ in range(2):
         with refused(remote.url(FOLDER)):
             subject.download(remote.url(FOLDER), str(tmp_path))
+
+
+@contract(source="docs/bugs.md#d1; openpi #598, #610", needs=NEEDS)
+@broken_transfers
+def test_failed_transfer_is_no_download(
+    subject: Subject, remote: Remote, tmp_path: Path, failure: str, name: str
+) -> None:
+    """After a failed transfer, the next call fetches everything and returns what the source has."""
+    getattr(remote, failure).add(f"{FOLDER}/{name}")
+    with refused():
+        subject.download(remote.url(FOLDER), str(tmp_path))
     getattr(remote, failure).clear()
     assert content(subject.download(remote.url(FOLDER), str(tmp_path))) == FILES
 

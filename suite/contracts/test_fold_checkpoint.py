@@ -25,14 +25,21 @@ LOSS_RTOL = 1e-2
 
 @contract(source="openpi weight_loaders.py:90; docs/bugs.md#c1, #g1", needs=(*NEEDS, "load"))
 def test_loads_without_lora(subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """A folded checkpoint fills a model without LoRA; weights that had no adapter keep their bits."""
+    """A folded checkpoint fills a model without LoRA, bit for bit."""
     checkpoint, base = lora_checkpoint, without_lora(lora_checkpoint.spec)
     subject.fold_checkpoint(checkpoint.spec, checkpoint.path, str(tmp_path / "out"), None)
     loaded = subject.load(base, from_checkpoint(tmp_path / "out" / "params"), seed=0)["params"]
     assert_same_bits(read_params(tmp_path / "out" / "params"), loaded)
-    adapted = set(map(weight_of, lora_b_paths(checkpoint.params)))
+
+
+@contract(source="openpi weight_loaders.py:90; docs/bugs.md#g1", needs=NEEDS)
+def test_keeps_what_has_no_adapter(subject: Subject, lora_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """In a folded checkpoint, weights that had no adapter keep their bits."""
+    checkpoint = lora_checkpoint
+    subject.fold_checkpoint(checkpoint.spec, checkpoint.path, str(tmp_path / "out"), None)
+    folded, adapted = read_params(tmp_path / "out" / "params"), set(map(weight_of, lora_b_paths(checkpoint.params)))
     kept = {path: x for path, x in checkpoint.params.items() if path not in adapted and not is_adapter(path)}
-    assert_same_bits({path: loaded[path] for path in kept}, kept)
+    assert_same_bits({path: folded[path] for path in kept if path in folded}, kept)
 
 
 @contract(source="openpi PR #960; docs/bugs.md#g15", needs=NEEDS)
@@ -76,13 +83,9 @@ def test_tells_what_rounding_took(subject: Subject, lora_spec: ModelSpec, tmp_pa
         assert losses["float32"][path] < 1e-3, path
 
 
-@contract(source="docs/bugs.md#e9, #c4, #p8", needs=NEEDS)
-@pytest.mark.parametrize("fault", ["half", "rank"])
-def test_what_cannot_be_folded_leaves_nothing(
-    subject: Subject, lora_spec: ModelSpec, tmp_path: Path, fault: str
-) -> None:
-    """An adapter with one matrix missing, or with another rank than the config's, is refused by name, and nothing is
-    written."""
+@pytest.fixture
+def unfit(lora_spec: ModelSpec, tmp_path: Path, fault: str) -> str:
+    """Write adapters of which one matrix is missing, or which have another rank; return the path of one of them."""
     params = content.params(lora_spec)
     path = next(filter(is_adapter, sorted(params)))
     if fault == "half":
@@ -91,7 +94,29 @@ def test_what_cannot_be_folded_leaves_nothing(
         for half, axis in ((path, -1), (path.replace("lora_a", "lora_b"), -2)):
             params[half] = np.delete(params[half], 0, axis)
     write(params, tmp_path / "params")
+    return path
+
+
+unfit_adapters = pytest.mark.parametrize("fault", ["half", "rank"])
+
+
+@contract(source="docs/bugs.md#e9, #c4, #p8", needs=NEEDS)
+@unfit_adapters
+def test_what_cannot_be_folded_is_named(
+    subject: Subject, lora_spec: ModelSpec, tmp_path: Path, fault: str, unfit: str
+) -> None:
+    """An adapter with one matrix missing, or with another rank than the config's, is refused by name."""
+    with refused(str(tmp_path / "params"), unfit):
+        subject.fold_checkpoint(lora_spec, str(tmp_path / "params"), str(tmp_path / "out"), None)
+
+
+@contract(source="docs/bugs.md#e9, #c4, #p8", needs=NEEDS)
+@unfit_adapters
+def test_what_cannot_be_folded_leaves_nothing(
+    subject: Subject, lora_spec: ModelSpec, tmp_path: Path, fault: str, unfit: str
+) -> None:
+    """If a checkpoint cannot be folded, nothing is written."""
     before = digests(tmp_path)
-    with refused(str(tmp_path / "params"), path):
+    with refused():
         subject.fold_checkpoint(lora_spec, str(tmp_path / "params"), str(tmp_path / "out"), None)
     assert digests(tmp_path) == before

@@ -5,6 +5,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import pytest
 
 from fixtures import observations
 from fixtures.observations import CAMERAS
@@ -49,34 +50,64 @@ SIGLIP_KEY = "PaliGemma/img/Transformer/encoderblock/MultiHeadDotProductAttentio
 DROPOUT = 0.1
 
 
-@contract(source="openpi pi0.py:19, make_attn_mask", needs=("loss", "sample_actions"))
-def test_what_is_masked_does_not_matter(subject: Subject, base_checkpoint: Checkpoint, batch: Params) -> None:
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """An operation that computes something of a batch; a case needs no more than that."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The capability that a case needs."""
+        return (self.name,)
+
+    def __call__(self, subject: Subject, spec: ModelSpec, params: Params, batch: Params) -> np.ndarray:
+        """Return the losses or the sampled actions of a batch."""
+        if self.name == "loss":
+            return loss(subject, spec, params, batch)
+        return np.asarray(subject.sample_actions(spec, params, batch, batch["noise"], num_steps=EULER_STEPS))
+
+
+each_operation = pytest.mark.parametrize("compute", [Operation("loss"), Operation("sample_actions")], ids=str)
+
+
+@contract(source="openpi pi0.py:19, make_attn_mask", needs=())
+@each_operation
+def test_what_is_masked_does_not_matter(
+    subject: Subject, base_checkpoint: Checkpoint, batch: Params, compute: Operation
+) -> None:
     """Changing an absent camera's image or a prompt's padding changes no bit of a loss or a sampled action; changing a
     present camera's image or the prompt's tokens does."""
-    rng = np.random.default_rng(1)
+    rng, spec, params = np.random.default_rng(1), base_checkpoint.spec, base_checkpoint.params
     camera = f"image/{CAMERAS[-1]}"
     hidden = {name: batch[name].copy() for name in (camera, "tokenized_prompt")}
     absent, padding = ~batch[f"image_mask/{CAMERAS[-1]}"], ~batch["tokenized_prompt_mask"]
     hidden[camera][absent] = rng.uniform(-1, 1, hidden[camera][absent].shape)
     hidden["tokenized_prompt"][padding] = (batch["tokenized_prompt"][padding] + 1) % 500
     seen = [{camera: batch[camera][::-1]}, {"tokenized_prompt": (batch["tokenized_prompt"] + 1) % 500}]
-    expected = outputs(subject, base_checkpoint, batch)
-    assert_same_bits(outputs(subject, base_checkpoint, batch | hidden), expected)
+    expected = compute(subject, spec, params, batch)
+    assert_same_bits({"it": compute(subject, spec, params, batch | hidden)}, {"it": expected})
     for change in seen:
-        for name, actual in outputs(subject, base_checkpoint, batch | change).items():
-            assert_different(actual, expected[name])
+        assert_different(compute(subject, spec, params, batch | change), expected)
 
 
-@contract(source="openpi pi0.py:108, positions by cumulative sum", needs=("loss", "sample_actions", "float32"))
-def test_padding_may_lie_anywhere(subject: Subject, base_checkpoint: Checkpoint, batch: Params) -> None:
+@contract(source="openpi pi0.py:108, positions by cumulative sum", needs=("float32",))
+@each_operation
+def test_padding_may_lie_anywhere(
+    subject: Subject, base_checkpoint: Checkpoint, batch: Params, compute: Operation
+) -> None:
     """Only real tokens count: a prompt with its padding at the front or in the middle is the same prompt."""
-    expected = outputs(subject, base_checkpoint, batch)
+    spec, params = base_checkpoint.spec, base_checkpoint.params
+    expected = compute(subject, spec, params, batch)
     # The second prompt has five tokens, followed by two of padding.
     for order in ([5, 6, 0, 1, 2, 3, 4], [0, 5, 1, 6, 2, 3, 4]):
         moved = {name: batch[name].copy() for name in ("tokenized_prompt", "tokenized_prompt_mask")}
         for array in moved.values():
             array[1] = array[1][order]
-        assert_near(outputs(subject, base_checkpoint, batch | moved), expected)
+        assert_near(compute(subject, spec, params, batch | moved), expected)
 
 
 @contract(source="openpi model.py, max_token_len; docs/bugs.md#c10", needs=("loss", "float32"))
@@ -97,11 +128,15 @@ def test_longer_prompt_with_padding_is_the_same(subject: Subject, base_checkpoin
         assert_close(loss(subject, spec, params, long), expected, rtol=ORDER_RTOL, name=f"lengths {lengths}")
 
 
-@contract(source="openpi pi0.py:189", needs=("loss", "sample_actions", "float32"))
-def test_order_of_the_batch_does_not_matter(subject: Subject, base_checkpoint: Checkpoint, batch: Params) -> None:
+@contract(source="openpi pi0.py:189", needs=("float32",))
+@each_operation
+def test_order_of_the_batch_does_not_matter(
+    subject: Subject, base_checkpoint: Checkpoint, batch: Params, compute: Operation
+) -> None:
     """Reordering the samples of a batch reorders their losses and actions."""
-    swapped = outputs(subject, base_checkpoint, {name: array[::-1] for name, array in batch.items()})
-    assert_near({name: array[::-1] for name, array in swapped.items()}, outputs(subject, base_checkpoint, batch))
+    spec, params = base_checkpoint.spec, base_checkpoint.params
+    swapped = compute(subject, spec, params, {name: array[::-1] for name, array in batch.items()})
+    assert_near(swapped[::-1], compute(subject, spec, params, batch))
 
 
 @contract(source="openpi pi0.py:189", needs=("loss", "float32"))
@@ -210,12 +245,15 @@ def test_dropout_trains(subject: Subject, lora_checkpoint: Checkpoint, batch: Pa
     assert max(abs(first[0] / whole - 1), abs(other[0] / whole - 1)) > MATTERS_RTOL
 
 
-@contract(source="openpi gemma.py:289, deterministic", needs=("loss", "sample_actions", "dropout"))
-def test_dropout_is_for_training_only(subject: Subject, base_checkpoint: Checkpoint, batch: Params) -> None:
+@contract(source="openpi gemma.py:289, deterministic", needs=("dropout",))
+@each_operation
+def test_dropout_is_for_training_only(
+    subject: Subject, base_checkpoint: Checkpoint, batch: Params, compute: Operation
+) -> None:
     """Outside of training nothing is dropped: losses and sampled actions equal those of a model without dropout."""
-    expected = outputs(subject, base_checkpoint, batch)
-    dropping = dataclasses.replace(base_checkpoint, spec=with_dropout(base_checkpoint.spec))
-    assert_same_bits(outputs(subject, dropping, batch), expected)
+    spec, params = base_checkpoint.spec, base_checkpoint.params
+    expected = {"it": compute(subject, spec, params, batch)}
+    assert_same_bits({"it": compute(subject, with_dropout(spec), params, batch)}, expected)
 
 
 def with_dropout(spec: ModelSpec) -> ModelSpec:
@@ -228,15 +266,7 @@ def loss(subject: Subject, spec: ModelSpec, params: Params, batch: Params) -> np
     return np.asarray(subject.loss(spec, params, batch, batch["noise"], batch["time"], seed=0))
 
 
-def outputs(subject: Subject, checkpoint: Checkpoint, batch: Params) -> dict[str, np.ndarray]:
-    """Return the losses and sampled actions of a batch."""
-    spec, params = checkpoint.spec, checkpoint.params
-    actions = subject.sample_actions(spec, params, batch, batch["noise"], num_steps=EULER_STEPS)
-    return {"loss": loss(subject, spec, params, batch), "actions": np.asarray(actions)}
-
-
-def assert_near(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+def assert_near(actual: np.ndarray, expected: np.ndarray) -> None:
     """Assert that outputs agree up to the order of sums."""
     __tracebackhide__ = True
-    for name, array in expected.items():
-        assert_close(actual[name], array, rtol=ORDER_RTOL, atol=ORDER_RTOL, name=name)
+    assert_close(actual, expected, rtol=ORDER_RTOL, atol=ORDER_RTOL)

@@ -150,8 +150,10 @@ def test_other_family_is_not_converted(subject: Subject, base_checkpoint: Checkp
 
 Change: TypeAlias = Callable[[Params], Params]
 KEY = "paligemma_with_expert.gemma_expert.model.layers.1.self_attn.k_proj.weight"
+LAST = "paligemma_with_expert.paligemma.model.language_model.layers.2.mlp.up_proj.weight"
 # A change that makes a file unfit, and all the names that the error has to list.
 MISFITS: dict[str, tuple[Change, tuple[str, ...]]] = {
+    "two_missing": (lambda t: {n: x for n, x in t.items() if n not in (KEY, LAST)}, (KEY, LAST)),
     "a_layer_more": (lambda t: t | {KEY.replace(".1.", ".3."): t[KEY]}, (KEY.replace(".1.", ".3."),)),
     "hugging_face": (lambda t: {n.removeprefix("paligemma_with_expert."): x for n, x in t.items()}, ()),
     "one_name_twice": (lambda t: t | {f"module.{KEY}": t[KEY]}, (KEY, f"module.{KEY}")),
@@ -161,7 +163,7 @@ MISFITS: dict[str, tuple[Change, tuple[str, ...]]] = {
 @contract(source="docs/bugs.md#c3, #c5, #c6, #c11, #g13, #p4", needs=LOAD)
 @pytest.mark.parametrize("case", MISFITS)
 def test_what_does_not_fit_is_refused(subject: Subject, base_spec: ModelSpec, tmp_path: Path, case: str) -> None:
-    """A file with a layer too many, of another layout or with one name twice is refused, and the error names it."""
+    """A file with too few or too many tensors, or with other names, is refused, and the error lists each of them."""
     change, names = MISFITS[case]
     tensors = openpi_pytorch.saved(openpi_pytorch.build(base_spec, tmp_path / "torch"))
     openpi_pytorch.write(change(tensors), tmp_path / "torch")

@@ -14,8 +14,9 @@ from fixtures.specs import Family, ModelSpec, tiny
 from suite.contracts.process_limits import full_disk
 from suite.contracts.training_runs import FULL, FULL_PI05, LORA, Runs, Start, from_each, served, steps_of
 from suite.session.registry import contract
+from suite.subjects.marks import operation_of
 from suite.subjects.process.elsewhere import Elsewhere
-from suite.subjects.protocol import Subject, Unsupported
+from suite.subjects.protocol import ProcessDiedError, Subject, UnavailableError, Unsupported
 from suite.writing.asserts import assert_close, assert_same_bits, assert_same_paths, refused
 from suite.writing.cases import LEAN, digests, is_adapter, training_options
 
@@ -38,12 +39,12 @@ def damage(step: Path, *, params: bool) -> None:
 
 
 def unless_refused(call: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any] | None, Exception | None]:
-    """Return the result of a call, or the error that it raises."""
+    """Return the result of a call, or the error by which an operation of the subject refuses it."""
     try:
         return call(), None
-    except Unsupported:
-        raise
-    except Exception as error:  # noqa: BLE001 - any error counts as a refusal
+    except Exception as error:
+        if operation_of(error) is None or isinstance(error, (Unsupported, UnavailableError, ProcessDiedError)):
+            raise
         return None, error
 
 

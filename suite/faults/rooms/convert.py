@@ -46,7 +46,7 @@ FAULTS = (
         patches=(
             Patch("checkpoints/norm_stats.py", "return params.parent / ASSETS", "return params.parent.parent / ASSETS"),
         ),
-        caught_by=("convert.assets_go_along",),
+        caught_by=("convert.assets_go_along", "convert.missing_assets_are_announced"),
     ),
     Fault(
         id="conversion_overwrites",

@@ -20,7 +20,11 @@ FAULTS = (
             Patch("storage/download.py", _GET, f"try: {_GET}\n            except Exception: pass"),
             _SHORT,
         ),
-        caught_by=("download.failed_transfer_is_no_download", "download.earlier_try_leaves_no_trace"),
+        caught_by=(
+            "download.failed_transfer_is_refused_by_name",
+            "download.failed_transfer_is_no_download",
+            "download.earlier_try_leaves_no_trace",
+        ),
     ),
     Fault(
         id="sizes_are_not_compared",
@@ -28,7 +32,7 @@ FAULTS = (
         story="A file that ends early without an error is kept as complete.",
         evidence=f"{_OPENPI}/issues/598",
         patches=(_SHORT,),
-        caught_by=("download.failed_transfer_is_no_download",),
+        caught_by=("download.failed_transfer_is_refused_by_name", "download.failed_transfer_is_no_download"),
     ),
     Fault(
         id="scratch_is_used_again",

@@ -22,6 +22,20 @@ FAULTS = (
         caught_by=("fold_checkpoint.loads_without_lora",),
     ),
     Fault(
+        id="what_is_not_folded_is_rounded",
+        story="A fold writes also those weights through half precision that have no adapter.",
+        evidence="mutation: one path for all parameters",
+        patches=(
+            Patch(
+                "lora/fold_stream.py",
+                "            yield from self._source.slabs(path)\n",
+                "            for slab in self._source.slabs(path):\n"
+                '                yield slab.astype("float16").astype(slab.dtype)\n',
+            ),
+        ),
+        caught_by=("fold_checkpoint.keeps_what_has_no_adapter",),
+    ),
+    Fault(
         id="folded_checkpoint_is_rounded_to_its_old_dtype",
         bugs=("G15",),
         story="A bfloat16 checkpoint folded to float32 is rounded to bfloat16 on the way.",
@@ -70,7 +84,10 @@ FAULTS = (
                 "",
             ),
         ),
-        caught_by=("fold_checkpoint.what_cannot_be_folded_leaves_nothing",),
+        caught_by=(
+            "fold_checkpoint.what_cannot_be_folded_is_named",
+            "fold_checkpoint.what_cannot_be_folded_leaves_nothing",
+        ),
     ),
     Fault(
         id="peft_adapter_is_of_the_first_head",

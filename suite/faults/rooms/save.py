@@ -139,7 +139,7 @@ FAULTS = (
         ),
         caught_by=(
             "served.later_changes_are_not_served",
-            "save.later_changes_are_not_saved",
+            "save.changes_no_array",
         ),
     ),
     Fault(
