@@ -94,8 +94,11 @@ FAULTS = (
         id="gemma_version_not_looked_at",
         story="A Gemma 2 or 3 is not recognized by the norms that the first Gemma lacks.",
         evidence="mutation: reads every version with the names of the first one",
-        patches=(Patch(_LAYOUT, "if version := later_version(names):", "if version := None:"),),
-        caught_by=("misfit.a_later_version_is_named",),
+        patches=(
+            Patch(_LAYOUT, "if version := later_version(names):", "if version := None:"),
+            Patch("loading/match.py", "if later := later_version(found):", "if later := None:"),
+        ),
+        caught_by=("misfit.a_later_version_is_refused",),
     ),
     Fault(
         id="gemma_sizes_not_named",

@@ -144,7 +144,6 @@ FAULTS = (
             "hugging_face.each_tensor_has_its_place",
             "report.calls_dropped_what_the_model_lacks",
             "start.what_is_lacking_equals_init",
-            "misfit.nothing_matched_is_refused",
             "misfit.missing_tensor_is_refused",
             "hugging_face.unequal_layers_are_refused",
             "hugging_face.other_sizes_are_named",
@@ -178,7 +177,6 @@ FAULTS = (
         caught_by=(
             "fit.either_name_of_the_tied_table_is_enough",
             "misfit.conflicting_tied_tables_are_refused",
-            "misfit.conflicting_tied_tables_are_named",
         ),
     ),
     Fault(
@@ -231,10 +229,7 @@ FAULTS = (
                 "return leaves",
             ),
         ),
-        caught_by=(
-            "report.calls_dropped_what_the_model_lacks",
-            "misfit.a_later_version_is_named",
-        ),
+        caught_by=("report.calls_dropped_what_the_model_lacks",),
     ),
     Fault(
         id="hugging_face_adapters_dropped",

@@ -32,7 +32,6 @@ FAULTS = (
             ),
         ),
         caught_by=(
-            "misfit.adapters_for_a_model_without_are_refused",
             "misfit.is_not_served",
             "load.base_for_lora_is_refused_with_the_way_out",
             "load.other_scale_than_saved_is_refused",

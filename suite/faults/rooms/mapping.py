@@ -57,7 +57,6 @@ FAULTS = (
             "hugging_face.heads_keep_their_order",
             "fit.either_name_of_the_tied_table_is_enough",
             "hugging_face.added_tokens_are_not_loaded",
-            "start.what_is_lacking_equals_init",
             "safetensors.files_of_the_cache_are_read",
             "safetensors.packing_means_nothing",
         ),

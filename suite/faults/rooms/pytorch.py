@@ -218,10 +218,7 @@ READING = (
         story="Tensors that no module reads are silently left out.",
         evidence="https://github.com/ZibinDong/openpi_pytorch/issues/2",
         patches=(Patch(_LAYOUT, "if name not in used}", "if False}"),),
-        caught_by=(
-            "report.calls_dropped_what_the_model_lacks",
-            "start.fills_a_model_with_adapters",
-        ),
+        caught_by=("report.calls_dropped_what_the_model_lacks",),
     ),
     Fault(
         id="torch_adapters_expected",

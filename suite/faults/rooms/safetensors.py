@@ -42,7 +42,6 @@ FAULTS = (
             "hugging_face.heads_keep_their_order",
             "fit.either_name_of_the_tied_table_is_enough",
             "hugging_face.added_tokens_are_not_loaded",
-            "report.calls_dropped_what_the_model_lacks",
             "mapping.formats_agree",
         ),
     ),
