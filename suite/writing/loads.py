@@ -3,8 +3,9 @@
 import copy
 import shutil
 import traceback
+from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fixtures.specs import ModelSpec
 from suite.subjects.protocol import Subject
@@ -13,10 +14,21 @@ from suite.writing.layouts import Case, Outcome
 from suite.writing.remembered import register
 
 _AGAIN = "load again"
+# How many cases' files are kept: of the layout that takes longest to write, and that is also served, all in a file.
+_KEPT = {"openpi": 100}
+_FEW = 4
+
+
+class _Written(NamedTuple):
+    """The files of a case: the path to load, and the digest of each file."""
+
+    case: Case
+    path: Path
+    digests: dict[str, str]
 
 
 class Loads:
-    """The loads of one subject. Only the files of the last case are kept.
+    """The loads of one subject. Of each layout, only the files of the last cases are kept.
 
     Args:
       subject: the subject.
@@ -27,7 +39,7 @@ class Loads:
         self._subject, self._folder = subject, folder
         self._outcomes: dict[tuple[str, str, int], Outcome] = {}
         self._cases: dict[str, Case] = {}
-        self._written: tuple[Case, Path] | None = None
+        self._written: dict[str, list[_Written]] = defaultdict(list)
         register(self)
 
     def __call__(self, case: Case, *, seed: int = 0) -> Outcome:
@@ -59,21 +71,21 @@ class Loads:
         return self._outcomes[key]
 
     def _attempt(self, case: Case, operation: str, seed: int) -> Outcome:
-        path, model = self._path(case), copy.deepcopy(case.model)
-        before, result, error = digests(path.parent), None, None
+        written, model = self._files(case), copy.deepcopy(case.model)
+        before, result, error = written.digests, None, None
         try:
-            result = self._call(operation, model, case.layout.source(path), seed)
+            result = self._call(operation, model, case.layout.source(written.path), seed)
         except Exception as raised:  # noqa: BLE001 - the laws judge it
             # The lines stay for the report; the arrays that they refer to do not.
             traceback.clear_frames(raised.__traceback__)
             error = raised
-        after = digests(path.parent)
+        after = digests(written.path.parent)
         changed = tuple(sorted(name for name in before | after if before.get(name) != after.get(name)))
         if changed:
-            self._forget()
+            self._delete(written)
         return Outcome(
             operation="load" if operation == _AGAIN else operation,
-            path=path,
+            path=written.path,
             model=model,
             result=result,
             error=error,
@@ -86,16 +98,21 @@ class Loads:
         loaded: dict[str, Any] = self._subject.load(model, source, seed=seed)
         return loaded
 
-    def _path(self, case: Case) -> Path:
-        if not self._written or self._written[0] is not case:
-            self._forget()
-            folder = self._folder / str(case)
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            self._written = case, case.write(folder)
-        return self._written[1]
+    def _files(self, case: Case) -> _Written:
+        """Return the files of a case, written now unless they are still there."""
+        kept = self._written[case.layout.name]
+        for written in kept:
+            if written.case is case:
+                return written
+        while len(kept) >= _KEPT.get(case.layout.name, _FEW):
+            self._delete(kept[0])
+        folder = self._folder / str(case)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        path = case.write(folder)
+        kept.append(_Written(case, path, digests(folder)))
+        return kept[-1]
 
-    def _forget(self) -> None:
-        if self._written:
-            shutil.rmtree(self._folder / str(self._written[0]))
-        self._written = None
+    def _delete(self, written: _Written) -> None:
+        shutil.rmtree(self._folder / str(written.case))
+        self._written[written.case.layout.name].remove(written)

@@ -110,10 +110,10 @@ def test_changed_files_are_listed_and_written_anew(tmp_path: Path) -> None:
     assert [loads(plain, seed=seed).changed for seed in (0, 1)] == [("pt_224.npz",)] * 2
 
 
-def test_only_the_files_of_the_last_case_are_kept(loads: Loads, tmp_path: Path) -> None:
-    for name in ("first", "second"):
+def test_only_the_files_of_the_last_cases_are_kept(loads: Loads, tmp_path: Path) -> None:
+    for name in "abcdef":
         loads(case(name))
-    assert [path.name for path in tmp_path.iterdir()] == ["paligemma_npz-second"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"paligemma_npz-{name}" for name in "cdef"]
 
 
 def test_an_accepted_load_is_rejected_by_one_law_alone(loads: Loads) -> None:
