@@ -1,6 +1,5 @@
 """Assertions about loading one of PaliGemma's public releases: it loads exactly, or the load is refused."""
 
-import re
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from fixtures.params import Params
 from fixtures.specs import ModelSpec
 from suite.subjects.marks import run_marked
 from suite.subjects.protocol import Subject
-from suite.writing.asserts import assert_same_bits, refused
+from suite.writing.asserts import Mention, assert_same_bits, refused
 from suite.writing.layouts import Outcome
 
 # The reason why a case is absent.
@@ -34,7 +33,7 @@ def assert_rejected(outcome: Outcome) -> None:
     assert_names(outcome)
 
 
-def assert_names(outcome: Outcome, *mentions: str | re.Pattern[str]) -> None:
+def assert_names(outcome: Outcome, *mentions: Mention) -> None:
     """Assert that the load raised an error with all ``mentions``; if it was accepted, there is no error to judge.
 
     Whether it may be accepted is the fact of another law; the case counts as absent here, not as a second failure.

@@ -1,6 +1,5 @@
 """Cases of checkpoints that do not fit their model: other sizes, missing and strange tensors, another version."""
 
-import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -11,6 +10,7 @@ from fixtures.layouts import IMG, LLM, Layout
 from fixtures.params import Array, Params
 from fixtures.specs import ModelSpec, tiny, with_lora
 from suite.contracts.fitting import TIED
+from suite.writing.asserts import AnyOf
 from suite.writing.layouts import Case
 
 # What stands for each part of a model; a layout is asked about those that it holds.
@@ -142,10 +142,10 @@ def site_of(case: Case) -> tuple[str, ...]:
     return ROLES[role], case.layout.site(case.stored or case.model, ROLES[role]), *names
 
 
-def mention_of(*names: str) -> re.Pattern[str]:
-    """Match one of the names, as it is or as jax writes a path of keys: ``['PaliGemma']['img']``."""
+def mention_of(*names: str) -> AnyOf:
+    """Mention one of the names, as it is or as jax writes a path of keys: ``['PaliGemma']['img']``."""
     keys = ("".join(f"['{key}']" for key in name.split("/")) for name in names)
-    return re.compile("|".join(re.escape(name) for name in (*names, *keys)))
+    return AnyOf((*names, *keys))
 
 
 @cache

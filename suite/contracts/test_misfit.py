@@ -1,5 +1,7 @@
 """Checkpoints that do not fit, in every layout: they are refused, the error names what does not fit."""
 
+import re
+
 from suite.contracts import misfits
 from suite.contracts.damages import NOT_SERVED
 from suite.contracts.fitting import NOT_TIED, TIED
@@ -60,7 +62,7 @@ def test_nothing_matched_is_named(loads: Loads, case: Case) -> None:
     """The error about a checkpoint in which no tensor has its name shows a name: one that it has, or one it lacks."""
     own = case.layout.tensors(case.written())
     names = [*case.tensors(own), *own, *case.written()]
-    assert_names(loads(case), re.compile("|".join(map(re.escape, names))))
+    assert_names(loads(case), misfits.mention_of(*names))
 
 
 @contract(source="docs/bugs.md#c11, #g9, #p8; openpi convert_jax_model_to_pytorch.py:208", needs=("load",))
@@ -92,7 +94,7 @@ def test_every_misfit_is_named(loads: Loads, case: Case) -> None:
     """The error about two weights of other shapes names both."""
     layout = case.layout
     both = [(path, layout.site(case.model, path)) for path in misfits.two_weights(layout)]
-    assert_names(loads(case), *(re.compile("|".join(map(re.escape, names))) for names in both))
+    assert_names(loads(case), *(misfits.mention_of(*names) for names in both))
 
 
 @contract(source="docs/bugs.md#c6: codes without their scales were used as weights", needs=("load",))

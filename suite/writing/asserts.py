@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -50,8 +50,31 @@ def assert_different(left: Any, right: Any) -> None:
     assert not same, "expected different values, found equal ones"
 
 
+class AnyOf:
+    """A mention of one of several names, which ``refused`` takes like a pattern; far faster than one.
+
+    Args:
+      names: one of them has to be in the text.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = tuple(names)
+
+    @property
+    def pattern(self) -> str:
+        """What a failure shows."""
+        return " or ".join([*self._names[:2], *([f"{len(self._names) - 2} more"] if len(self._names) > 2 else [])])
+
+    def search(self, text: str) -> bool:
+        """Return whether one of the names is in the text."""
+        return any(name in text for name in self._names)
+
+
+Mention: TypeAlias = str | re.Pattern[str] | AnyOf
+
+
 @contextmanager
-def refused(*mentions: str | re.Pattern[str]) -> Iterator[None]:
+def refused(*mentions: Mention) -> Iterator[None]:
     """Assert that an operation of the subject raises an error whose text has every string and matches every pattern.
 
     Only an error that an operation of the subject raised can be a refusal. Whatever else the body raises propagates,
@@ -78,14 +101,14 @@ def refused(*mentions: str | re.Pattern[str]) -> Iterator[None]:
             raise AssertionError(f"accepted, expected an error: {_accepted(returned, mentions)}")
 
 
-def _accepted(returned: list[str], mentions: tuple[str | re.Pattern[str], ...]) -> str:
+def _accepted(returned: list[str], mentions: tuple[Mention, ...]) -> str:
     """Return which operations returned, and what the error of one was to name."""
     names = ", ".join(repr(getattr(mention, "pattern", mention)) for mention in mentions)
     called = " and ".join(dict.fromkeys(returned)) or "no operation"
     return f"{called} returned instead of raising an error{f' that names {names}' if names else ''}"
 
 
-def _mentioned(mention: str | re.Pattern[str], text: str) -> bool:
+def _mentioned(mention: Mention, text: str) -> bool:
     return mention in text if isinstance(mention, str) else bool(mention.search(text))
 
 
