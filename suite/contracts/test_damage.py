@@ -1,10 +1,11 @@
 """Damaged checkpoints in every layout: critical damage is refused by name, harmless oddities load as written."""
 
 from suite.contracts import damages
-from suite.contracts.load_asserts import assert_landed, assert_names, assert_rejected
+from suite.contracts.load_asserts import assert_landed
 from suite.session.registry import contract
 from suite.writing.layouts import Case, every_layout
 from suite.writing.loads import Loads
+from suite.writing.refusals import assert_names, assert_rejected
 
 SOURCE = "the damage's entry in fixtures/damage"
 

@@ -5,11 +5,11 @@ import re
 from suite.contracts import misfits
 from suite.contracts.damages import NOT_SERVED
 from suite.contracts.fitting import NOT_TIED, TIED
-from suite.contracts.load_asserts import assert_names, assert_rejected
 from suite.session.registry import contract
 from suite.writing.cases import BOTH_FAMILIES
 from suite.writing.layouts import Case, every_layout
 from suite.writing.loads import Loads
+from suite.writing.refusals import assert_names, assert_rejected
 
 NO_FAMILY = {
     "hugging_face": "a PaliGemma has no family",

@@ -10,10 +10,10 @@ import pytest
 from fixtures.layouts import LAYOUTS
 from fixtures.params import Params
 from fixtures.specs import tiny
-from suite.contracts.load_asserts import assert_names, assert_rejected
 from suite.subjects.protocol import Subject
 from suite.writing.layouts import Case
 from suite.writing.loads import Loads
+from suite.writing.refusals import assert_names, assert_rejected
 
 
 class Toy:
