@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 # Four cases of save need a loss, which the template leaves out.
-@pytest.mark.parametrize(("area", "at_least"), [("restore", 10), ("load", 10), ("save", 9)])
+@pytest.mark.parametrize(("area", "at_least"), [("restore", 10), ("load", 5), ("start", 6), ("save", 9)])
 def test_the_template_keeps_contracts_elsewhere(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, area: str, at_least: int
 ) -> None:
