@@ -18,7 +18,7 @@ from suite.subjects.protocol import Subject
 from suite.writing.asserts import assert_close, assert_same_bits, refused
 from suite.writing.cases import digests
 
-NEEDS = ("convert", "openpi_pytorch")
+NEEDS = ("convert",)
 LAYOUT = "openpi_pytorch"
 FAMILIES = {"pi0": tiny("pi0", num_kv_heads=2), "pi05": tiny("pi05")}
 
@@ -37,7 +37,7 @@ def test_config_tells_what_the_model_is(subject: Subject, tmp_path: Path, family
     assert {name: config["model"][name] for name in spec} == spec
 
 
-@contract(source="docs/bugs.md#g9, #g11", needs=(*NEEDS, "load"))
+@contract(source="docs/bugs.md#g9, #g11", needs=(*NEEDS, "load", "openpi_pytorch"))
 def test_recorded_sizes_count(subject: Subject, tmp_path: Path) -> None:
     """Six heads of size ten and ten heads of size six have the same tensors; a file of one is refused for the other."""
     written, other = (tiny(num_kv_heads=TINY_QUERY_HEADS) for _ in range(2))

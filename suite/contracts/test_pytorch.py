@@ -15,7 +15,7 @@ from suite.subjects.protocol import Subject
 from suite.writing.asserts import assert_same_bits, assert_same_paths, refused
 from suite.writing.cases import BOTH_FAMILIES, digests
 
-CONVERT, LOAD = ("convert", "openpi_pytorch"), ("load", "openpi_pytorch")
+CONVERT, LOAD = ("convert",), ("load", "openpi_pytorch")
 LAYOUT = "openpi_pytorch"
 
 
@@ -90,7 +90,7 @@ def test_conversion_repeats_byte_for_byte(subject: Subject, base_checkpoint: Che
     assert digests(base_checkpoint.path) == before
 
 
-@contract(source="docs/bugs.md#g9, #p10; every layout round-trips", needs=(*CONVERT, "load"))
+@contract(source="docs/bugs.md#g9, #p10; every layout round-trips", needs=("convert", *LOAD))
 @pytest.mark.parametrize(
     "case", ["two_kv_heads", "as_many_kv_heads_as_query_heads", "heads_as_wide_as_the_model", "eleven_layers", "pi05"]
 )
@@ -117,7 +117,7 @@ def test_adapters_are_refused_with_the_way_out(subject: Subject, lora_checkpoint
     assert not list(tmp_path.iterdir())
 
 
-@contract(source="openpi #396, #958; docs/bugs.md#g1, #g15", needs=(*CONVERT, "load", "save", "fold", "lora"))
+@contract(source="openpi #396, #958; docs/bugs.md#g1, #g15", needs=(*CONVERT, *LOAD, "save", "fold", "lora"))
 def test_folded_checkpoint_converts(
     subject: Subject, lora_checkpoint: Checkpoint, base_spec: ModelSpec, tmp_path: Path
 ) -> None:

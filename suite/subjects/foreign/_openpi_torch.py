@@ -1,4 +1,4 @@
-"""openpi's PyTorch models at the sizes of a spec: its converter, and how it serves converted files.
+"""openpi's PyTorch models at the sizes of a spec, and its converter.
 
 openpi hard-codes 8 heads here, besides its sizes.
 """
@@ -13,8 +13,6 @@ from unittest import mock
 
 from ._hugging_face_sizes import gemma_sizes, siglip_sizes
 from ._openpi_checkout import REAL_VOCABULARY, at_size, config_of, script
-from ._policy_rules import policy_rules
-from ._tensors import Params, params_of
 
 # isort: split
 import torch
@@ -38,14 +36,6 @@ def convert(model: Data, path: str, layout: str, out: str) -> Data:
         warnings.simplefilter("always")
         converter.convert_pi0_checkpoint(str(Path(path).parent), config.dtype, out, config)
     return {"warnings": [str(warning.message) for warning in caught]}
-
-
-def load(model: Data, path: str) -> Params:
-    """Load a PyTorch checkpoint into openpi's own PyTorch model; return its tensors under their names in JAX."""
-    config = config_of(model)
-    with torch_at_size(model):
-        loaded = config.load_pytorch(mock.Mock(model=config), str(Path(path) / "model.safetensors"))
-    return params_of(loaded.state_dict(), policy_rules(model, ""))
 
 
 @contextlib.contextmanager

@@ -42,7 +42,6 @@ TRAITS = (
     "head_adapters",
     "openpi",
     "paligemma_npz",
-    "openpi_pytorch",
     "openpi_keys",
     "moving_average",
     "float32",
@@ -80,11 +79,8 @@ def restore(path: str, dtype: str | None) -> Params:
 def load(model: Data, source: Data, seed: int) -> Data:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        if source["kind"] == "openpi_pytorch":
-            params = _openpi_torch.load(model, source["path"])
-        else:
-            with loader_of(**source) as loader:
-                params = _openpi_training.load(model, loader, seed)
+        with loader_of(**source) as loader:
+            params = _openpi_training.load(model, loader, seed)
     texts = [str(warning.message) for warning in caught]
     return {"params": params, "report": None, "nonfinite": None, "warnings": texts, "notes": None}
 
