@@ -2,7 +2,7 @@
 
 Parameters travel as ``Params``: a flat ``dict`` from slash paths (openpi's names, without the ``value`` suffix) to
 arrays. Names are imported when they are first used, so what works on files needs no jax; the model, loading into it and
-training come with ``pip install 'pi0-compat[jax]'``, ``gs://`` URLs with ``pip install 'pi0-compat[gcs]'``.
+training come with ``pip install 'pi0-compat[jax]'``, ``gs://`` URLs with ``[gcs]``, Parquet with ``[parquet]``.
 """
 
 from importlib import import_module
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from pi0_compat.model.pi0 import Observation, Pi0
     from pi0_compat.model.pi0_fast import Pi0Fast
     from pi0_compat.model.pi0_spec import Pi0Spec
+    from pi0_compat.norm_stats.compute import compute_norm_stats
+    from pi0_compat.norm_stats.openpi_files import read_norm_stats, write_norm_stats
+    from pi0_compat.norm_stats.parquet import norm_stats_of_parquet
+    from pi0_compat.norm_stats.stats import Stats
     from pi0_compat.training.configs import TrainConfig, get_config
     from pi0_compat.training.runs import open_run, resume_train_state, save_train_state
     from pi0_compat.training.step import TrainState, init_train_state, make_train_step, trainable_paths
@@ -57,10 +61,12 @@ _HOMES = {
     "Pi0Config": "pi0_compat.model.config",
     "Pi0Fast": "pi0_compat.model.pi0_fast",
     "Pi0Spec": "pi0_compat.model.pi0_spec",
+    "Stats": "pi0_compat.norm_stats.stats",
     "TrainConfig": "pi0_compat.training.configs",
     "TrainState": "pi0_compat.training.step",
     "attach_checkpoint": "pi0_compat.checkpoints.lora",
     "check_checkpoint": "pi0_compat.checkpoints.check",
+    "compute_norm_stats": "pi0_compat.norm_stats.compute",
     "convert_checkpoint": "pi0_compat.checkpoints.convert",
     "diff_checkpoints": "pi0_compat.checkpoints.diff",
     "extract": "pi0_compat.lora.params",
@@ -74,13 +80,16 @@ _HOMES = {
     "make_train_step": "pi0_compat.training.step",
     "merge_parameters": "pi0_compat.lora.params",
     "named_model": "pi0_compat.model.named",
+    "norm_stats_of_parquet": "pi0_compat.norm_stats.parquet",
     "open_run": "pi0_compat.training.runs",
+    "read_norm_stats": "pi0_compat.norm_stats.openpi_files",
     "restore_params": "pi0_compat.layouts.orbax.restore",
     "resume_train_state": "pi0_compat.training.runs",
     "save_params": "pi0_compat.layouts.orbax.save",
     "save_train_state": "pi0_compat.training.runs",
     "trainable_paths": "pi0_compat.training.step",
     "unfold": "pi0_compat.lora.fold",
+    "write_norm_stats": "pi0_compat.norm_stats.openpi_files",
 }
 
 __all__ = [
@@ -99,10 +108,12 @@ __all__ = [
     "Pi0Config",
     "Pi0Fast",
     "Pi0Spec",
+    "Stats",
     "TrainConfig",
     "TrainState",
     "attach_checkpoint",
     "check_checkpoint",
+    "compute_norm_stats",
     "convert_checkpoint",
     "diff_checkpoints",
     "extract",
@@ -116,13 +127,16 @@ __all__ = [
     "make_train_step",
     "merge_parameters",
     "named_model",
+    "norm_stats_of_parquet",
     "open_run",
+    "read_norm_stats",
     "restore_params",
     "resume_train_state",
     "save_params",
     "save_train_state",
     "trainable_paths",
     "unfold",
+    "write_norm_stats",
 ]
 
 

@@ -4,6 +4,7 @@
 EXTRAS: dict[str, tuple[str, ...]] = {
     "jax": ("jax", "jaxlib", "flax", "optax", "orbax"),
     "gcs": ("gcsfs",),
+    "parquet": ("pyarrow",),
 }
 
 

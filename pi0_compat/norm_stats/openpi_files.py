@@ -5,6 +5,8 @@ The format is that of ``openpi/shared/normalize.py`` at 15a9616: ``{"norm_stats"
 """
 
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,16 @@ _REQUIRED, _OPTIONAL = ("mean", "std"), ("q01", "q99")
 _MAX_BYTES = 64 << 20
 
 
-def read_norm_stats(file: Path) -> NormStats:
-    """Return the norm stats of a ``norm_stats.json``; NaN and sizes are left to ``findings_of``.
+def read_norm_stats(file: str | os.PathLike[str]) -> NormStats:
+    """Return the norm stats of a ``norm_stats.json`` by ``state`` and ``actions``; NaN is read as openpi reads it.
+
+    Args:
+      file: the file, or the folder ``assets/<asset_id>`` that has it.
 
     Raises:
       CheckpointError: there is no such file, or it does not hold norm stats; the message says what it holds.
     """
+    file = _named(file)
     document = read_json(file, "norm stats")
     found = document.get("norm_stats") if isinstance(document, dict) else None
     if not isinstance(found, dict) or not found:
@@ -82,19 +88,30 @@ def _vector(file: Path, name: str, values: Any) -> np.ndarray:
     return vector.astype(np.float64)
 
 
-def write_norm_stats(stats: NormStats, file: Path) -> None:
+def write_norm_stats(stats: Mapping[str, Stats], file: str | os.PathLike[str]) -> Path:
     """Write norm stats as openpi does; reading them back gives the same float64 bits, two runs give the same bytes.
 
     Args:
-      stats: with mean and std of each; q01 and q99 become null where unknown, min, max, q10 and q90 are left out.
-      file: the ``norm_stats.json`` to make; its folders are made too.
+      stats: by ``state`` and ``actions``, with mean and std of each; q01 and q99 become null where unknown, min, max,
+        q10 and q90 are left out.
+      file: the ``norm_stats.json`` to make, or the folder ``assets/<asset_id>`` for it; folders are made too.
+
+    Returns:
+      The file.
 
     Raises:
       ValueError: a mean or std is unknown.
     """
+    file = _named(file)
     document = {name: _plain(name, one) for name, one in stats.items()}
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps({"norm_stats": document}, indent=2))
+    return file
+
+
+def _named(file: str | os.PathLike[str]) -> Path:
+    path = Path(file)
+    return path if path.suffix == ".json" else path / FILE
 
 
 def _plain(name: str, stats: Stats) -> dict[str, list[float] | None]:

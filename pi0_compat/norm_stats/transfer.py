@@ -82,7 +82,7 @@ def _to_lerobot(name: str, stats: Stats, normalization: str) -> tuple[Stats, lis
     known[scale] = (start.astype(np.float64) + wanted).astype(np.float32)
     got = (known[scale] - start).astype(np.float64)
     apart = np.maximum(np.abs(got - wanted), np.abs(known[shift] - stats[shift])) > _LOST * np.abs(wanted)
-    words = [f"{name} {_dimensions(apart)}: float32 rounds {shift} or {scale} by a millionth or more"]
+    words = [f"{name} {dimensions(apart)}: float32 rounds {shift} or {scale} by a millionth or more"]
     return Stats.of(known), words if apart.any() else []
 
 
@@ -163,7 +163,7 @@ def _from_lerobot(step: Normalizer, feature: str, normalization: str, *, inverse
     span = affine.scale if normalization == Z_SCORE else 2 * affine.scale
     if (small := span < OPENPI_EPS).any():
         notes.append(
-            f" {_dimensions(small)}: lerobot divides by less than {OPENPI_EPS:g}, which openpi adds; constant in the "
+            f" {dimensions(small)}: lerobot divides by less than {OPENPI_EPS:g}, which openpi adds; constant in the "
             "data, or nearly"
         )
     known = {name: values for name, values in stats.known() if name in ("mean", "std", "q01", "q99")}
@@ -198,7 +198,7 @@ def _require_same_actions(before: Normalizer, after: Normalizer) -> None:
     if apart.any():
         raise LoadError(
             f"{after.path}: actions are denormalized by other statistics than {before.path.name} normalizes them by, "
-            f"in {_dimensions(apart)}; openpi has one set for both"
+            f"in {dimensions(apart)}; openpi has one set for both"
         )
 
 
@@ -207,7 +207,8 @@ def _require(name: str, stats: Stats, *needed: str, path: object = None) -> None
         raise LoadError(f"{f'{path}: ' if path else ''}norm stats of {name} have no {lacking[0]}")
 
 
-def _dimensions(marked: np.ndarray) -> str:
+def dimensions(marked: np.ndarray) -> str:
+    """Return the marked dimensions in words, at most eight."""
     numbers = np.flatnonzero(marked)
     shown = ", ".join(map(str, numbers[:8]))
     return f"dimension{'s' if numbers.size > 1 else ''} {shown}{', ...' if numbers.size > 8 else ''}"
