@@ -3,6 +3,7 @@
 python -m benchmarks --size small                                     the reference, on the CPU
 python -m benchmarks --size full --device gpu                         on a plain checkout, without nox or network
 python -m benchmarks --size small --subject openpi=../openpi/.venv/bin/python
+python -m benchmarks --family pi0_fast --size small                   pi0-FAST in place of pi0
 python -m benchmarks check reports/results/*/*.json                   check result files against the rules
 """
 
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import running
-from benchmarks.cells.cells import Cell, cells_of
+from benchmarks.cells.cells import FAMILIES, Cell, cells_of
 from benchmarks.cells.sizes import sizes
 from benchmarks.measure.plan import Plan
 from benchmarks.results import validity
@@ -54,6 +55,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks", description="Measure loads, adapters, training steps and sampling."
     )
     parser.add_argument("--size", action="append", choices=("tiny", "small", "full"), help="default: tiny and small")
+    parser.add_argument(
+        "--family", action="append", choices=FAMILIES, help="of the models; repeatable. Default: pi0, as pi05 is alike"
+    )
     parser.add_argument("--device", default="cpu", choices=("cpu", "gpu", "tpu"))
     parser.add_argument(
         "--devices",
@@ -88,7 +92,12 @@ def _at_least_one(text: str) -> int:
 
 def _cells(options: argparse.Namespace) -> list[Cell]:
     known = sizes(options.device, options.batch, options.devices)
-    cells = [cell for name in options.size or ("tiny", "small") for cell in cells_of(known[name], cold=options.cold)]
+    cells = [
+        cell
+        for name in options.size or ("tiny", "small")
+        for family in options.family or FAMILIES[:1]
+        for cell in cells_of(known[name], cold=options.cold, family=family)
+    ]
     return [cell for cell in cells if not options.only or any(text in cell.id for text in options.only)]
 
 

@@ -9,7 +9,7 @@ from benchmarks.measure.stopwatch import STOPWATCH
 
 @pytest.mark.benchmark(timer=STOPWATCH)
 def test_sampling(measurement: Measurement, benchmark: BenchmarkFixture) -> None:
-    """Time sampling the actions for one fixed observation."""
+    """Time sampling the actions, or the tokens of the actions, for one fixed observation."""
     measurement.prepare()
     measurement.compile()
     benchmark.pedantic(measurement.step, rounds=measurement.cell.size.steps)

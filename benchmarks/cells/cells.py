@@ -3,7 +3,7 @@
 load       load a checkpoint for a purpose; each sample is the first call of a fresh process, as users experience it
 lora       operations on adapters in memory
 step       training steps on one batch, compiled once per process
-sampling   sample the actions for one observation, compiled once per process
+sampling   sample the actions for one observation, compiled once per process; a pi0-FAST writes them as tokens
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from benchmarks.cells.sizes import Size
-from fixtures.specs import ModelSpec
+from fixtures.specs import Family, ModelSpec
 
 Temperature = Literal["warm", "cold"]
 Adapters = Literal["lora", "full"]
@@ -31,6 +31,9 @@ LORA = ("initialize", "merge", "fold", "extract")
 # Operations whose result has the dtype that inference computes in.
 _IN_BFLOAT16 = ("restore", "inference")
 _SAMPLING_STEPS = 10
+# The tokens that a pi0-FAST writes: one shows how long the first takes.
+TOKENS = (64, 1)
+FAMILIES: tuple[Family, ...] = ("pi0", "pi0_fast")
 _ENOUGH_PROCESSES = 3
 SEED = 0
 
@@ -49,6 +52,8 @@ class Cell:
       batch: samples per step.
       devices: number of devices.
       spread: whether several devices shard the state (FSDP) or hold a copy each.
+      family: of the model; pi0 is in no id.
+      num_steps: steps of sampling: of a flow, or tokens.
     """
 
     workload: Literal["load", "lora", "step", "sampling"]
@@ -62,11 +67,14 @@ class Cell:
     batch: int | None = None
     devices: int = 1
     spread: bool = False
+    family: Family = "pi0"
+    num_steps: int = _SAMPLING_STEPS
 
     @property
     def id(self) -> str:
         """A name that is equal for every subject, machine and run."""
-        return "/".join([self.workload, self.operation, self.size.name, *self._variant()])
+        family = [] if self.family == "pi0" else [self.family]
+        return "/".join([self.workload, self.operation, self.size.name, *family, *self._variant()])
 
     @property
     def passes(self) -> int:
@@ -76,13 +84,13 @@ class Cell:
     @property
     def options(self) -> dict[str, Any]:
         """Everything that determines what is measured, as plain data."""
-        names = ("lora", "temperature", "dtype", "batch", "devices", "spread")
-        return {name: getattr(self, name) for name in names} | {"num_steps": _SAMPLING_STEPS, "seed": SEED}
+        names = ("lora", "temperature", "dtype", "batch", "devices", "spread", "num_steps")
+        return {name: getattr(self, name) for name in names} | {"seed": SEED}
 
     @property
     def model(self) -> ModelSpec:
         """The spec of the model that receives the parameters."""
-        return self.size.model(lora=self.lora)
+        return self.size.model(lora=self.lora, family=self.family)
 
     def job(self, path: str) -> dict[str, Any]:
         """Return the job passed to a subject, with the checkpoint's path."""
@@ -95,18 +103,24 @@ class Cell:
             return []
         kind = [] if self.workload == "sampling" else ["lora" if self.lora else "full"]
         devices = [] if self.devices == 1 else [f"devices-{self.devices}-{'fsdp' if self.spread else 'data'}"]
-        return [*kind, f"batch-{self.batch}", *devices]
+        written = [f"tokens-{self.num_steps}"] if self.operation == "sample_tokens" else []
+        return [*kind, f"batch-{self.batch}", *devices, *written]
 
 
-def cells_of(size: Size, *, cold: bool = False) -> list[Cell]:
-    """Return every cell of a size, including loads from a cold page cache if ``cold``."""
-    return [
-        *_loads(size, ("warm", "cold") if cold else ("warm",)),
-        *_lora(size),
-        *_steps(size),
-        *_spread(size),
-        _sampling(size),
-    ]
+def cells_of(size: Size, *, cold: bool = False, family: Family = "pi0") -> list[Cell]:
+    """Return every cell of a size and a family, including loads from a cold page cache if ``cold``."""
+    temperatures: Sequence[Temperature] = ("warm", "cold") if cold else ("warm",)
+    if family == "pi0_fast":
+        return _fast(size, temperatures)
+    return [*_loads(size, temperatures), *_lora(size), *_steps(size), *_spread(size), _sampling(size)]
+
+
+def _fast(size: Size, temperatures: Sequence[Temperature]) -> list[Cell]:
+    """Return the cells of a pi0-FAST, whose other loads and adapters are those of a pi0."""
+    loads = [cell for cell in _loads(size, temperatures) if cell.operation in ("restore", "lora_state")]
+    steps = [_step(size, batch=batch) for batch in size.batches]
+    written = [dataclasses.replace(_sampling(size), operation="sample_tokens", num_steps=number) for number in TOKENS]
+    return [dataclasses.replace(cell, family="pi0_fast") for cell in (*loads, *steps, *written)]
 
 
 def _loads(size: Size, temperatures: Sequence[Temperature]) -> list[Cell]:

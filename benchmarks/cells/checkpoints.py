@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.cells.cells import Cell
 from benchmarks.cells.sizes import Size
+from fixtures.specs import Family
 from fixtures.streamed import checkpoints as streamed
 
 # The dtypes in which Google, Hugging Face and openpi publish them.
@@ -43,7 +44,7 @@ class Checkpoint(NamedTuple):
 def checkpoint_of(cell: Cell, folder: Path, progress: Callable[[int, int], None] | None = None) -> Checkpoint:
     """Return the checkpoint of a cell; create it if it does not exist."""
     layout: streamed.Layout = cell.layout  # type: ignore[assignment]
-    return create_checkpoint(cell.size, layout, folder, adapted=cell.adapted, progress=progress)
+    return create_checkpoint(cell.size, layout, folder, adapted=cell.adapted, family=cell.family, progress=progress)
 
 
 def create_checkpoint(
@@ -52,10 +53,12 @@ def create_checkpoint(
     folder: Path,
     *,
     adapted: bool,
+    family: Family = "pi0",
     progress: Callable[[int, int], None] | None = None,
 ) -> Checkpoint:
-    """Return the checkpoint of a size in a layout; create it if it does not exist."""
+    """Return the checkpoint of a size and family in a layout; create it if it does not exist."""
     # Adapters are part of the checkpoint; the dtype that the model computes in is not.
-    spec = size.spec() if not adapted else {**size.model(lora=True), "dtype": size.spec()["dtype"]}
+    base = size.spec(family)
+    spec = base if not adapted else {**size.model(lora=True, family=family), "dtype": base["dtype"]}
     path = streamed.build(spec, layout, folder / size.name, dtype=_DTYPE, progress=progress)
     return Checkpoint(path, streamed.read_manifest(path))

@@ -9,12 +9,14 @@ pass, masked pairs included. The rule is that of PaLM (arXiv:2204.02311, appendi
 Conventions:
 
 * Only matrix products count. Norms, softmax, biases, the optimizer and the embedding gather are free. pi0 computes no
-  logits. Padding and absent cameras are computed, so they count.
+  logits; pi0-FAST those of every token of its prompt, the last too. Padding and absent cameras are computed, so they
+  count.
 * All layers of a stack count alike, as a loop over layers runs them, including the gradient of the first layer's input
   where nothing below the stack is trainable, and the ``unread`` share below.
 * ``unread``: the loss does not depend on part of PaliGemma's last layer for the prefix (queries, output projection,
   feed-forward; 4 % of pi0's LoRA step). It is part of ``model``, because the model is written that way and MFU is
-  compared that way; a program without a loop may skip it, and then does ``unread`` fewer FLOPs.
+  compared that way; a program without a loop may skip it, and then does ``unread`` fewer FLOPs. It is not counted for
+  pi0-FAST, whose loss reads the last layer's results for the prompt.
 * The backward pass through a prefix without trainable parameters counts as zero, though a program may compute it:
   attention mixes the experts, and those gradients are zero.
 * ``recompute``: the extra work of a program that keeps only the inputs of layers (``nothing_saveable``, as in openpi)
@@ -31,16 +33,18 @@ from collections.abc import Collection, Iterable
 from benchmarks.cells.products import (
     BELOW,
     PREFIX,
+    TABLE,
     Product,
     expert_of,
     is_lora,
     joint_attention,
+    logits,
     matrix_products,
     part_of,
     tokens,
     vision_attention,
 )
-from fixtures.specs import ModelSpec
+from fixtures.specs import ModelSpec, adapted_experts
 from fixtures.writers import openpi_layout
 
 
@@ -69,7 +73,7 @@ class Flops:
 
 @dataclasses.dataclass(frozen=True)
 class Count:
-    """FLOPs by group: siglip, paligemma, action_expert, each expert's LoRA, projections, and attention."""
+    """FLOPs by group: siglip, paligemma, action_expert, each expert's LoRA, projections, logits, and attention."""
 
     groups: dict[str, Flops]
 
@@ -102,17 +106,20 @@ def training(spec: ModelSpec, trainable: Collection[str] | None = None) -> Count
     chosen = _known(spec, trainable)
     trained = {part_of(path) for path in chosen}
     seen = tokens(spec)
-    attentions = [
-        vision_attention(spec),
-        joint_attention(spec, "paligemma", seen.prefix, seen.prefix + seen.suffix),
-        joint_attention(spec, "action_expert", seen.suffix, seen.prefix + seen.suffix),
-    ]
-    products = [*matrix_products(spec), *attentions]
+    keys = seen.prefix + seen.suffix
+    joint = [joint_attention(spec, "paligemma", seen.prefix, keys)]
+    joint += [joint_attention(spec, "action_expert", seen.suffix, keys)] if "action_expert" in spec else []
+    products = [*matrix_products(spec), vision_attention(spec), *joint]
     return _grouped((product, _step(product, trained, product.path in chosen)) for product in products)
 
 
 def sampling(spec: ModelSpec, num_steps: int = 10) -> Count:
-    """Count the FLOPs of sampling actions for one observation: the prefix once, the suffix in every step (KV cache)."""
+    """Count the FLOPs of sampling actions for one observation: the prefix once, the suffix in every step (KV cache).
+
+    Of a pi0-FAST, every step writes a token, and all but the last one read it.
+    """
+    if "action_expert" not in spec:
+        return _writing(spec, num_steps)
     seen = tokens(spec)
     attentions = [
         vision_attention(spec),
@@ -127,6 +134,21 @@ def sampling(spec: ModelSpec, num_steps: int = 10) -> Count:
     )
 
 
+def _writing(spec: ModelSpec, num_steps: int) -> Count:
+    """Count the prefix, and tokens that are written one by one and attend to a cache with room for all of them."""
+    seen, again = tokens(spec), num_steps - 1
+    prefix = [product for product in matrix_products(spec) if product.path != TABLE]
+    of_one_token = [
+        (product, Flops(forward=again * (product.forward // seen.prefix)))
+        for product in prefix
+        if product.part == "paligemma"
+    ]
+    attention = joint_attention(spec, "paligemma", again, seen.prefix + num_steps + 1)
+    once = [*prefix, vision_attention(spec), joint_attention(spec, "paligemma", seen.prefix, seen.prefix)]
+    once += [logits(spec, num_steps), attention]
+    return _grouped([*((product, Flops(forward=product.forward)) for product in once), *of_one_token])
+
+
 def tokens_per_sample(spec: ModelSpec) -> int:
     """Count the tokens of one training sample in joint attention: images, prompt, state and actions, with padding."""
     return tokens(spec).prefix + tokens(spec).suffix
@@ -139,7 +161,7 @@ def trainable_paths(spec: ModelSpec, *, siglip: bool = True) -> frozenset[str]:
       spec: the model.
       siglip: False freezes the image encoder too. openpi's filter, ``.*llm.*``, never does.
     """
-    adapted = {expert for expert in ("paligemma", "action_expert") if spec[expert]["lora"]}
+    adapted = set(adapted_experts(spec))
     return frozenset(
         path
         for path in openpi_layout.shapes(spec)

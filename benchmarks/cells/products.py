@@ -1,8 +1,9 @@
-"""Every matrix product of a pi0 or pi05 model, by the parameter path of its matrix: its location and its cost.
+"""Every matrix product of a pi0, pi05 or pi0-FAST model, by the path of its matrix: its location and its cost.
 
 Patches of all cameras go through SigLIP, image and prompt tokens (the prefix) through PaliGemma, state and noisy
-actions (the suffix) through the action expert; attention is joint. Matrix sizes come from
-``fixtures.writers.openpi_layout``, so no matrix of the layout is missed.
+actions (the suffix) through the action expert; attention is joint. A pi0-FAST has its actions in the prompt, no suffix,
+and logits of each token of the prompt, from the token table. Matrix sizes come from ``fixtures.writers.openpi_layout``,
+so no matrix of the layout is missed.
 """
 
 import dataclasses
@@ -56,6 +57,7 @@ BELOW: dict[str, frozenset[str]] = {
 _GROUPS = {"patches": "siglip", "vision": "siglip", "vision_head": "siglip", "modulation": "action_expert"}
 _EXPERTS = ("paligemma", "action_expert")
 
+TABLE = "PaliGemma/llm/embedder/input_embedding"
 _NO_PRODUCT = re.compile(r"(^|/)(bias|scale|pos_embedding|input_embedding)$")
 _LORA = re.compile(r"lora_[ab]$")
 # The last product of a layer: nothing in the layer reads its result, so it is not recomputed.
@@ -99,12 +101,12 @@ class Product:
 def tokens(spec: ModelSpec) -> Tokens:
     """Count the tokens of one sample."""
     patches = (spec["image_size"] // spec["siglip"]["patch_size"]) ** 2
-    image, action = len(CAMERAS) * patches, spec["action_horizon"]
+    image, action = len(CAMERAS) * patches, spec["action_horizon"] * ("action_expert" in spec)
     return Tokens(
         patches=patches,
         image=image,
         prefix=image + spec["max_token_len"],
-        # pi05 has the state in the prompt.
+        # The others have the state in the prompt.
         suffix=action + (spec["family"] == "pi0"),
         action=action,
     )
@@ -115,7 +117,7 @@ def part_of(path: str) -> str:
     for pattern, part in _PARTS:
         if re.match(pattern, path):
             return part
-    raise ValueError(f"{path}: not a parameter of a pi0 or pi05 model; add a line to _PARTS for a new one")
+    raise ValueError(f"{path}: not a parameter of a model; add a line to _PARTS for a new one")
 
 
 def is_lora(path: str) -> bool:
@@ -133,6 +135,8 @@ def expert_of(path: str) -> str | None:
 
 def matrix_products(spec: ModelSpec) -> Iterator[Product]:
     """Yield the products with parameter matrices."""
+    if "action_expert" not in spec:
+        yield logits(spec, spec["max_token_len"])
     for path, shape in openpi_layout.shapes(spec).items():
         if _NO_PRODUCT.search(path):
             continue
@@ -145,8 +149,19 @@ def matrix_products(spec: ModelSpec) -> Iterator[Product]:
             path=path,
             forward=forward,
             recomputed=_is_recomputed(spec, part, path),
-            unread=_unread(path, forward, shape) if part == "paligemma" else 0,
+            unread=_unread(path, forward, shape) if _is_prefix_only(spec, part) else 0,
         )
+
+
+def logits(spec: ModelSpec, count: int) -> Product:
+    """Return the product of ``count`` tokens with the token table, which makes logits of them."""
+    forward = 2 * spec["paligemma"]["width"] * spec["vocab_size"] * count
+    return Product("output", "logits", TABLE, forward, recomputed=False)
+
+
+def _is_prefix_only(spec: ModelSpec, part: str) -> bool:
+    """Whether a part computes a prefix whose last layer is read by the suffix alone."""
+    return part == "paligemma" and "action_expert" in spec
 
 
 def vision_attention(spec: ModelSpec) -> Product:
@@ -160,7 +175,7 @@ def joint_attention(spec: ModelSpec, part: str, queries: int, keys: int) -> Prod
     """Return the attention of ``queries`` tokens of the expert ``part`` to ``keys`` tokens of both experts."""
     expert = spec["paligemma"]
     forward = 4 * queries * keys * expert["num_heads"] * expert["head_dim"] * expert["depth"]
-    unread = forward // expert["depth"] if part == "paligemma" else 0
+    unread = forward // expert["depth"] if _is_prefix_only(spec, part) else 0
     return Product(part, "joint attention", None, forward, recomputed=True, unread=unread)
 
 

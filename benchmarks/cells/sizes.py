@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from fixtures import openpi_sizes, specs
-from fixtures.specs import ModelSpec
+from fixtures.specs import Family, ModelSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,7 +13,7 @@ class Size:
     """A model size and how much of it is measured.
 
     Attributes:
-      spec: creates the base model's spec.
+      spec: creates the spec of a family's base model.
       compute_dtype: the dtype programs compute in: bfloat16 where the device supports it; a CPU emulates it in float32.
       batches: batch sizes of training steps; one cell per value.
       passes: fresh processes per load, one sample each.
@@ -22,7 +22,7 @@ class Size:
     """
 
     name: str
-    spec: Callable[[], ModelSpec]
+    spec: Callable[[Family], ModelSpec]
     compute_dtype: str
     batches: tuple[int, ...]
     passes: int
@@ -34,9 +34,9 @@ class Size:
         """Whether this size is only a smoke test of the benchmarks."""
         return self.name == "tiny"
 
-    def model(self, *, lora: bool) -> ModelSpec:
-        """Return the spec, with adapters if ``lora``."""
-        spec = cast(ModelSpec, {**self.spec(), "dtype": self.compute_dtype})
+    def model(self, *, lora: bool, family: Family = "pi0") -> ModelSpec:
+        """Return the spec of a family, with adapters if ``lora``."""
+        spec = cast(ModelSpec, {**self.spec(family), "dtype": self.compute_dtype})
         adapters = {"paligemma": specs.SMALL_PALIGEMMA_LORA, "action_expert": specs.SMALL_ACTION_EXPERT_LORA}
         return specs.with_lora(spec, **adapters) if lora else spec
 
@@ -68,5 +68,5 @@ def sizes(device: str, batches: Sequence[int] | None = None, devices: Sequence[i
     }
 
 
-def _real() -> ModelSpec:
-    return openpi_sizes.model_spec({})
+def _real(family: Family) -> ModelSpec:
+    return openpi_sizes.model_spec({}, fast=family == "pi0_fast")

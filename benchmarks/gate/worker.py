@@ -16,7 +16,7 @@ from benchmarks.gate.counters import bytes_of, compiled_by, held_by
 from benchmarks.measure.digests import digests
 from benchmarks.measure.harness import arrays, operations, prepared
 from benchmarks.measure.measuring import keep_memory, measured, read_through
-from benchmarks.measure.programs import Program
+from benchmarks.measure.programs import Program, number_of
 from benchmarks.measure.stages import Stages
 
 Data = dict[str, Any]
@@ -98,7 +98,7 @@ class _Steps:
     def __call__(self) -> None:
         outputs = self._program.jitted(*self._program.arguments(self.state))
         self.state, loss = self._program.after(outputs)
-        self.losses.append(float(loss))
+        self.losses.append(float(number_of(loss)))
 
 
 def _compiled(program: Program, state: Any) -> tuple[str, Data]:

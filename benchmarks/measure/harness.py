@@ -5,7 +5,7 @@ from typing import Any
 
 from benchmarks.measure.programs import Program
 from benchmarks.measure.stages import Stages
-from fixtures.observations import batch
+from fixtures.observations import asked, batch
 
 _PREFIX = "bench_"
 
@@ -24,9 +24,18 @@ def prepared(harness: Any, operation: str, job: dict[str, Any]) -> Callable[[], 
       job: as ``Cell.job`` makes it; a batch is added if the operation takes one.
     """
     if job["batch"]:
-        job = job | {"inputs": batch(job["model"], size=job["batch"], seed=job["seed"])}
+        job = job | {"inputs": _inputs(operation, job)}
     ready = getattr(harness, _PREFIX + operation)(job)
     return Program(**ready) if isinstance(ready, dict) else ready
+
+
+def _inputs(operation: str, job: dict[str, Any]) -> dict[str, Any]:
+    inputs = batch(job["model"], size=job["batch"], seed=job["seed"])
+    if operation != "sample_tokens":
+        return inputs
+    # With a masked camera, openpi's tokens are others (docs/bugs.md), so all cameras are there.
+    there = {name: array | True for name, array in inputs.items() if name.startswith("image_mask/")}
+    return asked(inputs | there)
 
 
 def arrays(harness: Any, result: Any) -> dict[str, Any]:

@@ -63,6 +63,8 @@ class Measurement:
         self.record.processes[self._number] |= {"compiles": ran["compiles"]}
         self.record.losses = (self.record.losses or []) + ran["losses"]
         self.record.values |= _work(self.cell)
+        if ran["written"] is not None:
+            self.record.values["tokens_per_sample"] = ran["written"]
         return list(ran["losses"])
 
     def compile_cached(self) -> None:

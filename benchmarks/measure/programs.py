@@ -5,8 +5,11 @@ Tracing, lowering and compiling are measured apart from the calls, each of which
 
 import math
 import time
+import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from benchmarks.measure.persistent_cache import cached_compile_seconds
 
@@ -18,7 +21,8 @@ class Program(NamedTuple):
       jitted: the function, as the implementation jits it.
       state: the state of the first call; a program that donates it returns the next one.
       arguments: returns the arguments of ``jitted`` for a state.
-      after: returns the next state and a number, the loss, for the outputs of a call.
+      after: returns the next state and a number, the loss, for the outputs of a call; or written tokens [rows, steps]
+        in place of the number, zeros where a row has ended.
     """
 
     jitted: Any
@@ -27,12 +31,18 @@ class Program(NamedTuple):
     after: Callable[[Any], tuple[Any, Any]]
 
 
+def number_of(outcome: Any) -> Any:
+    """Return the loss of a call, or for written tokens a number that differs if any of them does."""
+    return zlib.crc32(np.asarray(outcome, np.int32).tobytes()) if np.ndim(outcome) else outcome
+
+
 class Running:
     """A program, compiled once.
 
     Attributes:
       costs: the seconds of tracing, lowering and compiling.
-      losses: the loss of each call; None for one that is not finite.
+      losses: the loss of each call; None for one that is not finite. Of tokens, a number that differs if any does.
+      written: the tokens that each row got in the last call, on average; None of another program.
     """
 
     def __init__(self, program: Program) -> None:
@@ -43,6 +53,7 @@ class Running:
         lowered = self._timed("lower_s", traced.lower)
         self._compiled = self._timed("compile_s", lowered.compile)
         self.losses: list[float | None] = []
+        self.written: float | None = None
 
     def step(self) -> None:
         """Make one call and wait for its loss."""
@@ -52,6 +63,9 @@ class Running:
         outputs = self._compiled(*arguments)
         del arguments
         self._state, loss = self._program.after(outputs)
+        if np.ndim(loss):
+            self.written = np.count_nonzero(loss) / len(loss)
+        loss = number_of(loss)
         # JSON cannot express NaN or infinity.
         self.losses.append(float(loss) if math.isfinite(loss) else None)
 

@@ -65,8 +65,9 @@ class Worker:
         return measured(self._running.step)[1]
 
     def ran(self) -> Data:
-        """Return the losses so far, and how many programs jax has compiled since ``compile`` began."""
-        return {"losses": self._running.losses, "compiles": self._stages.programs}
+        """Return the losses so far, the tokens of the last call, and the programs compiled since ``compile`` began."""
+        running: Running = self._running
+        return {"losses": running.losses, "written": running.written, "compiles": self._stages.programs}
 
     def cached_compile_seconds(self) -> float | None:
         """Return the seconds of compiling once more, from jax's persistent cache; that program is not run."""

@@ -22,6 +22,7 @@ from pi0_compat.lora import fold as lora_fold
 from pi0_compat.lora import params as lora_params
 from pi0_compat.model.config import Pi0Config
 from pi0_compat.model.pi0 import CAMERAS, Observation
+from pi0_compat.model.pi0_fast import FAST_CAMERAS, Pi0Fast
 from pi0_compat.params import as_flat
 from pi0_compat.storage import placement as sharding
 from pi0_compat.training import step as train
@@ -146,6 +147,25 @@ def sample_actions(job: Data) -> Program:
     }
 
 
+def sample_tokens(job: Data) -> Program:
+    """Write the likeliest tokens after one prompt."""
+    config = _model(job)
+    params = restore_params(job["path"], dtype=jnp.dtype(job["dtype"]), sharding=sharding.first_device())
+
+    def sample(params: Data, observation: Observation) -> jax.Array:
+        model = config.merge(params)
+        assert isinstance(model, Pi0Fast), config.family
+        return model.sample_tokens(jax.random.key(0), observation, max_decoding_steps=job["num_steps"])
+
+    observation, _ = jax.tree.map(jnp.asarray, _observation(job))
+    return {
+        "jitted": jax.jit(sample),
+        "state": params,
+        "arguments": lambda params: (params, observation),
+        "after": lambda tokens: (params, np.asarray(tokens)),
+    }
+
+
 def _model(job: Data) -> Pi0Config:
     return Pi0Config.from_json(job["model"])
 
@@ -171,6 +191,9 @@ def _placement(job: Data) -> tuple[Any, Callable[[Any], Any]]:
 
 def _observation(job: Data) -> tuple[Observation, np.ndarray]:
     inputs = job["inputs"]
-    images, masks = ({camera: inputs[f"{kind}/{camera}"] for camera in CAMERAS} for kind in ("image", "image_mask"))
-    rest = {name: inputs[name] for name in ("state", "tokenized_prompt", "tokenized_prompt_mask")}
+    fast = job["model"]["family"] == "pi0_fast"
+    cameras = FAST_CAMERAS if fast else CAMERAS
+    images, masks = ({camera: inputs[f"{kind}/{camera}"] for camera in cameras} for kind in ("image", "image_mask"))
+    names = ("state", "tokenized_prompt", "tokenized_prompt_mask")
+    rest = {name: inputs[name] for name in (*names, *(("token_ar_mask", "token_loss_mask") if fast else ()))}
     return Observation(images=images, image_masks=masks, **rest), inputs["actions"]

@@ -73,12 +73,13 @@ The benchmarks and the gate measure a harness that has functions ``bench_<operat
 
 * ``job`` is plain data: the ``path`` of a checkpoint, the spec of a ``model``, a ``dtype``, a ``seed``, and for
   training and sampling ``inputs`` (a batch), ``devices``, ``spread`` (over the devices, or a copy each), ``num_steps``.
+  The model may be a pi0-FAST (``--family``), whose inputs have its cameras and masks.
 * A load, or a change of LoRA adapters in memory, does what is not measured and returns a function without arguments,
   which is what is measured.
-* ``bench_train_step``, ``bench_train_step_kept`` and ``bench_sample_actions`` return a dict, as a program is compiled
-  once and called many times: ``jitted``, as ``jax.jit`` returns it; ``state``, what the first call starts from;
-  ``arguments``, a function from a state to the arguments of ``jitted``; ``after``, a function from the outputs of
-  ``jitted`` to the next state and a number, the loss.
+* ``bench_train_step``, ``bench_train_step_kept``, ``bench_sample_actions`` and ``bench_sample_tokens`` return a dict,
+  as a program is compiled once and called many times: ``jitted``, as ``jax.jit`` returns it; ``state``, what the first
+  call starts from; ``arguments``, a function from a state to the arguments of ``jitted``; ``after``, a function from
+  the outputs of ``jitted`` to the next state and a number, the loss, or the written tokens [rows, ``num_steps``].
 * ``bench_arrays(result)`` returns the params of what a load returned; without it, the result is params.
 * ``BENCH_STAGES``, ``{stage: ("module:function", ...)}``, names functions of the implementation whose time is shown.
 """

@@ -264,6 +264,7 @@ bench_extract = _reference_benchmarks.extract
 bench_train_step = _reference_benchmarks.train_step
 bench_train_step_kept = _reference_benchmarks.train_step_kept
 bench_sample_actions = _reference_benchmarks.sample_actions
+bench_sample_tokens = _reference_benchmarks.sample_tokens
 
 
 def _version(package: str) -> str:

@@ -16,7 +16,8 @@ from fixtures.specs import ModelSpec, tiny, without_lora
 from fixtures.writers.openpi_layout import shapes
 from pi0_compat.model import gemma, siglip
 from pi0_compat.model.config import Pi0Config
-from pi0_compat.model.pi0 import CAMERAS, Observation, Pi0
+from pi0_compat.model.pi0 import CAMERAS, Observation
+from pi0_compat.model.pi0_fast import FAST_CAMERAS, Pi0Fast
 from pi0_compat.training.step import trainable_paths
 from tests.benchmarks.traced_flops import traced_flops
 
@@ -29,6 +30,8 @@ SPECS = {
     "action_expert_lora": tiny(lora="action_expert"),
     "fused_qkv_lora": tiny(lora="both", num_kv_heads=6, depth=5),
     "pi05_lora": tiny("pi05", lora="both"),
+    "pi0_fast": tiny("pi0_fast"),
+    "pi0_fast_lora": tiny("pi0_fast", lora="both", num_kv_heads=2),
     "real_pi0_lora": LORA,
 }
 each_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
@@ -68,12 +71,16 @@ def array(*shape: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
 def inputs(spec: ModelSpec) -> tuple[Observation, jax.ShapeDtypeStruct]:
     """Return one observation and its actions, or noise of their shape."""
     size, prompt = spec["image_size"], spec["max_token_len"]
+    fast = spec["family"] == "pi0_fast"
+    cameras = FAST_CAMERAS if fast else CAMERAS
     observation = Observation(
-        images={camera: array(1, size, size, 3) for camera in CAMERAS},
-        image_masks={camera: array(1, dtype=bool) for camera in CAMERAS},
+        images={camera: array(1, size, size, 3) for camera in cameras},
+        image_masks={camera: array(1, dtype=bool) for camera in cameras},
         state=array(1, spec["action_dim"]),
         tokenized_prompt=array(1, prompt, dtype=jnp.int32),
         tokenized_prompt_mask=array(1, prompt, dtype=bool),
+        token_ar_mask=array(1, prompt, dtype=jnp.int32) if fast else None,
+        token_loss_mask=array(1, prompt, dtype=bool) if fast else None,
     )
     return observation, array(1, spec["action_horizon"], spec["action_dim"])
 
@@ -86,7 +93,8 @@ def loss_and_arguments(spec: ModelSpec, trainable: frozenset[str]) -> tuple[Call
 
     def loss(trained: dict, frozen: dict, observation: Any, actions: Any, noise: Any, time: Any) -> jax.Array:
         model = config.merge(frozen | trained)
-        assert isinstance(model, Pi0)
+        if isinstance(model, Pi0Fast):
+            return jnp.mean(model.compute_loss(jax.random.key(0), observation))
         return jnp.mean(model.compute_loss(jax.random.key(0), observation, actions, noise=noise, time=time))
 
     trained = {path: leaf for path, leaf in params.items() if path in trainable}
@@ -94,9 +102,14 @@ def loss_and_arguments(spec: ModelSpec, trainable: frozenset[str]) -> tuple[Call
     return loss, (trained, frozen, observation, actions, actions, array(1))
 
 
+def six_times(_: Any, body: Callable, carry: Any) -> Any:
+    """Run the body of a while loop six times: a pi0-FAST writes its first token before the loop."""
+    return jax.lax.scan(lambda carry, _: (body(carry), None), carry, length=6)[0]
+
+
 def time_embedding(spec: ModelSpec) -> int:
     """Return the FLOPs of the outer product of times and frequencies, no matrix product and therefore not counted."""
-    return spec["action_expert"]["width"]
+    return spec["action_expert"]["width"] if "action_expert" in spec else 0
 
 
 @each_spec
@@ -113,12 +126,16 @@ def test_a_training_sample_equals_what_jax_traces(spec: ModelSpec, siglip_is_tra
 
 
 @each_spec
-def test_sampling_equals_what_jax_traces(spec: ModelSpec, run_layers: Any) -> None:
-    """The prefix once and each step of the suffix equal the products in the traced call exactly."""
+def test_sampling_equals_what_jax_traces(spec: ModelSpec, run_layers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The prefix once and each step of the suffix, or each token, equal the products in the traced call exactly."""
     config = Pi0Config.from_json(spec)
+    monkeypatch.setattr(jax.lax, "while_loop", six_times)
 
     def sample(params: dict, observation: Any, noise: Any) -> jax.Array:
-        return config.merge(params).sample_actions(jax.random.key(0), observation, num_steps=7, noise=noise)
+        model = config.merge(params)
+        if isinstance(model, Pi0Fast):
+            return model.sample_tokens(jax.random.key(0), observation, max_decoding_steps=7)
+        return model.sample_actions(jax.random.key(0), observation, num_steps=7, noise=noise)
 
     traced = traced_flops(sample, config.abstract_params(), *inputs(spec))
     assert traced == flops.sampling(spec, num_steps=7).model_flops + 7 * time_embedding(spec)

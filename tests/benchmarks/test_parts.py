@@ -3,20 +3,25 @@
 import ast
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
-from benchmarks.cells.cells import cells_of
+from benchmarks.cells.cells import FAMILIES, cells_of
 from benchmarks.cells.expected import Expected, comparison
 from benchmarks.cells.sizes import sizes
 from benchmarks.gate.processes import WORKER as GATE_WORKER
+from benchmarks.measure.harness import prepared
 from benchmarks.measure.measuring import evict, measured
 from benchmarks.measure.plan import Plan
 from benchmarks.measure.process import ROOT, WORKER, environment_of, measuring
+from benchmarks.measure.programs import number_of
 from benchmarks.measure.stages import COMPILE, Stages
+from fixtures.observations import FAST_CAMERAS
+from fixtures.specs import tiny
 from fixtures.streamed import checkpoints as streamed
 from suite.subjects.process import memory
 from suite.subjects.process.rpc import Server
@@ -43,6 +48,39 @@ def test_the_id_of_a_cell_is_unique() -> None:
     for size in sizes("gpu", devices=[2, 8]).values():
         ids = [cell.id for cell in cells_of(size)]
         assert len(set(ids)) == len(ids)
+
+
+def test_each_family_has_its_own_cells() -> None:
+    """pi0 is in no id, so that ids of older files keep their meaning; the checkpoint is the family's."""
+    pi0, fast = ({cell.id: cell for cell in cells_of(sizes("cpu")["small"], family=name)} for name in FAMILIES)
+    assert not pi0.keys() & fast.keys()
+    assert {cell.model["family"] for cell in fast.values()} == {"pi0_fast"}
+    assert [name for name in fast if name.startswith("sampling")] == [
+        f"sampling/sample_tokens/small/pi0_fast/batch-1/tokens-{number}" for number in (64, 1)
+    ]
+    assert [cell.num_steps for cell in fast.values() if cell.workload == "sampling"] == [64, 1]
+    assert {cell.num_steps for cell in pi0.values()} == {10}
+
+
+def test_written_tokens_are_one_number_that_any_change_changes() -> None:
+    tokens = np.arange(128, dtype=np.int32).reshape(2, 64)
+    other = tokens.copy()
+    other[1, 63] += 1
+    assert number_of(tokens) == number_of(tokens.astype(np.float32)) != number_of(other)
+    assert number_of(0.25) == 0.25
+
+
+def test_a_prompt_that_asks_for_tokens_has_all_cameras_and_no_actions() -> None:
+    job, seen = {"batch": 2, "seed": 0, "model": tiny("pi0_fast")}, dict[str, Any]()
+
+    def sample(job: dict[str, Any]) -> Any:
+        seen.update(job)
+        return dict
+
+    prepared(SimpleNamespace(bench_sample_tokens=sample), "sample_tokens", job)
+    assert all(seen["inputs"][f"image_mask/{camera}"].all() for camera in FAST_CAMERAS)
+    assert not seen["inputs"]["token_ar_mask"].any()
+    assert 0 < seen["inputs"]["tokenized_prompt_mask"].sum() < seen["inputs"]["tokenized_prompt_mask"].size
 
 
 def test_several_devices_add_the_steps_over_them() -> None:

@@ -125,6 +125,11 @@ BROKEN: dict[str, tuple[str, Json, str]] = {
         "loss 0: expected 0.01 within 0.001 of it, found 0.010101",
     ),
     "a loss that is too low in bfloat16": ("losses_are_the_references", half(losses=off(-0.03)), "loss 11: "),
+    "another token, of many": (
+        "losses_are_the_references",
+        toy.result(toy.writing(), toy.writing("openpi", losses=[3_000_000_001] * 12)),
+        "expected the tokens of the reference, found others",
+    ),
     "other actions": ("losses_are_the_references", pair(toy.sampling, losses=[0.8] * 12), "loss 0: expected 0.7 "),
     "a dtype without a tolerance": (
         "losses_are_the_references",

@@ -117,6 +117,12 @@ def sampling(name: str = "reference", seconds: float = 1.0, **changes: Any) -> J
     return step(name, seconds, **{**fields, "losses": [0.7] * 12, **changes})
 
 
+def writing(name: str = "reference", seconds: float = 1.0, **changes: Any) -> Json:
+    """Return writings of 64 tokens, all the same; their losses are digests."""
+    fields = {"id": "sampling/sample_tokens/small/pi0_fast/batch-1/tokens-64", "operation": "sample_tokens"}
+    return sampling(name, seconds, **{**fields, "losses": [3_000_000_000] * 12, **changes})
+
+
 def unmeasured(cell: Json, outcome: str, reason: str | None = "a reason") -> Json:
     """Return the cell with this outcome and without measurements."""
     nothing: Json = {"samples": [], "processes": [], "values": {}, "digest": None, "losses": None}

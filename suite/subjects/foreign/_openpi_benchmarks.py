@@ -101,6 +101,24 @@ def sample_actions(job: Data) -> Program:
     }
 
 
+def sample_tokens(job: Data) -> Program:
+    """Write the likeliest tokens after one prompt."""
+    graphdef, params = nnx.split(_model(job))
+    observation, _ = observation_of(job["inputs"])
+    _of_the_job.enter_context(_without_type_checks())
+
+    def sample(params: nnx.State, observation: Any) -> jax.Array:
+        model = nnx.merge(graphdef, params)
+        return model.sample_actions(jax.random.key(0), observation, max_decoding_steps=job["num_steps"])
+
+    return {
+        "jitted": jax.jit(sample),
+        "state": params,
+        "arguments": lambda params: (params, observation),
+        "after": lambda tokens: (params, np.asarray(tokens)),
+    }
+
+
 def arrays(result: Any) -> Data:
     """Return the params in the result of a call."""
     result = result.params if isinstance(result, TrainState) else result

@@ -136,6 +136,7 @@ bench_lora_state = _openpi_benchmarks.lora_state
 bench_paligemma_state = _openpi_benchmarks.paligemma_state
 bench_train_step = _openpi_benchmarks.train_step
 bench_sample_actions = _openpi_benchmarks.sample_actions
+bench_sample_tokens = _openpi_benchmarks.sample_tokens
 
 
 @functools.lru_cache
