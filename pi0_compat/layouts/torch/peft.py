@@ -60,13 +60,22 @@ class _Module(NamedTuple):
     tensors: Params
 
 
-def write_peft(source: Source, folder: Path, experts: ExpertLoRAs) -> None:
+def write_peft(
+    source: Source,
+    folder: Path,
+    experts: ExpertLoRAs,
+    *,
+    roots: tuple[str, ...] = _EXPERTS,
+    base: str | None = None,
+) -> None:
     """Write the adapters of a checkpoint, and read them back.
 
     Args:
       source: the checkpoint; everything but adapters is ignored.
       folder: the folder to make.
       experts: rank and alpha of the adapters of both experts.
+      roots: the modules of both experts in the model that the adapters are for; by default transformers' PI0.
+      base: the path or the repository of the model that the adapters go on.
 
     Raises:
       LoadError: there are no adapters, or the alpha of one is not known.
@@ -74,17 +83,17 @@ def write_peft(source: Source, folder: Path, experts: ExpertLoRAs) -> None:
     """
     folder.mkdir()
     adapters = adapters_in(filter(is_adapter, source.leaves))
-    modules = [module for adapter in adapters for module in _modules(source, adapter, experts)]
+    modules = [module for adapter in adapters for module in _modules(source, adapter, experts, roots)]
     tensors = {name: tensor for module in modules for name, tensor in module.tensors.items()}
     tensors = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
     write_safetensors(folder / ADAPTER_WEIGHTS, leaves_of(tensors), tensors.items(), metadata={"format": "pt"})
-    (folder / ADAPTER_CONFIG).write_text(json.dumps(_config(modules), indent=2) + "\n")
+    (folder / ADAPTER_CONFIG).write_text(json.dumps(_config(modules, base), indent=2) + "\n")
     with open_safetensors(folder / ADAPTER_WEIGHTS) as file:
         if wrong := [name for name, tensor in tensors.items() if not same_bits(file.read(name), tensor)]:
             raise CheckpointError(f"{folder}: {wrong[0]} that is read back is not what was meant; nothing was kept")
 
 
-def _modules(source: Source, adapter: Adapter, experts: ExpertLoRAs) -> Iterator[_Module]:
+def _modules(source: Source, adapter: Adapter, experts: ExpertLoRAs, roots: tuple[str, ...]) -> Iterator[_Module]:
     spec = spec_among(experts, adapter)
     if spec is None:
         raise LoadError(
@@ -93,7 +102,7 @@ def _modules(source: Source, adapter: Adapter, experts: ExpertLoRAs) -> Iterator
         )
     a, b = (whole(source.slabs(path)) for path in (adapter.a, adapter.b))
     found: dict[str, _Module] = {}
-    for module, index in modules_of(adapter, len(a)):
+    for module, index in modules_of(adapter, len(a), roots):
         lora_a, lora_b = _matrices(adapter, a[index], b[index])
         pattern = re.sub(r"(?<=\\.layers\\.)\d+", lambda _: r"\d+", re.escape(module))
         of_all_layers = found.setdefault(pattern, _Module(pattern, len(lora_a), spec.scale * len(lora_a), {}))
@@ -102,9 +111,11 @@ def _modules(source: Source, adapter: Adapter, experts: ExpertLoRAs) -> Iterator
     yield from found.values()
 
 
-def modules_of(adapter: Adapter, depth: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield the modules of transformers' PI0 that an adapter is on, and the index of each one's part in its arrays."""
-    root, names = _EXPERTS[expert_of(adapter.weight) or 0], _MODULES[adapter.name]
+def modules_of(
+    adapter: Adapter, depth: int, roots: tuple[str, ...] = _EXPERTS
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield the modules that an adapter is on, and the index of each one's part in its arrays."""
+    root, names = roots[expert_of(adapter.weight) or 0], _MODULES[adapter.name]
     for layer in range(depth):
         for part, name in enumerate(names):
             # The projections of a fused one are stacked along the second axis.
@@ -127,13 +138,13 @@ def _matrices(adapter: Adapter, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarra
     return np.concatenate([matrix.T for matrix in a]), blocks.reshape(heads * dim, heads * rank)
 
 
-def _config(modules: list[_Module]) -> dict[str, Any]:
+def _config(modules: list[_Module], base: str | None) -> dict[str, Any]:
     """Return PEFT's config: the modules by regular expressions, each with its own rank and alpha."""
     largest = max(modules, key=lambda module: module.rank)
     return {
         "peft_type": "LORA",
         "task_type": None,
-        "base_model_name_or_path": None,
+        "base_model_name_or_path": base,
         "inference_mode": True,
         "r": largest.rank,
         "lora_alpha": largest.alpha,
