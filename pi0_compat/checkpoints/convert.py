@@ -5,20 +5,22 @@ Nothing is dropped or made up silently. Arrays pass through a slab at a time; th
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from pi0_compat.checkpoints.lerobot import Resolved, resolve, write_provenance
 from pi0_compat.checkpoints.norm_stats import ASSETS, assets_beside, copy_assets
 from pi0_compat.errors import LoadError
 from pi0_compat.layouts.detect import detect
 from pi0_compat.layouts.judged import judge_checkpoint
 from pi0_compat.layouts.layout import Detected, Layout
+from pi0_compat.layouts.lerobot.options import LerobotOptions
 from pi0_compat.layouts.open import open_parameters
 from pi0_compat.layouts.orbax.lora_record import as_record, experts_of
 from pi0_compat.layouts.orbax.read_stream import StoredParameters
 from pi0_compat.layouts.verdict import judge
-from pi0_compat.layouts.write import TARGETS, Job, Target, writable
+from pi0_compat.layouts.write import TARGETS, Job, Target, known_model, writable
 from pi0_compat.lora.fold_stream import FoldedStream
 from pi0_compat.lora.sites import ExpertLoRAs, adapter_of
 from pi0_compat.model.named import spec_of
@@ -28,7 +30,7 @@ from pi0_compat.paths import detect_family, family_error, is_adapter, unused_in
 from pi0_compat.progress import Progress, no_progress
 from pi0_compat.storage.atomic import appearing_at, refuse_to_overwrite
 from pi0_compat.storage.stream import Source
-from pi0_compat.storage.transforms import Cast, Chosen
+from pi0_compat.storage.transforms import Cast, Chosen, Digested
 from pi0_compat.text import format_bytes
 
 LAYOUTS = tuple(map(str, TARGETS))
@@ -45,6 +47,7 @@ class Converted:
       left_out: what the checkpoint has and the layout has no room for.
       assets: whether norm stats were copied; None for a layout without a place for them.
       lost: path of a folded weight -> the share of its delta that the dtype could not hold.
+      inexact: of lerobot's layout, the dimensions whose norm stats float32 cannot hold, a sentence each.
     """
 
     path: Path
@@ -53,6 +56,7 @@ class Converted:
     left_out: dict[str, Leaf]
     assets: bool | None
     lost: dict[str, float]
+    inexact: tuple[str, ...] = ()
 
 
 def convert_checkpoint(
@@ -64,6 +68,7 @@ def convert_checkpoint(
     dtype: Any = None,
     fold: bool = False,
     drop: bool = False,
+    lerobot: LerobotOptions | None = None,
     progress: Progress = no_progress,
 ) -> Converted:
     """Write a checkpoint in another layout. It appears at ``out`` complete or not at all.
@@ -75,12 +80,14 @@ def convert_checkpoint(
     Args:
       path: a checkpoint in any layout, local or a URL: its file or folder, or the folder of a step or run.
       out: the file (``paligemma_npz``) or folder to make; its parents are made too.
-      config: the model that the checkpoint is of, or the name of a config. Only its sizes, family and alpha count.
-        Without it sizes come from shapes, and what is in no shape from the named config that fits.
+      config: the model that the checkpoint is of, or the name of a config. Only its sizes, family and alpha count;
+        for ``lerobot`` also what a named one does to its data. Without it sizes come from shapes, and what is in no
+        shape from the named config that fits.
       layout: one of ``LAYOUTS``.
       dtype: the dtype of all parameters; without it every array keeps its bits.
       fold: add adapters to their weights first.
       drop: leave out what the layout has no room for, instead of raising an error.
+      lerobot: what lerobot's folder says besides, for the layout ``lerobot``.
       progress: called with a title and the total bytes when work starts; returns a context manager that yields a
         function, which is called with the bytes done since its last call. By default nothing is shown.
 
@@ -94,8 +101,11 @@ def convert_checkpoint(
       LoadError: the layout has no room for something, the checkpoint is not of ``config``, or a size or alpha that is
         needed is unknown.
     """
-    config = spec_of(config)
+    name, config = (config if isinstance(config, str) else None), spec_of(config)
     target = TARGETS[writable(layout)]
+    options = _options(lerobot, layout)
+    if options and options.adapters_base:
+        target = target._replace(holds=is_adapter, takes_adapters=True)
     out = Path(out).expanduser().absolute()
     refuse_to_overwrite(out)
     _require_suffix(target, out)
@@ -104,20 +114,53 @@ def convert_checkpoint(
     with open_parameters(detected, config and config.without_lora()) as checkpoint:
         verdict = judge(Layout.OPENPI, checkpoint.leaves)
         verdict.require_whole(checkpoint.path)
-        job, lost = _prepared(checkpoint, config, dtype, fold=fold, progress=progress)
+        read = Digested(checkpoint)
+        job, lost = _prepared(checkpoint, read if options else checkpoint, config, dtype, fold=fold, progress=progress)
         unused = unused_in(job.source.leaves)
         homeless = unused | set(verdict.strays)
         held = [path for path in job.source.leaves if target.holds(path) and path not in homeless]
         left_out = {path: leaf for path, leaf in job.source.leaves.items() if path not in held}
         to_drop = [path for path in left_out if path not in unused and (not target.takes_adapters or path in homeless)]
         _require_place(job.source, target, layout, to_drop, drop=drop)
-        job = job._replace(source=Chosen(job.source, held.__contains__))
+        step = _assets_beside(detected).parent
+        policy = _policy(options, job, name, homeless, step) if options else None
+        job = job._replace(source=Chosen(job.source, held.__contains__), policy=policy.policy if policy else None)
         with appearing_at(out) as place:
             target.write(job, place)
-            assets = copy_assets(_assets_beside(detected), place) if _has_assets(target, detected.layout) else None
+            assets: bool | None = None
+            if policy:
+                assets = write_provenance(policy, place, detected.root.name, name, read.digests)
+            elif _has_assets(target, detected.layout):
+                assets = copy_assets(_assets_beside(detected), place)
     return Converted(
-        path=out, layout=layout, leaves=dict(job.source.leaves), left_out=left_out, assets=assets, lost=lost
+        path=out,
+        layout=layout,
+        leaves=dict(job.source.leaves),
+        left_out=left_out,
+        assets=assets,
+        lost=lost,
+        inexact=policy.inexact if policy else (),
     )
+
+
+def _options(lerobot: LerobotOptions | None, layout: str) -> LerobotOptions | None:
+    """Return what to say in lerobot's folder; None for another layout, for which there is nothing to say."""
+    if layout == Layout.LEROBOT:
+        return lerobot or LerobotOptions()
+    if lerobot:
+        raise ValueError(f"lerobot={lerobot}: these are for the layout lerobot, and this is {layout}")
+    return None
+
+
+def _policy(
+    options: LerobotOptions, job: Job, config_name: str | None, homeless: Collection[str], step: Path
+) -> Resolved:
+    """Return the policy of a checkpoint with, or without, adapters."""
+    base = Chosen(job.source, lambda path: not is_adapter(path) and path not in homeless)
+    model = job.config or known_model(base)
+    dtypes = {leaf.dtype.name for leaf in base.leaves.values()}
+    dtype = "bfloat16" if dtypes == {"bfloat16"} else "float32"
+    return resolve(options, model, config_name, step, dtype, job.source.path)
 
 
 def _require_suffix(target: Target, out: Path) -> None:
@@ -127,7 +170,7 @@ def _require_suffix(target: Target, out: Path) -> None:
 
 
 def _prepared(
-    checkpoint: Source, config: Pi0Spec | None, dtype: Any, *, fold: bool, progress: Progress
+    checkpoint: Source, source: Source, config: Pi0Spec | None, dtype: Any, *, fold: bool, progress: Progress
 ) -> tuple[Job, dict[str, float]]:
     """Return the parameters to write, and what folding loses, which is complete once they are written."""
     if config and (other := family_error(checkpoint.leaves, config.family)):
@@ -136,7 +179,6 @@ def _prepared(
     recorded = None
     if isinstance(checkpoint, StoredParameters):
         experts, recorded = experts_of(checkpoint.stored, config), checkpoint.stored.lora
-    source: Source = checkpoint
     lost: dict[str, float] = {}
     if fold:
         folded = FoldedStream(source, experts, dtype)

@@ -3,16 +3,20 @@
 What openpi does and lerobot cannot say is an error, or needs an option of the caller's; nothing is dropped silently.
 """
 
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from pi0_compat.checkpoints.lerobot_stats import StepStats, find_stats, statistics_of
 from pi0_compat.errors import LoadError
+from pi0_compat.layouts.lerobot.card import CARD, Provenance, card
 from pi0_compat.layouts.lerobot.config import RELATIVE_SINCE, families_in, has
 from pi0_compat.layouts.lerobot.options import LerobotOptions
 from pi0_compat.layouts.lerobot.policy import ACTION, STATE, Policy, Relative
 from pi0_compat.model.named_data import DataFacts, data_facts
 from pi0_compat.model.pi0_spec import Pi0Spec
+from pi0_compat.norm_stats.openpi_files import ASSETS, FILE
 
 
 class Resolved(NamedTuple):
@@ -68,6 +72,7 @@ def resolve(
         state_in_prompt=_state_in_prompt(options, facts, model, path),
         device=options.device,
         dtype=dtype,
+        base=options.adapters_base,
     )
     return Resolved(policy, stats, found.inexact if found else ())
 
@@ -101,9 +106,9 @@ def _relative(options: LerobotOptions, facts: DataFacts | None, action_dim: int,
     if dimensions is None:
         if facts is None:
             raise LoadError(
-                f"{path}: no config is named, and no parameter shows whether its actions are relative to the state; say "
-                "so: delta_actions=(6, -1) for six relative dimensions and an absolute one, () for absolute actions "
-                "(--delta-actions 6,-1 or none), or name the config (--config)"
+                f"{path}: no config is named, and no parameter shows whether its actions are relative to the state; "
+                "say so: delta_actions=(6, -1) for six relative dimensions and an absolute one, () for absolute "
+                "actions (--delta-actions 6,-1 or none), or name the config (--config)"
             )
         dimensions = facts.delta_actions
     mask = [n > 0 for n in dimensions for _ in range(abs(n))]
@@ -125,8 +130,7 @@ def _named(names: tuple[str, ...] | None, mask: list[bool], path: Path) -> Relat
     """Return the mask as lerobot takes it: a dimension is absolute if its name has an excluded one in it."""
     if names is None:
         names = tuple(f"{'relative' if relative else 'absolute'}_{n}" for n, relative in enumerate(mask))
-        absolute = () if all(mask) else ("absolute",)
-        return Relative(names, absolute)
+        return Relative(names, () if all(mask) else ("absolute",))
     if len(names) != len(mask):
         raise LoadError(f"{path}: {len(names)} names of actions, which have {len(mask)} dimensions")
     absolute = tuple(dict.fromkeys(name for name, relative in zip(names, mask, strict=True) if not relative))
@@ -148,8 +152,8 @@ def _state_in_prompt(options: LerobotOptions, facts: DataFacts | None, model: Pi
         return model.family == "pi0_fast"
     if facts is None and said is None:
         raise LoadError(
-            f"{path}: no config is named, and no parameter shows whether the prompt of this pi05 has the state (openpi's "
-            "discrete_state_input); say so: state_in_prompt=True or False (--state-in-prompt yes or no)"
+            f"{path}: no config is named, and no parameter shows whether the prompt of this pi05 has the state "
+            "(openpi's discrete_state_input); say so: state_in_prompt=True or False (--state-in-prompt yes or no)"
         )
     if facts is None or said == facts.discrete_state_input:
         return bool(said)
@@ -162,3 +166,29 @@ def _state_in_prompt(options: LerobotOptions, facts: DataFacts | None, model: Pi
             "(--state-in-prompt no). lerobot keeps it when it trains from this folder"
         )
     raise LoadError(f"{path}: state_in_prompt={said}, and its config has discrete_state_input={not said}")
+
+
+def write_provenance(
+    resolved: Resolved, folder: Path, source: str, config_name: str | None, digests: Mapping[str, str]
+) -> bool:
+    """Write the model card, and openpi's own norm stats, which lerobot does not read and float32 cannot hold.
+
+    Args:
+      resolved: the policy.
+      folder: its folder.
+      source: the name of the checkpoint's file or folder.
+      config_name: the named config; None if none was named.
+      digests: path -> digest of every parameter that was read.
+
+    Returns:
+      Whether there are norm stats.
+    """
+    stats, words = resolved.stats, "none"
+    if stats:
+        place = folder / ASSETS / stats.asset_id / FILE
+        place.parent.mkdir(parents=True)
+        shutil.copyfile(stats.file, place)
+        words = f"{ASSETS}/{stats.asset_id}/{FILE}"
+    provenance = Provenance(source, digests, config_name, words)
+    (folder / CARD).write_text(card(resolved.policy, provenance, resolved.inexact))
+    return stats is not None

@@ -105,7 +105,7 @@ def statistics_of(chosen: StepStats, sizes: dict[str, int], family: str) -> Writ
         stats = _fitted(chosen, feature, size, family)
         errors = _z_scores(stats) if family == "pi0" else _quantiles(stats)
         inexact += [
-            f"{feature}[{n}]: float32 cannot hold its norm stats; normalized values are up to {errors[n]:.1e} from openpi's"
+            f"{feature}[{n}]: float32 cannot hold its norm stats; normalized values are off by up to {errors[n]:.1e}"
             for n in np.flatnonzero(errors > TOLERANCE)
         ]
         before |= {f"{feature}.{name}": x.astype(np.float32) for name, x in stats.items()}

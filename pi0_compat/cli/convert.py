@@ -5,6 +5,7 @@ import argparse
 from pi0_compat.checkpoints.convert import convert_checkpoint
 from pi0_compat.cli import YES, writing
 from pi0_compat.cli.config_files import read_config
+from pi0_compat.cli.lerobot_options import read_lerobot
 from pi0_compat.cli.output import Output, Refusal
 from pi0_compat.layouts.write import writable
 
@@ -15,14 +16,16 @@ def run(options: argparse.Namespace, output: Output) -> int:
         layout = writable(options.layout)
     except ValueError as error:
         raise Refusal(f"--to: {error}") from error
+    lerobot, config = read_lerobot(options, layout), read_config(options)
     done = convert_checkpoint(
         options.path,
         options.out,
-        config=read_config(options),
+        config=options.config or config,
         layout=layout,
         dtype=options.dtype,
         fold=options.fold,
         drop=options.drop,
+        lerobot=lerobot,
         progress=output.progress,
     )
     writing.warn_of_losses(done.lost, output)
@@ -30,8 +33,12 @@ def run(options: argparse.Namespace, output: Output) -> int:
         *writing.losses(done.lost),
         *writing.written(options.out, done.leaves, done.assets),
         *writing.listed(done.left_out, "left out"),
+        *done.inexact,
     ]
     left_out = {path: str(leaf) for path, leaf in done.left_out.items()}
     document = writing.document(options.path, options.out, done.leaves, done.assets)
-    output.give(document | {"layout": layout, "left_out": left_out, "lost": done.lost}, "\n".join(text))
+    output.give(
+        document | {"layout": layout, "left_out": left_out, "lost": done.lost, "inexact": list(done.inexact)},
+        "\n".join(text),
+    )
     return YES

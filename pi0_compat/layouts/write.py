@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 
 from pi0_compat.errors import CheckpointError, LoadError
 from pi0_compat.layouts.layout import Layout
+from pi0_compat.layouts.lerobot.adapters import write_adapters
+from pi0_compat.layouts.lerobot.policy import Policy
+from pi0_compat.layouts.lerobot.weights import write_policy
 from pi0_compat.layouts.orbax.folder import PARAMS
 from pi0_compat.layouts.orbax.write_stream import save_streamed
 from pi0_compat.layouts.paligemma_npz import open_npz, write_npz
@@ -53,6 +56,7 @@ class Job(NamedTuple):
       config: the model that the caller named, without adapters.
       family: pi0, pi05 or another, from the names of all parameters.
       progress: is called as the work goes on.
+      policy: of lerobot's layout, everything but weights.
     """
 
     source: Source
@@ -61,6 +65,7 @@ class Job(NamedTuple):
     config: Pi0Spec | None
     family: str
     progress: Progress
+    policy: Policy | None = None
 
 
 class Target(NamedTuple):
@@ -90,16 +95,13 @@ def _write_openpi(job: Job, place: Path) -> None:
 
 def _write_pytorch(job: Job, place: Path) -> None:
     leaves = job.source.leaves
-    model = job.config or _known_model(job.source)
+    model = job.config or known_model(job.source)
     if model.action_expert is None:
         raise LoadError(
             f"{job.source.path}: a pi0_fast, which openpi does not have in PyTorch; its weights fit hugging_face and "
             "paligemma_npz"
         )
-    try:
-        model.require_fit(dict(leaves))
-    except ParamsMismatchError as error:
-        raise LoadError(f"{job.source.path}: {error}") from error
+    _require_fit(job.source, model)
     table = leaves[TOKEN_TABLE]
     unused = {UNUSED_HEAD: Leaf((table.shape[0], model.action_expert.width), table.dtype)}
     config = openpi_pytorch.recorded_config(model, dtype_name(leaves.values()))
@@ -108,6 +110,24 @@ def _write_pytorch(job: Job, place: Path) -> None:
         write_folder(place, source, openpi_pytorch.rules(model), config, unused)
 
     _compared(job, place, write, lambda path: nullcontext(openpi_pytorch.open_pytorch(path, model)))
+
+
+def _write_lerobot(job: Job, place: Path) -> None:
+    assert job.policy
+    policy, model = job.policy, job.policy.model
+    if any(map(is_adapter, job.source.leaves)):
+        with job.progress("converting", num_bytes(job.source.leaves)) as advance:
+            write_adapters(Counted(job.source, advance), place, job.experts, policy)
+        return
+    if model.action_expert is None:
+        raise LoadError(f"{job.source.path}: a pi0_fast, which cannot be written as lerobot's yet")
+    _require_fit(job.source, model)
+    _compared(
+        job,
+        place,
+        lambda source, place: write_policy(source, place, policy),
+        lambda path: nullcontext(openpi_pytorch.open_pytorch(path, model)),
+    )
 
 
 def _write_hugging_face(job: Job, place: Path) -> None:
@@ -158,6 +178,14 @@ def _compared(
         )
 
 
+def _require_fit(source: Source, model: Pi0Spec) -> None:
+    """Reject parameters that are not exactly those of the model."""
+    try:
+        model.require_fit(dict(source.leaves))
+    except ParamsMismatchError as error:
+        raise LoadError(f"{source.path}: {error}") from error
+
+
 def _require_sizes(source: Source, model: Pi0Spec) -> None:
     """Reject parameters that do not have the model's shapes; a part of the model is enough."""
     spec = model.param_spec()
@@ -176,8 +204,12 @@ def _paligemma(job: Job) -> Pi0Spec:
     return model
 
 
-def _known_model(source: Source) -> Pi0Spec:
-    """Return the named model that has these parameters: the lengths of chunk and prompt are in no shape."""
+def known_model(source: Source) -> Pi0Spec:
+    """Return the named model that has these parameters: the lengths of chunk and prompt are in no shape.
+
+    Raises:
+      LoadError: none has, or several have.
+    """
     models: dict[Pi0Spec, list[str]] = {}
     for name, model in named_models().items():
         models.setdefault(model.without_lora(), []).append(name)
@@ -201,6 +233,7 @@ def _known_model(source: Source) -> Pi0Spec:
 TARGETS: dict[Layout, Target] = {
     Layout.OPENPI: Target(lambda path: True, _write_openpi, takes_adapters=True, takes_assets=True),
     Layout.OPENPI_PYTORCH: Target(lambda path: True, _write_pytorch, takes_assets=True),
+    Layout.LEROBOT: Target(lambda path: True, _write_lerobot),
     Layout.HUGGING_FACE: Target(in_paligemma, _write_hugging_face),
     Layout.PALIGEMMA_NPZ: Target(in_paligemma, _write_npz, suffix=".npz"),
     Layout.PEFT: Target(is_adapter, _write_peft, takes_adapters=True),

@@ -10,23 +10,23 @@ from typing import NamedTuple
 
 from pi0_compat.layouts.lerobot.policy import Policy
 
+CARD = "README.md"
+
 
 class Provenance(NamedTuple):
     """Where a policy comes from.
 
     Attributes:
       source: the name of the checkpoint, without the folders of a machine.
-      digests: path -> sha256 of every parameter as it was read, under openpi's names.
+      digests: path -> sha256 of every parameter that was read, under openpi's names.
       config: the named config; None if none was named.
       stats: where the norm stats come from, in words.
-      base: of adapters, lerobot's policy that they go on.
     """
 
     source: str
     digests: Mapping[str, str]
     config: str | None
     stats: str
-    base: str | None = None
 
 
 def digest_of(digests: Mapping[str, str]) -> str:
@@ -59,8 +59,8 @@ def card(policy: Policy, provenance: Provenance, inexact: Sequence[str]) -> str:
         "images": ", ".join(policy.images),
         "actions": _actions(policy),
     }
-    if provenance.base:
-        rows["adapters for"] = provenance.base
+    if policy.base:
+        rows["adapters for"] = policy.base
     if model.family == "pi05":
         rows["prompt"] = f"{'with' if policy.state_in_prompt else 'without'} the state"
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())

@@ -64,7 +64,7 @@ _FIELDS = (
     _Field("empty_cameras", 0),
     _Field("tokenizer_max_length", None),
     _Field("text_tokenizer_name", "google/paligemma-3b-pt-224", families=("pi0_fast",)),
-    _Field("action_tokenizer_name", "physical-intelligence/fast", families=("pi0_fast",)),
+    _Field("action_tokenizer_name", None, families=("pi0_fast",)),
     _Field("temperature", 0.0, families=("pi0_fast",)),
     _Field("max_decoding_steps", 256, families=("pi0_fast",)),
     _Field("fast_skip_tokens", 128, families=("pi0_fast",)),
@@ -97,19 +97,19 @@ def families_in(version: str) -> tuple[str, ...]:
     return (*_FLOW, "pi0_fast") if has(version, _FAST_SINCE) else _FLOW
 
 
-def config_of(policy: Policy, *, use_peft: bool = False) -> dict[str, Any]:
-    """Return the content of ``config.json``.
+def action_tokenizer(version: str) -> str:
+    """Return the repository of FAST's tokenizer that a version takes."""
+    return "lerobot/fast-action-tokenizer" if has(version, "0.5.0") else "physical-intelligence/fast"
 
-    Args:
-      policy: what to describe.
-      use_peft: whether the folder holds adapters for another one's weights.
-    """
+
+def config_of(policy: Policy) -> dict[str, Any]:
+    """Return the content of ``config.json``."""
     model, relative = policy.model, policy.relative
     known: dict[str, Any] = {
         "input_features": policy.input_features,
         "output_features": policy.output_features,
         "device": policy.device,
-        "use_peft": use_peft,
+        "use_peft": policy.base is not None,
         "dtype": policy.dtype,
         "chunk_size": model.action_horizon,
         "n_action_steps": model.action_horizon,
@@ -119,10 +119,9 @@ def config_of(policy: Policy, *, use_peft: bool = False) -> dict[str, Any]:
         "tokenizer_max_length": model.max_token_len,
         "normalization_mapping": policy.norm_map,
         "use_relative_actions": relative is not None,
+        "action_tokenizer_name": action_tokenizer(policy.version),
     }
     if relative:
         known |= {"relative_exclude_joints": list(relative.absolute), "action_feature_names": list(relative.names)}
-    if has(policy.version, "0.5.0"):
-        known["action_tokenizer_name"] = "lerobot/fast-action-tokenizer"
     fields = [field for field in _FIELDS if has(policy.version, field.since) and model.family in field.families]
     return {"type": model.family} | {field.name: known.get(field.name, field.default) for field in fields}

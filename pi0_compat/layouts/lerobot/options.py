@@ -59,7 +59,9 @@ class LerobotOptions:
             if size is not None and size < 1:
                 raise ValueError(f"{name}={size}; expected at least one")
         if self.delta_actions is not None and 0 in self.delta_actions:
-            raise ValueError(f"delta_actions={self.delta_actions}; expected numbers of dimensions, negative if absolute")
+            raise ValueError(
+                f"delta_actions={self.delta_actions}; expected numbers of dimensions, negative if absolute"
+            )
         if self.cameras is not None:
             self._require_cameras(self.cameras)
 

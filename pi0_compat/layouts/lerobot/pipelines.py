@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pi0_compat.layouts.lerobot.config import RELATIVE_SINCE, has
+from pi0_compat.layouts.lerobot.config import RELATIVE_SINCE, action_tokenizer, has
 from pi0_compat.layouts.lerobot.policy import POSTPROCESSOR, PREPROCESSOR, Policy, Tensors
 from pi0_compat.layouts.torch.safetensors_file import write_safetensors
 from pi0_compat.params import leaves_of
@@ -90,7 +90,9 @@ def _normalizer(registry_name: str, policy: Policy, features: dict[str, Any]) ->
 
 
 def _action_tokenizer(policy: Policy) -> Step:
-    name = "lerobot/fast-action-tokenizer" if has(policy.version, "0.5.0") else "physical-intelligence/fast"
     return _step(
-        "action_tokenizer_processor", trust_remote_code=True, max_action_tokens=256, action_tokenizer_name=name
+        "action_tokenizer_processor",
+        trust_remote_code=True,
+        max_action_tokens=256,
+        action_tokenizer_name=action_tokenizer(policy.version),
     )

@@ -53,7 +53,7 @@ class Policy(NamedTuple):
       state_in_prompt: whether a pi05's prompt has the state.
       device: where lerobot runs the policy.
       dtype: what it computes in, float32 or bfloat16.
-      notes: what the reader of the model card has to know, a sentence each.
+      base: of adapters, the path or the repository of the policy that they go on; None for a whole policy.
     """
 
     model: Pi0Spec
@@ -66,7 +66,7 @@ class Policy(NamedTuple):
     state_in_prompt: bool
     device: str
     dtype: str
-    notes: tuple[str, ...] = ()
+    base: str | None = None
 
     @property
     def mode(self) -> str:

@@ -2,10 +2,9 @@
 
 lerobot has PaliGemma's token table twice, untied: as ``embed_tokens`` and as ``lm_head``; both are written. The action
 expert has no token table, but an ``lm_head`` that nothing uses, which is written as zeros. lerobot looks for
-``model.safetensors`` and for nothing else (``modeling_pi0.py:820`` in 0.6.1): shards would be a policy of fresh weights.
+``model.safetensors`` and nothing else (``modeling_pi0.py:820`` in 0.6.1); of shards it makes a policy of fresh weights.
 """
 
-import json
 from pathlib import Path
 
 from pi0_compat.layouts.lerobot.config import config_of
@@ -13,7 +12,6 @@ from pi0_compat.layouts.lerobot.pipelines import write_pipelines
 from pi0_compat.layouts.lerobot.policy import Policy
 from pi0_compat.layouts.torch import openpi as openpi_pytorch
 from pi0_compat.layouts.torch.rules import Rule
-from pi0_compat.layouts.torch.safetensors_folder import CONFIG_FILE
 from pi0_compat.layouts.torch.write_folder import write_folder
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.params import Leaf
@@ -36,12 +34,6 @@ def write_policy(source: Source, folder: Path, policy: Policy) -> None:
     if model.action_expert:
         unused[ROOT + UNUSED_HEAD] = Leaf((table.shape[0], model.action_expert.width), table.dtype)
     write_folder(folder, source, rules(model), config_of(policy), unused)
-    write_pipelines(policy, folder)
-
-
-def write_adapters_beside(folder: Path, policy: Policy) -> None:
-    """Write config and pipelines into a folder that has adapters."""
-    (folder / CONFIG_FILE).write_text(json.dumps(config_of(policy, use_peft=True), indent=2) + "\n")
     write_pipelines(policy, folder)
 
 
