@@ -79,7 +79,7 @@ FAULTS = (
         bugs=("G10",),
         story="Sizes come from the config without checking the checkpoint, and an index overflows halfway.",
         evidence=f"{_SCRIPT}#L476-L503",
-        patches=(Patch("layouts/write.py", "model.require_fit(dict(leaves))", "pass"),),
+        patches=(Patch("layouts/write.py", "model.require_fit(dict(source.leaves))", "pass"),),
         caught_by=("convert.other_sizes_are_refused",),
     ),
     Fault(

@@ -21,8 +21,8 @@ FAULTS = (
         patches=(
             Patch(
                 "checkpoints/convert.py",
-                "        job, lost = _prepared(checkpoint, config, dtype, fold=fold, progress=progress)\n",
-                "        job, lost = _prepared(checkpoint, config, dtype, fold=fold, progress=progress)\n"
+                "        unused = unused_in(job.source.leaves)\n",
+                "        unused = unused_in(job.source.leaves)\n"
                 "        job = job._replace(source=Chosen(job.source, lambda path: not is_adapter(path)))\n",
             ),
         ),
@@ -66,8 +66,9 @@ FAULTS = (
         patches=(
             Patch(
                 "checkpoints/convert.py",
-                "    source: Source = checkpoint\n",
-                '    source: Source = Cast(checkpoint, "float32")\n',
+                "        folded = FoldedStream(source, experts, dtype)\n        source, lost = folded, folded.lost\n",
+                "        folded = FoldedStream(source, experts, dtype)\n        source, lost = folded, folded.lost\n"
+                '    source = Cast(source, "float32")\n',
             ),
         ),
         caught_by=("pytorch.stored_dtype_is_kept",),

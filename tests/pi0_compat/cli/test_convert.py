@@ -334,7 +334,9 @@ def test_a_near_miss_names_the_layout(tmp_path: Path, base: Params, capsys, name
 
 @pytest.mark.parametrize("name", ["gemma_flax", "train_state", "tensorflow", ""])
 def test_a_layout_that_cannot_be_written_is_refused(tmp_path: Path, base: Params, name: str) -> None:
-    with pytest.raises(ValueError, match="expected one of openpi, openpi_pytorch, hugging_face, paligemma_npz, peft"):
+    with pytest.raises(
+        ValueError, match="expected one of openpi, openpi_pytorch, lerobot, hugging_face, paligemma_npz, peft"
+    ):
         convert_checkpoint(tmp_path / "base", tmp_path / "out", layout=name)
 
 
@@ -355,7 +357,8 @@ def test_what_has_no_place_is_dropped_on_request(
     message = refusal(capsys, *arguments)
     assert f"{layout} has no place for " in message
     assert message.endswith("to leave them out say so: drop=True (--drop)")
-    shown = document(capsys, *arguments, "--drop")
+    policy = ("--without-norm-stats", "--delta-actions", "none") if layout == "lerobot" else ()
+    shown = document(capsys, *arguments, *policy, "--drop")
     assert shown["left_out"]["value_head/bias"] == "float32[3]"
 
 
