@@ -30,6 +30,7 @@ from pi0_compat.loading.report import Entry, Status
 from pi0_compat.model.named import named_models, spec_of
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.model.specs import EXPERTS
+from pi0_compat.norm_stats.fit import StatsFits, fit_norm_stats
 from pi0_compat.params import Differences, differences, num_bytes
 from pi0_compat.paths import expert_of, in_gemma, in_paligemma, is_adapter, looks_like_an_adapter
 from pi0_compat.progress import Progress, no_progress
@@ -132,6 +133,7 @@ class Check:
       problems: what is missing of it, or is not of one model, whatever the config; a line for each.
       fixes: what to do where the named config does not fit, the likeliest first.
       findings: what is unusual in the values; None if they were not read.
+      norm_stats: the norm stats beside it, and what is wrong with them.
     """
 
     name: str
@@ -141,16 +143,18 @@ class Check:
     problems: tuple[str, ...] = ()
     fixes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] | None = None
+    norm_stats: StatsFits = StatsFits()
 
     def loads(self, *purposes: Purpose) -> bool:
-        """Return whether it loads into one of the configs for these purposes, and no value is wrong.
+        """Return whether it loads into one of the configs for these purposes, and no value and no norm stats are wrong.
 
         Args:
           purposes: "training", "inference"; both if none is given.
         """
         asked = purposes or PURPOSES
         fitting = any(all(fit.verdict(purpose).loads for purpose in asked) for fit in self.fits.values())
-        return fitting and all(finding.expected for finding in self.findings or ())
+        values = all(finding.expected for finding in self.findings or ())
+        return fitting and values and not self.norm_stats.are_wrong
 
 
 def check_checkpoint(
@@ -162,8 +166,9 @@ def check_checkpoint(
 ) -> Check:
     """Return whether a checkpoint loads into a model, for training and for inference, as the loaders decide it.
 
-    Only metadata are read, of a remote checkpoint a few kilobytes of each file; with ``values`` all arrays, a slab at
-    a time. Not in any shape, and so not checked: action horizon, prompt length, and alpha where it is not recorded.
+    Only metadata and norm stats are read, of a remote checkpoint a few kilobytes of each file; with ``values`` all
+    arrays, a slab at a time. Not in any shape, and so not checked: action horizon, prompt length, and alpha where it is
+    not recorded.
 
     Args:
       path: a checkpoint in any layout, local or a URL: its file or folder, or the folder of a step or run.
@@ -193,6 +198,7 @@ def check_checkpoint(
             if verdict.reason or model is None
             else tuple(fixes_of(checkpoint, model, known[next(iter(asked))], known, verdict)),
             findings=tuple(_examined(checkpoint, model, progress)) if values and not verdict.reason else None,
+            norm_stats=fit_norm_stats(checkpoint, verdict.family, model, config if isinstance(config, str) else None),
         )
 
 

@@ -23,6 +23,8 @@ from pi0_compat.layouts.sizes import model_of, sizes_of
 from pi0_compat.layouts.torch.safetensors_folder import open_tensors
 from pi0_compat.model.named import spec_of
 from pi0_compat.model.pi0_spec import Pi0Spec
+from pi0_compat.norm_stats.compare import StatsApart, stats_apart
+from pi0_compat.norm_stats.found import norm_stats_of
 from pi0_compat.params import Leaf, num_bytes
 from pi0_compat.paths import unused_in
 from pi0_compat.progress import Progress, no_progress
@@ -39,12 +41,14 @@ class Diff(NamedTuple):
       pairs: every parameter that a model uses: first those that are not on both sides in the same shape, then by
         distance, largest first.
       unused: (path, "A" or "B") of what only one side has and no model uses.
+      norm_stats: the statistics that differ between norm stats that both sides have, furthest apart first.
     """
 
     left: Located
     right: Located
     pairs: list["Compared"]
     unused: list[tuple[str, str]]
+    norm_stats: list[StatsApart]
 
     def differing(self, tolerance: float = 0.0) -> list["Compared"]:
         """Return the pairs that differ.
@@ -119,7 +123,8 @@ def diff_checkpoints(
         open_both(one.checkpoint, other.checkpoint, model) as (a, b),
         progress("comparing", num_bytes(a.leaves)) as advance,
     ):
-        return Diff(one, other, compare(a, b, advance), unused(a, b))
+        stats = stats_apart(norm_stats_of(one.checkpoint), norm_stats_of(other.checkpoint))
+        return Diff(one, other, compare(a, b, advance), unused(a, b), stats)
 
 
 @contextmanager

@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pi0_compat.checkpoints.norm_stats import ASSETS
 from pi0_compat.errors import CheckpointError
 from pi0_compat.layouts.gemma_flax import stacked
 from pi0_compat.layouts.judged import Judged, judge_checkpoint
 from pi0_compat.layouts.layout import ADAPTER_CONFIG, Detected, Layout
 from pi0_compat.layouts.locate import located_metadata
 from pi0_compat.layouts.orbax.completeness import leftovers, what_is_missing
-from pi0_compat.layouts.orbax.folder import METADATA_FILE, PARAMS, holds_tree, steps_of
+from pi0_compat.layouts.orbax.folder import METADATA_FILE, holds_tree, steps_of
 from pi0_compat.layouts.orbax.item import tree_entries
 from pi0_compat.layouts.orbax.metadata import read_metadata
 from pi0_compat.layouts.sizes import Sizes, ranks_of
@@ -23,10 +22,10 @@ from pi0_compat.layouts.verdict import sizes_in
 from pi0_compat.layouts.wholes import ADAPTERS_ALONE
 from pi0_compat.lora.sites import adapter_of
 from pi0_compat.model.specs import EXPERTS
+from pi0_compat.norm_stats.found import Found, norm_stats_of
 from pi0_compat.params import Leaf, bytes_by_dtype
 from pi0_compat.paths import expert_of
 
-_NORM_STATS = "norm_stats.json"
 # Files that a generation of orbax was the first to write; the version itself is recorded nowhere.
 _ORBAX_MARKS = (
     ("commit_success.txt", "as 0.12 does"),
@@ -54,7 +53,7 @@ class Description:
       written_by: the generation of orbax that wrote it, as its files suggest.
       training: step, whether there is a train state and a moving average, the run's steps; None outside of a run.
       digests: the number of parameters with a recorded digest.
-      norm_stats: the files of norm stats, relative to the step.
+      norm_stats: the norm stats beside it, openpi's by asset id and lerobot's; what cannot be read has its problem.
       missing: a line for each array that is missing, incomplete, or of a shape that the others do not allow, and for
         adapters that are not merged.
       strays: names of arrays that the model has no place for.
@@ -73,7 +72,7 @@ class Description:
     written_by: str | None = None
     training: dict[str, Any] | None = None
     digests: int = 0
-    norm_stats: tuple[str, ...] = ()
+    norm_stats: tuple[Found, ...] = ()
     missing: tuple[str, ...] = ()
     strays: tuple[str, ...] = ()
     other: str = ""
@@ -154,7 +153,7 @@ def _described(checkpoint: Detected, judged: Judged) -> Description:
         leaves=leaves,
         sizes={} if verdict.reason else sizes_in(checkpoint.layout, judged.leaves, recorded_beside(checkpoint.path)),
         ranks={} if verdict.reason else _ranks(leaves),
-        norm_stats=_norm_stats(checkpoint),
+        norm_stats=tuple(norm_stats_of(checkpoint)),
         missing=verdict.problems,
         strays=verdict.strays,
         other=verdict.other,
@@ -205,14 +204,6 @@ def _has_ema(state: Path) -> bool | None:
     except CheckpointError:
         return None
     return any(keys[0] in ("params", "trainable") and len(keys) > 1 for keys in names)
-
-
-def _norm_stats(checkpoint: Detected) -> tuple[str, ...]:
-    path = checkpoint.path
-    places = [checkpoint.step, path if path.is_dir() else path.parent, path.parent if path.name == PARAMS else None]
-    root = next((place for place in places if place and (place / ASSETS).is_dir()), None)
-    files = sorted((root / ASSETS).rglob(_NORM_STATS)) if root else []
-    return tuple(file.relative_to(root).as_posix() for file in files if root)
 
 
 def _peft_config(folder: Path) -> dict[str, Any] | None:

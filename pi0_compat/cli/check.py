@@ -8,9 +8,10 @@ from typing import Any
 
 from pi0_compat.checkpoints.check import CONFIG, PURPOSES, Check, Fit, Purpose, Verdict, base_first, check_checkpoint
 from pi0_compat.checkpoints.values import Finding
-from pi0_compat.cli import NO, YES
+from pi0_compat.cli import NO, YES, norm_stats
 from pi0_compat.cli.config_files import read_config
 from pi0_compat.cli.output import Output, counted
+from pi0_compat.norm_stats.fit import StatsFits
 from pi0_compat.text import shorten
 
 # A period in the name of a tensor ends no sentence.
@@ -23,11 +24,13 @@ def run(options: argparse.Namespace, output: Output) -> int:
     """Check the checkpoint and print the verdicts."""
     purposes: tuple[Purpose, ...] = (options.purpose,) if options.purpose else PURPOSES
     model = read_config(options)
-    check = check_checkpoint(options.path, model, values=options.values, progress=output.progress)
-    if model:
-        check = dataclasses.replace(check, fits={str(options.config or options.config_file): check.fits[CONFIG]})
-    text = _one(check) if model else _all(check, purposes)
-    output.give(_document(check), "\n".join([f"{check.name}: {check.layout}", *text, *_values(check.findings)]))
+    asked = options.config or model
+    check = check_checkpoint(options.path, asked, values=options.values, progress=output.progress)
+    if options.config_file:
+        check = dataclasses.replace(check, fits={str(options.config_file): check.fits[CONFIG]})
+    fits = _one(check) if model else _all(check, purposes)
+    text = [f"{check.name}: {check.layout}", *fits, *_norm_stats(check.norm_stats), *_values(check.findings)]
+    output.give(_document(check), "\n".join(text))
     return YES if check.loads(*purposes) else NO
 
 
@@ -78,6 +81,14 @@ def _verdict(verdict: Verdict, *, brief: bool = False) -> str:
     return f"yes: {', '.join([f'{verdict.loaded} parameters are loaded', *words])}"
 
 
+def _norm_stats(fits: StatsFits) -> Iterator[str]:
+    for fit in fits.files:
+        yield f"norm stats  {norm_stats.describe(fit.found)}{'' if fit.is_taken else '; not for this config'}"
+        yield from (f"  {line}" for line in norm_stats.flaw_lines([] if fit.found.problem else fit.flaws))
+    if fits.note:
+        yield f"norm stats  {fits.note}"
+
+
 def _values(findings: Sequence[Finding] | None) -> Iterator[str]:
     if findings is None:
         return
@@ -99,6 +110,9 @@ def _document(check: Check) -> dict[str, Any]:
         "why_not": check.why_not,
         "problems": list(check.problems),
         "fixes": list(check.fixes),
+        "norm_stats": [
+            {**norm_stats.document(fit.found, fit.flaws), "is_taken": fit.is_taken} for fit in check.norm_stats.files
+        ],
     }
     values = check.findings
     return document if values is None else document | {"values": [finding._asdict() for finding in values]}

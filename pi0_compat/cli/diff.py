@@ -9,6 +9,7 @@ from pi0_compat.checkpoints.diff import Compared, Diff, diff_checkpoints
 from pi0_compat.cli import NO, YES
 from pi0_compat.cli.config_files import read_config
 from pi0_compat.cli.output import Output, Refusal, counted
+from pi0_compat.norm_stats.compare import StatsApart
 from pi0_compat.params import Leaf
 from pi0_compat.text import shorten
 
@@ -22,10 +23,16 @@ def run(options: argparse.Namespace, output: Output) -> int:
     structure = [pair for pair in different if pair.distance is None]
     values = [pair for pair in different if pair.distance]
     same = len(diff.pairs) - len(different)
-    text = [*_sides(diff), *_lines(structure, values, same, whole=options.all), *_unused(diff)]
-    document = {**_document(diff, structure, values, same), "unused": [path for path, _ in diff.unused]}
-    output.give(document, "\n".join(text))
-    return NO if different else YES
+    stats = [one for one in diff.norm_stats if one.relative > options.tolerance]
+    lines = [*_lines(structure, values, same, whole=options.all), *_norm_stats(stats, whole=options.all)]
+    text = [*_sides(diff), *lines, *_unused(diff)]
+    document = {
+        **_document(diff, structure, values, same),
+        "unused": [path for path, _ in diff.unused],
+        "norm_stats": [one._asdict() | {"relative": _finite(one.relative)} for one in stats],
+    }
+    output.give(document | {"differ": bool(different or stats)}, "\n".join(text))
+    return NO if different or stats else YES
 
 
 def _sides(diff: Diff) -> Iterator[str]:
@@ -42,6 +49,16 @@ def _lines(structure: Sequence[Compared], values: Sequence[Compared], same: int,
         yield f"values: other in {counted(len(values), 'array')}; |A - B| / max(|A|, |B|), biggest first"
         yield from cut([_values_line(pair) for pair in values])
     yield f"the same: {'' if structure or values else 'all '}{counted(same, 'array')}"
+
+
+def _norm_stats(stats: Sequence[StatsApart], *, whole: bool) -> Iterator[str]:
+    if stats:
+        yield f"norm stats: other in {counted(len(stats), 'statistic')}; in units of the spread, biggest first"
+        yield from (list if whole else shorten)([f"  {one.relative:8.2e}  {one.name}: {one.words}" for one in stats])
+
+
+def _finite(number: float) -> float | None:
+    return None if math.isinf(number) else number
 
 
 def _unused(diff: Diff) -> Iterator[str]:
@@ -83,7 +100,7 @@ def _plain(pair: Compared) -> dict[str, Any]:
     leaves = {"left": _leaf(pair.left), "right": _leaf(pair.right)}
     if pair.distance is None:
         return {"path": pair.path, **leaves}
-    numbers = {name: None if math.isinf(x) else x for name, x in pair.distance._asdict().items()}
+    numbers = {name: _finite(x) for name, x in pair.distance._asdict().items()}
     return {"path": pair.path, **numbers, **leaves}
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pi0_compat.checkpoints.inspect import Description, inspect_checkpoint, site_of
-from pi0_compat.cli import NO, YES
+from pi0_compat.cli import NO, YES, norm_stats
 from pi0_compat.cli.output import Output, counted
 from pi0_compat.layouts.layout import Layout
 from pi0_compat.layouts.wholes import ADAPTERS_ALONE
@@ -49,7 +49,7 @@ def _document(described: Description) -> dict[str, Any]:
         "written_by": described.written_by,
         "training": described.training,
         "digests": described.digests,
-        "norm_stats": list(described.norm_stats),
+        "norm_stats": [norm_stats.document(found, found.flaws()) for found in described.norm_stats],
         "missing": list(described.missing),
         "strays": list(described.strays),
         "why_not": described.why_not,
@@ -80,8 +80,9 @@ def _facts(described: Description) -> Iterator[tuple[str, str]]:
     yield from _sizes(described.sizes)
     yield from _lora(described)
     yield from _run(described)
-    if described.norm_stats:
-        yield "norm stats", ", ".join(described.norm_stats)
+    for found in described.norm_stats:
+        yield "norm stats", norm_stats.describe(found)
+        yield from (("", line) for line in norm_stats.flaw_lines([] if found.problem else found.flaws()))
     if described.layout is Layout.OPENPI:
         number = len(described.leaves)
         yield "digests", f"of {described.digests} of {number} parameters" if described.digests else "none recorded"

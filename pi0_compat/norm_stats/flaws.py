@@ -6,13 +6,13 @@ episodes, which are then too close together (docs/norm_stats.md). Quantiles may 
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from pi0_compat.norm_stats.stats import ACTIONS, OPENPI_EPS, STATE, Stats
-from pi0_compat.norm_stats.transfer import Z_SCORE, dimensions, normalization_of
+from pi0_compat.norm_stats.stats import ACTIONS, OPENPI_EPS, STATE, NormStats, Stats
+from pi0_compat.norm_stats.transfer import dimensions, statistics_of
 
 # A hundredth of all values lies beyond a quantile. By Cantelli's inequality it is at most this many standard deviations
 # from the mean on its side, and on the other side at most the inverse of that.
@@ -40,33 +40,43 @@ class Flaw(NamedTuple):
         return f"{self.array}: {self.words}"
 
 
-def flaws_of(stats: dict[str, Stats], family: str | None = None, action_dim: int | None = None) -> list[Flaw]:
-    """Return what is wrong with openpi's norm stats, or lerobot's under openpi's names; the wrong ones first.
+def flaws_of(stats: NormStats, family: str | None = None, action_dim: int | None = None) -> list[Flaw]:
+    """Return what is wrong with openpi's norm stats; the wrong ones first.
 
     Args:
       stats: by ``state`` and ``actions``.
       family: pi0, pi05 or pi0_fast, which decides what is used; None judges both ways of normalizing.
       action_dim: of the model, which no vector may exceed.
     """
-    flaws = [Flaw(name, "not there, and nothing of it would be normalized", True) for name in _lacking(stats)]
+    used = statistics_of(family) if family else None
+    flaws = [Flaw(name, "not there, so nothing of it is normalized", True) for name in _lacking(stats)]
     flaws += [
         Flaw(name, "openpi has no such array, and fails when it looks for it in a policy's output", True)
         for name in stats
         if name not in (STATE, ACTIONS)
     ]
     for name, one in stats.items():
-        flaws += _flaws(name, one, family, action_dim)
+        flaws += flaws_in(name, one, used, action_dim)
     return sorted(flaws, key=lambda flaw: not flaw.is_wrong)
 
 
-def _lacking(stats: dict[str, Stats]) -> list[str]:
+def _lacking(stats: NormStats) -> list[str]:
     return [name for name in (STATE, ACTIONS) if name not in stats]
 
 
-def _flaws(name: str, stats: Stats, family: str | None, action_dim: int | None) -> Iterator[Flaw]:
-    used = {Z_SCORE: ("mean", "std"), None: ()}.get(family and normalization_of(family), ("q01", "q99"))
-    if lacking := [key for key in used if not stats.has(key)]:
-        yield Flaw(name, f"has no {' and '.join(lacking)}, by which {family} normalizes ({' and '.join(used)})", True)
+def flaws_in(
+    name: str, stats: Stats, used: tuple[str, ...] | None = None, action_dim: int | None = None
+) -> Iterator[Flaw]:
+    """Yield what is wrong with the statistics of one array.
+
+    Args:
+      name: of the array.
+      stats: its statistics.
+      used: the statistics that a policy normalizes it by; None judges all of them.
+      action_dim: of the model.
+    """
+    if lacking := [key for key in used or () if not stats.has(key)]:
+        yield Flaw(name, f"has no {' and '.join(lacking)}, by which a policy of its kind normalizes", True)
     sizes = stats.sizes
     if len(set(sizes.values())) > 1:
         yield Flaw(name, f"sizes differ: {', '.join(f'{key} {size}' for key, size in sizes.items())}", True)
@@ -81,7 +91,7 @@ def _flaws(name: str, stats: Stats, family: str | None, action_dim: int | None) 
         seen = np.zeros(stats.size, bool)
         for needed, words, marked in _contradictions(stats):
             if (fresh := marked & ~seen).any():
-                matters = family is None or bool(set(needed) & set(used))
+                matters = used is None or bool(set(needed) & set(used))
                 yield Flaw(name, f"{words} in {dimensions(fresh)}", matters)
                 seen |= fresh
         yield from (Flaw(name, words, False) for words in _oddities(stats, used, ~seen))
@@ -147,7 +157,7 @@ def _of_mean(stats: Stats) -> Iterator[_Contradiction]:
     yield ("mean", "std", "q99"), words.format("q99"), stats["q99"] - mean > far
 
 
-def _oddities(stats: Stats, used: Iterable[str], rest: np.ndarray) -> Iterator[str]:
+def _oddities(stats: Stats, used: tuple[str, ...] | None, rest: np.ndarray) -> Iterator[str]:
     """Yield what a policy can live with, but few data have, in the dimensions that no contradiction was found in."""
     flat = np.zeros(stats.size, bool)
     if stats.has("std"):
@@ -159,7 +169,7 @@ def _oddities(stats: Stats, used: Iterable[str], rest: np.ndarray) -> Iterator[s
             f"{dimensions(flat & rest)} {'are' if np.count_nonzero(flat & rest) > 1 else 'is'} constant: any other "
             f"value is multiplied by {1 / OPENPI_EPS:.0e}"
         )
-    if not stats.has("std", "mean", "q01", "q99") or stats.has("min", "max") or not set(used) <= {"q01", "q99"}:
+    if not stats.has("std", "mean", "q01", "q99") or stats.has("min", "max") or "std" in (used or ()):
         return
     span = stats["q99"] - stats["q01"]
     inner = np.maximum(np.abs(stats["q01"] - stats["mean"]), np.abs(stats["q99"] - stats["mean"]))

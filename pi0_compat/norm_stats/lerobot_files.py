@@ -78,12 +78,21 @@ def read_processors(folder: Path) -> Processors:
       CheckpointError: a file is damaged or missing; the message names it.
     """
     return Processors(
-        _read(folder / PREPROCESSOR, NORMALIZER),
-        _read(folder / POSTPROCESSOR, UNNORMALIZER),
+        read_normalizer(folder / PREPROCESSOR, NORMALIZER),
+        read_normalizer(folder / POSTPROCESSOR, UNNORMALIZER),
     )
 
 
-def _read(file: Path, registry_name: str) -> Normalizer | None:
+def read_normalizer(file: Path, registry_name: str) -> Normalizer | None:
+    """Return a normalizing step of a pipeline; None if there is no such file, or no such step in it.
+
+    Args:
+      file: the pipeline's JSON file.
+      registry_name: ``NORMALIZER`` or ``UNNORMALIZER``.
+
+    Raises:
+      CheckpointError: a file is damaged or missing.
+    """
     if not file.is_file():
         return None
     document = read_json(file, "a pipeline of lerobot")

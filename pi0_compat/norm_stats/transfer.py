@@ -21,6 +21,8 @@ Z_SCORE, QUANTILES = "z-score", "quantiles"
 # lerobot's name of a mode -> the bounds that it maps to -1 and 1.
 _BOUNDS = {"QUANTILES": ("q01", "q99"), "MIN_MAX": ("min", "max"), "QUANTILE10": ("q10", "q90")}
 _MEAN_STD = "MEAN_STD"
+# lerobot's name of a mode -> the statistics that it needs.
+USED_BY: dict[str, tuple[str, ...]] = {_MEAN_STD: ("mean", "std"), **_BOUNDS}
 _MODES = {Z_SCORE: _MEAN_STD, QUANTILES: "QUANTILES"}
 # The share of a scale that float32 may round before a dimension is named.
 _LOST = 1e-6
@@ -41,6 +43,11 @@ class Transferred(NamedTuple):
 def normalization_of(family: str) -> str:
     """Return how openpi normalizes for a family: z-score for pi0, quantiles for the others (config.py:187)."""
     return Z_SCORE if family == "pi0" else QUANTILES
+
+
+def statistics_of(family: str) -> tuple[str, ...]:
+    """Return the statistics by which openpi normalizes for a family."""
+    return USED_BY[lerobot_mode(family)]
 
 
 def lerobot_mode(family: str) -> str:

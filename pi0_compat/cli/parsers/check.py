@@ -3,11 +3,14 @@
 Only metadata are read; differences come in groups. --values also reads the arrays, a slab at a time, and reports what
 no trained model has: NaN, infinities, constant arrays, arrays that are still as they were initialized. Without a
 config, all named configs are tried. No shape shows the action horizon, the prompt length, or (unless recorded) alpha,
-so these are not checked. Exit status 1: it does not load for what was asked, or values are wrong.
+so these are not checked. Norm stats beside it are checked: which asset id the config takes, sizes, quantiles where the
+family needs them, and with a ! what cannot be right. Exit status 1: it does not load for what was asked, or values or
+the norm stats of the config are wrong.
 
 --json prints: path, layout, why_not (it is no part of a pi0), problems (what is not whole), configs (name -> training
 and inference: loads, reason, loaded, fresh, dropped; differences: kind, part, paths, example; sizes; details), fixes,
-and with --values: values (path, finding, evidence, expected).
+norm_stats (each file: name, file, sizes, serves, modes, problem, flaws, is_taken), and with --values: values (path,
+finding, evidence, expected).
 """
 
 import argparse

@@ -1,10 +1,12 @@
 """Compare two checkpoints parameter by parameter, in structure and values, across layouts.
 
 Different layouts are compared under openpi's names. The distance is |A - B| / max(|A|, |B|) with norms over the whole
-array: 0 for equal values, 2 for opposite ones. Arrays are read a slab at a time. Exit status 1: they differ.
+array: 0 for equal values, 2 for opposite ones. Arrays are read a slab at a time. Norm stats that both sides have are
+compared as well, in units of the spread. Exit status 1: they differ.
 
 --json prints: left and right (path, layout), differ, same (a count), structure (path, left, right: shape and dtype, or
-null), values (path, relative, largest, differing, size, left, right; infinite is null), unused (paths).
+null), values (path, relative, largest, differing, size, left, right; infinite is null), unused (paths), norm_stats
+(name, relative, words).
 """
 
 import argparse

@@ -1,12 +1,15 @@
 """Show what a checkpoint is, from names, shapes, and small files; no array is read.
 
 For the folder of a run, the latest step is inspected. "complete" means all files, all parameters of the family, all
-layers, and both halves of every adapter. Of a file that is no part of a pi0 it says which model it is, if the names
-prove one, and what it is nearest to. Exit status 1: the checkpoint is not complete, or no part of a pi0.
+layers, and both halves of every adapter. Norm stats beside it, openpi's and lerobot's, are read: how many dimensions,
+which normalization they serve, and with a ! what cannot be right. Of a file that is no part of a pi0 it says which
+model it is, if the names prove one, and what it is nearest to. Exit status 1: the checkpoint is not complete, or no
+part of a pi0.
 
 --json prints: path, layout, family, other (the model that an unknown one is by its names), sizes, variants, values,
-bytes (by dtype), ranks (by expert and weight), lora (as recorded, or null), written_by, training, digests, norm_stats,
-missing, strays (arrays without a place), why_not (it is no part of a pi0), leftovers, arrays (name -> shape, dtype).
+bytes (by dtype), ranks (by expert and weight), lora (as recorded, or null), written_by, training, digests, norm_stats
+(each file: name, file, sizes, serves, modes, problem, flaws: array, words, is_wrong), missing, strays (arrays without a
+place), why_not (it is no part of a pi0), leftovers, arrays (name -> shape, dtype).
 """
 
 import argparse

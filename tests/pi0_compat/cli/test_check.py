@@ -228,7 +228,7 @@ def test_the_document(pi0_compat: Callable) -> None:
         "check", GOLDEN / "pi0_base" / "params", "--config", "pi0_libero_low_mem_finetune_tiny", "--json"
     )
     document = result.document
-    assert document.keys() == {"command", "path", "layout", "why_not", "problems", "configs", "fixes"}
+    assert document.keys() == {"command", "path", "layout", "why_not", "problems", "configs", "fixes", "norm_stats"}
     fit = document["configs"]["pi0_libero_low_mem_finetune_tiny"]
     assert fit.keys() == {"training", "inference", "differences", "sizes", "details"}
     assert fit["training"] == {"loads": True, "reason": "", "loaded": 50, "fresh": 20, "dropped": 0}

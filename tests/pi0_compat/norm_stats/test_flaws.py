@@ -157,14 +157,14 @@ def test_what_the_family_needs() -> None:
     plain = dataclasses.replace(good(), q01=None, q99=None)
     assert flaws(plain, "pi0", 4) == []
     for family in ("pi05", "pi0_fast"):
-        assert flaws(plain, family) == [(f"has no q01 and q99, by which {family} normalizes (q01 and q99)", True)]
+        assert flaws(plain, family) == [("has no q01 and q99, by which a policy of its kind normalizes", True)]
     assert flaws(good(8), "pi0", 7) == [("has 8 dimensions, the model 7", True)]
 
 
 def test_arrays() -> None:
     """State and actions are needed, and openpi fails on any other."""
     assert [str(flaw) for flaw in flaws_of({"state": good()}, "pi0")] == [
-        "actions: not there, and nothing of it would be normalized"
+        "actions: not there, so nothing of it is normalized"
     ]
     found = flaws_of({"state": good(), "actions": good(), "wrist": good()}, "pi0")
     assert [(flaw.array, flaw.is_wrong) for flaw in found] == [("wrist", True)]
