@@ -208,6 +208,7 @@ def test_the_document(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
         "same": 48,
         "structure": [{"path": SCALE, "left": {"shape": [56], "dtype": "float32"}, "right": None}],
         "unused": [],
+        "norm_stats": [],
     }
 
 
