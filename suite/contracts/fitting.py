@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 
 from fixtures import content
+from fixtures.damage.operations.safetensors import in_shards
 from fixtures.layouts import LLM, Layout, shapes_of
 from fixtures.params import Array, Params
 from fixtures.specs import tiny, with_lora
@@ -25,6 +26,13 @@ NOT_TIED = {
     "paligemma_npz": "one array is embedding and output layer",
     "gemma_flax": "one array is embedding and output layer",
     "peft": "an adapter holds no table",
+}
+# Why the other layouts have no shards with an index.
+NOT_IN_SHARDS = {
+    "openpi": "its files belong together without an index",
+    "paligemma_npz": "a release is one file",
+    "gemma_flax": "its files belong together without an index",
+    "peft": "adapters are one file",
 }
 
 
@@ -70,6 +78,14 @@ def values(layout: Layout) -> tuple[Case, ...]:
         Case(id=name, layout=layout, model=layout.model(tiny()), params=_with_weight(layout, change))
         for name, change in changes.items()
     )
+
+
+@cache
+def in_several_files(layout: Layout) -> tuple[Case, ...]:
+    """Return the case of a checkpoint in three shards with an index; none of a layout without."""
+    if layout.name in NOT_IN_SHARDS:
+        return ()
+    return (Case(id="in_shards", layout=layout, model=tiny(num_kv_heads=2), files=in_shards),)
 
 
 @cache

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from fixtures.damage.operations import safetensors as in_files
 from fixtures.layouts import IMG, LLM, Layout
 from fixtures.params import Array, Params
 from fixtures.specs import ModelSpec, tiny, with_lora
-from suite.contracts.fitting import TIED
+from suite.contracts.fitting import NOT_IN_SHARDS, TIED
 from suite.writing.asserts import AnyOf
 from suite.writing.layouts import Case
 
@@ -133,6 +134,20 @@ def missing(layout: Layout) -> tuple[Case, ...]:
         if layout.holds != "adapters"
     ]
     return (*missing, *adapted)
+
+
+@cache
+def missing_shards(layout: Layout) -> tuple[Case, ...]:
+    """Return one case for each way to have some of three shards alone; none of a layout without shards."""
+    if layout.name in NOT_IN_SHARDS:
+        return ()
+    ways = {
+        "without_a_shard": in_files.without_a_shard_of_three,
+        "with_an_index_of_two_shards": in_files.with_an_index_of_two_shards_of_three,
+        "with_the_first_shard_alone": in_files.with_the_first_shard_as_the_file,
+    }
+    model = tiny()
+    return tuple(Case(id=name, layout=layout, model=model, files=files) for name, files in ways.items())
 
 
 def site_of(case: Case) -> tuple[str, ...]:

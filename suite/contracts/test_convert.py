@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fixtures import content
 from fixtures.params import Array, Params, read_npz
 from fixtures.specs import TINY_QUERY_HEADS, ModelSpec, tiny
 from fixtures.writers import hugging_face, openpi, openpi_layout, paligemma_npz, safetensors_file
@@ -17,6 +18,7 @@ from suite.session.registry import contract
 from suite.subjects.protocol import Subject
 from suite.writing.asserts import assert_close, assert_same_bits, refused
 from suite.writing.cases import digests
+from suite.writing.sizes import heads_as_wide_as_the_model
 
 NEEDS = ("convert",)
 LAYOUT = "openpi_pytorch"
@@ -111,6 +113,29 @@ def test_unknown_layout_is_refused_first(subject: Subject, tmp_path: Path) -> No
     with refused("gguf", re.compile("openpi[-_]pytorch")):
         subject.convert(tiny(), str(tmp_path / "no_checkpoint"), "gguf", str(tmp_path / "out"))
     assert not list(tmp_path.iterdir())
+
+
+@contract(source="docs/bugs.md#c3, #rule-5", needs=NEEDS)
+@pytest.mark.parametrize("path", ["action_in_proj/bias", "PaliGemma/llm/layers/mlp_1/linear"])
+def test_incomplete_checkpoint_is_not_converted(subject: Subject, tmp_path: Path, path: str) -> None:
+    """A checkpoint without a parameter of its model is refused by the parameter's name, and nothing is written."""
+    params = content.params(tiny(), 0, "float32")
+    del params[path]
+    openpi.write(params, tmp_path / "params")
+    with refused(path):
+        subject.convert(tiny(), str(tmp_path / "params"), LAYOUT, str(tmp_path / "out"))
+    assert [file.name for file in tmp_path.iterdir()] == ["params"]
+
+
+@contract(source="docs/bugs.md#rule-5; RLinf #792", needs=NEEDS)
+@pytest.mark.parametrize("path", ["value_head/kernel", "PaliGemma/llm/layers/post_ffw_norm/scale"])
+def test_stray_is_not_lost(subject: Subject, tmp_path: Path, path: str) -> None:
+    """A parameter that the layout has no place for is refused by its name, and nothing is written."""
+    spec = heads_as_wide_as_the_model()
+    openpi.write(content.params(spec, 0, "float32") | {path: np.ones((3, 4), np.float32)}, tmp_path / "params")
+    with refused(path):
+        subject.convert(spec, str(tmp_path / "params"), LAYOUT, str(tmp_path / "out"))
+    assert [file.name for file in tmp_path.iterdir()] == ["params"]
 
 
 PALIGEMMA: dict[str, Callable[[Path], Params]] = {

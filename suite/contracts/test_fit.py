@@ -1,6 +1,6 @@
 """Checkpoints that fit, in every layout: what is in the file is in the model, with the same numbers."""
 
-from suite.contracts import fitting
+from suite.contracts import fitting, starts
 from suite.contracts.damages import NOT_SERVED
 from suite.contracts.load_asserts import as_float32, assert_landed
 from suite.session.registry import contract
@@ -44,3 +44,20 @@ def test_either_name_of_the_tied_table_is_enough(loads: Loads, case: Case) -> No
 def test_is_served(loads: Loads, case: Case) -> None:
     """Every parameter of a checkpoint is in the model to serve bit for bit, whatever the number of layers and heads."""
     assert_landed(as_float32(loads.serve(case).params), case.expected())
+
+
+@contract(source="transformers save_pretrained; sglang #32279, lerobot #826", needs=("load",))
+@every_layout(fitting.in_several_files, empty=fitting.NOT_IN_SHARDS)
+def test_shards_fill_the_model(loads: Loads, case: Case) -> None:
+    """A checkpoint in shards with an index, as transformers saves a large one, loads like a single file."""
+    assert_landed(loads(case).params, case.expected())
+
+
+@contract(source="RLinf #792, INT-ACT #3: a value head or a normalizer in the file", needs=("load",))
+@every_layout(starts.with_unused, empty=starts.NO_UNUSED)
+def test_a_stray_changes_no_parameter(loads: Loads, case: Case) -> None:
+    """A tensor that the model has no place for changes nothing, if the checkpoint is taken with it."""
+    outcome = loads(case)
+    if outcome.error is None:
+        assert_landed(outcome.params, case.expected())
+        assert starts.UNUSED[case.layout.name] not in outcome.params

@@ -4,7 +4,7 @@ import re
 
 from suite.contracts import misfits
 from suite.contracts.damages import NOT_SERVED
-from suite.contracts.fitting import NOT_TIED, TIED
+from suite.contracts.fitting import NOT_IN_SHARDS, NOT_TIED, TIED
 from suite.session.registry import contract
 from suite.writing.cases import BOTH_FAMILIES
 from suite.writing.layouts import Case, every_layout
@@ -47,6 +47,13 @@ def test_missing_tensor_is_refused(loads: Loads, case: Case) -> None:
 def test_missing_tensor_is_named(loads: Loads, case: Case) -> None:
     """The error about a missing tensor names it, as the file would or by openpi's path."""
     assert_names(loads(case), misfits.mention_of(*misfits.site_of(case)))
+
+
+@contract(source="docs/bugs.md#c3, #rule-5; a download that stopped", needs=("load",))
+@every_layout(misfits.missing_shards, empty=NOT_IN_SHARDS)
+def test_missing_shard_is_refused(loads: Loads, case: Case) -> None:
+    """A checkpoint of which a shard is missing is refused, also if the index does not name the shard."""
+    assert_rejected(loads(case))
 
 
 @contract(source="docs/bugs.md#c3, #p4; openpi weight_loaders.py:73, lucidrains/pi-zero-pytorch #1", needs=("load",))

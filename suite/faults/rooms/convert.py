@@ -132,4 +132,18 @@ FAULTS = (
         ),
         caught_by=("convert.paligemma_part_lands",),
     ),
+    Fault(
+        id="conversion_hides_what_is_missing",
+        story="A checkpoint that is not whole is refused, but nobody learns what to look for.",
+        evidence="mutation: leaves out the list of names",
+        patches=(Patch("layouts/verdict.py", '({self.family}){way_out}\\n{lines}"', '({self.family}){way_out}"'),),
+        caught_by=("convert.incomplete_checkpoint_is_not_converted",),
+    ),
+    Fault(
+        id="conversion_loses_strays",
+        story="A value head that the layout has no place for is left out of the file without a word.",
+        evidence=f"{_SCRIPT}#L395-L470",
+        patches=(Patch("checkpoints/convert.py", "    if homeless and not drop:\n", "    if False:\n"),),
+        caught_by=("convert.stray_is_not_lost",),
+    ),
 )

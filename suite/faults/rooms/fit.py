@@ -66,4 +66,18 @@ FAULTS = (
             "start.changes_no_file",
         ),
     ),
+    Fault(
+        id="strays_become_parameters",
+        story="What the model has no place for is loaded under its own name, and the optimizer trains it.",
+        evidence="a typical mistake: dict.update with everything that is in the file",
+        patches=(
+            Patch(
+                "loading/loaders.py",
+                _READ,
+                "    extra = {e.path: None for e in entries if e.status is Status.DROPPED}\n"
+                "    loaded |= restore_leaves(stored, extra, verify=False)\n" + _READ,
+            ),
+        ),
+        caught_by=("fit.a_stray_changes_no_parameter",),
+    ),
 )

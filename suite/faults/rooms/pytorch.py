@@ -108,11 +108,25 @@ READING = (
             Patch(
                 _LAYOUT,
                 "dtypes = {self._found(name).dtype for name, _ in rule.pieces()}",
-                "dtypes = {self._found(name).dtype for name, _ in rule.pieces() if name in self._names}",
+                "dtypes = {self._found(name).dtype for name, _ in rule.pieces() if name in self._names}"
+                " or {np.dtype(np.float32)}",
             ),
             Patch(_LAYOUT, f"            {_FOUND}", f"            if name in self._names:\n                {_FOUND}"),
         ),
-        caught_by=("misfit.missing_tensor_is_refused",),
+        caught_by=("misfit.missing_tensor_is_refused", "misfit.missing_shard_is_refused"),
+    ),
+    Fault(
+        id="torch_shards_unknown",
+        story="A pi0 is expected in one file, so what transformers saves in shards cannot be loaded.",
+        evidence="https://github.com/sgl-project/sglang/issues/32279",
+        patches=(
+            Patch(
+                _LAYOUT,
+                "    with open_tensors(path) as opened:\n",
+                '    with open_tensors(path / "model.safetensors" if path.is_dir() else path) as opened:\n',
+            ),
+        ),
+        caught_by=("fit.shards_fill_the_model",),
     ),
     Fault(
         id="torch_first_dtype_wins",
