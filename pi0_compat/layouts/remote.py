@@ -2,20 +2,23 @@
 
 The files are sparse: they have their full length and hardly any bytes. Small files are copied whole, of safetensors the
 header, of an npz the directory and the first bytes of each member. Arrays of a few kilobytes may be included; reading
-others from an outline gives zeros, so use it for metadata only.
+others from an outline gives zeros, so use it for metadata only. Of a token table that is stored under both of its
+names, some places are copied, so that two tables that differ are found.
 """
 
 import io
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pi0_compat.errors import CheckpointError
 from pi0_compat.layouts.orbax.folder import METADATA_FILE
+from pi0_compat.layouts.torch.safetensors_folder import INDEX
+from pi0_compat.layouts.torch.tied import places
 from pi0_compat.storage.download import is_url, one_kind_of_error, remote_files
 
 if TYPE_CHECKING:
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
 # More than the metadata of the largest of these models takes in orbax, safetensors or npz.
 _SMALL = 1 << 20
-_ALWAYS_WHOLE = (METADATA_FILE, "manifest.ocdbt")
+_ALWAYS_WHOLE = (METADATA_FILE, "manifest.ocdbt", INDEX)
 _HEADER_LENGTH = 8
 # More than a member's header in a zip and the header of its array take.
 _MEMBER_HEADERS = 4096
@@ -48,8 +51,10 @@ def outline(path: str | os.PathLike[str]) -> Iterator[Path]:
         with one_kind_of_error(url):
             filesystem, sizes = remote_files(url)
             root = Path(filesystem._strip_protocol(url))
-            for remote, size in sizes.items():
-                _copy(filesystem, remote, size, target / Path(remote).relative_to(root))
+            local = {target / Path(remote).relative_to(root): remote for remote in sizes}
+            for place, remote in local.items():
+                _copy(filesystem, remote, sizes[remote], place)
+            _copy_places_of_tables(filesystem, local)
         yield target
 
 
@@ -65,6 +70,16 @@ def _copy(filesystem: "fsspec.AbstractFileSystem", remote: str, size: int | None
         for start, end in _parts(filesystem, remote, size):
             file.seek(start)
             file.write(filesystem.cat_file(remote, start=start, end=min(end, size)))
+
+
+def _copy_places_of_tables(filesystem: "fsspec.AbstractFileSystem", remote: Mapping[Path, str]) -> None:
+    """Copy what two names of one table are compared by."""
+    chosen = list(places(sorted(file for file in remote if file.suffix == ".safetensors")))
+    files, begins, ends = ([remote[p.file] for p in chosen], [p.begin for p in chosen], [p.end for p in chosen])
+    for place, found in zip(chosen, filesystem.cat_ranges(files, begins, ends, on_error="raise"), strict=True):
+        with place.file.open("r+b") as file:
+            file.seek(place.begin)
+            file.write(found)
 
 
 def _parts(filesystem: "fsspec.AbstractFileSystem", remote: str, size: int) -> Iterator[tuple[int, int]]:

@@ -81,6 +81,11 @@ class SafetensorsFile(Source):
         mapped = np.memmap(self.path, np.uint8, mode="r", offset=begin, shape=(end - begin,))
         return np.asarray(mapped).view(leaf.dtype).reshape(leaf.shape).astype(dtype or leaf.dtype, copy=False)
 
+    def extent(self, path: str) -> tuple[int, int]:
+        """Return the offsets in the file of a tensor's first byte and of the byte after its last."""
+        _, begin, end = self._tensors[path]
+        return begin, end
+
     def slabs(self, path: str) -> Iterator[np.ndarray]:
         """Yield a tensor as views of the file."""
         return cut(self.read(path))

@@ -12,7 +12,7 @@ import pytest
 
 from fixtures import golden_cases, old_checkpoints
 from fixtures.damage.operations import files as damaged_files
-from fixtures.writers import hugging_face, openpi, openpi_pytorch, safetensors_file
+from fixtures.writers import hugging_face, openpi, openpi_pytorch, paligemma_npz, safetensors_file
 from pi0_compat import Pi0Config, save_params
 from pi0_compat.cli import NO, REFUSED, YES
 from tests.pi0_compat.cli.conftest import LORA, SPEC
@@ -270,6 +270,24 @@ def test_a_url_is_not_downloaded(
     assert result.out.splitlines()[0] == f"memory://inspect/{name}"
     assert result.out.splitlines()[1:] == local.out.splitlines()[1:]
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("padded", [True, False])
+def test_tied_tables_of_a_url_are_compared(
+    pi0_compat: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, padded: bool, shards: int
+) -> None:
+    """Two names of one table in a remote checkpoint are compared: a trained second one is found, a copy is fine."""
+    monkeypatch.setattr("pi0_compat.layouts.remote._SMALL", 10)
+    tensors = hugging_face.tensors(paligemma_npz.contents(SPEC, seed=0, dtype="float32"), padded=padded)
+    table = tensors["model.language_model.embed_tokens.weight"]
+    memory = fsspec.filesystem("memory")
+    for name, head in (("same", table), ("trained", table * np.float32(1.001))):
+        hugging_face.write_tensors(tensors | {"lm_head.weight": head}, tmp_path / name, shards=shards)
+        memory.put(str(tmp_path / name), f"/tied/{padded}/{shards}/{name}", recursive=True)
+    same, trained = (pi0_compat("inspect", f"memory://tied/{padded}/{shards}/{name}") for name in ("same", "trained"))
+    assert (same.status, trained.status) == (YES, NO)
+    assert "embed_tokens.weight and lm_head.weight are one table in the model and differ in the file" in trained.out
 
 
 def test_an_empty_url_is_refused(pi0_compat: Callable) -> None:
