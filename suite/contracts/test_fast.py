@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fixtures import content, observations
-from fixtures.golden_cases import FastGoldenCase, GoldenTraining, find_fast_cases, read_fast_case
+from fixtures.golden_cases import FastGoldenCase, GoldenTraining
 from fixtures.params import Params
 from fixtures.specs import ModelSpec, tiny
 from fixtures.writers.openpi import read_params
@@ -21,11 +21,6 @@ from suite.writing.cases import from_checkpoint, training_options
 LOSS_RTOL, LOGITS_ATOL, TOKENS_ATOL, TRAIN_RTOL = 2e-5, 2e-5, 2e-5, 1e-4
 # Where a gradient is pure rounding, AdamW decides by the last bit (docs/decisions/0001).
 VALUES_ATOL, SHARE_WITHIN_ATOL = 1e-4, 0.99
-CASES = [read_fast_case(folder) for folder in find_fast_cases()]
-golden = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-trained = pytest.mark.parametrize(
-    "case", [case for case in CASES if case.training], ids=[case.name for case in CASES if case.training]
-)
 
 SPEC = tiny("pi0_fast", lora="both", num_kv_heads=2)
 STEPS = 6
@@ -55,44 +50,40 @@ def asked(*, cameras: bool = False) -> Params:
 
 
 @contract(source="openpi pi0_fast.py:198", needs=("loss", "float32"))
-@golden
-def test_has_openpis_loss(subject: Subject, case: FastGoldenCase) -> None:
+def test_has_openpis_loss(subject: Subject, fast_golden_case: FastGoldenCase) -> None:
     """The loss is openpi's, one number a sample: the mean over the sample's own tokens, with positions by index."""
-    assert_close(
-        subject.loss(case.spec, read_params(case.checkpoint), case.batch, None, None, seed=0), case.loss, rtol=LOSS_RTOL
-    )
+    case, params = fast_golden_case, read_params(fast_golden_case.checkpoint)
+    assert_close(subject.loss(case.spec, params, case.batch, None, None, seed=0), case.loss, rtol=LOSS_RTOL)
 
 
 @contract(source="openpi pi0_fast.py:214", needs=("token_logits", "float32"))
-@golden
-def test_has_openpis_logits(subject: Subject, case: FastGoldenCase) -> None:
+def test_has_openpis_logits(subject: Subject, fast_golden_case: FastGoldenCase) -> None:
     """The logits after each token of the prompt are openpi's, a masked camera and padding included."""
-    logits = subject.token_logits(case.spec, read_params(case.checkpoint), case.batch)
-    assert_close(logits, case.logits, atol=LOGITS_ATOL)
+    case, params = fast_golden_case, read_params(fast_golden_case.checkpoint)
+    assert_close(subject.token_logits(case.spec, params, case.batch), case.logits, atol=LOGITS_ATOL)
 
 
 @contract(source="openpi pi0_fast.py:160", needs=("embed_prefix", "float32"))
-@golden
-def test_has_openpis_prefix_tokens(subject: Subject, case: FastGoldenCase) -> None:
+def test_has_openpis_prefix_tokens(subject: Subject, fast_golden_case: FastGoldenCase) -> None:
     """Images and prompt become openpi's tokens, in the order of pi0-FAST's cameras."""
-    tokens = subject.embed_prefix(case.spec, read_params(case.checkpoint), case.batch)
-    assert_close(tokens, case.prefix_tokens, atol=TOKENS_ATOL)
+    case, params = fast_golden_case, read_params(fast_golden_case.checkpoint)
+    assert_close(subject.embed_prefix(case.spec, params, case.batch), case.prefix_tokens, atol=TOKENS_ATOL)
 
 
 @contract(source="openpi pi0_fast.py:236, #705", needs=("sample_tokens", "float32"))
-@golden
-def test_writes_openpis_tokens(subject: Subject, case: FastGoldenCase) -> None:
+def test_writes_openpis_tokens(subject: Subject, fast_golden_case: FastGoldenCase) -> None:
     """The likeliest tokens are openpi's, at openpi's positions, in the row where no camera is masked."""
-    tokens = subject.sample_tokens(case.spec, read_params(case.checkpoint), case.asked, case.num_steps)
+    case, params = fast_golden_case, read_params(fast_golden_case.checkpoint)
+    tokens = subject.sample_tokens(case.spec, params, case.asked, case.num_steps)
     np.testing.assert_array_equal(np.asarray(tokens)[0], case.sampled_tokens[0])
 
 
-@contract(source="openpi train.py:137", needs=("train", "lora", "float32"))
-@trained
-def test_takes_openpis_training_steps(subject: Subject, case: FastGoldenCase) -> None:
+@contract(source="openpi train.py:137", needs=("train", "lora", "head_adapters", "float32"))
+def test_takes_openpis_training_steps(
+    subject: Subject, fast_golden_case: FastGoldenCase, golden_training: GoldenTraining
+) -> None:
     """AdamW's steps have openpi's losses and gradient norms, change what openpi's change, and end on its values."""
-    expected = case.training
-    assert isinstance(expected, GoldenTraining)
+    case, expected = fast_golden_case, golden_training
     params = read_params(case.checkpoint)
     options = training_options(optimizer=expected.optimizer)
     run = subject.train(case.spec, params, [case.batch] * len(expected.losses), options)

@@ -10,11 +10,10 @@ from typing import Any, cast
 
 import pytest
 
-from fixtures.golden_cases import GoldenCase
 from fixtures.specs import ModelSpec, adapted_experts
 from suite.session import profiles, verdicts
 from suite.session.expectations import Expectation, find_problems
-from suite.session.golden import golden_cases
+from suite.session.golden import PARAMETERS, AnyCase, golden_cases, of_kind
 from suite.session.registry import Contract, contract_of
 from suite.session.results import ResultStream
 from suite.session.roster import Roster, is_a_fault
@@ -26,7 +25,7 @@ from suite.subjects.protocol import TIMEOUT, Subject
 # would take too long.
 SUBJECTS_OF = pytest.StashKey[dict[str, list[str]]]()
 
-_GOLDEN = pytest.StashKey[dict[str, GoldenCase]]()
+_GOLDEN = pytest.StashKey[dict[str, AnyCase]]()
 _ROWS = pytest.StashKey[list[dict[str, Any]]]()
 _STREAM = pytest.StashKey[ResultStream]()
 _ROSTER = pytest.StashKey[Roster]()
@@ -95,8 +94,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         chosen = metafunc.config.stash.get(SUBJECTS_OF, {}).get(contract.id)
         names = chosen or metafunc.config.stash[_ROSTER].names
         metafunc.parametrize("subject", names, indirect=True, scope="session", ids=[parse(name)[0] for name in names])
-    if "golden_case" in metafunc.fixturenames:
-        _parametrize_golden(metafunc)
+    for parameter in PARAMETERS:
+        if parameter in metafunc.fixturenames:
+            _parametrize_golden(metafunc, parameter)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -184,18 +184,18 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
             terminalreporter.write_line(line)
 
 
-def _parametrize_golden(metafunc: pytest.Metafunc) -> None:
+def _parametrize_golden(metafunc: pytest.Metafunc, parameter: str) -> None:
     """Parametrize by golden case; a contract that also takes ``golden_training`` gets the cases that have one."""
-    cases = metafunc.config.stash[_GOLDEN]
+    cases = of_kind(metafunc.config.stash[_GOLDEN], parameter)
     if "golden_training" in metafunc.fixturenames:
         cases = {id_: case for id_, case in cases.items() if case.training}
-        values, names = [(case, case.training) for case in cases.values()], "golden_case,golden_training"
+        values, names = [(case, case.training) for case in cases.values()], f"{parameter},golden_training"
         metafunc.parametrize(names, values, ids=[*cases], scope="session")
     else:
-        metafunc.parametrize("golden_case", [*cases.values()], ids=[*cases], scope="session")
+        metafunc.parametrize(parameter, [*cases.values()], ids=[*cases], scope="session")
 
 
-def _read_golden(config: pytest.Config) -> dict[str, GoldenCase]:
+def _read_golden(config: pytest.Config) -> dict[str, AnyCase]:
     try:
         return golden_cases(config.invocation_params.dir / folder for folder in config.getoption("golden"))
     except (OSError, KeyError, ValueError) as error:

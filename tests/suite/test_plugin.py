@@ -93,6 +93,14 @@ def test_golden(subject, golden_case):
 def test_golden_training(subject, golden_case, golden_training):
     """Golden trainings are asked."""
 
+@contract(source="openpi", needs=())
+def test_fast(subject, fast_golden_case):
+    """Cases of pi0-FAST are asked apart."""
+
+@contract(source="openpi", needs=())
+def test_files(subject, any_golden_case):
+    """Cases of every family are asked."""
+
 def test_that_is_no_contract():
     pass
 '''
@@ -302,6 +310,22 @@ def test_another_golden_folder_adds_its_cases(toys: pytest.Pytester) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | {"case": "mine"}))
     ask(toys, "--subject", "./toy.py", "--golden", "more", "-k", "golden and not training")
     assert [row["case"] for row in rows(toys)] == [*(case.name for case in find_cases()), "mine"]
+
+
+def test_another_golden_folder_adds_its_fast_cases(toys: pytest.Pytester) -> None:
+    """A folder with cases of both kinds gives each law those that it can use."""
+    for name in ("pi0_base", "pi0_fast_base"):
+        shutil.copytree(GOLDEN / name, toys.path / "more" / name)
+    ask(toys, "--subject", "./toy.py", "--golden", "more", "-k", "golden and not training or fast or files")
+    added = {(row["contract"], row["case"]) for row in rows(toys) if "more/" in row["case"]}
+    both = {("sky.files", "more/pi0_base"), ("sky.files", "more/pi0_fast_base")}
+    assert added == {("sky.golden", "more/pi0_base"), ("sky.fast", "more/pi0_fast_base"), *both}
+
+
+def test_golden_folder_of_fast_cases_alone_is_enough(toys: pytest.Pytester) -> None:
+    """It has no case for the laws of the other families, and is no usage error."""
+    ask(toys, "--subject", "./toy.py", f"--golden={GOLDEN / 'pi0_fast_base'}", "-k", "golden and not training")
+    assert [row["case"] for row in rows(toys)] == [case.name for case in find_cases()]
 
 
 def test_golden_cases_of_one_name_are_told_apart_by_folder(toys: pytest.Pytester) -> None:

@@ -58,7 +58,8 @@ def _adapter(spec: Any, roots: Roots, name: str, rslora: bool) -> Adapter:
     ranks: dict[str, int] = {}
     alphas: dict[str, float] = {}
     rules: Rules = {}
-    for expert, root in roots.items():
+    # A pi0-FAST has no action expert.
+    for expert, root in ((expert, root) for expert, root in roots.items() if expert in spec):
         groups = spec[expert]["lora"] or {}
         for site in sites(spec[expert], SUFFIXES[expert]):
             lora = groups.get(site.group)

@@ -1,4 +1,4 @@
-"""lerobot's PI0Policy and PI05Policy, with PEFT's adapters: policy folders, openpi's PyTorch layout, training steps.
+"""lerobot's PI0Policy, PI05Policy and PI0FastPolicy: policy folders, openpi's PyTorch layout, and PEFT's training.
 
 ``from_pretrained`` never raises: it prints what it could not load, and returns the model with fresh weights there. So a
 load returns what is in the model, and the contracts compare it.
@@ -17,6 +17,7 @@ import torch
 from lerobot.configs import FeatureType, PolicyFeature, PreTrainedConfig
 from lerobot.policies.factory import make_policy
 from lerobot.policies.pi0 import PI0Config
+from lerobot.policies.pi0_fast import PI0FastConfig
 from lerobot.policies.pi05 import PI05Config
 from peft import PeftModel
 
@@ -34,11 +35,11 @@ from ._adapters import (
 )
 from ._lerobot import LM_HEAD, ROOTS, UNREAD, at_size, rules_of
 from ._lerobot_training import run_steps
-from ._prompt import logits_of
+from ._prompt import FAST_CAMERAS, fast_logits_of, logits_of
 from ._tensors import LLM, Params, Rules, Tensors, params_of, shapes_of, to_numpy, to_torch
 
 NAME = "lerobot"
-TRAITS = ("pi0", "pi05", "lora", "peft_training", "openpi_pytorch", "lerobot", "saved", "float32")
+TRAITS = ("pi0", "pi05", "pi0_fast", "lora", "peft_training", "openpi_pytorch", "lerobot", "saved", "float32")
 CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 PACKAGES = ("lerobot", "transformers", "peft", "torch", "safetensors", "numpy")
 # The folders of a base policy and of the adapters on it.
@@ -126,6 +127,8 @@ def trainable(model: Data) -> list[str]:
 
 def train(model: Data, params: Params, batches: list[Params], options: Data, folder: str | None = None) -> Data:
     require_one_head(_adapters(model))
+    if model["family"] == "pi0_fast":
+        raise NotImplementedError("lerobot trains pi0_fast on another loss: a mean over a batch's tokens")
     policy = _with(model, params)
     inputs = [_inputs(model, batch) for batch in batches]
     with at_size(model):
@@ -136,6 +139,8 @@ def train(model: Data, params: Params, batches: list[Params], options: Data, fol
 
 
 def loss(model: Data, params: Params, batch: Params, noise: Any, time: Any, seed: int) -> np.ndarray:
+    if model["family"] == "pi0_fast":
+        return _fast_loss(model, params, batch)
     policy, actions = _core(model, params), to_torch(batch["actions"])
     torch.manual_seed(seed)
     drawn_noise, drawn_time = policy.sample_noise(actions.shape, "cpu"), policy.sample_time(len(actions), "cpu")
@@ -152,8 +157,35 @@ def sample_actions(model: Data, params: Params, batch: Params, noise: np.ndarray
 
 
 def embed_prefix(model: Data, params: Params, batch: Params) -> np.ndarray:
+    return to_numpy(_embedded(model, _core(model, params), batch))
+
+
+def token_logits(model: Data, params: Params, batch: Params) -> np.ndarray:
+    """Return the logits of given ids, masks and positions; its own forward pass counts positions otherwise."""
+    core = _core(model, params)
+    paligemma = core.paligemma_with_expert.paligemma
+    return fast_logits_of(paligemma.model.language_model, _embedded(model, core, batch), batch, paligemma.lm_head)
+
+
+def sample_tokens(model: Data, params: Params, batch: Params, num_steps: int) -> np.ndarray:
+    written = _core(model, params).sample_actions_fast_kv_cache(*_inputs(model, batch), max_decoding_steps=num_steps)
+    return to_numpy(written)
+
+
+def _embedded(model: Data, core: Any, batch: Params) -> torch.Tensor:
     with torch.no_grad():
-        return to_numpy(_core(model, params).embed_prefix(*_inputs(model, batch)[:4])[0])
+        embed = core.embed_prefix_fast if model["family"] == "pi0_fast" else core.embed_prefix
+        tokens: torch.Tensor = embed(*_inputs(model, batch)[:4])[0]
+        return tokens
+
+
+def _fast_loss(model: Data, params: Params, batch: Params) -> np.ndarray:
+    """Return the loss of a batch, one number. The prompt ends where the first row's actions begin."""
+    images, masks, prompt, real = _inputs(model, batch)
+    ends = int(batch["token_ar_mask"][0].argmax())
+    parts = (prompt[:, :ends], real[:, :ends], prompt[:, ends:], real[:, ends:])
+    with torch.no_grad():
+        return to_numpy(_core(model, params).forward(images, masks, *parts)["loss"])
 
 
 def prompt_logits(model: Data, params: Params, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -174,11 +206,12 @@ def _config(spec: Data, dtype: str) -> Any:
         "device": "cpu",
         "output_features": {"action": PolicyFeature(FeatureType.ACTION, (spec["action_dim"],))},
     }
-    return PI0Config(**options) if spec["family"] == "pi0" else PI05Config(**options)
+    return {"pi0": PI0Config, "pi05": PI05Config, "pi0_fast": PI0FastConfig}[spec["family"]](**options)
 
 
 def _policy(module: Any) -> Any:
-    return getattr(module, "PI0Policy", None) or module.PI05Policy
+    names = ("PI0Policy", "PI05Policy", "PI0FastPolicy")
+    return next(getattr(module, name) for name in names if hasattr(module, name))
 
 
 def _fresh(spec: Data, dtype: str, device: str = "cpu") -> Any:
@@ -243,8 +276,9 @@ def _lora_rules(model: Data) -> Rules:
 def _inputs(model: Data, batch: Params) -> tuple[Any, ...]:
     """Return the arguments of a policy's core. pi05 has the state in its prompt."""
     # Channels come before rows and columns.
-    images = [to_torch(batch[f"image/{camera}"]).movedim(-1, 1) for camera in CAMERAS]
-    masks = [to_torch(batch[f"image_mask/{camera}"]) for camera in CAMERAS]
+    cameras = FAST_CAMERAS if model["family"] == "pi0_fast" else CAMERAS
+    images = [to_torch(batch[f"image/{camera}"]).movedim(-1, 1) for camera in cameras]
+    masks = [to_torch(batch[f"image_mask/{camera}"]) for camera in cameras]
     prompt = to_torch(batch["tokenized_prompt"]).long(), to_torch(batch["tokenized_prompt_mask"])
     state = (to_torch(batch["state"]),) if model["family"] == "pi0" else ()
     return (images, masks, *prompt, *state)

@@ -1,4 +1,7 @@
-"""transformers' PaliGemmaForConditionalGeneration: the PaliGemma part of a pi0, in Hugging Face's layout."""
+"""transformers' PaliGemmaForConditionalGeneration: the PaliGemma part of a pi0, in Hugging Face's layout.
+
+A pi0-FAST is nothing else: one pass of it over images and prompt is a PaliGemma's.
+"""
 
 import functools
 import json
@@ -12,11 +15,11 @@ from transformers import AutoModelForImageTextToText, PaliGemmaConfig, PaliGemma
 from ._adapters import trainable_of
 from ._loading import load_model
 from ._pi0 import CAMERAS, paligemma_config
-from ._prompt import logits_of
+from ._prompt import FAST_CAMERAS, fast_logits_of, logits_of
 from ._tensors import Params, in_openpi_names, paligemma_rules, params_of, tensors_of, to_numpy, to_torch
 
 NAME = "transformers-paligemma"
-TRAITS = ("pi0", "paligemma_alone", "hugging_face", "saved", "float32")
+TRAITS = ("pi0", "pi0_fast", "paligemma_alone", "hugging_face", "saved", "float32")
 ROOT, LM_HEAD = "model.", "lm_head.weight"
 TOKEN_TABLE = "PaliGemma/llm/embedder/input_embedding"
 # A release of transformers has rows for two more tokens, padded to a multiple of 64: 257216 for 257152.
@@ -62,12 +65,25 @@ def trainable(model: Any) -> list[str]:
 
 
 def embed_prefix(model: Any, params: Params, batch: Params) -> np.ndarray:
+    return to_numpy(_embedded(_of_whole(model, params), batch, FAST_CAMERAS if _is_fast(model) else CAMERAS))
+
+
+def token_logits(model: Any, params: Params, batch: Params) -> np.ndarray:
     filled = _of_whole(model, params)
-    images = [to_torch(batch[f"image/{camera}"]).movedim(-1, 1).to(filled.dtype) for camera in CAMERAS]
+    embedded = _embedded(filled, batch, FAST_CAMERAS)
+    return fast_logits_of(filled.model.language_model, embedded, batch, filled.lm_head)
+
+
+def _is_fast(model: Any) -> bool:
+    return bool(model["family"] == "pi0_fast")
+
+
+def _embedded(filled: Any, batch: Params, cameras: tuple[str, ...]) -> torch.Tensor:
+    images = [to_torch(batch[f"image/{camera}"]).movedim(-1, 1).to(filled.dtype) for camera in cameras]
     with torch.no_grad():
         tokens = [filled.get_image_features(image).pooler_output for image in images]
         tokens.append(filled.get_input_embeddings()(to_torch(batch["tokenized_prompt"])))
-    return to_numpy(torch.cat(tokens, dim=1))
+    return torch.cat(tokens, dim=1)
 
 
 def prompt_logits(model: Any, params: Params, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
