@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pi0_compat.checkpoints.inspect import inspect_checkpoint
     from pi0_compat.checkpoints.lora import attach_checkpoint, extract_checkpoint, fold_checkpoint
     from pi0_compat.errors import CheckpointError, LoadError
+    from pi0_compat.layouts.lerobot.options import LerobotOptions
     from pi0_compat.layouts.orbax.restore import restore_params
     from pi0_compat.layouts.orbax.save import save_params
     from pi0_compat.loading.loaders import (
@@ -50,6 +51,7 @@ _HOMES = {
     "CheckpointWeightLoader": "pi0_compat.loading.loaders",
     "GemmaWeightLoader": "pi0_compat.loading.loaders",
     "HuggingFaceWeightLoader": "pi0_compat.loading.loaders",
+    "LerobotOptions": "pi0_compat.layouts.lerobot.options",
     "LoadError": "pi0_compat.errors",
     "LoadReport": "pi0_compat.loading.report",
     "NoOpWeightLoader": "pi0_compat.loading.loaders",
@@ -97,6 +99,7 @@ __all__ = [
     "CheckpointWeightLoader",
     "GemmaWeightLoader",
     "HuggingFaceWeightLoader",
+    "LerobotOptions",
     "LoadError",
     "LoadReport",
     "NoOpWeightLoader",
