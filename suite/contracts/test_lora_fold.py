@@ -10,7 +10,7 @@ from fixtures.specs import ModelSpec, tiny
 from suite.contracts.lora_sites import at_every_site, lora_b_paths, weight_of
 from suite.session.registry import contract
 from suite.subjects.protocol import Subject
-from suite.writing.asserts import assert_close, assert_different, assert_same_bits, refused
+from suite.writing.asserts import assert_close, assert_different, assert_same_bits, assert_same_paths, refused
 from suite.writing.cases import is_adapter
 
 SPECS = {
@@ -157,6 +157,14 @@ def test_adapters_of_another_layout_are_refused(subject: Subject, spec: ModelSpe
         for other in (matrix[..., :-1], matrix[:-1], np.swapaxes(matrix, -1, -2), matrix.sum(axis=1)):
             with refused(path.rpartition("lora_")[0]):
                 subject.fold(spec, params | {path: other})
+
+
+@contract(source="a merge that walks the top level and removes nothing; docs/bugs.md#g2", needs=("fold", "lora"))
+@every_spec
+def test_leaves_no_adapter(subject: Subject, spec: ModelSpec) -> None:
+    """A folded model has every weight of the LoRA model, and no adapter."""
+    params = content.params(spec)
+    assert_same_paths(subject.fold(spec, params), base_of(params))
 
 
 @contract(source="pi0_compat/lora/fold.py; docs/bugs.md#g15", needs=("fold", "lora", "pi0"))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fixtures.golden_cases import FullSizeModel, full_size
+from fixtures.params import Array, Params
 from fixtures.specs import Family, GemmaLora, LoraSpec, ModelSpec, tiny, with_lora
 from fixtures.writers import openpi_layout
 from suite.session.registry import contract
@@ -85,23 +86,45 @@ def test_has_the_configured_rank_at_every_site(subject: Subject, spec: ModelSpec
 
 @contract(source="openpi pi0_config.py; docs/bugs.md#b7", needs=("param_spec",))
 def test_compute_dtype_changes_no_parameter(subject: Subject) -> None:
-    """A model's compute dtype changes neither the shape nor the dtype of any parameter: all are float32."""
-    params = subject.param_spec(tiny(dtype="bfloat16"))
-    assert params == subject.param_spec(tiny())
-    assert {dtype for _, dtype in params.values()} == {"float32"}
+    """A model's compute dtype changes neither the shape nor the dtype of any parameter."""
+    assert subject.param_spec(tiny(dtype="bfloat16")) == subject.param_spec(tiny())
+
+
+@contract(source="openpi declares them: fixtures/golden/full_size.json; docs/bugs.md#b7", needs=("param_spec",))
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_every_parameter_is_float32(subject: Subject, dtype: str) -> None:
+    """Every parameter is float32, whatever the model computes in."""
+    assert [path for path, (_, found) in subject.param_spec(tiny(dtype=dtype)).items() if found != "float32"] == []
 
 
 @contract(source="arXiv:1502.01852; openpi gemma.py:242 against gemma_fast.py:161; docs/bugs.md#a14", needs=("init",))
 def test_fresh_weights_spread_by_their_fan_in(subject: Subject, base_spec: ModelSpec) -> None:
-    """A fresh projection has mean zero and standard deviation one over the square root of its number of inputs, which
-    for attention's output is heads x head_dim."""
-    params = subject.init(base_spec, 0)
+    """A fresh projection has a standard deviation of one over the square root of its number of inputs, which for
+    attention's output is heads x head_dim."""
+    for path, array in fresh_projections(subject, base_spec).items():
+        expected = spread(path, array)
+        # Five standard errors; a truncated normal's sample standard deviation varies no more than a normal's.
+        assert abs(array.std() - expected) <= 5 * expected / np.sqrt(2 * array.size), path
+
+
+@contract(source="arXiv:1502.01852; docs/bugs.md#a14", needs=("init",))
+def test_fresh_weights_have_mean_zero(subject: Subject, base_spec: ModelSpec) -> None:
+    """A fresh projection has mean zero, within five standard errors."""
+    for path, array in fresh_projections(subject, base_spec).items():
+        assert abs(array.mean()) <= 5 * spread(path, array) / np.sqrt(array.size), path
+
+
+def fresh_projections(subject: Subject, spec: ModelSpec) -> Params:
+    """Return the fresh projections that are drawn by their number of inputs."""
+    params = subject.init(spec, 0)
     kernels = [path for path in params if not any(part in path for part in NOT_BY_FAN_IN)]
     kernels = [path for path in kernels if path.endswith(("kernel", "/w", "gating_einsum", "linear"))]
     assert len(kernels) >= 10
-    for path in kernels:
-        array, owner = params[path], path.split("/")[-2].removesuffix("_1")
-        expected = math.prod(array.shape[axis] for axis in FAN_IN_AXES.get(owner, (-2,))) ** -0.5
-        # Five standard errors; a truncated normal's sample standard deviation varies no more than a normal's.
-        assert abs(array.std() - expected) <= 5 * expected / np.sqrt(2 * array.size), path
-        assert abs(array.mean()) <= 5 * expected / np.sqrt(array.size), path
+    return {path: params[path] for path in kernels}
+
+
+def spread(path: str, array: Array) -> float:
+    """Return the standard deviation of a fresh projection: one over the square root of its number of inputs."""
+    owner = path.split("/")[-2].removesuffix("_1")
+    inputs: float = math.prod(array.shape[axis] for axis in FAN_IN_AXES.get(owner, (-2,)))
+    return inputs**-0.5

@@ -161,7 +161,7 @@ FAULTS = (
                 "folded, replaced, lost = dict(as_flat(params)),",
             ),
         ),
-        caught_by=("lora_math.fold_equals_forward",),
+        caught_by=("lora_fold.leaves_no_adapter",),
     ),
     Fault(
         id="unfold_subtracts",

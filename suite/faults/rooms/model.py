@@ -186,6 +186,19 @@ FAULTS = (
         caught_by=("structure.fresh_weights_spread_by_their_fan_in",),
     ),
     Fault(
+        id="fresh_weights_are_shifted",
+        story="Fresh weights have the right spread, around half a standard deviation instead of zero.",
+        evidence="mutation: a draw between bounds that are not symmetric",
+        patches=(
+            Patch(
+                "model/initialization.py",
+                "        outside = outside[np.abs(again) >= 2]\n",
+                "        outside = outside[np.abs(again) >= 2]\n    block += np.float32(0.5)\n",
+            ),
+        ),
+        caught_by=("structure.fresh_weights_have_mean_zero",),
+    ),
+    Fault(
         id="parameters_in_the_compute_dtype",
         story="A model that computes in bfloat16 also stores its parameters in bfloat16.",
         evidence="mutation of docs/bugs.md#g5: one dtype for two things",
@@ -201,7 +214,7 @@ FAULTS = (
                 'Leaf(shape, np.dtype(self.dtype if path.startswith("action_in_proj/") else np.float32))',
             ),
         ),
-        caught_by=("structure.compute_dtype_changes_no_parameter",),
+        caught_by=("structure.compute_dtype_changes_no_parameter", "structure.every_parameter_is_float32"),
     ),
     Fault(
         id="served_in_bfloat16",
