@@ -10,7 +10,7 @@ from typing import Any
 
 from reports.pages.contracts import KINDS
 from reports.read.museum import Museum
-from reports.read.records import Record, area_of
+from reports.read.records import Record, area_of, severity_of
 from reports.read.subject_columns import Column, by_contract
 
 
@@ -34,7 +34,8 @@ def details(columns: Sequence[Column], museum: Museum | None) -> dict[str, Any]:
 
     Returns:
       ``texts``; ``contracts``: id -> ``law``, ``source``, ``faults``; ``cells``: contract -> column index -> cases,
-      each ``[case, outcome, message, whose fault, reason, link]``, where all but the outcome are indices of ``texts``.
+      each ``[case, outcome, severity, message, whose fault, reason, link]``, where all but outcome and severity are
+      indices of ``texts``.
     """
     texts, cells = Texts(), dict[str, dict[int, list[list[Any]]]]()
     for place, column in enumerate(columns):
@@ -65,4 +66,4 @@ def as_script(data: Any) -> str:
 def _case(row: Record, texts: Texts) -> list[Any]:
     why = row.get("expectation", {"kind": "", "reason": "", "link": ""})
     texts_of_case = [row["message"], KINDS.get(why["kind"], ""), why["reason"], why["link"]]
-    return [texts.place(row["case"]), row["outcome"], *map(texts.place, texts_of_case)]
+    return [texts.place(row["case"]), row["outcome"], severity_of(row), *map(texts.place, texts_of_case)]

@@ -21,6 +21,7 @@ from reports.read import standing
 from reports.read.benchmark_runs import BenchmarkRun
 from reports.read.figures import Figure
 from reports.read.merged import reference_machine
+from reports.read.records import SEVERITIES, severity_of
 from reports.read.sources import FAULTS, Sources
 from reports.read.standing import Standing
 from reports.read.subject_columns import by_contract
@@ -69,6 +70,8 @@ def page(sources: Sources, drawn: Sequence[Picture]) -> str:
             most_broken=standing.most_broken(sources.standings),
             areas=list(areas(sources.columns)),
             outcomes=["pass", "known", "fail", "fixed", "error", "absent", "unavailable"],
+            severities=SEVERITIES,
+            severities_of=_severities_of(sources.standings),
             matrix=_matrix(sources.standings),
             museum=sources.museum and _museum(sources),
             pictures=[{**vars(picture), "drawing": Markup(picture.drawing)} for picture in drawn],
@@ -145,6 +148,15 @@ def _matrix(standings: Sequence[Standing]) -> Mapping[str, Mapping[str, list[Map
         }
         for area, contracts in areas([each.column for each in standings]).items()
     }
+
+
+def _severities_of(standings: Sequence[Standing]) -> Mapping[str, list[str]]:
+    """Return contract -> the severities of its failures by any subject, the worst first."""
+    found: dict[str, set[str]] = {}
+    for each in standings:
+        for row in each.column.rows:
+            found.setdefault(row["contract"], set()).add(severity_of(row))
+    return {contract: [name for name in SEVERITIES if name in names] for contract, names in found.items()}
 
 
 def _cell(counted: Mapping[str, int], title: str) -> Mapping[str, str]:

@@ -46,18 +46,21 @@
   for (const row of laws) {
     row.words = `${row.dataset.contract} ${details.contracts[row.dataset.contract].law}`.toLowerCase();
     row.outcomes = row.dataset.outcomes.split(" ");
+    row.severities = row.dataset.severities.split(",");
     row.heading = $("button[aria-expanded]", row.parentNode);
   }
   function filtered() {
-    return $("#area").value || $("#outcome").value || $("#text").value.trim();
+    return $("#area").value || $("#outcome").value || $("#severity").value || $("#text").value.trim();
   }
   function show() {
-    const [area, outcome, text] = [$("#area").value, $("#outcome").value, $("#text").value.trim().toLowerCase()];
+    const [area, outcome, severity] = [$("#area").value, $("#outcome").value, $("#severity").value];
+    const text = $("#text").value.trim().toLowerCase();
     const any = filtered();
     let count = 0;
     for (const row of laws) {
       const inArea = !area || row.parentNode.dataset.area === area;
-      const fits = inArea && (!outcome || row.outcomes.includes(outcome)) && row.words.includes(text);
+      const fails = (!outcome || row.outcomes.includes(outcome)) && (!severity || row.severities.includes(severity));
+      const fits = inArea && fails && row.words.includes(text);
       row.fits = fits;
       row.hidden = !fits || (!any && row.heading.getAttribute("aria-expanded") !== "true");
       count += fits;
@@ -74,15 +77,15 @@
     $("#all").textContent = all ? "Close all" : "Open all";
     show();
   }
-  for (const control of ["#area", "#outcome", "#text"]) {
+  for (const control of ["#area", "#outcome", "#severity", "#text"]) {
     $(control).addEventListener("input", () => (filtered() ? show() : open(false)));
   }
   $("#all").addEventListener("click", () => open($("#all").getAttribute("aria-pressed") !== "true"));
 
   // One cell, its contract and its cases. Texts come from other programs: show them as text, never as markup.
-  function shownCase([name, outcome, message, kind, reason, url]) {
+  function shownCase([name, outcome, severity, message, kind, reason, url]) {
     const text = (place) => details.texts[place];
-    const item = element("li", {}, element("span", { className: `o ${outcome}` }, outcome), ` ${text(name)}`);
+    const item = element("li", {}, element("span", { className: `o ${outcome}` }, outcome), severity ? ` ${severity}:` : "", ` ${text(name)}`);
     if (reason) item.append(element("p", {}, ...withCode(text(reason)), " ", link(text(url), text(url)), ` (${text(kind)})`));
     if (message) item.append(element("pre", {}, text(message)));
     return item;
@@ -140,7 +143,7 @@
     const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
     if (!target) return;
     if (target.matches("tr.law")) {
-      for (const control of ["#area", "#outcome", "#text"]) $(control).value = "";
+      for (const control of ["#area", "#outcome", "#severity", "#text"]) $(control).value = "";
       target.heading.setAttribute("aria-expanded", "true");
       show();
     }

@@ -94,7 +94,7 @@ def test_areas_open(page: Any, toys: Path) -> None:
 
 
 def test_the_matrix_is_filtered(page: Any, toys: Path) -> None:
-    """The matrix is filtered by area, by outcome, by words of the law, by all together, and reset."""
+    """The matrix is filtered by area, outcome, severity and words of the law, by all together, and reset."""
     page.goto(toys.as_uri())
     page.select_option("#area", "load")
     assert shown_laws(page) == ["load.is_quiet", "load.is_whole"]
@@ -103,6 +103,11 @@ def test_the_matrix_is_filtered(page: Any, toys: Path) -> None:
     assert page.locator("#shown").inner_text() == "1 of 4 contracts"
     page.select_option("#area", "")
     page.select_option("#outcome", "")
+    page.select_option("#severity", "crash")
+    assert shown_laws(page) == ["load.is_quiet"]
+    page.select_option("#severity", "silent")
+    assert shown_laws(page) == ["load.is_whole"]
+    page.select_option("#severity", "")
     page.fill("#text", "SAVE")
     assert shown_laws(page) == ["save.is_quick", "save.is_whole"]
     page.fill("#text", "")
@@ -118,6 +123,7 @@ def test_a_cell_shows_law_cases_reason_and_link(page: Any, toys: Path) -> None:
     assert case.is_visible()
     assert "A load is whole." in case.inner_text()
     assert "It sums over the wrong heads." in case.inner_text()
+    assert "silent" in case.locator("li").first.inner_text()
     assert toy_project.HOSTILE in case.locator("pre").inner_text()
     assert (
         case.get_by_role("link", name="https://example.org/issues/1").get_attribute("href")

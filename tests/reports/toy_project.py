@@ -43,7 +43,7 @@ def write_contracts(root: Path, **changes: Any) -> Path:
         row("load.is_whole", "known", case="a", message=HOSTILE),
         row("load.is_whole", case="b"),
         row("save.is_quick", "fixed"),
-        row("load.is_quiet", "fail", message=HOSTILE, law=f"A law. {HOSTILE}"),
+        row("load.is_quiet", "fail", message=HOSTILE, severity="crash", law=f"A law. {HOSTILE}"),
         row("save.is_whole", "absent", message=HOSTILE),
     ]
     head = header(subject("reference", None), subject(version=f"1.2{HOSTILE}"), **changes)
