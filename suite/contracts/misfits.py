@@ -308,6 +308,12 @@ def one_of_each_kind(layout: Layout) -> tuple[Case, ...]:
     return tuple(kind(layout)[0] for kind in (other_models, missing, renamed, of_another_shape, of_another_kind))
 
 
+@cache
+def served_of_each_kind(layout: Layout) -> tuple[Case, ...]:
+    """Return one case of each kind, of the layout that is served."""
+    return tuple(case for case in one_of_each_kind(layout) if case in served(layout))
+
+
 def _changed(layout: Layout, changes: dict[str, Callable[[Array], Array]]) -> tuple[Case, ...]:
     model = layout.model(tiny())
     name = layout.site(model, layout.weight)

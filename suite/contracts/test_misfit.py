@@ -168,7 +168,7 @@ def test_is_not_served(loads: Loads, case: Case) -> None:
 
 
 @contract(source="docs/bugs.md#c3, #c9", needs=("load_for_inference",))
-@every_layout(misfits.served, empty=NOT_SERVED)
+@every_layout(misfits.served_of_each_kind, empty=NOT_SERVED)
 def test_the_served_file_is_named(loads: Loads, case: Case) -> None:
     """The error about a checkpoint that does not fit the model to serve names its folder."""
     outcome = loads.serve(case)
