@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from pi0_compat.checkpoints.values import Finding, examine
 from pi0_compat.diagnosis import other_sizes
 from pi0_compat.errors import CheckpointError, LoadError
+from pi0_compat.layouts.distance import parameters_apart
 from pi0_compat.layouts.gemma_flax import require_sizes
 from pi0_compat.layouts.judged import judge_checkpoint
 from pi0_compat.layouts.layout import Detected, Layout
@@ -31,8 +32,8 @@ from pi0_compat.model.named import named_models, spec_of
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.model.specs import EXPERTS
 from pi0_compat.norm_stats.fit import StatsFits, fit_norm_stats
-from pi0_compat.params import Differences, differences, num_bytes
-from pi0_compat.paths import expert_of, in_gemma, in_paligemma, is_adapter, looks_like_an_adapter
+from pi0_compat.params import Differences, Leaf, differences, num_bytes
+from pi0_compat.paths import expert_of, in_gemma, in_paligemma, is_adapter, looks_like_an_adapter, unused_in
 from pi0_compat.progress import Progress, no_progress
 from pi0_compat.storage.stream import Source
 
@@ -103,6 +104,7 @@ class Fit:
       groups: every difference in paths and shapes, in groups.
       sizes: the sizes that differ, in words.
       details: the lines of the loader's error if a file could not even be opened as the model's.
+      apart: how many parameters are missing, of another shape, or not the model's.
     """
 
     training: Verdict
@@ -110,15 +112,11 @@ class Fit:
     groups: tuple[Group, ...] = ()
     sizes: tuple[str, ...] = ()
     details: tuple[str, ...] = ()
+    apart: int = 0
 
     def verdict(self, purpose: Purpose) -> Verdict:
         """Return the verdict for "training" or "inference"."""
         return self.training if purpose == "training" else self.inference
-
-    @property
-    def num_differences(self) -> int:
-        """The number of parameters that differ."""
-        return sum(len(group.paths) for group in self.groups) + len(self.details)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -186,8 +184,8 @@ def check_checkpoint(
     place = nullcontext(located(path)) if values else located_metadata(path)
     with place as (checkpoint, name):
         # What inspect and convert decide by: no model fits what is no part of a pi0.
-        verdict = judge_checkpoint(checkpoint).verdict
-        known = fits(checkpoint, named_models() | asked, verdict.reason)
+        leaves, verdict = judge_checkpoint(checkpoint)
+        known = fits(checkpoint, leaves, named_models() | asked, verdict.reason)
         return Check(
             name=name,
             layout=checkpoint.layout,
@@ -207,11 +205,14 @@ def _examined(checkpoint: Detected, model: Pi0Spec | None, progress: Progress) -
         return examine(source, advance)
 
 
-def fits(checkpoint: Detected, models: Mapping[str, Pi0Spec], why_not: str = "") -> dict[str, Fit]:
+def fits(
+    checkpoint: Detected, leaves: Mapping[str, Leaf], models: Mapping[str, Pi0Spec], why_not: str = ""
+) -> dict[str, Fit]:
     """Return how a checkpoint fits each model; no array is read but a PyTorch checkpoint's tied table.
 
     Args:
       checkpoint: what ``detect`` returned.
+      leaves: shape and dtype of every array, by the names of its layout.
       models: the models, by name.
       why_not: why it fits none, whatever their sizes; empty if nothing speaks against it.
 
@@ -224,7 +225,10 @@ def fits(checkpoint: Detected, models: Mapping[str, Pi0Spec], why_not: str = "")
     stored = read_metadata(checkpoint.path) if checkpoint.layout is Layout.OPENPI else None
     seen = _Seen(checkpoint, missing, stored)
     # Several configs share a model.
-    fit_of = {model: _fit(seen, model) for model in models.values()}
+    fit_of = {
+        model: dataclasses.replace(_fit(seen, model), apart=parameters_apart(checkpoint.layout, leaves, model))
+        for model in models.values()
+    }
     return {name: fit_of[model] for name, model in models.items()}
 
 
@@ -284,12 +288,15 @@ def _fit(seen: _Seen, model: Pi0Spec) -> Fit:
 
 def _compare(seen: _Seen, source: Source, model: Pi0Spec) -> Fit:
     expected, in_source = expected_leaves(model), _in_source(seen.checkpoint.layout)
-    trained = settle(expected, source.leaves, lambda path: not in_source(path))
-    served = settle(expected, source.leaves, lambda path: False)
+    # What the layout stores and no model uses is no difference.
+    idle = unused_in(source.leaves)
+    found = {path: leaf for path, leaf in source.leaves.items() if path not in idle}
+    trained = settle(expected, found, lambda path: not in_source(path))
+    served = settle(expected, found, lambda path: False)
     return Fit(
         training=_verdict(seen, source, model, trained),
         inference=_verdict(seen, source, model, served),
-        groups=tuple(_groups(differences(expected, source.leaves, dtypes=False), in_source)),
+        groups=tuple(_groups(differences(expected, found, dtypes=False), in_source)),
         sizes=tuple(sizes_apart(sizes_of(source.leaves), ranks_of(source.leaves), model)),
     )
 

@@ -42,6 +42,7 @@ class Diff(NamedTuple):
         distance, largest first.
       unused: (path, "A" or "B") of what only one side has and no model uses.
       norm_stats: the statistics that differ between norm stats that both sides have, furthest apart first.
+      problems: (side, words) of what a side lacks or has in another shape, whatever the other has.
     """
 
     left: Located
@@ -49,6 +50,7 @@ class Diff(NamedTuple):
     pairs: list["Compared"]
     unused: list[tuple[str, str]]
     norm_stats: list[StatsApart]
+    problems: list[tuple[str, str]]
 
     def differing(self, tolerance: float = 0.0) -> list["Compared"]:
         """Return the pairs that differ.
@@ -124,7 +126,14 @@ def diff_checkpoints(
         progress("comparing", num_bytes(a.leaves)) as advance,
     ):
         stats = stats_apart(norm_stats_of(one.checkpoint), norm_stats_of(other.checkpoint))
-        return Diff(one, other, compare(a, b, advance), unused(a, b), stats)
+        problems = _problems(one.checkpoint, other.checkpoint)
+        return Diff(one, other, compare(a, b, advance), unused(a, b), stats, problems)
+
+
+def _problems(left: Detected, right: Detected) -> list[tuple[str, str]]:
+    """Return what inspect says of each side too: two checkpoints that lack the same are the same, and not whole."""
+    sides = (("A", left), ("B", right))
+    return [(side, line) for side, found in sides for line in judge_checkpoint(found).verdict.problems]
 
 
 @contextmanager
@@ -139,12 +148,12 @@ def open_both(left: Detected, right: Detected, model: Pi0Spec | None = None) -> 
       LoadError: one does not hold a model, or cannot be of the same model as the other.
     """
     with ExitStack() as stack:
+        for side in (left, right):
+            judge_checkpoint(side).verdict.require_known(side.path)
         if left.layout is right.layout and left.layout in _TORCH:
             one, other = (stack.enter_context(open_tensors(_weights(side))) for side in (left, right))
             yield one, other
             return
-        for side in (left, right):
-            judge_checkpoint(side).verdict.require_known(side.path)
         if model is None:
             model = _model_of_either(left, right)
         yield stack.enter_context(open_parameters(left, model)), stack.enter_context(open_parameters(right, model))

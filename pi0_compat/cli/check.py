@@ -65,8 +65,10 @@ def _all(check: Check, purposes: tuple[Purpose, ...]) -> Iterator[str]:
         yield f"  - {check.problems[0]}"
     elif not fitting:
         yield f"  none of the {len(known)} named configs fits"
-        closest = min(base_first(known), key=lambda name: known[name].num_differences)
-        yield f"  closest: {closest}: {known[closest].training.reason}"
+        closest = min(base_first(known), key=lambda name: known[name].apart)
+        fit = known[closest]
+        number = f"{counted(fit.apart, 'parameter')} {'differs' if fit.apart == 1 else 'differ'}"
+        yield f"  closest: {closest}, {number}: {'; '.join(fit.sizes) or fit.training.reason}"
         yield "  for a model of other sizes, pass them: --config-file"
 
 
@@ -74,8 +76,8 @@ def _verdict(verdict: Verdict, *, brief: bool = False) -> str:
     if not verdict.loads:
         # The second sentence is what to call in Python; here the fixes follow.
         return "no" if brief else f"no: {_SECOND_SENTENCE.split(verdict.reason)[0]}"
-    counts = [(verdict.fresh, "start fresh"), (verdict.dropped, "are not used")]
-    words = [f"{number} {what}" for number, what in counts if number]
+    counts = [(verdict.fresh, "start fresh", "starts fresh"), (verdict.dropped, "are not used", "is not used")]
+    words = [f"{number} {single if number == 1 else many}" for number, many, single in counts if number]
     if brief:
         return f"yes ({', '.join(words)})" if words else "yes"
     return f"yes: {', '.join([f'{verdict.loaded} parameters are loaded', *words])}"
@@ -124,6 +126,7 @@ def _plain(fit: Fit) -> dict[str, Any]:
         "differences": [{**group._asdict(), "paths": list(group.paths)} for group in fit.groups],
         "sizes": list(fit.sizes),
         "details": list(fit.details),
+        "apart": fit.apart,
     }
 
 

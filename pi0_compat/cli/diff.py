@@ -13,6 +13,8 @@ from pi0_compat.norm_stats.compare import StatsApart
 from pi0_compat.params import Leaf
 from pi0_compat.text import shorten
 
+_SIDES = {"left": "A", "right": "B"}
+
 
 def run(options: argparse.Namespace, output: Output) -> int:
     """Compare the checkpoints, and print where they differ."""
@@ -25,10 +27,11 @@ def run(options: argparse.Namespace, output: Output) -> int:
     same = len(diff.pairs) - len(different)
     stats = [one for one in diff.norm_stats if one.relative > options.tolerance]
     lines = [*_lines(structure, values, same, whole=options.all), *_norm_stats(stats, whole=options.all)]
-    text = [*_sides(diff), *lines, *_unused(diff)]
+    text = [*_sides(diff), *lines, *_unused(diff), *_problems(diff)]
     document = {
         **_document(diff, structure, values, same),
         "unused": [path for path, _ in diff.unused],
+        "problems": {name: [line for side, line in diff.problems if side == _SIDES[name]] for name in _SIDES},
         "norm_stats": [one._asdict() | {"relative": _finite(one.relative)} for one in stats],
     }
     output.give(document | {"differ": bool(different or stats)}, "\n".join(text))
@@ -63,6 +66,13 @@ def _finite(number: float) -> float | None:
 
 def _unused(diff: Diff) -> Iterator[str]:
     yield from (f"not compared: {path}, in {side} alone: no model uses it" for path, side in diff.unused)
+
+
+def _problems(diff: Diff) -> Iterator[str]:
+    for side in _SIDES.values():
+        if lines := [line for found, line in diff.problems if found == side]:
+            yield f"{side} is not whole: {counted(len(lines), 'problem')}"
+            yield from shorten([f"  - {line}" for line in lines])
 
 
 def _structure_line(pair: Compared) -> str:

@@ -8,9 +8,9 @@ family needs them, and with a ! what cannot be right. Exit status 1: it does not
 the norm stats of the config are wrong.
 
 --json prints: path, layout, why_not (it is no part of a pi0), problems (what is not whole), configs (name -> training
-and inference: loads, reason, loaded, fresh, dropped; differences: kind, part, paths, example; sizes; details), fixes,
-norm_stats (each file: name, file, sizes, serves, modes, problem, flaws, is_taken), and with --values: values (path,
-finding, evidence, expected).
+and inference: loads, reason, loaded, fresh, dropped; differences: kind, part, paths, example; sizes; details; apart:
+how many parameters differ), fixes, norm_stats (each file: name, file, sizes, serves, modes, problem, flaws, is_taken),
+and with --values: values (path, finding, evidence, expected).
 """
 
 import argparse

@@ -5,8 +5,8 @@ array: 0 for equal values, 2 for opposite ones. Arrays are read a slab at a time
 compared as well, in units of the spread. Exit status 1: they differ.
 
 --json prints: left and right (path, layout), differ, same (a count), structure (path, left, right: shape and dtype, or
-null), values (path, relative, largest, differing, size, left, right; infinite is null), unused (paths), norm_stats
-(name, relative, words).
+null), values (path, relative, largest, differing, size, left, right; infinite is null), unused (paths), problems (of
+left and right: what inspect misses), norm_stats (name, relative, words).
 """
 
 import argparse

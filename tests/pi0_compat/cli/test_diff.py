@@ -105,6 +105,8 @@ def test_structure(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
         "  ~ action_out_proj/bias: float32[9] in A, float32[5] in B",
         "  + extra: only in B, float32[56]",
         "the same: 48 arrays",
+        "B is not whole: 1 problem",
+        f"  - {SCALE}: expected, found nothing",
     ]
 
 
@@ -208,6 +210,7 @@ def test_the_document(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
         "same": 48,
         "structure": [{"path": SCALE, "left": {"shape": [56], "dtype": "float32"}, "right": None}],
         "unused": [],
+        "problems": {"left": [], "right": [f"{SCALE}: expected, found nothing"]},
         "norm_stats": [],
     }
 
@@ -218,3 +221,28 @@ def test_a_url_is_downloaded(pi0_compat: Callable, tiny: Path, tmp_path: Path, m
     fsspec.filesystem("memory").put(str(tiny / "gemma"), "/diff/gemma", recursive=True)
     result = pi0_compat("diff", "memory://diff/gemma", tiny / "gemma")
     assert (result.status, result.out.splitlines()[0]) == (YES, "A: memory://diff/gemma (gemma_flax)")
+
+
+def test_what_both_lack_is_said(pi0_compat: Callable, tmp_path: Path) -> None:
+    """Two checkpoints that lack the same are the same in what they have, and neither is called whole."""
+    path = "action_out_proj/bias"
+
+    def edit(params: Params) -> None:
+        del params[path]
+
+    one = edited(tmp_path / "one", edit)
+    result = pi0_compat("diff", one, one)
+    assert result.status == YES
+    for side in "AB":
+        assert f"{side} is not whole: 1 problem\n  - {path}: expected, found nothing" in result.out
+    lines = [f"{path}: expected, found nothing"]
+    assert pi0_compat("diff", one, one, "--json").document["problems"] == {"left": lines, "right": lines}
+
+
+def test_files_of_another_model_are_refused(pi0_compat: Callable, tmp_path: Path) -> None:
+    """Two files of a Llama are not compared: they are no part of a pi0, as every other command says."""
+    names = ("model.layers.0.self_attn.q_proj.weight", "model.norm.weight")
+    safetensors_file.write(dict.fromkeys(names, np.ones((4, 4), np.float32)), tmp_path / "model.safetensors")
+    result = pi0_compat("diff", tmp_path, tmp_path)
+    assert result.status == REFUSED
+    assert "this is a language model by the names that Llama, Mistral and Gemma 1 share" in result.err
