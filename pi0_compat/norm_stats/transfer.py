@@ -116,15 +116,27 @@ def from_lerobot(processors: Processors, family: str) -> Transferred:
     found: NormStats = {}
     notes: list[str] = []
     normalization = normalization_of(family)
-    for name, feature, step in ((STATE, OBSERVATION_STATE, before), (ACTIONS, ACTION, after or before)):
-        if step is None or not (step.stats or (before and before.stats)):
-            continue
-        if feature in step.features or feature in step.stats:
-            found[name], words = _from_lerobot(step, feature, normalization, inverse=name == ACTIONS and after is step)
+    if not any(step.stats for step in (before, after) if step):
+        return Transferred({}, ())
+    for name, feature in ((STATE, OBSERVATION_STATE), (ACTIONS, ACTION)):
+        step, inverse = _decisive(processors, name)
+        if step and (feature in step.features or feature in step.stats):
+            found[name], words = _from_lerobot(step, feature, normalization, inverse=inverse)
             notes += [f"{name}{line}" for line in words]
     if before and after and ACTION in before.stats:
         _require_same_actions(before, after)
     return Transferred(found, tuple(notes))
+
+
+def _decisive(processors: Processors, name: str) -> tuple[Normalizer | None, bool]:
+    """Return the step whose numbers count, and whether it undoes: for actions what a robot gets from a policy.
+
+    With openpi's epsilon in the file, as ``convert --to lerobot`` writes it, normalizing and undoing are the same.
+    """
+    before, after = processors
+    if name == STATE or after is None or (before and before.eps == OPENPI_EPS and ACTION in before.stats):
+        return before, False
+    return after, True
 
 
 class _Affine(NamedTuple):
@@ -162,6 +174,8 @@ def _from_lerobot(step: Normalizer, feature: str, normalization: str, *, inverse
     affine = _affine(step, feature, inverse=inverse)
     notes = [] if mode == _MODES[normalization] else [f": lerobot has {_in_words(mode)}, written as {normalization}"]
     z_score = {"mean": affine.shift, "std": np.maximum(affine.scale - OPENPI_EPS, 0)}
+    if mode == _MEAN_STD and not inverse and step.eps == OPENPI_EPS:
+        z_score["std"] = stats["std"]
     low = affine.shift - affine.scale
     if mode in _BOUNDS:
         low = _bound(step, feature, _BOUNDS[mode][0])
