@@ -42,6 +42,7 @@ _ORBAX = (Layout.OPENPI, Layout.GEMMA_FLAX)
 LOADERS = {
     Layout.OPENPI: "CheckpointWeightLoader",
     Layout.OPENPI_PYTORCH: "OpenpiPyTorchWeightLoader",
+    Layout.LEROBOT: "OpenpiPyTorchWeightLoader",
     Layout.PALIGEMMA_NPZ: "PaliGemmaWeightLoader",
     Layout.HUGGING_FACE: "HuggingFaceWeightLoader",
     Layout.GEMMA_FLAX: "GemmaWeightLoader",
@@ -303,7 +304,7 @@ def _compare(seen: _Seen, source: Source, model: Pi0Spec) -> Fit:
 
 def _torch_sizes_apart(checkpoint: Detected, model: Pi0Spec) -> tuple[str, ...]:
     """Return the sizes in which PyTorch's tensors differ from the model that they could not be opened as."""
-    if checkpoint.layout not in (Layout.OPENPI_PYTORCH, Layout.HUGGING_FACE):
+    if checkpoint.layout not in (Layout.OPENPI_PYTORCH, Layout.LEROBOT, Layout.HUGGING_FACE):
         return ()
     sizes = torch_sizes(tensors_of(checkpoint.path), recorded_beside(checkpoint.path))
     if checkpoint.layout is Layout.HUGGING_FACE:

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from pi0_compat.checkpoints.lerobot import Resolved, resolve, write_provenance
-from pi0_compat.checkpoints.norm_stats import ASSETS, assets_beside, copy_assets
+from pi0_compat.checkpoints.norm_stats import beside, bring_norm_stats
 from pi0_compat.errors import LoadError
 from pi0_compat.layouts.detect import detect
 from pi0_compat.layouts.judged import judge_checkpoint
 from pi0_compat.layouts.layout import Detected, Layout
 from pi0_compat.layouts.lerobot.options import LerobotOptions
+from pi0_compat.layouts.lerobot.recognize import policy_family
 from pi0_compat.layouts.open import open_parameters
 from pi0_compat.layouts.orbax.lora_record import as_record, experts_of
 from pi0_compat.layouts.orbax.read_stream import StoredParameters
+from pi0_compat.layouts.torch.safetensors_folder import recorded_beside
 from pi0_compat.layouts.verdict import judge
 from pi0_compat.layouts.write import TARGETS, Job, Target, known_model, writable
 from pi0_compat.lora.fold_stream import FoldedStream
@@ -47,7 +49,7 @@ class Converted:
       left_out: what the checkpoint has and the layout has no room for.
       assets: whether norm stats were copied; None for a layout without a place for them.
       lost: path of a folded weight -> the share of its delta that the dtype could not hold.
-      inexact: of lerobot's layout, the dimensions whose norm stats float32 cannot hold, a sentence each.
+      inexact: what is not exactly as before of norm stats that are brought to or from lerobot, a sentence each.
     """
 
     path: Path
@@ -69,6 +71,7 @@ def convert_checkpoint(
     fold: bool = False,
     drop: bool = False,
     lerobot: LerobotOptions | None = None,
+    asset_id: str | None = None,
     progress: Progress = no_progress,
 ) -> Converted:
     """Write a checkpoint in another layout. It appears at ``out`` complete or not at all.
@@ -88,6 +91,8 @@ def convert_checkpoint(
       fold: add adapters to their weights first.
       drop: leave out what the layout has no room for, instead of raising an error.
       lerobot: what lerobot's folder says besides, for the layout ``lerobot``.
+      asset_id: openpi's name for the robot, under which the norm stats of a policy of lerobot's are written; by default
+        that of the data set that it was trained on.
       progress: called with a title and the total bytes when work starts; returns a context manager that yields a
         function, which is called with the bytes done since its last call. By default nothing is shown.
 
@@ -122,16 +127,18 @@ def convert_checkpoint(
         left_out = {path: leaf for path, leaf in job.source.leaves.items() if path not in held}
         to_drop = [path for path in left_out if path not in unused and (not target.takes_adapters or path in homeless)]
         _require_place(job.source, target, layout, to_drop, drop=drop)
-        step = _assets_beside(detected).parent
+        step = beside(detected).parent
         policy = _policy(options, job, name, homeless, step) if options else None
         job = job._replace(source=Chosen(job.source, held.__contains__), policy=policy.policy if policy else None)
         with appearing_at(out) as place:
             target.write(job, place)
             assets: bool | None = None
+            notes: tuple[str, ...] = ()
             if policy:
                 assets = write_provenance(policy, place, detected.root.name, name, read.digests)
             elif _has_assets(target, detected.layout):
-                assets = copy_assets(_assets_beside(detected), place)
+                carried = bring_norm_stats(detected, place, _family(job, detected), asset_id)
+                assets, notes = carried.asset_id is not None, carried.notes
     return Converted(
         path=out,
         layout=layout,
@@ -139,7 +146,7 @@ def convert_checkpoint(
         left_out=left_out,
         assets=assets,
         lost=lost,
-        inexact=policy.inexact if policy else (),
+        inexact=policy.inexact if policy else notes,
     )
 
 
@@ -214,10 +221,11 @@ def _goes_with(target: Target, path: str) -> bool:
 
 def _has_assets(target: Target, layout: Layout) -> bool:
     """Return whether norm stats matter: for a pi0 that is written as one."""
-    return target.takes_assets and layout in (Layout.OPENPI, Layout.OPENPI_PYTORCH)
+    return target.takes_assets and layout in (Layout.OPENPI, Layout.OPENPI_PYTORCH, Layout.LEROBOT)
 
 
-def _assets_beside(detected: Detected) -> Path:
-    """Return where a checkpoint's norm stats are: in the folder of its step, or of its PyTorch file."""
-    inside = detected.layout is Layout.OPENPI_PYTORCH and detected.path.is_dir()
-    return detected.path / ASSETS if inside else assets_beside(detected.path)
+def _family(job: Job, detected: Detected) -> str:
+    """Return the family that decides how norm stats are used: names alone do not tell pi0-FAST from PaliGemma."""
+    if job.config:
+        return job.config.family
+    return policy_family(recorded_beside(detected.path)) or job.family

@@ -30,7 +30,7 @@ from pi0_compat.paths import unused_in
 from pi0_compat.progress import Progress, no_progress
 from pi0_compat.storage.stream import CACHED_VALUES, Source, read_ahead, regrouped, rows_at_a_time, whole
 
-_TORCH = (Layout.OPENPI_PYTORCH, Layout.HUGGING_FACE, Layout.PEFT)
+_TORCH = (Layout.OPENPI_PYTORCH, Layout.LEROBOT, Layout.HUGGING_FACE, Layout.PEFT)
 
 
 class Diff(NamedTuple):

@@ -26,6 +26,7 @@ def run(options: argparse.Namespace, output: Output) -> int:
         fold=options.fold,
         drop=options.drop,
         lerobot=lerobot,
+        asset_id=options.asset_id,
         progress=output.progress,
     )
     writing.warn_of_losses(done.lost, output)

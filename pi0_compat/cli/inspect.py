@@ -19,6 +19,7 @@ _LAYOUTS = {
     Layout.GEMMA_FLAX: "gemma for flax, orbax: layers side by side",
     Layout.PALIGEMMA_NPZ: "PaliGemma's npz, of big_vision",
     Layout.OPENPI_PYTORCH: "openpi's PyTorch, safetensors",
+    Layout.LEROBOT: "a policy of lerobot, safetensors",
     Layout.HUGGING_FACE: "Hugging Face, safetensors",
     Layout.PEFT: "PEFT, adapters alone, safetensors",
     Layout.UNKNOWN: "of no model that pi0-compat reads",

@@ -12,7 +12,6 @@ _FIELDS = {
     "lerobot_version": "version",
     "state_dim": "state_dim",
     "action_dim": "action_dim",
-    "asset_id": "asset_id",
     "device": "device",
     "adapters": "adapters_base",
 }
@@ -26,6 +25,9 @@ def read_lerobot(options: argparse.Namespace, layout: Layout) -> LerobotOptions 
     """
     said = {field: value for name, field in _FIELDS.items() if (value := getattr(options, name)) is not None}
     said |= _parsed(options)
+    # A policy that is read has norm stats too.
+    if layout is Layout.LEROBOT and options.asset_id is not None:
+        said["asset_id"] = options.asset_id
     if layout is not Layout.LEROBOT:
         if said:
             raise Refusal(f"the options of lerobot's folder are for --to lerobot, and this is --to {layout}")

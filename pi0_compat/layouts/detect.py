@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pi0_compat.layouts.layout import ADAPTER_WEIGHTS, Detected, Layout
+from pi0_compat.layouts.lerobot.recognize import policy_family
 from pi0_compat.layouts.orbax.folder import PARAMS, TRAIN_STATE, holds_tree, require_tree, steps_of
 from pi0_compat.layouts.orbax.metadata import top_names
-from pi0_compat.layouts.torch.safetensors_folder import INDEX, WEIGHTS_FILE, tensors_of
+from pi0_compat.layouts.torch.safetensors_folder import INDEX, WEIGHTS_FILE, recorded_beside, tensors_of
 from pi0_compat.paths import TORCH_ROOT
 from pi0_compat.storage.download import fetch
 
@@ -78,4 +79,6 @@ def _torch(path: Path) -> _Match:
     if path.name == ADAPTER_WEIGHTS:
         return _Match(Layout.PEFT, path.parent)
     ours = any(f"{TORCH_ROOT}." in name for name in names)
+    if ours and policy_family(recorded_beside(path)):
+        return _Match(Layout.LEROBOT, path)
     return _Match(Layout.OPENPI_PYTORCH if ours else Layout.HUGGING_FACE, path)

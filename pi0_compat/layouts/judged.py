@@ -18,7 +18,7 @@ from pi0_compat.layouts.wholes import stored_name, whole_like
 from pi0_compat.params import Leaf, join, leaf_of
 
 _ORBAX = (Layout.OPENPI, Layout.TRAIN_STATE, Layout.GEMMA_FLAX, Layout.UNKNOWN)
-_TORCH = (Layout.OPENPI_PYTORCH, Layout.HUGGING_FACE)
+_TORCH = (Layout.OPENPI_PYTORCH, Layout.LEROBOT, Layout.HUGGING_FACE)
 
 
 class Judged(NamedTuple):
@@ -69,7 +69,7 @@ def leaves_in(checkpoint: Detected) -> dict[str, Leaf]:
                 return npz.leaves
         case Layout.PEFT:
             return tensors_of(checkpoint.path / ADAPTER_WEIGHTS)
-        case Layout.OPENPI_PYTORCH | Layout.HUGGING_FACE:
+        case Layout.OPENPI_PYTORCH | Layout.LEROBOT | Layout.HUGGING_FACE:
             return tensors_of(checkpoint.path)
     arrays = _orbax_arrays(checkpoint.path)
     return plain_names(arrays) if checkpoint.layout is Layout.GEMMA_FLAX else arrays
@@ -106,6 +106,9 @@ def _apart(checkpoint: Detected) -> Iterator[str]:
         return
     with open_tensors(checkpoint.path) as tensors:
         names = {stored_name(checkpoint.layout, name): name for name in tensors.leaves}
-        for pair in whole_like(checkpoint.layout, names).either:
+        whole = whole_like(checkpoint.layout, names)
+        # lerobot does not tie the two, and its pi0 and pi0.5 never read the second.
+        pairs = () if checkpoint.layout is Layout.LEROBOT and whole.what != "pi0_fast" else whole.either
+        for pair in pairs:
             if all(name in names for name in pair) and (words := tied_apart(tensors, *(names[n] for n in pair))):
                 yield words

@@ -15,7 +15,7 @@ class Layout(enum.StrEnum):
     GEMMA_FLAX = "gemma_flax"  # orbax, layers side by side
     PALIGEMMA_NPZ = "paligemma_npz"
     OPENPI_PYTORCH = "openpi_pytorch"
-    LEROBOT = "lerobot"
+    LEROBOT = "lerobot"  # a policy: openpi's PyTorch names one level deeper
     HUGGING_FACE = "hugging_face"
     PEFT = "peft"
     UNKNOWN = "unknown"  # arrays that are no part of a pi0

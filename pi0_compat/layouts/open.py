@@ -51,7 +51,7 @@ def _opened(checkpoint: Detected, model: Pi0Spec | None) -> AbstractContextManag
             return open_npz(checkpoint.path)
         case Layout.GEMMA_FLAX:
             return nullcontext(open_gemma(checkpoint.path))
-        case Layout.OPENPI_PYTORCH:
+        case Layout.OPENPI_PYTORCH | Layout.LEROBOT:
             return nullcontext(open_pytorch(checkpoint.path, model or _model_of_tensors(checkpoint.path)))
         case Layout.HUGGING_FACE:
             return open_hugging_face(checkpoint.path, model or _model_of_tensors(checkpoint.path))

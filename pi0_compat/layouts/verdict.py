@@ -31,13 +31,14 @@ from pi0_compat.text import shorten
 
 UNKNOWN = "unknown"
 _ABSENT = "expected, found nothing"
-_TORCH = (Layout.OPENPI_PYTORCH, Layout.HUGGING_FACE)
+_TORCH = (Layout.OPENPI_PYTORCH, Layout.LEROBOT, Layout.HUGGING_FACE)
 _WORDS = {
     Layout.OPENPI: "in openpi's layout",
     Layout.TRAIN_STATE: "in a run of openpi",
     Layout.GEMMA_FLAX: "for flax",
     Layout.PALIGEMMA_NPZ: "in big_vision's npz",
     Layout.OPENPI_PYTORCH: "in openpi's PyTorch layout",
+    Layout.LEROBOT: "of lerobot",
     Layout.HUGGING_FACE: "of Hugging Face",
     Layout.PEFT: "of PEFT",
     Layout.UNKNOWN: "in openpi's layout",

@@ -99,7 +99,7 @@ def whole_like(layout: Layout, names: Collection[str], depths: Depths = _NOT_REC
 
 def stored_name(layout: Layout, name: str) -> str:
     """Return the name of an array without what wrappers around the model put before it."""
-    return plain_name(name) if layout is Layout.OPENPI_PYTORCH else name
+    return plain_name(name) if layout in (Layout.OPENPI_PYTORCH, Layout.LEROBOT) else name
 
 
 def _candidates(layout: Layout, names: set[str], depths: Depths) -> list[Whole]:
@@ -112,6 +112,8 @@ def _candidates(layout: Layout, names: set[str], depths: Depths) -> list[Whole]:
             return [_gemma_flax(names)]
         case Layout.OPENPI_PYTORCH:
             return [_openpi_pytorch(family, names, depths) for family in ("pi0", "pi05")]
+        case Layout.LEROBOT:
+            return [_openpi_pytorch(family, names, depths) for family in ("pi0", "pi05", "pi0_fast")]
         case Layout.HUGGING_FACE:
             return _hugging_face(names, depths)
         case Layout.PEFT:
@@ -172,9 +174,9 @@ def _openpi_pytorch(family: Family, names: set[str], depths: Depths) -> Whole:
 
 
 def _deep(model: Pi0Spec, vision: int, language: int) -> Pi0Spec:
-    experts = [dataclasses.replace(expert, depth=language) for expert in model.experts]
+    paligemma, *expert = (dataclasses.replace(expert, depth=language) for expert in model.experts)
     siglip = dataclasses.replace(model.siglip, depth=vision)
-    return dataclasses.replace(model, siglip=siglip, paligemma=experts[0], action_expert=experts[1])
+    return dataclasses.replace(model, siglip=siglip, paligemma=paligemma, action_expert=expert[0] if expert else None)
 
 
 def _depth(names: Iterable[str]) -> int:

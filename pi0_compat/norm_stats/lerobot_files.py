@@ -131,7 +131,8 @@ def _feature(file: Path, name: str, values: Any) -> Feature:
 
 
 def read_tensors(file: Path) -> dict[str, Stats]:
-    """Return the statistics of a normalizing step by name of the feature; counts and the like are left out.
+    """Return the statistics of a normalizing step by name of the feature; of others than state and action
+    there are none, and counts and the like are left out.
 
     Raises:
       CheckpointError: the file is damaged or missing, or a statistic is no vector of floats.
@@ -142,7 +143,11 @@ def read_tensors(file: Path) -> dict[str, Stats]:
     with open_safetensors(file) as opened:
         for name, leaf in opened.leaves.items():
             feature, _, statistic = name.rpartition(".")
-            if statistic not in FIELDS or "image" in feature:
+            if statistic not in FIELDS:
+                continue
+            if feature not in (OBSERVATION_STATE, ACTION):
+                # openpi has no place for them; what counts is that they are there.
+                found.setdefault(feature, {})
                 continue
             if leaf.dtype not in FLOATS or len(leaf.shape) != 1:
                 raise CheckpointError(f"{file}: {name} is {leaf}; expected a vector of floats")

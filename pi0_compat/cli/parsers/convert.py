@@ -1,7 +1,7 @@
 """Write a checkpoint in another layout.
 
-  openpi          openpi's own: OUT/params, an orbax tree. Also takes openpi_pytorch, and the part of a pi0 that a
-                  PaliGemma (Google's npz, Hugging Face's folder) or a Gemma (flax) holds
+  openpi          openpi's own: OUT/params, an orbax tree. Also takes openpi_pytorch, lerobot with its norm stats, and
+                  the part of a pi0 that a PaliGemma (Google's npz, Hugging Face's folder) or a Gemma (flax) holds
   openpi_pytorch  openpi's PyTorch layout, which transformers' and lerobot's pi0 read: model.safetensors, config.json
   lerobot         lerobot's policy folder: config, model.safetensors, pre- and postprocessor with norm stats, model card
   hugging_face    the PaliGemma part, as transformers stores it: model.safetensors, config.json
@@ -30,6 +30,7 @@ EXAMPLES = """\
   pi0-compat convert checkpoints/my_run/29999 --to openpi_pytorch --fold --dtype bfloat16 -o merged
   pi0-compat convert checkpoints/my_run/29999 --to peft -o my_adapter --config pi0_libero_low_mem_finetune
   pi0-compat convert checkpoints/my_run/29999 --to lerobot --config pi0_libero -o my_policy
+  pi0-compat convert outputs/train/checkpoints/last/pretrained_model --to openpi -o from_lerobot
   pi0-compat convert checkpoints/pi0_base --to hugging_face --drop -o paligemma
   pi0-compat convert pt_224.npz --to openpi -o paligemma_for_openpi
 """

@@ -7,6 +7,11 @@ _LATEST = "0.6.1"
 
 def add_lerobot(parser: argparse.ArgumentParser) -> None:
     """Add the options that only the layout lerobot takes."""
+    parser.add_argument(
+        "--asset-id",
+        metavar="ID",
+        help="which norm stats to take, where there are several; of a policy of lerobot's, what to call them",
+    )
     group = parser.add_argument_group("what lerobot's folder says besides (--to lerobot)")
     group.add_argument("--lerobot-version", metavar="X.Y.Z", help=f"whose fields to write; default: {_LATEST}")
     group.add_argument(
@@ -20,7 +25,6 @@ def add_lerobot(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--action-dim", type=int, metavar="N", help="numbers in an action; default: as in the norm stats"
     )
-    group.add_argument("--asset-id", metavar="ID", help="which norm stats, where there are several")
     group.add_argument("--without-norm-stats", action="store_true", help="write a policy that does not normalize")
     group.add_argument(
         "--delta-actions",

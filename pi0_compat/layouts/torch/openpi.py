@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from pi0_compat.errors import CheckpointError, LoadError
+from pi0_compat.layouts.lerobot.recognize import policy_family
 from pi0_compat.layouts.torch.rules import Rule, gemma_rules, linear, siglip_rules
 from pi0_compat.layouts.torch.safetensors_file import FLOATS
-from pi0_compat.layouts.torch.safetensors_folder import CONFIG_FILE, open_tensors
+from pi0_compat.layouts.torch.safetensors_folder import CONFIG_FILE, open_tensors, recorded_beside
 from pi0_compat.layouts.torch.tied import tied_apart
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.params import Leaf
@@ -33,6 +34,8 @@ _PROJECTOR = f"{TORCH_ROOT}.paligemma.model.multi_modal_projector.linear"
 _LANGUAGE = f"{TORCH_ROOT}.paligemma.model.language_model"
 _EXPERT = f"{TORCH_ROOT}.gemma_expert.model"
 TABLE = f"{_LANGUAGE}.embed_tokens.weight"
+# lerobot does not tie the tables, and these policies of its never read the second; a full training leaves it behind.
+_UNTIED = ("pi0", "pi05")
 TIED_TABLE = f"{TORCH_ROOT}.paligemma.lm_head.weight"
 
 
@@ -48,11 +51,12 @@ _LAYER = re.compile(r"\.layers\.(\d+)\.")
 
 def rules(model: Pi0Spec) -> list[Rule]:
     """Return where every base parameter of the model is in the layout."""
-    assert model.action_expert, model.family
     pi05 = model.family == "pi05"
     found = siglip_rules(model.siglip, "PaliGemma/img", _VISION, _PROJECTOR)
     found.append(Rule(TOKEN_TABLE, "VD->VD", (TABLE,)))
     found += gemma_rules(model.paligemma, "PaliGemma/llm", _LANGUAGE)
+    if model.action_expert is None:
+        return found
     found += gemma_rules(model.action_expert, "PaliGemma/llm", _EXPERT, "_1", adarms=pi05)
     times = ("time_mlp_in", "time_mlp_out") if pi05 else ("state_proj", "action_time_mlp_in", "action_time_mlp_out")
     for name in ("action_in_proj", "action_out_proj", *times):
@@ -71,11 +75,12 @@ def family_of(names: Iterable[str]) -> str | None:
 class OpenpiPyTorch(Source):
     """An open checkpoint under openpi's names; a tensor that no rule uses is in ``leaves`` under its own name."""
 
-    def __init__(self, file: Source, model: Pi0Spec) -> None:
+    def __init__(self, file: Source, model: Pi0Spec, policy: str | None = None) -> None:
         self.path = file.path
+        self._policy = policy
         self._file = file
         self._names = _plain_names(file)
-        _refuse_strangers(file.path, self._names, model)
+        _refuse_strangers(file.path, self._names, model, policy)
         self._settle_tied_table()
         self._shapes = {path: leaf.shape for path, leaf in model.param_spec().items()}
         self._rules = {rule.path: rule for rule in rules(model)}
@@ -116,6 +121,8 @@ class OpenpiPyTorch(Source):
         if TABLE not in self._names:
             self._names[TABLE] = self._names.pop(TIED_TABLE)
             return
+        if self._policy in _UNTIED:
+            return
         if words := tied_apart(self._file, self._names[TABLE], self._names[TIED_TABLE]):
             raise LoadError(f"{self.path}: {words}")
 
@@ -155,7 +162,7 @@ def open_pytorch(path: Path, model: Pi0Spec) -> OpenpiPyTorch:
       LoadError: the checkpoint is of another family, layout or size, lacks a tensor, or holds unmerged adapters.
     """
     with open_tensors(path) as opened:
-        source = OpenpiPyTorch(opened, model)
+        source = OpenpiPyTorch(opened, model, policy_family(recorded_beside(path)))
     _require_recorded_sizes((path if path.is_dir() else path.parent) / CONFIG_FILE, model)
     return source
 
@@ -197,7 +204,7 @@ def _plain_names(file: Source) -> dict[str, str]:
     return names
 
 
-def _refuse_strangers(path: Path, names: Mapping[str, str], model: Pi0Spec) -> None:
+def _refuse_strangers(path: Path, names: Mapping[str, str], model: Pi0Spec, policy: str | None) -> None:
     """Reject another layout, another family, and adapters that nobody would apply (docs/bugs.md#g1)."""
     if adapters := [raw for name, raw in names.items() if looks_like_an_adapter(name)]:
         raise LoadError(
@@ -215,7 +222,7 @@ def _refuse_strangers(path: Path, names: Mapping[str, str], model: Pi0Spec) -> N
         raise LoadError(
             f"{path}: this is a checkpoint of {family}, the config is {model.family}; choose the config of that family"
         )
-    if model.family == "pi0_fast":
+    if model.family == "pi0_fast" and policy is None:
         raise LoadError(
             f"{path}: the config is pi0_fast, which openpi does not have in PyTorch; pass its orbax checkpoint"
         )

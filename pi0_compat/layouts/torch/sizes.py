@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pi0_compat.layouts.lerobot.recognize import policy_family
 from pi0_compat.layouts.sizes import Sizes
 from pi0_compat.layouts.torch.openpi import family_of, plain_name
 from pi0_compat.model.specs import EXPERTS
@@ -22,7 +23,7 @@ def torch_sizes(tensors: Mapping[str, Leaf], recorded: Mapping[str, Any]) -> Siz
     Returns:
       As ``sizes_of``; sizes that neither shows are left out.
     """
-    family = family_of(plain_name(name) for name in tensors)
+    family = family_of(plain_name(name) for name in tensors) or policy_family(recorded)
     sizes: Sizes = {"family": family} if family else {}
     for layer in sorted(name for name in tensors if name.endswith(".layers.0.mlp.gate_proj.weight")):
         expert = EXPERTS["gemma_expert" in layer]
