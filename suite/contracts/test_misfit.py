@@ -4,7 +4,7 @@ import re
 
 from suite.contracts import misfits
 from suite.contracts.damages import NOT_SERVED
-from suite.contracts.fitting import NOT_IN_SHARDS, NOT_TIED, TIED
+from suite.contracts.fitting import NOT_IN_SHARDS, TIED
 from suite.session.registry import contract
 from suite.writing.cases import BOTH_FAMILIES
 from suite.writing.layouts import Case, every_layout
@@ -176,14 +176,14 @@ def test_the_served_file_is_named(loads: Loads, case: Case) -> None:
 
 
 @contract(source="transformers 5.23 keeps embed_tokens and says nothing; docs/bugs.md#g7", needs=("load",))
-@every_layout(misfits.conflicting, empty=NOT_TIED)
+@every_layout(misfits.conflicting, empty=misfits.NEVER_CONFLICTING)
 def test_conflicting_tied_tables_are_refused(loads: Loads, case: Case) -> None:
     """A checkpoint whose two tied tables differ in one number is refused."""
     assert_rejected(loads(case))
 
 
 @contract(source="docs/bugs.md#g7", needs=("load",))
-@every_layout(misfits.conflicting, empty=NOT_TIED)
+@every_layout(misfits.conflicting, empty=misfits.NEVER_CONFLICTING)
 def test_conflicting_tied_tables_are_named(loads: Loads, case: Case) -> None:
     """The error about two tied tables that differ names both."""
     table, head = TIED[case.layout.name]

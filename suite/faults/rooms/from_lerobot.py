@@ -1,0 +1,67 @@
+"""Faults in reading lerobot's policies and their norm stats."""
+
+from suite.faults.fault import Fault, Patch
+
+_LEROBOT = "https://github.com/huggingface/lerobot/blob/v0.6.1/src/lerobot"
+_TABLE = ("from_lerobot.policy_has_its_loss", "from_lerobot.trained_table_counts")
+_STATES = "from_lerobot.states_are_normalized_as_before"
+_ACTIONS = "from_lerobot.actions_are_denormalized_as_before"
+
+FAULTS = (
+    Fault(
+        id="policy_read_with_its_unused_table",
+        bugs=("G7",),
+        story="Of lerobot's two token tables the one that nothing reads is taken, which a full training leaves behind.",
+        evidence=f"{_LEROBOT}/policies/pi0/modeling_pi0.py#L946",
+        patches=(
+            Patch(
+                "layouts/torch/openpi.py",
+                "        if self._policy in _UNTIED:\n            return\n",
+                "        if self._policy in _UNTIED:\n            self._names[TABLE] = self._names[TIED_TABLE]\n"
+                "            return\n",
+            ),
+        ),
+        caught_by=_TABLE,
+    ),
+    Fault(
+        id="trained_policy_refused",
+        story="A policy after a full training is refused, because lerobot's two token tables differ by then.",
+        evidence="this library's own reader, before it knew lerobot's folders",
+        patches=(Patch("layouts/torch/openpi.py", "if self._policy in _UNTIED:", "if self._policy == '':"),),
+        caught_by=(*_TABLE, "from_lerobot.converted_policy_is_the_loaded_one"),
+    ),
+    Fault(
+        id="norm_stats_of_a_policy_left_behind",
+        story="A policy is converted without the norm stats in its processors.",
+        evidence="https://github.com/huggingface/lerobot/issues/2616",
+        patches=(
+            Patch(
+                "checkpoints/norm_stats.py",
+                "    if detected.layout is not Layout.LEROBOT:\n",
+                "    if detected.layout is not Layout.OPENPI_PYTORCH:\n",
+            ),
+        ),
+        caught_by=(_STATES, _ACTIONS, "from_lerobot.statistics_are_where_the_pipeline_says"),
+    ),
+    Fault(
+        id="epsilon_of_lerobot_taken_for_openpis",
+        story="lerobot's statistics are copied as they are, though openpi adds another epsilon to every divisor.",
+        evidence=f"{_LEROBOT}/processor/normalize_processor.py#L330",
+        patches=(Patch("norm_stats/transfer.py", "**known, **used}", "**used, **known}"),),
+        caught_by=(_STATES,),
+    ),
+    Fault(
+        id="number_of_the_normalizing_step_guessed",
+        story="Statistics are read from the step's file of lerobot 0.6, and those of an older policy are missing.",
+        evidence="lerobot 0.4 has 5 and 2 where 0.6 has 6 and 3",
+        patches=(
+            Patch(
+                "norm_stats/lerobot_files.py",
+                '    state = step.get("state_file")\n',
+                "    state = f\"{file.stem}_step_{6 if file.name == PREPROCESSOR else 0}_{step['registry_name']}\"\n"
+                '    state += ".safetensors"\n',
+            ),
+        ),
+        caught_by=("from_lerobot.statistics_are_where_the_pipeline_says",),
+    ),
+)
