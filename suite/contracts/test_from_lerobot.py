@@ -40,7 +40,7 @@ def test_policy_has_its_loss(subject: Subject, family: str) -> None:
 @contract(source="lerobot 0.6.1 modeling_pi0.py:690, :946; docs/bugs.md#g7", needs=(*NEEDS, "load"))
 @pytest.mark.parametrize("family", FAMILIES)
 def test_trained_table_counts(subject: Subject, family: str) -> None:
-    """lerobot does not tie its two token tables: after a training, the one that its pi0 reads is the model's."""
+    """Of lerobot's two token tables, which are not tied, the one that its pi0 and pi0.5 read is the model's."""
     saved = saved_policy(family)
     stored = safetensors_file.read(saved.policy / "model.safetensors")[EMBEDDING]
     params = subject.load({**saved.spec}, source(saved.policy), seed=0)["params"]
