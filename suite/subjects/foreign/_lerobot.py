@@ -27,8 +27,8 @@ LM_HEAD = f"{BOTH}.paligemma.lm_head"
 # The modules' classes have heads; no policy reads one.
 UNREAD = (f"{LM_HEAD}.weight", f"{BOTH}.gemma_expert.lm_head.weight")
 REAL_VOCABULARY, REAL_HEADS = 257152, 8
-# A pi0_fast policy downloads two tokenizers; its model asks one for these ids.
-TOKENIZER = SimpleNamespace(bos_token_id=2, convert_tokens_to_ids=lambda _: 1)
+# A pi0_fast policy downloads two tokenizers when it is made.
+TOKENIZER = SimpleNamespace()
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """lerobot's PI0Policy, PI05Policy and PI0FastPolicy: policy folders, openpi's PyTorch layout, and PEFT's training.
 
 ``from_pretrained`` never raises: it prints what it could not load, and returns the model with fresh weights there. So a
-load returns what is in the model, and the contracts compare it.
+load returns what is in the model, and the contracts compare it. A pi0_fast policy writes tokens after a BOS that it adds
+to the prompt, so it is not asked for openpi's.
 """
 
 import copy
@@ -165,11 +166,6 @@ def token_logits(model: Data, params: Params, batch: Params) -> np.ndarray:
     core = _core(model, params)
     paligemma = core.paligemma_with_expert.paligemma
     return fast_logits_of(paligemma.model.language_model, _embedded(model, core, batch), batch, paligemma.lm_head)
-
-
-def sample_tokens(model: Data, params: Params, batch: Params, num_steps: int) -> np.ndarray:
-    written = _core(model, params).sample_actions_fast_kv_cache(*_inputs(model, batch), max_decoding_steps=num_steps)
-    return to_numpy(written)
 
 
 def _embedded(model: Data, core: Any, batch: Params) -> torch.Tensor:
