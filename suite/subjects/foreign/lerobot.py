@@ -1,8 +1,8 @@
 """lerobot's PI0Policy, PI05Policy and PI0FastPolicy: policy folders, openpi's PyTorch layout, and PEFT's training.
 
 ``from_pretrained`` never raises: it prints what it could not load, and returns the model with fresh weights there. So a
-load returns what is in the model, and the contracts compare it. A pi0_fast policy writes tokens after a BOS that it adds
-to the prompt, so it is not asked for openpi's.
+load returns what is in the model, and the contracts compare it. A pi0_fast policy adds a BOS to the prompt before it
+writes tokens, so it is not asked for openpi's.
 """
 
 import copy
