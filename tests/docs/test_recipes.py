@@ -11,8 +11,8 @@ from pi0_compat.cli.main import main
 from pi0_compat.loading.report import Status
 from tests.docs.pages import CONTRIBUTING, README, ROOT, blocks, commands, text_of
 
-WITH_COMMANDS = [README, ROOT / "docs" / "quickstart.md", ROOT / "docs" / "convert.md"]
-WITH_PYTHON = [README, *(ROOT / "docs" / f"{name}.md" for name in ("quickstart", "loading", "lora"))]
+WITH_COMMANDS = [README, *(ROOT / "docs" / f"{name}.md" for name in ("quickstart", "convert", "norm_stats"))]
+WITH_PYTHON = [README, *(ROOT / "docs" / f"{name}.md" for name in ("quickstart", "loading", "lora", "norm_stats"))]
 MAX_README_BYTES = 8000
 MAX_RECIPE_LINES = 8
 
