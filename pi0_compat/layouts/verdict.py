@@ -3,7 +3,7 @@
 Every command decides by this, so that all give the same answer; the loaders, which know the model, read the same names.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -124,7 +124,7 @@ def judge(layout: Layout, leaves: Mapping[str, Leaf], recorded: Mapping[str, Any
     lost = whole.missing(named)
     # A model that is whole may be the smaller part of a file.
     is_foreign = bool(lost) and 2 * len(known) < len(named.keys() - spare - adapters)
-    if not named or layout is Layout.UNKNOWN or is_foreign:
+    if not named or layout is Layout.UNKNOWN or is_foreign or (lost and _is_another(layout, strays, leaves)):
         return _unknown(layout, leaves)
     if later := later_version(named):
         return Verdict(_later_family(whole, named), reason=later)
@@ -156,6 +156,15 @@ def _flat_tables(named: Mapping[str, Leaf]) -> list[str]:
         for name, leaf in tables.items()
         if len(leaf.shape) != 2 or 0 in leaf.shape
     ]
+
+
+def _is_another(layout: Layout, strays: Collection[str], leaves: Mapping[str, Leaf]) -> bool:
+    """Return whether names that this kind of model does not have prove another one, made of parts of the same names."""
+    if layout not in _TORCH:
+        return False
+    other = neighbor_of(leaves)
+    own = "paligemma_with_expert." in (other.sign if other else "")
+    return other is not None and (own or (layout is Layout.HUGGING_FACE and other.sign in strays))
 
 
 def _family(layout: Layout, whole: Whole, named: Mapping[str, Leaf]) -> str:

@@ -1,6 +1,6 @@
 """The verdict on names and shapes alone: which model, whether it is whole, what has no place."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
@@ -15,20 +15,62 @@ from pi0_compat.layouts.verdict import UNKNOWN, judge
 from pi0_compat.params import Leaf, leaves_of
 
 _ONE = Leaf((4, 4), np.dtype(np.float32))
-# Names of other models, each in a layout that could be taken for it.
+# Names of other models, as their own libraries have them, each in a layout that could be taken for it.
 _OTHERS = {
     "SmolVLA": ("model.vlm_with_expert.lm_expert.layers.0.mlp.up_proj.weight", "model.action_in_proj.weight"),
     "ACT": ("model.encoder.layers.0.linear1.weight", "model.backbone.conv1.weight"),
+    "ACT, of lerobot": ("model.vae_encoder.layers.0.self_attn.in_proj_weight", "model.action_head.weight"),
+    "Diffusion Policy": ("diffusion.unet.down_modules.0.0.conv1.block.0.weight", "diffusion.rgb_encoder.out.weight"),
+    "VQ-BeT": ("vqbet.policy.transformer.h.0.attn.c_attn.weight", "vqbet.action_head.vqvae_model.vq_layer.bias"),
+    "TD-MPC": ("model._Qs.0.0.weight", "model._encoder.image_enc_layers.0.weight"),
+    "GR00T": ("backbone.eagle_model.mlp1.0.weight", "action_head.action_encoder.W1.W"),
+    "OpenVLA": ("vision_backbone.featurizer.blocks.0.ls1.scale_factor", "language_model.model.norm.weight"),
     "optimizer": ("state/0/exp_avg", "state/0/step"),
-    "Qwen2-VL": ("visual.blocks.0.attn.qkv.weight", "model.layers.0.self_attn.q_proj.bias"),
+    "state of an optimizer": ("opt_state/0/mu/PaliGemma/a", "opt_state/0/nu/PaliGemma/a"),
+    "normalizer of lerobot": ("observation.state.mean", "action.std"),
+    "Qwen2-VL": (
+        "visual.merger.ln_q.weight",
+        "visual.blocks.0.attn.qkv.weight",
+        "model.layers.0.self_attn.q_proj.bias",
+    ),
+    "Qwen2.5-VL": ("model.visual.merger.ln_q.weight", "model.language_model.layers.0.self_attn.q_proj.bias"),
+    "Qwen3-VL": ("model.visual.merger.linear_fc1.weight", "model.language_model.layers.0.self_attn.q_norm.weight"),
     "Qwen2 or Qwen2.5": ("model.layers.0.self_attn.q_proj.bias", "model.layers.0.mlp.gate_proj.weight"),
     "Qwen3": ("model.layers.0.self_attn.q_norm.weight", "model.layers.0.mlp.gate_proj.weight"),
-    "Gemma 2": ("model.layers.0.post_feedforward_layernorm.weight", "model.layers.0.self_attn.q_proj.weight"),
-    "Gemma 3": ("model.layers.0.post_feedforward_layernorm.weight", "model.layers.0.self_attn.q_norm.weight"),
+    "Gemma 2": ("model.layers.0.pre_feedforward_layernorm.weight", "model.layers.0.self_attn.q_proj.weight"),
+    "Gemma 3": ("model.layers.0.pre_feedforward_layernorm.weight", "model.layers.0.self_attn.q_norm.weight"),
+    "Gemma 3n": ("model.language_model.altup_projections.0.weight", "model.language_model.layers.0.laurel.linear"),
     "Gemma 4": ("model.layers.0.layer_scalar", "model.layers.0.self_attn.q_norm.weight"),
+    "PaliGemma 2": (
+        "language_model.model.layers.0.pre_feedforward_layernorm.weight",
+        "vision_tower.vision_model.encoder.layers.0.layer_norm1.weight",
+        "multi_modal_projector.linear.weight",
+    ),
+    "InternVL": ("vision_model.encoder.layers.0.ls1", "mlp1.0.weight"),
+    "SmolVLM": ("model.text_model.layers.0.mlp.up_proj.weight", "model.connector.modality_projection.proj.weight"),
+    "Florence-2": ("model.vision_tower.blocks.0.0.channel_block.ffn.fn.net.fc1.weight", "lm_head.weight"),
+    "Llama 4": ("model.layers.0.feed_forward.shared_expert.up_proj.weight", "model.norm.weight"),
     "Llama, Mistral and Gemma 1": ("model.layers.0.self_attn.q_proj.weight", "model.norm.weight"),
+    "mixtures of experts": ("model.layers.0.mlp.experts.0.up_proj.weight", "model.norm.weight"),
+    "Phi-3": ("model.layers.0.self_attn.qkv_proj.weight", "model.layers.0.mlp.gate_up_proj.weight"),
+    "Mamba": ("backbone.layers.0.mixer.A_log", "backbone.norm_f.weight"),
+    "Whisper": ("model.encoder.conv1.weight", "model.decoder.layers.0.encoder_attn.q_proj.weight"),
+    "GPT-2": ("h.0.attn.c_attn.weight", "wte.weight"),
+    "T5": ("encoder.block.0.layer.0.SelfAttention.q.weight", "shared.weight"),
     "BERT": ("bert.encoder.layer.0.attention.self.query.weight",),
+    "CLIP or SigLIP": ("text_model.encoder.layers.0.mlp.fc1.weight", "vision_model.encoder.layers.0.mlp.fc1.weight"),
+    "SigLIP or CLIP": (
+        "vision_model.encoder.layers.0.layer_norm1.weight",
+        "vision_model.embeddings.patch_embedding.weight",
+    ),
+    "DINOv2": ("encoder.layer.0.layer_scale1.lambda1", "embeddings.cls_token"),
+    "a ResNet": ("layer1.0.conv1.weight", "bn1.weight"),
+    "of big_vision": ("params/txt/pos_embedding", "params/img/embedding/kernel"),
     "FSQ tokenizer": ("codebook/proj_down/kernel", "proj_mean/kernel", "decoder/q_embed", "encoder/q_embed"),
+    "pi0-FAST, of lerobot": (
+        "model.paligemma_with_expert.paligemma.model.language_model.norm.weight",
+        "model.paligemma_with_expert.paligemma.lm_head.weight",
+    ),
 }
 _FAMILIES = {"paligemma_npz": "PaliGemma", "hugging_face": "PaliGemma"}
 
@@ -46,6 +88,8 @@ def _shapes(family: Family, lora: LoraPlacement = "none") -> dict[str, Leaf]:
 def test_other_models_are_named(model: str) -> None:
     """Another model is unknown, with its name, what gave it away and what it is nearest to."""
     layout = Layout.UNKNOWN if any("/" in name for name in _OTHERS[model]) else Layout.HUGGING_FACE
+    if any("paligemma_with_expert" in name for name in _OTHERS[model]):
+        layout = Layout.OPENPI_PYTORCH
     verdict = judge(layout, _leaves(_OTHERS[model]))
     assert (verdict.family, verdict.is_whole, model in verdict.other) == (UNKNOWN, False, True)
     assert any(f", by {name}; it has " in verdict.reason for name in _OTHERS[model])
@@ -60,6 +104,24 @@ def test_the_nearest_model_is_named_with_what_is_not_there() -> None:
     assert (random.family, random.other) == (UNKNOWN, "")
     assert "it has none of the 32 arrays of the nearest, PaliGemma in big_vision's npz" in random.reason
     assert judge(Layout.HUGGING_FACE, {}).reason == "it has no arrays at all, so it is no model"
+
+
+@pytest.mark.parametrize(
+    ("change", "model"),
+    [
+        (lambda name: name.replace("projector.linear.", "projector.linear_1."), "as LLaVA has it"),
+        (lambda name: name.replace("projector.linear.", "projector.mm_"), ""),
+    ],
+)
+def test_a_model_of_the_same_parts_is_another(change: Callable[[str], str], model: str) -> None:
+    """A LLaVA has nearly all names of a PaliGemma: one that PaliGemma does not have, for one that is missing, tells;
+    names that prove nothing leave it a PaliGemma that is not whole."""
+    tensors = leaves_of(_tensors("hugging_face"))
+    verdict = judge(Layout.HUGGING_FACE, {change(name): leaf for name, leaf in tensors.items()})
+    assert not verdict.is_whole
+    assert verdict.family == (UNKNOWN if model else "PaliGemma")
+    assert verdict.other.endswith(model)
+    assert bool(verdict.reason) == bool(model)
 
 
 @pytest.mark.parametrize(("family", "words"), [("pi0", "pi0"), ("pi05", "pi05"), ("pi0_fast", "pi0-FAST or PaliGemma")])
