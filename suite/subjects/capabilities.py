@@ -27,6 +27,8 @@ OPERATIONS = {
     "fold": "Adds LoRA adapters to the weights they adapt.",
     "fold_checkpoint": "Writes the base checkpoint that a LoRA checkpoint folds into.",
     "convert": "Writes a checkpoint in another layout, among them openpi's PyTorch layout.",
+    "write_policy": "Writes a checkpoint as lerobot's policy folder, with norm stats.",
+    "act": "Runs lerobot's policy folder: normalizes what a robot sees, and returns what it does.",
     "fold_losses": "Returns the share of each adapter's delta that a fold loses to rounding.",
     "unfold": "Folds LoRA adapters in and takes them out again.",
     "extract": "Splits a LoRA model into base and adapters.",

@@ -29,6 +29,8 @@ raises whatever the implementation raises.
     fold(model, params)                                       params
     fold_checkpoint(model, path, out, dtype)                  {path of an adapted weight: share of its delta lost}
     convert(model, path, layout, out)                         {"warnings": [text]}; layout is "openpi_pytorch"
+    write_policy(model, path, out, options)                   None
+    act(model, path, observation, noise)                      {"state", "actions", "robot_actions"}
     fold_losses(model, params)                                {path of an adapted weight: share of its delta lost}
     unfold(model, params)                                     the params again, after folding and unfolding
     extract(model, params)                                    {"base": params, "lora": params}
@@ -45,6 +47,11 @@ at least. They are for tests: with low ones, a small and valid checkpoint claims
 ``fold_checkpoint`` writes ``<out>/params``; its ``dtype`` is a name, or None for "as stored". With the trait
 every_layout, ``convert`` also takes the layouts "paligemma_npz" and "hugging_face" (the PaliGemma part; the rest is
 left out), and "peft".
+
+``write_policy`` writes the step at ``path``, with the norm stats in its ``assets``, as lerobot 0.6.1 has policies. Its
+options are some of ``delta_actions`` (as openpi's ``make_bool_mask`` takes them), ``state_in_prompt`` (of a pi05) and
+``adapters_base`` (a path, to write adapters alone). ``act`` takes a batch whose ``state`` and ``actions`` are the
+robot's; it returns them normalized, and the actions that ten steps of denoising from the noise give the robot.
 
 Of pi0_fast, ``loss`` returns float[b] and takes no noise and time. ``sample_tokens`` has openpi's positions: the first
 token that is written stands one after the next (openpi #705).

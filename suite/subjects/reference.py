@@ -33,7 +33,7 @@ from pi0_compat.training import runs
 from pi0_compat.training import step as training
 from pi0_compat.training.compile_options import quickest
 from pi0_compat.training.configs import AdamW, CosineDecaySchedule, TrainConfig
-from suite.subjects import _reference_benchmarks, _reference_fast, _reference_flow
+from suite.subjects import _reference_benchmarks, _reference_fast, _reference_flow, _reference_policies
 
 NAME = "reference"
 TRAITS = (
@@ -140,6 +140,18 @@ def loss(model: Data, params: Params, batch: Params, noise: Any, time: Any, seed
 def sample_actions(model: Data, params: Params, batch: Params, noise: np.ndarray, num_steps: int) -> np.ndarray:
     sample = _reference_flow.compiled_sample(Pi0Config.from_json(model), num_steps)
     return np.asarray(sample(params, _split(batch)[0], noise))
+
+
+def act(model: Data, path: str, observation: Params, noise: np.ndarray) -> Params:
+    params = load(model, {"kind": "lerobot", "path": path}, seed=0)["params"]
+    normalization = _reference_policies.Normalization(path, model["family"])
+    seen = {name: normalization.forward(name, observation[name]) for name in ("state", "actions")}
+    batch = observation | {name: x.astype(np.float32) for name, x in seen.items()}
+    actions = sample_actions(model, params, batch, noise, num_steps=10)
+    return seen | {"robot_actions": normalization.back("actions", actions)}
+
+
+write_policy = _reference_policies.write
 
 
 def embed_prefix(model: Data, params: Params, batch: Params) -> np.ndarray:

@@ -35,6 +35,7 @@ from ._adapters import (
     trainable_of,
 )
 from ._lerobot import LM_HEAD, ROOTS, UNREAD, at_size, rules_of
+from ._lerobot_acting import run_policy
 from ._lerobot_training import run_steps
 from ._prompt import FAST_CAMERAS, fast_logits_of, logits_of
 from ._tensors import LLM, Params, Rules, Tensors, params_of, shapes_of, to_numpy, to_torch
@@ -155,6 +156,15 @@ def loss(model: Data, params: Params, batch: Params, noise: Any, time: Any, seed
 def sample_actions(model: Data, params: Params, batch: Params, noise: np.ndarray, num_steps: int) -> np.ndarray:
     policy = _core(model, params)
     return to_numpy(policy.sample_actions(*_inputs(model, batch), noise=to_torch(noise), num_steps=num_steps))
+
+
+def act(model: Data, path: str, observation: Params, noise: np.ndarray) -> Params:
+    config = PreTrainedConfig.from_pretrained(path)
+    config.pretrained_path = Path(path)
+    features = {"action": {"dtype": "float32", "shape": (model["action_dim"],), "names": None}}
+    with at_size(model):
+        policy = make_policy(config, ds_meta=SimpleNamespace(features=features, stats=None)).eval()
+        return run_policy(policy, _plain(policy).model, config, observation, noise)
 
 
 def embed_prefix(model: Data, params: Params, batch: Params) -> np.ndarray:
