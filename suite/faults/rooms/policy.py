@@ -75,7 +75,7 @@ FAULTS = (
     ),
     Fault(
         id="policy_takes_the_gripper_for_relative",
-        story="Absolute dimensions of relative actions are not named, so that lerobot adds the state to the gripper too.",
+        story="Absolute dimensions are not named, so that lerobot takes the gripper for relative to the state too.",
         evidence=f"{_LEROBOT}/issues/2970",
         patches=(
             Patch(
