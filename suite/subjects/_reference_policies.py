@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pi0_compat.checkpoints.convert import convert_checkpoint
 from pi0_compat.layouts.lerobot.options import LerobotOptions
 from pi0_compat.model.config import Pi0Config
@@ -16,7 +14,7 @@ Data = dict[str, Any]
 
 
 def write(model: Data, path: str, out: str, options: Data) -> None:
-    said = {name: tuple(x) if isinstance(x, list) else x for name, x in options.items()}
+    said: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in options.items()}
     convert_checkpoint(path, out, config=Pi0Config.from_json(model), layout="lerobot", lerobot=LerobotOptions(**said))
 
 
@@ -27,15 +25,15 @@ class Normalization:
         self._stats = from_lerobot(read_processors(Path(path)), family).stats
         self._names = ("mean", "std") if family == "pi0" else ("q01", "q99")
 
-    def forward(self, name: str, x: np.ndarray) -> np.ndarray:
+    def forward(self, name: str, x: Any) -> Any:
         shift, scale = self._affine(self._stats[name])
         return (x - shift) / scale
 
-    def back(self, name: str, x: np.ndarray) -> np.ndarray:
+    def back(self, name: str, x: Any) -> Any:
         shift, scale = self._affine(self._stats[name])
         return x * scale + shift
 
-    def _affine(self, stats: Stats) -> tuple[np.ndarray, np.ndarray]:
+    def _affine(self, stats: Stats) -> tuple[Any, Any]:
         low, high = (stats[name] for name in self._names)
         if self._names[0] == "mean":
             return low, high + OPENPI_EPS

@@ -151,7 +151,8 @@ def act(model: Data, path: str, observation: Params, noise: np.ndarray) -> Param
     return seen | {"robot_actions": normalization.back("actions", actions)}
 
 
-write_policy = _reference_policies.write
+def write_policy(model: Data, path: str, out: str, options: Data) -> None:
+    _reference_policies.write(model, path, out, options)
 
 
 def embed_prefix(model: Data, params: Params, batch: Params) -> np.ndarray:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fixtures import content, observations
+from fixtures import content, converted_policies, observations
+from fixtures.golden_cases import GOLDEN, read_case
 from fixtures.specs import tiny, without_lora
 from fixtures.writers import openpi
 from suite.session.find import find_subject
@@ -87,6 +88,20 @@ def converting(folder: Path) -> dict[str, Any]:
     return {"model": SPEC, "path": str(folder / "params"), "layout": "openpi_pytorch", "out": str(folder / "out")}
 
 
+def acting() -> dict[str, Any]:
+    """Return the arguments of a run of a converted policy."""
+    case = read_case(GOLDEN / "pi0_base")
+    path = str(converted_policies.FOLDER / case.name)
+    return {"model": case.spec, "path": path, "observation": case.batch, "noise": case.batch["noise"]}
+
+
+def writing_a_policy(folder: Path) -> dict[str, Any]:
+    """Write a step with norm stats and return the arguments of writing it as a policy."""
+    case = read_case(GOLDEN / "pi0_base")
+    step = converted_policies.step(case.name, folder / "step")
+    return {"model": case.spec, "path": str(step), "out": str(folder / "out"), "options": {"delta_actions": [6, -1]}}
+
+
 def folding(folder: Path) -> dict[str, Any]:
     """Write a checkpoint and return the arguments of its fold."""
     openpi.build(SPEC, folder / "params")
@@ -126,6 +141,8 @@ def arguments_of(operation: str, checkpoint: str, folder: Path) -> dict[str, Any
         "extract": lambda: {"model": SPEC, "params": content.params(SPEC)},
         "merge": merging,
         "convert": lambda: converting(folder),
+        "write_policy": lambda: writing_a_policy(folder),
+        "act": acting,
         "fold_checkpoint": lambda: folding(folder),
     }
     return calls[operation]()

@@ -19,6 +19,9 @@ CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 class _Tokens:
     """A tokenizer that returns what the batch has."""
 
+    tokens: torch.Tensor
+    mask: torch.Tensor
+
     def __call__(self, texts: list[str], **_: Any) -> dict[str, torch.Tensor]:
         return {"input_ids": self.tokens, "attention_mask": self.mask}
 
