@@ -16,6 +16,7 @@ import numpy as np
 
 from pi0_compat.errors import CheckpointError
 from pi0_compat.params import Leaf
+from pi0_compat.storage.foreign import what_it_is
 from pi0_compat.storage.stream import CACHED_VALUES, Source, cut, rows_at_a_time, slabs_ahead
 
 _PREFIX, _ROOT = "params/", "PaliGemma/"
@@ -98,6 +99,8 @@ def open_npz(path: Path) -> Iterator[PaliGemmaNpz]:
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError) as error:
+        if foreign := what_it_is(path):
+            raise CheckpointError(f"{path}: expected an official PaliGemma npz, found {foreign}") from error
         raise CheckpointError(f"{path}: is no npz, or a truncated one ({error}); get the file again") from error
     with archive:
         yield PaliGemmaNpz(path, archive)

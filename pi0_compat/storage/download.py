@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from pi0_compat.errors import CheckpointError
 from pi0_compat.extras import extra_of, install_line
+from pi0_compat.storage.network import require_reachable
 
 # fsspec and filelock are imported only for URLs: local checkpoints are read without them.
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def fetch(path: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None 
     Raises:
       CheckpointError: the file system or the file is not available, or the transfer failed. The cache is unchanged.
     """
+    if not os.fspath(path):
+        raise CheckpointError("expected the path or URL of a checkpoint, found an empty one")
     if not is_url(path):
         return Path(path).expanduser().absolute()
     from filelock import FileLock
@@ -60,6 +63,7 @@ def fetch(path: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None 
     if target.exists():
         return target
     filesystem = _filesystem(url)
+    require_reachable(url)
     with one_kind_of_error(url):
         # List before writing anything: a URL that does not exist leaves no trace.
         sizes = _list(filesystem, url)
@@ -73,6 +77,7 @@ def fetch(path: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None 
 def remote_files(url: str) -> tuple["fsspec.AbstractFileSystem", dict[str, int | None]]:
     """Return the file system of a URL, and the size of every file, by path; call within ``one_kind_of_error``."""
     filesystem = _filesystem(url)
+    require_reachable(url)
     return filesystem, _list(filesystem, url)
 
 

@@ -17,8 +17,11 @@ from pi0_compat.layouts.orbax.address import array_prefix
 from pi0_compat.layouts.orbax.chunks import located, places
 from pi0_compat.layouts.orbax.folder import METADATA_FILE
 from pi0_compat.layouts.orbax.item import tree_entries
+from pi0_compat.storage.foreign import sent_instead
 
 _MANIFEST = "manifest.ocdbt"
+# Files that are looked at to say why a store cannot be opened.
+_NODES = 100
 # Of zarr 2, and of zarr 3.
 _ARRAY_METADATA = (".zarray", "zarr.json")
 # Other leaves of a tree, such as empty nodes, are stored in another way or not at all.
@@ -115,6 +118,9 @@ def _open(folder: Path) -> tuple[Any, set[bytes]]:
         store = ts.KvStore.open({"driver": "ocdbt", "base": {"driver": "file", "path": f"{folder}/"}}).result()
         return store, set(store.list().result())
     except Exception as error:  # tensorstore raises all kinds
+        for file in (folder / _MANIFEST, *sorted(folder.glob("d/*"))[:_NODES]):
+            if foreign := sent_instead(file):
+                raise CheckpointError(f"{file}: expected the table of the arrays, found {foreign}") from error
         why = str(error).partition(" [source")[0]
         raise CheckpointError(
             f"{folder}: damaged: the table of its arrays cannot be read ({why}); get the checkpoint again"
@@ -134,9 +140,11 @@ def _short(folder: Path, place: str) -> str | None:
     if not file.is_file():
         return f"file {name} is missing"
     size = file.stat().st_size
-    return (
-        f"file {name} has {size} bytes, and should have {offset + length} at least" if size < offset + length else None
-    )
+    if size >= offset + length:
+        return None
+    if foreign := sent_instead(file):
+        return f"file {name} is {foreign}"
+    return f"file {name} has {size} bytes, and should have {offset + length} at least"
 
 
 def _chunks(metadata: Mapping[str, Any]) -> Iterator[str]:

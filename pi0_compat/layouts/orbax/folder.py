@@ -1,10 +1,12 @@
 """Which folder holds an orbax checkpoint, and what to pass in place of one that does not."""
 
+import itertools
 import os
 from pathlib import Path
 
 from pi0_compat.errors import CheckpointError
 from pi0_compat.storage.download import fetch
+from pi0_compat.storage.foreign import PICKLE, is_pickle_by_name, what_it_is
 
 METADATA_FILE = "_METADATA"
 # The folder of a step that holds what it serves, and the only key at the top of openpi's tree.
@@ -13,6 +15,12 @@ PARAMS = "params"
 TRAIN_STATE = "train_state"
 # Orbax renames a folder of this name when it is whole.
 _UNFINISHED = ".orbax-checkpoint-tmp"
+# Where orbax's newer interface puts a tree (from 0.12, and before), and a checkpoint manager without names.
+_TREES = ("state", "pytree", "default")
+# What lerobot calls the folder of a policy.
+_POLICY = "pretrained_model"
+# Children of a folder that are looked into for checkpoints.
+_MOST_CHILDREN = 1000
 
 
 def find_params(path: str | os.PathLike[str]) -> Path:
@@ -37,6 +45,8 @@ def require_tree(folder: Path) -> Path:
     """
     if not folder.exists():
         raise CheckpointError(f"{folder}: no such folder; expected the `params` folder of a checkpoint")
+    if folder.is_file() and (foreign := _foreign(folder)):
+        raise CheckpointError(f"{folder}: expected a checkpoint, found {foreign}")
     if folder.is_file():
         raise CheckpointError(
             f"{folder}: is a file; expected the `params` folder of a checkpoint{_file_advice(folder)}"
@@ -71,11 +81,60 @@ def _folder_advice(folder: Path) -> str:
         return f"the parameters are beside it: pass {folder.parent / PARAMS}"
     if torch:
         return f"{torch[0]} is a PyTorch checkpoint, which has another layout: use a loader for that one"
+    if words := _known_contents(folder):
+        return words
     children = sorted(child.name for child in folder.iterdir())
     if not children:
         return "it is empty"
     more = ", ..." if len(children) > 5 else ""
     return f"it has {', '.join(children[:5])}{more}; pass the `{PARAMS}` folder of a checkpoint"
+
+
+def _known_contents(folder: Path) -> str | None:
+    """Say what else a folder is, and what to pass in its place; None if nothing below it is known."""
+    if tree := next((folder / name for name in _TREES if holds_tree(folder / name)), None):
+        return f"orbax has put the tree into a folder of its own: pass {tree}"
+    if steps := _numbered(folder, *_TREES):
+        return f"this is the folder of a run: pass {steps[-1]}"
+    for place in (folder, folder / "checkpoints"):
+        if (place / _POLICY).is_dir():
+            return f"this is the folder of a step of lerobot's: pass {place / _POLICY}"
+        if steps := _numbered(place, _POLICY):
+            return f"this is the folder of a run of lerobot's: pass {steps[-1]}"
+    pickles = sorted(file.name for file in folder.iterdir() if file.is_file() and is_pickle_by_name(file))
+    if pickles:
+        return f"{pickles[0]} is {PICKLE}"
+    if below := _checkpoints_below(folder):
+        more = f" ({len(below)} checkpoints are below it)" if len(below) > 1 else ""
+        return f"it is a folder of checkpoints: pass {below[0]}{more}"
+    return None
+
+
+def _numbered(folder: Path, *names: str) -> list[Path]:
+    """Return what has one of these names in the numbered folders of a run, the latest last."""
+    if not folder.is_dir():
+        return []
+    found = [step / name for step in folder.iterdir() if step.name.isdigit() for name in names]
+    there = [place for place in found if holds_tree(place) or (place.name == _POLICY and place.is_dir())]
+    return sorted(there, key=lambda place: int(place.parent.name))
+
+
+def _checkpoints_below(folder: Path) -> list[Path]:
+    """Return the children that are, or directly hold, a checkpoint; of a folder with many, only the first."""
+    with os.scandir(folder) as entries:
+        children = sorted(Path(entry.path) for entry in itertools.islice(entries, _MOST_CHILDREN) if entry.is_dir())
+    return [child for child in children if holds_tree(child) or holds_tree(child / PARAMS) or _holds_torch(child)]
+
+
+def _holds_torch(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json"))
+
+
+def _foreign(file: Path) -> str | None:
+    """Say what a file is that is none of a checkpoint, by its content or else by its name."""
+    if foreign := what_it_is(file):
+        return foreign
+    return f"a file named like {PICKLE}" if is_pickle_by_name(file) else None
 
 
 def _file_advice(file: Path) -> str:

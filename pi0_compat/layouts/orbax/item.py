@@ -15,6 +15,7 @@ import tensorstore as ts
 from pi0_compat.errors import CheckpointError
 from pi0_compat.layouts.orbax.address import array_spec, read_tree_metadata
 from pi0_compat.layouts.orbax.folder import METADATA_FILE
+from pi0_compat.storage.foreign import what_it_is
 
 # The kinds of leaves whose values lie in an array.
 _ARRAYS = ("jax.Array", "np.ndarray", "scalar")
@@ -73,6 +74,8 @@ def tree_entries(folder: Path) -> list[TreeEntry]:
     try:
         return _entries(read_tree_metadata(folder))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if foreign := what_it_is(folder / METADATA_FILE):
+            raise CheckpointError(f"{folder / METADATA_FILE}: expected metadata of orbax, found {foreign}") from error
         raise CheckpointError(
             f"{folder / METADATA_FILE}: is no metadata of orbax ({error!r:.120}); get the checkpoint again"
         ) from error

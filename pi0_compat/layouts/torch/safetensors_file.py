@@ -20,6 +20,7 @@ import numpy as np
 
 from pi0_compat.errors import CheckpointError
 from pi0_compat.params import Leaf
+from pi0_compat.storage.foreign import what_it_is
 from pi0_compat.storage.stream import Source, cut
 
 DTYPES: dict[str, np.dtype] = {
@@ -185,6 +186,8 @@ def _read_header(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
         start = _LENGTH_BYTES + length
         if size < _LENGTH_BYTES or start > size or length > MAX_HEADER_BYTES:
+            if foreign := what_it_is(path):
+                raise CheckpointError(f"{path}: expected a safetensors file, found {foreign}")
             raise CheckpointError(
                 f"{path}: is no safetensors file or a truncated one: its first bytes tell a header of {length} bytes, "
                 f"the file has {size}; get the file again"

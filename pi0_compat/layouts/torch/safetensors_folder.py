@@ -17,6 +17,7 @@ import numpy as np
 from pi0_compat.errors import CheckpointError
 from pi0_compat.layouts.torch.safetensors_file import MAX_HEADER_BYTES, SafetensorsFile, open_safetensors
 from pi0_compat.params import Leaf
+from pi0_compat.storage.foreign import what_it_is
 from pi0_compat.storage.stream import Source
 from pi0_compat.text import shorten
 
@@ -75,12 +76,22 @@ def _entry(folder: Path) -> Path:
     if found and not any((folder / shard).is_file() for shard in set(_weight_map(found[1]).values())):
         return found[0]
     if found:
-        raise CheckpointError(f"{folder}: has {WEIGHTS_FILE} and {INDEX}, and only one can be meant; name the file")
+        raise CheckpointError(
+            f"{folder}: has {WEIGHTS_FILE} and {INDEX}, and only one can be meant; {_which_is_stale(folder)}"
+        )
     listing = ", ".join(sorted(file.name for file in folder.iterdir())[:5]) or "nothing"
     raise CheckpointError(
         f"{folder}: expected {WEIGHTS_FILE} or {INDEX}, found {listing}; PyTorch's .bin files are pickles and are "
         "never loaded, convert them to safetensors"
     )
+
+
+def _which_is_stale(folder: Path) -> str:
+    """Say which of the two is left over from another save, if files show it."""
+    lacking = sorted(name for name in set(_weight_map(folder / INDEX).values()) if not (folder / name).is_file())
+    if lacking:
+        return f"the index is left over, since {lacking[0]} of it is not there: remove it, or name {WEIGHTS_FILE}"
+    return "name the file"
 
 
 def _weight_map(index: Path) -> dict[str, str]:
@@ -90,6 +101,8 @@ def _weight_map(index: Path) -> dict[str, str]:
     try:
         weight_map = json.loads(index.read_bytes(), object_pairs_hook=_unique)["weight_map"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
+        if foreign := what_it_is(index):
+            raise CheckpointError(f"{index}: expected the index of a sharded checkpoint, found {foreign}") from error
         raise CheckpointError(f"{index}: is no index of shards ({error!r:.200}); get the file again") from error
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index}: weight_map is {weight_map!r:.80}; expected shards by tensor")
