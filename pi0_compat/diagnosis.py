@@ -32,6 +32,8 @@ _LAYERS = {
 }
 
 
+# A layer's number as a component of its own, or behind the name of its module.
+_ONE_LAYER = re.compile(r"/(layers?|blocks?|encoderblock)[/_]\d+(/|$)")
 _PROJECTION = "action_in_proj/kernel"
 
 
@@ -50,6 +52,12 @@ def advice(family: str, paths: Collection[str], wrong: Differences) -> str:
     whole = _PROJECTION in paths or _PROJECTION in wrong.missing
     if whole and allowed and family not in allowed:
         return f"these are parameters of {found}, the config is {family}: choose the config of that family"
+    if wrong.missing and (apart := sorted(filter(_ONE_LAYER.search, wrong.unexpected))):
+        return (
+            f"{len(apart)} parameters are of single layers, for example {apart[0]}: layers are stored one by one, and "
+            "are expected stacked along the first axis of one array: stack them in order (numpy.stack), and save them "
+            "with save_params"
+        )
     if wrong.missing and all(map(is_adapter, wrong.missing)) and not (wrong.unexpected or wrong.mismatched):
         return (
             f"a base checkpoint for a LoRA config: {len(wrong.missing)} adapter matrices are missing. Add fresh ones: "

@@ -23,7 +23,7 @@ _ADDED_ROWS = re.compile(r"\[\d+:\]$")
 # Adapters under other projects' names too: PEFT's ``lora_A`` and what DoRA adds to it, Gemma's ``lora/a``. With one
 # unused, fine-tuning is lost.
 _ADAPTER_BY_ANY_NAME = re.compile(
-    r"(^|[/._])lora([/._]?[ab]|_embedding_[ab]|_magnitude_vector)($|[/._])", re.IGNORECASE
+    r"(^|[/._])lora[/._]?([ab]|embedding[/._]?[ab]|magnitude_vector)($|[/._])", re.IGNORECASE
 )
 
 # The components below PaliGemma/llm that belong to the action expert end in this.

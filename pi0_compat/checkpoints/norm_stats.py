@@ -1,13 +1,18 @@
 """Bring the norm stats along: they lie beside the parameters of a step, and a policy does not work without them."""
 
+import json
 import shutil
 import warnings
 from pathlib import Path
+from typing import NoReturn
+
+from pi0_compat.storage.foreign import what_it_is
 
 from pi0_compat.layouts.layout import Detected, Layout
 from pi0_compat.norm_stats.carry import Carried, carry_from_lerobot
 
 ASSETS = "assets"
+NORM_STATS = "norm_stats.json"
 
 
 def bring_norm_stats(detected: Detected, folder: Path, family: str, asset_id: str | None) -> Carried:
@@ -38,12 +43,31 @@ def beside(detected: Detected) -> Path:
 
 
 def copy_assets(assets: Path, folder: Path) -> bool:
-    """Copy a folder of norm stats into another folder; return whether it exists, and warn if it does not."""
-    if assets.is_dir():
-        shutil.copytree(assets, folder / ASSETS)
-        return True
-    warnings.warn(f"{assets}: not there; a policy needs norm stats, copy them by hand", stacklevel=3)
-    return False
+    """Copy a folder of norm stats into another folder; return whether it has some, and warn if not, or of bad ones."""
+    if not assets.is_dir():
+        warnings.warn(f"{assets}: not there; a policy needs norm stats, copy them by hand", stacklevel=3)
+        return False
+    shutil.copytree(assets, folder / ASSETS)
+    files = sorted(assets.rglob(NORM_STATS))
+    if not files:
+        warnings.warn(f"{assets}: has no {NORM_STATS}; a policy needs norm stats, copy them by hand", stacklevel=3)
+    for file in files:
+        if problem := _problem(file):
+            warnings.warn(f"{file}: {problem}; a policy cannot use it", stacklevel=3)
+    return bool(files)
+
+
+def _problem(file: Path) -> str | None:
+    """Return why a file holds no norm stats: it is no JSON of numbers, or has numbers that are none."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except (OSError, ValueError, RecursionError) as error:
+        return f"expected norm stats as JSON, found {what_it_is(file) or f'something else ({error})'}"
+    return None if isinstance(content, dict) else f"expected norm stats by name, found a {type(content).__name__}"
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} among the numbers")
 
 
 def assets_beside(params: Path) -> Path:

@@ -201,14 +201,20 @@ def _shapes(model: Pi0Spec) -> dict[str, Leaf]:
 def _sizes(leaves: Mapping[str, Leaf]) -> dict[str, Any]:
     """Return the sizes of a Gemma, as far as its arrays show them."""
     sizes: dict[str, Any] = {}
-    if TOKEN_TABLE in leaves:
-        sizes["vocab_size"], sizes["width"] = leaves[TOKEN_TABLE].shape
-    if out := leaves.get(f"{_ATTENTION}/attn_vec_einsum/w"):
-        sizes["depth"], sizes["num_heads"], sizes["head_dim"], _ = out.shape
+    if table := _shape(leaves, TOKEN_TABLE, 2):
+        sizes["vocab_size"], sizes["width"] = table
+    if out := _shape(leaves, f"{_ATTENTION}/attn_vec_einsum/w", 4):
+        sizes["depth"], sizes["num_heads"], sizes["head_dim"], _ = out
     if f"{_ATTENTION}/qkv_einsum/w" in leaves:
         sizes["num_kv_heads"] = sizes.get("num_heads")
-    elif kv := leaves.get(f"{_ATTENTION}/kv_einsum/w"):
-        sizes["num_kv_heads"] = kv.shape[2]
-    if linear := leaves.get(f"{_LAYERS}/mlp/linear"):
-        sizes["mlp_dim"] = linear.shape[1]
+    elif kv := _shape(leaves, f"{_ATTENTION}/kv_einsum/w", 5):
+        sizes["num_kv_heads"] = kv[2]
+    if linear := _shape(leaves, f"{_LAYERS}/mlp/linear", 3):
+        sizes["mlp_dim"] = linear[1]
     return sizes
+
+
+def _shape(leaves: Mapping[str, Leaf], path: str, axes: int) -> tuple[int, ...] | None:
+    """Return the shape of an array with this number of axes; None if it has others, or is not there."""
+    shape = leaves[path].shape if path in leaves else ()
+    return shape if len(shape) == axes else None

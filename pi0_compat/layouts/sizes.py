@@ -40,15 +40,16 @@ def sizes_of(leaves: Mapping[str, Leaf]) -> Sizes:
       ``family``, if the names allow a single one, ``vocab_size``, ``image_size`` (pixels) and ``action_dim``;
       ``siglip``, ``paligemma`` and ``action_expert`` with the fields of ``specs``.
     """
-    shapes = {path: leaf.shape for path, leaf in leaves.items()}
-    families = families_of(shapes)
+    # An array without values, or without axes where a parameter has some, says nothing about a model.
+    shapes = {path: leaf.shape for path, leaf in leaves.items() if 0 not in leaf.shape}
+    families = families_of(leaves)
     sizes: Sizes = {"family": families[0]} if len(families) == 1 else {}
-    if table := shapes.get(TOKEN_TABLE):
+    if table := _of_rank(2, shapes.get(TOKEN_TABLE)):
         sizes["vocab_size"] = table[0]
     sizes |= _image_size(shapes)
     parts = {"siglip": _siglip(shapes), "paligemma": _gemma(shapes, ""), "action_expert": _gemma(shapes, "_1")}
     sizes |= {name: part for name, part in parts.items() if part}
-    if kernel := shapes.get("action_in_proj/kernel"):
+    if kernel := _of_rank(2, shapes.get("action_in_proj/kernel")):
         sizes["action_dim"] = kernel[0]
     return sizes
 
@@ -79,6 +80,8 @@ def model_of(sizes: Sizes, leaves: Mapping[str, Leaf], path: object) -> Pi0Spec:
     """
     paligemma = sizes.get("paligemma", {})
     missing = [f"paligemma.{name}" for name in _names(GemmaSpec) if name not in paligemma]
+    expert: Any = sizes.get("action_expert", paligemma)
+    missing += [f"action_expert.{name}" for name in _names(GemmaSpec) if name not in expert and name in paligemma]
     missing += [f"siglip.{name}" for name in _names(SiglipSpec) if name not in sizes.get("siglip", _SOME_SIGLIP)]
     missing += ["vocab_size"] if "vocab_size" not in sizes else []
     if missing:
@@ -88,13 +91,19 @@ def model_of(sizes: Sizes, leaves: Mapping[str, Leaf], path: object) -> Pi0Spec:
     siglip = sizes.get("siglip", _SOME_SIGLIP)
     experts = {"paligemma": paligemma}
     if sizes.get("family") != "pi0_fast":
-        experts["action_expert"] = sizes.get("action_expert", paligemma)
-    return Pi0Spec.from_json(
+        experts["action_expert"] = expert
+    described = (
         {"family": "pi0", "image_size": siglip["patch_size"], "action_dim": 1, **_UNKNOWN}
         | {key: value for key, value in sizes.items() if key not in experts}
         | {"siglip": siglip}
         | {name: {**part, "lora": _lora_json(leaves, number)} for number, (name, part) in enumerate(experts.items())}
     )
+    try:
+        return Pi0Spec.from_json(described)
+    except ValueError as error:
+        raise LoadError(
+            f"{path}: its shapes are of no model ({error}); name the one it should be: --config or --config-file"
+        ) from error
 
 
 def sizes_apart(sizes: Sizes, ranks: Mapping[str, int], model: Pi0Spec) -> list[str]:
@@ -151,8 +160,8 @@ def _lora_json(leaves: Mapping[str, Leaf], expert: int) -> dict[str, Any] | None
 
 
 def _image_size(shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
-    positions, patches = shapes.get(POSITION_TABLE), shapes.get(PATCH_KERNEL)
-    if not positions or not patches or len(positions) != 3:
+    positions, patches = _of_rank(3, shapes.get(POSITION_TABLE)), _of_rank(4, shapes.get(PATCH_KERNEL))
+    if not positions or not patches:
         return {}
     return {"image_size": math.isqrt(positions[1]) * patches[0]}
 
@@ -164,7 +173,7 @@ def _siglip(shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
         sizes["depth"], sizes["width"], sizes["mlp_dim"] = shapes[dense]
     if query in shapes and len(shapes[query]) == 4:
         sizes["num_heads"] = shapes[query][2]
-    if patches := shapes.get(PATCH_KERNEL):
+    if patches := _of_rank(4, shapes.get(PATCH_KERNEL)):
         sizes["patch_size"] = patches[0]
     return sizes
 
@@ -176,8 +185,8 @@ def _gemma(shapes: Mapping[str, tuple[int, ...]], suffix: str) -> Sizes:
         sizes["depth"], sizes["mlp_dim"], sizes["width"] = linear
     if out := _of_rank(4, shapes.get(f"{attention}/attn_vec_einsum{suffix}/w")):
         sizes["depth"], sizes["num_heads"], sizes["head_dim"], sizes["width"] = out
-    if f"{attention}/qkv_einsum{suffix}/w" in shapes:
-        sizes["num_kv_heads"] = sizes.get("num_heads")
+    if f"{attention}/qkv_einsum{suffix}/w" in shapes and "num_heads" in sizes:
+        sizes["num_kv_heads"] = sizes["num_heads"]
     elif kv := _of_rank(5, shapes.get(f"{attention}/kv_einsum{suffix}/w")):
         sizes["num_kv_heads"] = kv[2]
     return sizes

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 from pi0_compat.layouts.layout import Layout
 from pi0_compat.layouts.torch.hugging_face import candidates as hugging_face_candidates
-from pi0_compat.layouts.torch.openpi import TABLE, TIED_TABLE, plain_name
+from pi0_compat.layouts.torch.openpi import TABLE, TIED_TABLE
 from pi0_compat.layouts.torch.openpi import rules as openpi_rules
+from pi0_compat.layouts.torch.openpi_names import plain_name
 from pi0_compat.layouts.torch.rules import Rule
 from pi0_compat.lora.sites import adapter_of
 from pi0_compat.model.named import tiny_model

@@ -50,11 +50,15 @@ def require_whole_adapters(params: Mapping[str, Any]) -> None:
     for adapter in adapters_in(path for path in params if is_adapter(path)):
         for path in (adapter.a, adapter.b, adapter.weight):
             if path not in params:
-                raise ValueError(f"{path} is missing, but the rest of its adapter is there ({adapter.a}, {adapter.b})")
+                raise ValueError(f"{path} is missing, but the rest of its adapter is there: {_rest(adapter, params)}")
         rank = params[adapter.a].shape[-1]
         shape_a, shape_b = adapter_shapes(params[adapter.weight].shape, rank)
         _require_shape(params, adapter.a, shape_a)
         _require_shape(params, adapter.b, shape_b)
+
+
+def _rest(adapter: Adapter, params: Mapping[str, Any]) -> str:
+    return ", ".join(path for path in (adapter.a, adapter.b) if path in params)
 
 
 def adapters_in(paths: Iterable[str]) -> list[Adapter]:

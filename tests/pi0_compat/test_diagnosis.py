@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from pi0_compat.diagnosis import advice
-from pi0_compat.params import Differences, Leaf
+from pi0_compat.params import Differences, Leaf, differences
 from pi0_compat.paths import PATCH_KERNEL, TOKEN_TABLE, looks_like_an_adapter
+from tests.pi0_compat.tiny_models import LORA
 
 LEAF = Leaf((2,), np.dtype(np.float32))
 PI0 = {"action_in_proj/kernel", "action_time_mlp_in/kernel", "PaliGemma/img/head/bias"}
@@ -26,6 +27,8 @@ def wrong(*, missing: tuple[str, ...] = (), unexpected: tuple[str, ...] = ()) ->
         "layers.0.self_attn.q_proj.lora_A.weight",
         "layer_0/attn/_LoRAEinsum_0/lora/a",
         "head.lora_B.default.weight",
+        "q_proj.lora_magnitude_vector.default.weight",
+        "embed_tokens.lora_embedding_A",
     ],
 )
 def test_adapters_are_recognized_by_any_name(path: str) -> None:
@@ -68,3 +71,22 @@ def test_pi0_fast_is_another_family() -> None:
 def test_foreign_names_belong_to_no_family() -> None:
     """Unknown names belong to no pi0 model."""
     assert "no pi0 model" in advice("pi0", {"net/w"}, wrong(missing=("action_in_proj/kernel",), unexpected=("net/w",)))
+
+
+@pytest.mark.parametrize("place", ["PaliGemma/llm/layers/{}/", "PaliGemma/llm/layers_{}/", "PaliGemma/llm/layer_{}/"])
+def test_layers_one_by_one_are_named(place: str) -> None:
+    """Layers that were not stacked are named as such, with how to stack them."""
+    stacked = {path: leaf for path, leaf in LORA.param_spec().items() if path.startswith("PaliGemma/llm/layers/")}
+    rest = {path: leaf for path, leaf in LORA.param_spec().items() if path not in stacked}
+    single = {
+        path.replace("PaliGemma/llm/layers/", place.format(layer)): Leaf(leaf.shape[1:], leaf.dtype)
+        for path, leaf in stacked.items()
+        for layer in range(leaf.shape[0])
+    }
+    found = rest | single
+    words = advice("pi0", found, differences(LORA.param_spec(), found, dtypes=False))
+    assert words == (
+        f"{len(single)} parameters are of single layers, for example {min(single)}: layers are stored one by one, and "
+        "are expected stacked along the first axis of one array: stack them in order (numpy.stack), and save them "
+        "with save_params"
+    )

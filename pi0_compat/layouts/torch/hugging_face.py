@@ -19,8 +19,9 @@ import ml_dtypes
 import numpy as np
 
 from pi0_compat.errors import LoadError
+from pi0_compat.layouts.torch.not_weights import require_weights
 from pi0_compat.layouts.torch.rules import Rule, gemma_rules, siglip_rules
-from pi0_compat.layouts.torch.safetensors_folder import open_tensors
+from pi0_compat.layouts.torch.safetensors_folder import open_tensors, recorded_beside
 from pi0_compat.layouts.torch.tied import padded, tied_apart
 from pi0_compat.layouts.torch.write_folder import dtype_name, write_folder
 from pi0_compat.model.pi0_spec import Pi0Spec
@@ -171,6 +172,7 @@ def open_hugging_face(path: Path, model: Pi0Spec) -> Iterator[HuggingFacePaliGem
         or there are adapters.
     """
     with open_tensors(path) as tensors:
+        require_weights(tensors.path, tensors.leaves, recorded_beside(path))
         yield HuggingFacePaliGemma(tensors, model)
 
 
@@ -248,6 +250,9 @@ def _embedding(tensors: Source, naming: Naming) -> tuple[str, str | None]:
     names = [tied for tied in (name, naming.head) if tied in tensors.leaves]
     if not names:
         raise LoadError(f"{tensors.path}: {name} (of {TOKEN_TABLE}) is missing, and {naming.head}, tied to it, is too")
+    if strange := [name for name in names if len(tensors.leaves[name].shape) != 2]:
+        found = tensors.leaves[strange[0]]
+        raise LoadError(f"{tensors.path}: {strange[0]} (of {TOKEN_TABLE}): expected a matrix of floats, found {found}")
     return names[0], names[1] if len(names) > 1 else None
 
 

@@ -19,6 +19,8 @@ import numpy as np
 
 from pi0_compat.errors import CheckpointError, LoadError
 from pi0_compat.layouts.lerobot.recognize import policy_family
+from pi0_compat.layouts.torch.not_weights import require_weights
+from pi0_compat.layouts.torch.openpi_names import explain_names, plain_name
 from pi0_compat.layouts.torch.rules import Rule, gemma_rules, linear, siglip_rules
 from pi0_compat.layouts.torch.safetensors_file import FLOATS
 from pi0_compat.layouts.torch.safetensors_folder import CONFIG_FILE, open_tensors, recorded_beside
@@ -39,13 +41,6 @@ _UNTIED = ("pi0", "pi05")
 TIED_TABLE = f"{TORCH_ROOT}.paligemma.lm_head.weight"
 
 
-# Prefixes that torch.compile, DataParallel and lerobot's policies add to every name.
-_PREFIXES = ("_orig_mod.", "module.", "model.")
-# What transformers 5.23 saves of a model that was made of a config puts a module less here, and one more there.
-_FRESH_NAMES = (
-    (re.compile(rf"^{TORCH_ROOT}\.paligemma\.model\.vision_tower\.(?!vision_model\.)"), f"{_VISION}."),
-    (re.compile(rf"^{TORCH_ROOT}\.paligemma\.model\.language_model\.model\."), f"{_LANGUAGE}."),
-)
 _LAYER = re.compile(r"\.layers\.(\d+)\.")
 
 
@@ -162,7 +157,9 @@ def open_pytorch(path: Path, model: Pi0Spec) -> OpenpiPyTorch:
       LoadError: the checkpoint is of another family, layout or size, lacks a tensor, or holds unmerged adapters.
     """
     with open_tensors(path) as opened:
-        source = OpenpiPyTorch(opened, model, policy_family(recorded_beside(path)))
+        recorded = recorded_beside(path)
+        require_weights(path, opened.leaves, recorded)
+        source = OpenpiPyTorch(opened, model, policy_family(recorded))
     _require_recorded_sizes((path if path.is_dir() else path.parent) / CONFIG_FILE, model)
     return source
 
@@ -184,15 +181,6 @@ def recorded_config(model: Pi0Spec, dtype: str) -> dict[str, Any]:
     }
 
 
-def plain_name(raw: str) -> str:
-    """Return openpi's name of a tensor: without the prefixes of wrappers around the model, the modules as openpi's."""
-    while prefix := next((prefix for prefix in _PREFIXES if raw.startswith(prefix)), None):
-        raw = raw.removeprefix(prefix)
-    for theirs, ours in _FRESH_NAMES:
-        raw = theirs.sub(ours, raw)
-    return raw
-
-
 def _plain_names(file: Source) -> dict[str, str]:
     """Return the name in the file of every tensor, by its name without prefixes."""
     names: dict[str, str] = {}
@@ -211,6 +199,8 @@ def _refuse_strangers(path: Path, names: Mapping[str, str], model: Pi0Spec, poli
             f"{path}: {len(adapters)} adapter matrices have no place in this layout, for example {adapters[0]}; "
             "their fine-tuning would be lost: merge them into the weights first"
         )
+    if words := explain_names(names):
+        raise LoadError(f"{path}: {words}")
     if not any(name.startswith(f"{TORCH_ROOT}.") for name in names):
         example = f", for example {min(names.values())}" if names else ""
         raise LoadError(

@@ -7,7 +7,8 @@ from typing import Any
 
 from pi0_compat.layouts.lerobot.recognize import policy_family
 from pi0_compat.layouts.sizes import Sizes
-from pi0_compat.layouts.torch.openpi import family_of, plain_name
+from pi0_compat.layouts.torch.openpi import family_of
+from pi0_compat.layouts.torch.openpi_names import plain_name
 from pi0_compat.model.specs import EXPERTS
 from pi0_compat.model.variants import GEMMA_VARIANTS, SIGLIP_VARIANTS
 from pi0_compat.params import Leaf
@@ -33,23 +34,30 @@ def torch_sizes(tensors: Mapping[str, Leaf], recorded: Mapping[str, Any]) -> Siz
         sizes |= _torch_siglip(tensors, layer.removesuffix("encoder.layers.0.mlp.fc1.weight"), recorded)
     for name in sorted(tensors, reverse=True):
         if name.endswith(("embed_tokens.weight", "lm_head.weight")) and "gemma_expert" not in name:
-            sizes["vocab_size"] = tensors[name].shape[0]
+            sizes |= _lengths(tensors, name, "vocab_size", "")
     for name in tensors:
         if name.endswith("action_in_proj.weight"):
-            sizes["action_dim"] = tensors[name].shape[1]
+            sizes |= _lengths(tensors, name, "", "action_dim")
     return sizes
+
+
+def _lengths(tensors: Mapping[str, Leaf], name: str, *axes: str) -> Sizes:
+    """Return the lengths of a tensor's axes by their names; none if it has other axes, or no values.
+
+    Shapes are a file's to choose: [] and [0] are allowed, and say nothing about a model.
+    """
+    shape = tensors[name].shape if name in tensors else ()
+    if len(shape) != len(axes) or 0 in shape:
+        return {}
+    return {axis: length for axis, length in zip(axes, shape, strict=True) if axis}
 
 
 def _torch_gemma(tensors: Mapping[str, Leaf], layers: str) -> Sizes:
     """Return the sizes of the layers with this prefix; heads are merged into one axis."""
     sizes: Sizes = {"depth": _depth(tensors, layers)}
-    for name, keys in {
-        "mlp.gate_proj": ("mlp_dim", "width"),
-        "self_attn.q_proj": ("query", ""),
-        "self_attn.k_proj": ("key", ""),
-    }.items():
-        shape = getattr(tensors.get(f"{layers}0.{name}.weight"), "shape", ())
-        sizes |= {key: length for key, length in zip(keys, shape, strict=False) if key}
+    sizes |= _lengths(tensors, f"{layers}0.mlp.gate_proj.weight", "mlp_dim", "width")
+    sizes |= _lengths(tensors, f"{layers}0.self_attn.q_proj.weight", "query", "")
+    sizes |= _lengths(tensors, f"{layers}0.self_attn.k_proj.weight", "key", "")
     return sizes
 
 
@@ -74,18 +82,17 @@ def _is_like(part: Sizes, known: Sizes) -> bool:
 
 
 def _torch_siglip(tensors: Mapping[str, Leaf], vision: str, recorded: Mapping[str, Any]) -> Sizes:
-    mlp_dim, width = tensors[f"{vision}encoder.layers.0.mlp.fc1.weight"].shape
-    part: Sizes = {"depth": _depth(tensors, f"{vision}encoder.layers."), "width": width, "mlp_dim": mlp_dim}
-    patches = tensors.get(f"{vision}embeddings.patch_embedding.weight")
-    if patches and len(patches.shape) == 4:
-        part["patch_size"] = patches.shape[-1]
+    part: Sizes = {"depth": _depth(tensors, f"{vision}encoder.layers.")}
+    part |= _lengths(tensors, f"{vision}encoder.layers.0.mlp.fc1.weight", "mlp_dim", "width")
+    part |= _lengths(tensors, f"{vision}embeddings.patch_embedding.weight", "", "", "", "patch_size")
     known = next((v.to_json() for v in SIGLIP_VARIANTS.values() if _is_like(part, v.to_json())), {})
     ours = _recorded_part(recorded, "siglip")
     if heads := ours.get("num_attention_heads") or ours.get("num_heads") or known.get("num_heads"):
         part["num_heads"] = heads
-    positions = tensors.get(f"{vision}embeddings.position_embedding.weight")
-    image = {"image_size": math.isqrt(positions.shape[0]) * part["patch_size"]} if positions and patches else {}
-    return {"siglip": part} | image
+    positions = _lengths(tensors, f"{vision}embeddings.position_embedding.weight", "number", "")
+    if not positions or "patch_size" not in part:
+        return {"siglip": part}
+    return {"siglip": part, "image_size": math.isqrt(positions["number"]) * part["patch_size"]}
 
 
 def _recorded_part(recorded: Mapping[str, Any], part: str) -> Mapping[str, Any]:

@@ -168,7 +168,7 @@ READING = (
         id="torch_compiled_names_unknown",
         story="The prefix that torch.compile adds to every name is not recognized.",
         evidence="mutation: knows DataParallel's prefix only",
-        patches=(Patch(_LAYOUT, '_PREFIXES = ("_orig_mod.", "module.", "model.")', '_PREFIXES = ("module.",)'),),
+        patches=(Patch("layouts/torch/openpi_names.py", '_PREFIXES = ("_orig_mod.", ', "_PREFIXES = ("),),
         caught_by=("pytorch.wrappers_prefixes_are_recognised",),
     ),
     Fault(
