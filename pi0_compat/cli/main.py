@@ -18,6 +18,7 @@ from typing import NoReturn, cast
 
 from pi0_compat.cli import COMMANDS, REFUSED, Command, CommandParser
 from pi0_compat.cli.output import Output, Refusal
+from pi0_compat.cli.streams import ENDED_BY_SIGNAL, drop_stdout, ended_at_once, ended_in_order, open_closed_streams
 
 _STATUSES = """\
 exit status:
@@ -25,8 +26,6 @@ exit status:
   1  the answer is no: it does not load, or the two differ
   2  an option or the input is wrong: nothing was written
 """
-# The exit status of a process that a signal ended is this plus the signal's number.
-_ENDED_BY_SIGNAL = 128
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,16 +37,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     # A tool takes no accelerator away from a training run; must be known before jax is imported.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    options = _parser(arguments).parse_args(arguments)
-    output = Output(options.command, as_json=options.json)
-    with _warnings_to(output), _ended_in_order():
+    open_closed_streams()
+    try:
+        return _refusing(arguments)
+    except BrokenPipeError:  # `| head`
+        drop_stdout()
+        return ENDED_BY_SIGNAL + signal.SIGPIPE
+
+
+def _refusing(arguments: Sequence[str]) -> int:
+    """Run a command; print an error of the user's, and return its status."""
+    with ended_at_once():
+        options = _parser(arguments).parse_args(arguments)
+        output = Output(options.command, as_json=options.json)
+    with _warnings_to(output):
         try:
             return _run(options, output)
-        except KeyboardInterrupt:
-            return _ENDED_BY_SIGNAL + signal.SIGINT
-        except BrokenPipeError:  # `| head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return _ENDED_BY_SIGNAL + signal.SIGPIPE
+        except BrokenPipeError:
+            raise
         except Exception as error:
             if not _is_the_users(error):
                 raise
@@ -56,7 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, output: Output) -> int:
-    status = load_command(options.command).run(options, output)
+    with ended_at_once():
+        command = load_command(options.command)
+    with ended_in_order():
+        status = command.run(options, output)
     # Flush here: when the interpreter ends, a closed pipe could no longer be handled.
     sys.stdout.flush()
     return status
@@ -130,17 +140,3 @@ def _warnings_to(output: Output) -> Iterator[None]:
         warnings.simplefilter("always", UserWarning)
         warnings.showwarning = lambda message, *_, **__: output.warn(str(message))
         yield
-
-
-@contextmanager
-def _ended_in_order() -> Iterator[None]:
-    """Let SIGTERM unwind the stack as Ctrl-C does, so that a half-written checkpoint is removed."""
-
-    def end(number: int, _: object) -> NoReturn:
-        raise SystemExit(_ENDED_BY_SIGNAL + number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

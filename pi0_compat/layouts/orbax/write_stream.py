@@ -17,7 +17,7 @@ from typing import Any
 import tensorstore as ts
 
 from pi0_compat import params as tree
-from pi0_compat.errors import CheckpointError
+from pi0_compat.errors import CheckpointError, LoadError
 from pi0_compat.layouts.orbax.folder import METADATA_FILE, PARAMS
 from pi0_compat.layouts.orbax.metadata import SUFFIX, read_metadata, require_distinct_names
 from pi0_compat.layouts.orbax.read_stream import StoredParameters
@@ -63,9 +63,12 @@ def save_streamed(
     Raises:
       CheckpointError: a parameter that is read back differs from the source.
       OSError: the folder exists or cannot be written, or the disk is full.
+      LoadError: a parameter has no values.
       ValueError: two names cannot both be stored.
     """
     require_distinct_names(source.leaves, value_suffix=True)
+    if empty := [f"{path}: {leaf}" for path, leaf in source.leaves.items() if 0 in leaf.shape]:
+        raise LoadError(f"{source.path}: {empty[0]} has no values, and orbax cannot store it; get the file again")
     started = time.time_ns()
     folder.mkdir(parents=True)
     with progress(title, tree.num_bytes(source.leaves)) as advance:
@@ -122,6 +125,8 @@ def _disk_errors(folder: Path) -> Iterator[None]:
     """Raise tensorstore's errors of writing as errors of the disk, without the kilobytes of spec."""
     try:
         yield
+    except (CheckpointError, LoadError):
+        raise  # of what is read meanwhile
     except ValueError as error:
         raise OSError(f"{folder}: could not be written ({str(error).partition(' [')[0]})") from error
 
