@@ -21,6 +21,7 @@ COMMANDS = {
     "extract": "extract the LoRA adapters of a checkpoint",
     "attach": "attach LoRA adapters to a base checkpoint",
     "convert": "write a checkpoint in another layout",
+    "doctor": "which silent faults the libraries of an interpreter have",
 }
 
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from suite.docs import api, bugs, commands, configs, contracts, reproducers
+from suite.docs import api, bugs, commands, configs, contracts, doctor, reproducers
 
 ROOT = Path(__file__).parents[2]
 # Every generated page, by its path from the root, and the function that returns its text.
@@ -15,6 +15,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "docs/cli_reference.md": commands.page,
     "docs/configs.md": configs.page,
     "docs/contracts.md": contracts.page,
+    "docs/doctor.md": doctor.page,
     "docs/reproducers.md": reproducers.page,
 }
 

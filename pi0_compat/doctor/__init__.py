@@ -1,0 +1,1 @@
+"""Ask an interpreter which silent faults its libraries have."""
