@@ -5,7 +5,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pi0_compat.checkpoints.inspect import Description, inspect_checkpoint, site_of
+from pi0_compat.checkpoints.model_file import ModelFile, write_model_file
 from pi0_compat.cli import NO, YES, norm_stats
+from pi0_compat.cli.config_files import read_alpha
 from pi0_compat.cli.output import Output, counted
 from pi0_compat.layouts.layout import Layout
 from pi0_compat.layouts.wholes import ADAPTERS_ALONE
@@ -31,8 +33,22 @@ def run(options: argparse.Namespace, output: Output) -> int:
     """Inspect the checkpoint, and print what it is."""
     described = inspect_checkpoint(options.path)
     text = [described.name, *_lines(described, arrays=options.arrays)]
-    output.give({"path": described.name, **_document(described)}, "\n".join(text))
+    document = {"path": described.name, **_document(described)}
+    if options.write_config:
+        alpha = read_alpha(options)
+        written = write_model_file(described, options.write_config, alpha=alpha, rslora=options.rslora)
+        text += _model_file(written)
+        document["config_file"] = str(written.path)
+    output.give(document, "\n".join(text))
     return YES if described.is_whole else NO
+
+
+def _model_file(written: ModelFile) -> Iterator[str]:
+    """Render what was written, and what no shape shows."""
+    values = ", ".join(f"{name} {value}" for name, value in written.assumed.items())
+    yield f"wrote {written.path}: a {written.model.family}, for --config-file"
+    source = f"as {written.like} has it" if written.like else "as openpi has it by default"
+    yield f"  in no shape, so {source}: {values}"
 
 
 def _document(described: Description) -> dict[str, Any]:
