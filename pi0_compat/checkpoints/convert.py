@@ -18,19 +18,22 @@ from pi0_compat.layouts.layout import Detected, Layout
 from pi0_compat.layouts.lerobot.options import LerobotOptions
 from pi0_compat.layouts.lerobot.recognize import policy_family
 from pi0_compat.layouts.open import open_parameters
-from pi0_compat.layouts.orbax.lora_record import as_record, experts_of
+from pi0_compat.layouts.orbax.lora_record import Known, Origin, known_of
 from pi0_compat.layouts.orbax.read_stream import StoredParameters
+from pi0_compat.layouts.torch.peft_reading import PeftAdapters
 from pi0_compat.layouts.torch.safetensors_folder import recorded_beside
 from pi0_compat.layouts.verdict import judge
 from pi0_compat.layouts.write import TARGETS, Job, Target, known_model, writable
+from pi0_compat.lora.alphas import Alphas, scales_of
 from pi0_compat.lora.fold_stream import FoldedStream
-from pi0_compat.lora.sites import ExpertLoRAs, adapter_of
+from pi0_compat.lora.sites import adapter_of
 from pi0_compat.model.named import spec_of
 from pi0_compat.model.pi0_spec import Pi0Spec
+from pi0_compat.model.specs import LoRASpec
 from pi0_compat.params import Leaf
 from pi0_compat.paths import detect_family, family_error, is_adapter, unused_in
 from pi0_compat.progress import Progress, no_progress
-from pi0_compat.storage.atomic import appearing_at, refuse_to_overwrite
+from pi0_compat.storage.atomic import appearing_at, destination, require_outside
 from pi0_compat.storage.stream import Source
 from pi0_compat.storage.transforms import Cast, Chosen, Digested
 from pi0_compat.text import format_bytes
@@ -49,6 +52,8 @@ class Converted:
       left_out: what the checkpoint has and the layout has no room for.
       assets: whether norm stats were copied; None for a layout without a place for them.
       lost: path of a folded weight -> the share of its delta that the dtype could not hold.
+      scales: rank and alpha of each group of adapters, such as ``paligemma.attn``; none if they are not known.
+      origin: what they were taken from, as in ``Made``.
       inexact: what is not exactly as before of norm stats that are brought to or from lerobot, a sentence each.
     """
 
@@ -58,6 +63,8 @@ class Converted:
     left_out: dict[str, Leaf]
     assets: bool | None
     lost: dict[str, float]
+    scales: dict[str, LoRASpec]
+    origin: Origin
     inexact: tuple[str, ...] = ()
 
 
@@ -67,6 +74,8 @@ def convert_checkpoint(
     *,
     config: Pi0Spec | str | None = None,
     layout: str = "openpi_pytorch",
+    alpha: Alphas | None = None,
+    rslora: bool = False,
     dtype: Any = None,
     fold: bool = False,
     drop: bool = False,
@@ -87,6 +96,9 @@ def convert_checkpoint(
         for ``lerobot`` also what a named one does to its data. Without it sizes come from shapes, and what is in no
         shape from the named config that fits.
       layout: one of ``LAYOUTS``.
+      alpha: in place of a config, alpha of all adapters, or of each group: ``paligemma.attn``, ``paligemma.ffn``,
+        ``action_expert.attn``, ``action_expert.ffn``.
+      rslora: with ``alpha``, whether the scale is alpha / sqrt(rank).
       dtype: the dtype of all parameters; without it every array keeps its bits.
       fold: add adapters to their weights first.
       drop: leave out what the layout has no room for, instead of raising an error.
@@ -102,6 +114,7 @@ def convert_checkpoint(
     Raises:
       ValueError: the layout or the config is unknown.
       FileExistsError: something is at ``out``; it is left alone.
+      OSError: ``out`` is a URL, or lies inside of the checkpoint; or the disk is full.
       CheckpointError: there is no readable checkpoint at ``path``, or what is read back is not what was written.
       LoadError: the layout has no room for something, the checkpoint is not of ``config``, or a size or alpha that is
         needed is unknown.
@@ -111,16 +124,18 @@ def convert_checkpoint(
     options = _options(lerobot, layout)
     if options and options.adapters_base:
         target = target._replace(holds=is_adapter, takes_adapters=True)
-    out = Path(out).expanduser().absolute()
-    refuse_to_overwrite(out)
+    out = destination(out)
     _require_suffix(target, out)
     detected = detect(path)
+    require_outside(out, detected.root)
     judge_checkpoint(detected).verdict.require_known(detected.path)
     with open_parameters(detected, config and config.without_lora()) as checkpoint:
         verdict = judge(Layout.OPENPI, checkpoint.leaves)
         verdict.require_whole(checkpoint.path)
+        known = _known(checkpoint, config, alpha, rslora=rslora)
         read = Digested(checkpoint)
-        job, lost = _prepared(checkpoint, read if options else checkpoint, config, dtype, fold=fold, progress=progress)
+        source = read if options else checkpoint
+        job, lost = _prepared(source, known, config, dtype, fold=fold, progress=progress)
         unused = unused_in(job.source.leaves)
         homeless = unused | set(verdict.strays)
         held = [path for path in job.source.leaves if target.holds(path) and path not in homeless]
@@ -146,6 +161,8 @@ def convert_checkpoint(
         left_out=left_out,
         assets=assets,
         lost=lost,
+        scales=scales_of(known.experts),
+        origin=known.origin,
         inexact=policy.inexact if policy else notes,
     )
 
@@ -176,25 +193,33 @@ def _require_suffix(target: Target, out: Path) -> None:
         raise LoadError(f"{out}: this layout is one file, whose name has to end in {target.suffix}")
 
 
+def _known(checkpoint: Source, config: Pi0Spec | None, alpha: Alphas | None, *, rslora: bool) -> Known:
+    """Return what is known of the adapters of a checkpoint; only openpi's layout and PEFT's have some."""
+    if isinstance(checkpoint, StoredParameters):
+        return known_of(checkpoint.stored, config, alpha, rslora=rslora)
+    if alpha is not None:
+        raise LoadError(f"{checkpoint.path}: an alpha is given, and no adapters of openpi's layout; leave it out")
+    if isinstance(checkpoint, PeftAdapters):
+        return Known(checkpoint.experts, "peft")
+    return Known((None, None), "config" if config else "none")
+
+
 def _prepared(
-    checkpoint: Source, source: Source, config: Pi0Spec | None, dtype: Any, *, fold: bool, progress: Progress
+    checkpoint: Source, known: Known, config: Pi0Spec | None, dtype: Any, *, fold: bool, progress: Progress
 ) -> tuple[Job, dict[str, float]]:
     """Return the parameters to write, and what folding loses, which is complete once they are written."""
     if config and (other := family_error(checkpoint.leaves, config.family)):
         raise LoadError(f"{checkpoint.path}: {other}")
-    experts: ExpertLoRAs = (None, None)
-    recorded = None
-    if isinstance(checkpoint, StoredParameters):
-        experts, recorded = experts_of(checkpoint.stored, config), checkpoint.stored.lora
+    source: Source = checkpoint
     lost: dict[str, float] = {}
     if fold:
-        folded = FoldedStream(source, experts, dtype)
+        folded = FoldedStream(source, known.experts, dtype)
         source, lost = folded, folded.lost
     if dtype is not None:
         source = Cast(source, dtype)
-    lora = None if config is None and recorded is None else {} if fold else as_record(experts)
+    lora = {} if fold and known.record is not None else known.record
     family = config.family if config else detect_family(source.leaves)
-    return Job(source, experts, lora, config and config.without_lora(), family, progress), lost
+    return Job(source, known.experts, lora, config and config.without_lora(), family, progress), lost
 
 
 def _require_place(source: Source, target: Target, layout: str, homeless: Sequence[str], *, drop: bool) -> None:

@@ -13,22 +13,29 @@ from pi0_compat.errors import LoadError, prefix_errors
 from pi0_compat.layouts.detect import detect
 from pi0_compat.layouts.layout import Layout
 from pi0_compat.layouts.orbax.folder import PARAMS
-from pi0_compat.layouts.orbax.lora_record import as_record, experts_of, require_recorded_family
+from pi0_compat.layouts.orbax.lora_record import Known, Origin, known_of, require_recorded_family
 from pi0_compat.layouts.orbax.metadata import Metadata, read_metadata
 from pi0_compat.layouts.orbax.read_stream import StoredParameters
 from pi0_compat.layouts.orbax.write_stream import save_streamed
+from pi0_compat.layouts.sizes import model_of, sizes_of
+from pi0_compat.layouts.torch.peft_reading import PeftAdapters
 from pi0_compat.layouts.verdict import judge
+from pi0_compat.lora.alphas import Alphas, scales_of
 from pi0_compat.lora.fold_stream import FoldedStream
 from pi0_compat.lora.sites import adapter_of, adapters_in, require_rank, require_whole_adapters, spec_among
 from pi0_compat.model.named import spec_of
 from pi0_compat.model.pi0_spec import Pi0Spec
+from pi0_compat.model.specs import LoRASpec
 from pi0_compat.params import Leaf
 from pi0_compat.paths import expert_of, families_of, family_error, is_adapter
 from pi0_compat.progress import Progress, no_progress
-from pi0_compat.storage.atomic import appearing_at, refuse_to_overwrite
+from pi0_compat.storage.atomic import appearing_at, destination, require_outside
 from pi0_compat.storage.stream import Source
 from pi0_compat.storage.transforms import Cast, Chosen, Joined
 from pi0_compat.text import shorten
+
+_INTO_OPENPI = "convert it first: pi0-compat convert CHECKPOINT --to openpi"
+_ONTO_A_BASE = "attach them to their base first: pi0-compat attach ADAPTER --to BASE"
 
 
 class Made(NamedTuple):
@@ -39,12 +46,17 @@ class Made(NamedTuple):
       leaves: path -> shape and dtype of every parameter.
       assets: whether norm stats were copied.
       lost: after a fold, path of a weight -> the share of its delta that its dtype could not hold.
+      scales: rank and alpha of each group of adapters, such as ``paligemma.attn``; none if they are not known.
+      origin: what they were taken from: the ``config``, the checkpoint's ``record``, the ``alpha`` that was given,
+        ``peft``'s settings; or ``none``.
     """
 
     path: Path
     leaves: dict[str, Leaf]
     assets: bool
     lost: dict[str, float]
+    scales: dict[str, LoRASpec]
+    origin: Origin
 
 
 def fold_checkpoint(
@@ -52,6 +64,8 @@ def fold_checkpoint(
     out: str | os.PathLike[str],
     *,
     config: Pi0Spec | str | None = None,
+    alpha: Alphas | None = None,
+    rslora: bool = False,
     dtype: Any = None,
     progress: Progress = no_progress,
 ) -> Made:
@@ -62,27 +76,31 @@ def fold_checkpoint(
       out: the folder of a step to make.
       config: the model it was trained with, or the name of its config; needed where the checkpoint does not record
         rank and alpha, as openpi's do not.
+      alpha: in place of a config, alpha of all adapters, or of each group: ``paligemma.attn``, ``paligemma.ffn``,
+        ``action_expert.attn``, ``action_expert.ffn``; ranks are in the shapes.
+      rslora: with ``alpha``, whether the scale is alpha / sqrt(rank).
       dtype: the dtype of all parameters; without it each keeps its own. Deltas are summed in float64, added in float32,
         and the sum is rounded to the dtype once.
       progress: called with a title and the total bytes when work starts; returns a context manager that yields a
         function, which is called with the bytes done since its last call. By default nothing is shown.
 
     Returns:
-      The ``params`` folder that was written, path -> shape and dtype of its parameters, whether norm stats were copied,
-        and path of a weight -> the share of its delta that rounding took.
+      What was written, with path of a weight -> the share of its delta that rounding took, and the scales used.
 
     Raises:
       FileExistsError: something is at ``out``.
+      OSError: ``out`` is a URL, or lies inside of the checkpoint; or the disk is full.
       CheckpointError: there is no readable checkpoint at ``path``, or it is damaged.
       LoadError: the checkpoint has no adapters or an incomplete one, its alpha is unknown, or a value overflows in the
         dtype.
     """
     stored = _read(path, out)
     _require_adapters(stored, "there is nothing to fold")
-    folded = FoldedStream(StoredParameters(stored), experts_of(stored, spec_of(config)), dtype)
+    known = known_of(stored, spec_of(config), alpha, rslora=rslora)
+    folded = FoldedStream(StoredParameters(stored), known.experts, dtype)
     source = folded if dtype is None else Cast(folded, dtype)
-    made = _write(source, stored, out, {}, "folding", progress)
-    return made._replace(lost=folded.lost)
+    made = _write(source, stored.path, out, {}, "folding", progress)
+    return made._replace(lost=folded.lost, scales=scales_of(known.experts), origin=known.origin)
 
 
 def extract_checkpoint(
@@ -90,6 +108,8 @@ def extract_checkpoint(
     out: str | os.PathLike[str],
     *,
     config: Pi0Spec | str | None = None,
+    alpha: Alphas | None = None,
+    rslora: bool = False,
     base: bool = False,
     progress: Progress = no_progress,
 ) -> Made:
@@ -99,6 +119,7 @@ def extract_checkpoint(
       path: the checkpoint, or the folder of its step or run, local or a URL.
       out: the folder of a step to make.
       config: the model it was trained with, or the name of its config; rank and alpha are recorded from it.
+      alpha, rslora: as ``fold_checkpoint``.
       base: write the base instead of the adapters.
       progress: called with a title and the total bytes when work starts; returns a context manager that yields a
         function, which is called with the bytes done since its last call. By default nothing is shown.
@@ -108,19 +129,19 @@ def extract_checkpoint(
         copied.
 
     Raises:
-      FileExistsError, CheckpointError: as ``fold_checkpoint``.
+      FileExistsError, OSError, CheckpointError: as ``fold_checkpoint``.
       LoadError: the checkpoint has no adapters, or its record does not agree with ``config``.
     """
     stored = _read(path, out)
     _require_adapters(stored, "there is nothing to extract")
     source = StoredParameters(stored)
-    experts = experts_of(stored, spec_of(config))
+    known = known_of(stored, spec_of(config), alpha, rslora=rslora)
     if base:
         rest = Chosen(source, lambda path: not is_adapter(path))
-        return _write(rest, stored, out, {}, "extracting the base", progress)
-    lora = stored.lora if config is None else as_record(experts)
-    adapters = Chosen(source, is_adapter)
-    return _write(adapters, stored, out, lora, "extracting", progress, family=_only_family(stored))
+        return _write(rest, stored.path, out, {}, "extracting the base", progress)
+    adapters, family = Chosen(source, is_adapter), _only_family(stored)
+    made = _write(adapters, stored.path, out, known.record, "extracting", progress, family=family)
+    return made._replace(scales=scales_of(known.experts), origin=known.origin)
 
 
 def attach_checkpoint(
@@ -129,15 +150,18 @@ def attach_checkpoint(
     out: str | os.PathLike[str],
     *,
     config: Pi0Spec | str | None = None,
+    alpha: Alphas | None = None,
+    rslora: bool = False,
     progress: Progress = no_progress,
 ) -> Made:
     """Write adapters and a base as one checkpoint, with the norm stats of the adapters or else of the base.
 
     Args:
-      path: the adapters, as ``extract_checkpoint`` writes them, local or a URL.
+      path: the adapters, as ``extract_checkpoint`` writes them, or PEFT's, local or a URL.
       base: a checkpoint without adapters, local or a URL.
       out: the folder of a step to make.
       config: the model the adapters were trained with, or the name of its config, where they do not record alpha.
+      alpha, rslora: as ``fold_checkpoint``.
       progress: called with a title and the total bytes when work starts; returns a context manager that yields a
         function, which is called with the bytes done since its last call. By default nothing is shown.
 
@@ -146,33 +170,51 @@ def attach_checkpoint(
         copied.
 
     Raises:
-      FileExistsError, CheckpointError: as ``fold_checkpoint``.
+      FileExistsError, OSError, CheckpointError: as ``fold_checkpoint``.
       LoadError: ``path`` holds anything but adapters, ``base`` already has some, or they are not of this base: other
         shapes, another rank than is recorded, or sites without an adapter.
     """
-    refuse_to_overwrite(Path(out).expanduser().absolute())
-    adapters, onto = read_metadata(_openpi(path)), read_metadata(_openpi(base))
-    _require_adapters(adapters, "there is nothing to attach")
-    _require_parted(adapters, onto)
-    _require_whole(adapters)
+    place, model = destination(out), spec_of(config)
+    onto = read_metadata(_openpi(base, place))
     _require_whole(onto)
-    joined = Joined(StoredParameters(onto), StoredParameters(adapters))
-    require_recorded_family(adapters, families_of(onto.leaves), f"the base {onto.path}")
-    model = spec_of(config)
-    experts = experts_of(adapters, model)
+    adapters, known = _adapters_for(onto, path, place, model, alpha, rslora=rslora)
+    _require_parted(adapters, onto)
+    joined = Joined(StoredParameters(onto), adapters)
     if model and (other := family_error(joined.leaves, model.family)):
         raise LoadError(f"{onto.path}: {other}")
-    recorded = adapters.lora is not None or config is not None
     with prefix_errors(adapters.path):
-        _require_attachable(joined, experts if recorded else ())
-    beside = adapters if assets_beside(adapters.path).is_dir() else onto
-    return _write(joined, beside, out, as_record(experts) if recorded else None, "attaching", progress)
+        _require_attachable(joined, () if known.origin == "none" else known.experts)
+    beside = adapters.path if assets_beside(adapters.path).is_dir() else onto.path
+    made = _write(joined, beside, out, known.record, "attaching", progress)
+    return made._replace(scales=scales_of(known.experts), origin=known.origin)
+
+
+def _adapters_for(
+    base: Metadata,
+    path: str | os.PathLike[str],
+    out: Path,
+    model: Pi0Spec | None,
+    alpha: Alphas | None,
+    *,
+    rslora: bool,
+) -> tuple[Source, Known]:
+    """Return adapters of openpi's layout or PEFT's that may go onto a base, and their rank and alpha."""
+    detected = detect(path)
+    if detected.layout is Layout.PEFT:
+        require_outside(out, detected.root)
+        if alpha is not None:
+            raise LoadError(f"{detected.path}: its adapter_config.json has alpha; leave out the one that is given")
+        peft = PeftAdapters(detected.path, model or model_of(sizes_of(base.leaves), {}, base.path))
+        return peft, Known(peft.experts, "peft")
+    stored = _read(path, out)
+    _require_adapters(stored, "there is nothing to attach")
+    require_recorded_family(stored, families_of(base.leaves), f"the base {base.path}")
+    return StoredParameters(stored), known_of(stored, model, alpha, rslora=rslora)
 
 
 def _read(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Metadata:
     """Return the metadata of a checkpoint that has all of its parameters, and no others."""
-    refuse_to_overwrite(Path(out).expanduser().absolute())
-    stored = read_metadata(_openpi(path))
+    stored = read_metadata(_openpi(path, destination(out)))
     _require_whole(stored)
     return stored
 
@@ -183,12 +225,15 @@ def _require_whole(stored: Metadata) -> None:
     verdict.require_place(stored.path)
 
 
-def _openpi(path: str | os.PathLike[str]) -> Path:
-    """Return the ``params`` folder that a path leads to."""
+def _openpi(path: str | os.PathLike[str], out: Path) -> Path:
+    """Return the ``params`` folder that a path leads to, if ``out`` is not inside of it."""
     detected = detect(path)
+    require_outside(out, detected.root)
     if detected.layout is not Layout.OPENPI:
         raise LoadError(
-            f"{detected.path}: expected a checkpoint in openpi's layout, found {detected.layout}; convert it first"
+            f"{detected.path}: expected a checkpoint in openpi's layout, found {detected.layout}; {_INTO_OPENPI}"
+            if detected.layout is not Layout.PEFT
+            else f"{detected.path}: expected a checkpoint in openpi's layout, found PEFT's adapters; {_ONTO_A_BASE}"
         )
     return detected.path
 
@@ -198,7 +243,7 @@ def _require_adapters(stored: Metadata, so: str) -> None:
         raise LoadError(f"{stored.path}: none of its {len(stored.leaves)} parameters is an adapter; {so}")
 
 
-def _require_parted(adapters: Metadata, base: Metadata) -> None:
+def _require_parted(adapters: Source, base: Metadata) -> None:
     """Require that one checkpoint holds only adapters and the other none."""
     if others := [path for path in adapters.leaves if not is_adapter(path)]:
         raise LoadError(
@@ -236,7 +281,7 @@ def _only_family(stored: Metadata) -> str | None:
 
 def _write(
     source: Source,
-    stored: Metadata,
+    beside: Path,
     out: str | os.PathLike[str],
     lora: Any,
     title: str,
@@ -244,9 +289,9 @@ def _write(
     *,
     family: str | None = None,
 ) -> Made:
-    """Write the parameters of a step, and copy the assets that lie beside a checkpoint."""
+    """Write the parameters of a step, and copy the assets that lie beside the ``params`` folder of another."""
     with appearing_at(out) as folder:
         folder.mkdir()
         save_streamed(source, folder / PARAMS, lora=lora, family=family, title=title, progress=progress)
-        assets = copy_assets(assets_beside(stored.path), folder)
-    return Made(Path(out) / PARAMS, dict(source.leaves), assets, {})
+        assets = copy_assets(assets_beside(beside), folder)
+    return Made(Path(out).expanduser() / PARAMS, dict(source.leaves), assets, {}, {}, "none")

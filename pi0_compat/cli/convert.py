@@ -4,7 +4,7 @@ import argparse
 
 from pi0_compat.checkpoints.convert import convert_checkpoint
 from pi0_compat.cli import YES, writing
-from pi0_compat.cli.config_files import read_config
+from pi0_compat.cli.config_files import read_alpha, read_config
 from pi0_compat.cli.lerobot_options import read_lerobot
 from pi0_compat.cli.output import Output, Refusal
 from pi0_compat.layouts.write import writable
@@ -22,6 +22,8 @@ def run(options: argparse.Namespace, output: Output) -> int:
         options.out,
         config=options.config or config,
         layout=layout,
+        alpha=read_alpha(options),
+        rslora=options.rslora,
         dtype=options.dtype,
         fold=options.fold,
         drop=options.drop,
@@ -31,6 +33,7 @@ def run(options: argparse.Namespace, output: Output) -> int:
     )
     writing.warn_of_losses(done.lost, output)
     text = [
+        *(writing.scales(done, options) if options.fold else []),
         *writing.losses(done.lost),
         *writing.written(options.out, done.leaves, done.assets),
         *writing.listed(done.left_out, "left out"),
@@ -38,8 +41,6 @@ def run(options: argparse.Namespace, output: Output) -> int:
     ]
     left_out = {path: str(leaf) for path, leaf in done.left_out.items()}
     document = writing.document(options.path, options.out, done.leaves, done.assets)
-    output.give(
-        document | {"layout": layout, "left_out": left_out, "lost": done.lost, "inexact": list(done.inexact)},
-        "\n".join(text),
-    )
+    document |= {"layout": layout, "left_out": left_out, "lost": done.lost, "inexact": list(done.inexact)}
+    output.give(document | writing.scales_document(done), "\n".join(text))
     return YES

@@ -1,10 +1,14 @@
 """What the commands that write a checkpoint print about it."""
 
+import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pi0_compat.checkpoints.convert import Converted
+from pi0_compat.checkpoints.lora import Made
 from pi0_compat.cli.output import Output, counted
+from pi0_compat.lora.alphas import describe_scale
 from pi0_compat.lora.fold import LOSS_TO_WARN_OF
 from pi0_compat.params import Leaf, bytes_by_dtype, num_bytes
 from pi0_compat.text import format_bytes
@@ -21,6 +25,27 @@ def written(path: Path, leaves: Mapping[str, Leaf], assets: bool | None) -> list
         "  read back: every parameter is as intended",
     ]
     return lines if assets is None else [*lines, f"  norm stats: {'copied' if assets else 'none'}"]
+
+
+def scales(made: Made | Converted, options: argparse.Namespace) -> list[str]:
+    """Return lines about the scale of every group of adapters, and what it was taken from."""
+    origin = {
+        "config": f"--config {options.config}" if options.config else f"--config-file {options.config_file}",
+        "record": "what is recorded with the checkpoint",
+        "alpha": "--lora-alpha",
+        "peft": "adapter_config.json",
+    }.get(made.origin)
+    if not made.scales or not origin:
+        return []
+    return [f"scales, from {origin}:", *(f"  {describe_scale(name, spec)}" for name, spec in made.scales.items())]
+
+
+def scales_document(made: Made | Converted) -> dict[str, Any]:
+    """Return the scales, and what they were taken from, as plain data."""
+    return {
+        "scales": {name: {**spec.to_json(), "scale": spec.scale} for name, spec in made.scales.items()},
+        "scales_from": made.origin,
+    }
 
 
 def losses(lost: Mapping[str, float]) -> list[str]:

@@ -14,7 +14,9 @@ from pi0_compat.layouts.orbax.read_stream import StoredParameters
 from pi0_compat.layouts.paligemma_npz import open_npz
 from pi0_compat.layouts.sizes import model_of
 from pi0_compat.layouts.torch.hugging_face import open_hugging_face
+from pi0_compat.layouts.torch.not_weights import require_weights
 from pi0_compat.layouts.torch.openpi import open_pytorch
+from pi0_compat.layouts.torch.peft_reading import PeftAdapters
 from pi0_compat.layouts.torch.safetensors_folder import recorded_beside, tensors_of
 from pi0_compat.layouts.torch.sizes import torch_sizes
 from pi0_compat.model.pi0_spec import Pi0Spec
@@ -35,7 +37,7 @@ def open_parameters(checkpoint: Detected, model: Pi0Spec | None = None) -> Itera
 
     Raises:
       CheckpointError: the checkpoint cannot be read.
-      LoadError: the checkpoint is not of the model, or holds no parameters of a model, as adapters alone do.
+      LoadError: the checkpoint is not of the model, or holds no parameters of a model; PEFT's adapters need a model.
     """
     if checkpoint.layout in (Layout.OPENPI, Layout.GEMMA_FLAX):
         require_open(checkpoint.path)
@@ -55,18 +57,22 @@ def _opened(checkpoint: Detected, model: Pi0Spec | None) -> AbstractContextManag
             return nullcontext(open_pytorch(checkpoint.path, model or _model_of_tensors(checkpoint.path)))
         case Layout.HUGGING_FACE:
             return open_hugging_face(checkpoint.path, model or _model_of_tensors(checkpoint.path))
+        case Layout.PEFT if model:
+            return nullcontext(PeftAdapters(checkpoint.path, model))
+        case Layout.PEFT:
+            raise LoadError(
+                f"{checkpoint.path}: PEFT's adapters alone, whose shapes do not show the heads and the depth of their "
+                "model; name it: --config or --config-file, or attach them to their base: attach --to BASE"
+            )
     if checkpoint.layout is Layout.UNKNOWN:
         judge_checkpoint(checkpoint).verdict.require_known(checkpoint.path)
-    what = {Layout.TRAIN_STATE: "the state of a training", Layout.PEFT: "PEFT's adapters alone"}[checkpoint.layout]
-    raise LoadError(f"{checkpoint.path}: {what}, which holds no parameters of a model; {_ADVICE[checkpoint.layout]}")
-
-
-_ADVICE: dict[Layout, str] = {
-    Layout.TRAIN_STATE: "pass the params folder beside it",
-    Layout.PEFT: "attach them to a base first",
-}
+    raise LoadError(
+        f"{checkpoint.path}: the state of a training, which holds no parameters of a model; pass the params folder "
+        "beside it"
+    )
 
 
 def _model_of_tensors(path: Path) -> Pi0Spec:
     tensors = tensors_of(path)
+    require_weights(path, tensors, recorded_beside(path))
     return model_of(torch_sizes(tensors, recorded_beside(path)), {}, path)

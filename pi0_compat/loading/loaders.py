@@ -22,7 +22,7 @@ from pi0_compat.layouts.orbax.read import restore_leaves
 from pi0_compat.layouts.paligemma_npz import open_npz
 from pi0_compat.layouts.torch.hugging_face import open_hugging_face
 from pi0_compat.layouts.torch.openpi import open_pytorch
-from pi0_compat.layouts.torch.peft import read_peft
+from pi0_compat.layouts.torch.peft_reading import read_peft
 from pi0_compat.loading.match import (
     complete,
     expected_leaves,

@@ -1,7 +1,8 @@
 """Write a checkpoint in another layout.
 
-  openpi          openpi's own: OUT/params, an orbax tree. Also takes openpi_pytorch, lerobot with its norm stats, and
-                  the part of a pi0 that a PaliGemma (Google's npz, Hugging Face's folder) or a Gemma (flax) holds
+  openpi          openpi's own: OUT/params, an orbax tree. Also takes openpi_pytorch, lerobot with its norm stats, the
+                  part of a pi0 that a PaliGemma (Google's npz, Hugging Face's folder) or a Gemma (flax) holds, and a
+                  PEFT adapter (with --config: its shapes show no heads)
   openpi_pytorch  openpi's PyTorch layout, which transformers' and lerobot's pi0 read: model.safetensors, config.json
   lerobot         lerobot's policy folder: config, model.safetensors, pre- and postprocessor with norm stats, model card
   hugging_face    the PaliGemma part, as transformers stores it: model.safetensors, config.json
@@ -17,13 +18,13 @@ What openpi does and lerobot cannot say is an error or needs one of lerobot's op
 known. Norm stats are written so that lerobot computes openpi's numbers; dimensions for which float32 cannot are listed.
 
 --json prints: path, layout, out, parameters, bytes (by dtype), assets, verified, left_out (name -> dtype and shape),
-lost (as fold), inexact (texts).
+lost (as fold), inexact (texts), scales, scales_from (as attach).
 """
 
 import argparse
 
 from pi0_compat.cli.parsers.lerobot import add_lerobot
-from pi0_compat.cli.parsers.options import add_checkpoint, add_config, add_dtype, add_out
+from pi0_compat.cli.parsers.options import add_alpha, add_checkpoint, add_config, add_dtype, add_out
 
 EXAMPLES = """\
   pi0-compat convert checkpoints/pi0_base --to openpi_pytorch -o pi0_base_pytorch
@@ -46,4 +47,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fold", action="store_true", help="add adapters to their weights first")
     parser.add_argument("--drop", action="store_true", help="leave out what the layout has no place for")
     add_config(parser, "the model it is of, where neither shapes nor the checkpoint show enough")
+    add_alpha(parser)
     add_lerobot(parser)

@@ -1,13 +1,18 @@
 """Compare the rank and alpha that a checkpoint records for its adapters with those of a config."""
 
 from collections.abc import Collection
+from typing import Literal, NamedTuple, TypeAlias
 
 from pi0_compat.errors import CheckpointError, LoadError
 from pi0_compat.layouts.orbax.metadata import Metadata
+from pi0_compat.lora.alphas import Alphas, experts_with
 from pi0_compat.lora.sites import ExpertLoRAs, lora_of
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.model.specs import EXPERTS, ExpertLoRA
 from pi0_compat.paths import family_error
+
+# What rank and alpha were taken from.
+Origin: TypeAlias = Literal["config", "record", "alpha", "peft", "none"]
 
 
 def experts_of(stored: Metadata, config: Pi0Spec | None) -> ExpertLoRAs:
@@ -46,6 +51,39 @@ def require_recorded_family(stored: Metadata, families: Collection[str], what: s
             f"{stored.path}: the adapters were extracted from a {stored.family}, and {what} is of "
             f"{' or '.join(families)}: choose one of the same family"
         )
+
+
+class Known(NamedTuple):
+    """Rank and alpha of the adapters of both experts, and what they were taken from: config, record, alpha or none."""
+
+    experts: ExpertLoRAs
+    origin: Origin
+
+    @property
+    def record(self) -> dict[str, object] | None:
+        """What to record with the adapters; None if nothing is known of them."""
+        return None if self.origin == "none" else as_record(self.experts)
+
+
+def known_of(stored: Metadata, config: Pi0Spec | None, alpha: Alphas | None, *, rslora: bool) -> Known:
+    """Return the adapters of both experts: with the alpha that is given, the config's, or the recorded ones.
+
+    Raises:
+      LoadError: two of them do not agree, or the config is of another family than the parameters.
+      CheckpointError: the record is damaged.
+    """
+    if alpha is None:
+        origin: Origin = "config" if config else "none" if stored.lora is None else "record"
+        return Known(experts_of(stored, config), origin)
+    if config is not None and config.has_lora:
+        raise LoadError(f"{stored.path}: alpha is given, and a config with LoRA too; only one can be meant: drop one")
+    experts = experts_with(alpha, stored.leaves, stored.path, rslora=rslora)
+    if stored.lora and stored.lora != as_record(experts):
+        raise LoadError(
+            f"{stored.path}: LoRA was trained with {stored.lora}, the given alpha makes {as_record(experts)}; use the "
+            "recorded one: give no alpha"
+        )
+    return Known(experts, "alpha")
 
 
 def as_record(experts: ExpertLoRAs) -> dict[str, object]:

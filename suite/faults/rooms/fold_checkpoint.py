@@ -119,7 +119,7 @@ FAULTS = (
         bugs=("A5",),
         story="PEFT's lora_B, a sum over heads, is given to every head and summed again.",
         evidence=f"{_LORA}#L67",
-        patches=(Patch("layouts/torch/peft.py", "first[0] = tensor.T", "first[...] = tensor.T"),),
+        patches=(Patch("layouts/torch/peft_reading.py", "first[0] = tensor.T", "first[...] = tensor.T"),),
         caught_by=("golden.converted_adapter_has_the_loss",),
     ),
 )

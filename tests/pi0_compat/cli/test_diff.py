@@ -168,12 +168,12 @@ def test_unknown_head_sizes_need_a_config(pi0_compat: Callable, tiny: Path, size
     assert pi0_compat("diff", tmp_path / "pytorch", tiny / "hugging_face", *with_sizes).status == NO
 
 
-def test_adapters_and_a_model_do_not_compare(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
-    """PEFT's adapters have no place among a model's parameters; attaching them is suggested."""
+def test_adapters_without_settings_do_not_compare(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
+    """PEFT's adapters are compared with their scale, and one that lacks its settings is named by their file."""
     safetensors_file.write({"layer.lora_A.weight": np.ones((2, 3))}, tmp_path / "adapter_model.safetensors")
     result = pi0_compat("diff", tiny / "openpi", tmp_path)
     assert result.status == REFUSED
-    assert "PEFT's adapters alone, which holds no parameters of a model; attach them to a base first" in result.err
+    assert f"pi0-compat diff: {tmp_path}/adapter_config.json: is no settings of a PEFT adapter (" in result.err
 
 
 @pytest.mark.parametrize("tolerance", ["-1", "nan", "inf"])

@@ -140,7 +140,8 @@ def test_another_layout_must_be_converted_first(tmp_path: Path, capsys) -> None:
     openpi_pytorch.build(BASE_SPEC, tmp_path / "torch")
     message = refusal(capsys, "fold", tmp_path / "torch", "-o", tmp_path / "out")
     assert message == (
-        f"{tmp_path}/torch: expected a checkpoint in openpi's layout, found openpi_pytorch; convert it first"
+        f"{tmp_path}/torch: expected a checkpoint in openpi's layout, found openpi_pytorch; convert it first: "
+        "pi0-compat convert CHECKPOINT --to openpi"
     )
 
 

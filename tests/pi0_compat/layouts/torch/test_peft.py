@@ -13,7 +13,7 @@ from fixtures.writers import safetensors_file
 from pi0_compat import convert_checkpoint, save_params
 from pi0_compat.errors import CheckpointError, LoadError
 from pi0_compat.layouts.torch import peft as peft_writing
-from pi0_compat.layouts.torch.peft import read_peft
+from pi0_compat.layouts.torch.peft_reading import read_peft
 from pi0_compat.lora.sites import Adapter, adapter_of
 from pi0_compat.model import sites
 from pi0_compat.model.config import Pi0Config
