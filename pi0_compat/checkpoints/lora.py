@@ -176,9 +176,9 @@ def attach_checkpoint(
     """
     place, model = destination(out), spec_of(config)
     onto = read_metadata(_openpi(base, place))
+    _require_no_adapters(onto)
     _require_whole(onto)
     adapters, known = _adapters_for(onto, path, place, model, alpha, rslora=rslora)
-    _require_parted(adapters, onto)
     joined = Joined(StoredParameters(onto), adapters)
     if model and (other := family_error(joined.leaves, model.family)):
         raise LoadError(f"{onto.path}: {other}")
@@ -206,8 +206,10 @@ def _adapters_for(
             raise LoadError(f"{detected.path}: its adapter_config.json has alpha; leave out the one that is given")
         peft = PeftAdapters(detected.path, model or model_of(sizes_of(base.leaves), {}, base.path))
         return peft, Known(peft.experts, "peft")
-    stored = _read(path, out)
+    stored = read_metadata(_openpi(path, out))
     _require_adapters(stored, "there is nothing to attach")
+    _require_adapters_alone(stored)
+    _require_whole(stored)
     require_recorded_family(stored, families_of(base.leaves), f"the base {base.path}")
     return StoredParameters(stored), known_of(stored, model, alpha, rslora=rslora)
 
@@ -243,12 +245,14 @@ def _require_adapters(stored: Metadata, so: str) -> None:
         raise LoadError(f"{stored.path}: none of its {len(stored.leaves)} parameters is an adapter; {so}")
 
 
-def _require_parted(adapters: Source, base: Metadata) -> None:
-    """Require that one checkpoint holds only adapters and the other none."""
+def _require_adapters_alone(adapters: Metadata) -> None:
     if others := [path for path in adapters.leaves if not is_adapter(path)]:
         raise LoadError(
             f"{adapters.path}: {len(others)} parameters are no adapters, for example {others[0]}; extract them first"
         )
+
+
+def _require_no_adapters(base: Metadata) -> None:
     if present := [path for path in base.leaves if is_adapter(path)]:
         raise LoadError(
             f"{base.path}: already has {len(present)} adapter matrices, for example {present[0]}; pass a base, or fold "

@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ _STORE = {
 }
 _COMPRESSOR = {"id": "zstd", "level": 1}
 _PROCESS = "ocdbt.process_0"
+# What an interrupted write may take to end.
+_LONGEST_SECONDS = 20.0
 # How orbax notes that a key is the name of a node in a dictionary.
 _NAME = 2
 
@@ -101,7 +103,7 @@ def _write_all(source: Source, folder: Path) -> dict[str, str]:
     for group in windows({path: leaf.num_bytes for path, leaf in source.leaves.items()}):
         # Every write waits for the disk, so small arrays are written together.
         small = all(chunk_shape(source.leaves[path]) == source.leaves[path].shape for path in group)
-        with _disk_errors(folder), ts.Transaction() if small else nullcontext() as transaction:
+        with _disk_errors(folder), _transaction() if small else nullcontext() as transaction:
             for path in group:
                 digests[path] = _write(source, path, _create(folder, path, source.leaves[path], transaction))
     return digests
@@ -115,9 +117,32 @@ def _write(source: Source, path: str, store: Any) -> str:
         part = store[first : first + len(slab)] if leaf.shape else store
         writing = part.write(slab)
         digest.update(slab)
-        writing.result()
+        _settled(writing)
         first += len(slab) if leaf.shape else 0
     return digest.hexdigest()
+
+
+@contextmanager
+def _transaction(*, atomic: bool = False) -> Iterator[ts.Transaction]:
+    """Commit what the body writes; after an error nothing is written any more."""
+    transaction = ts.Transaction(atomic=atomic)
+    try:
+        yield transaction
+    except BaseException:
+        transaction.abort()
+        raise
+    _settled(transaction.commit_async())
+
+
+def _settled(writing: Any) -> Any:
+    """Wait for a write; when a signal ends the wait, too: a thread that still writes would make its folder again."""
+    try:
+        return writing.result()
+    except BaseException:
+        # The first error counts.
+        with suppress(Exception):
+            writing.result(timeout=_LONGEST_SECONDS)
+        raise
 
 
 @contextmanager
@@ -140,7 +165,7 @@ def _create(folder: Path, path: str, leaf: Leaf, transaction: Any) -> Any:
         "metadata": {"shape": leaf.shape, "chunks": chunk_shape(leaf), "compressor": _COMPRESSOR},
         "store_data_equal_to_fill_value": True,
     }
-    return ts.open(spec, create=True, open=True, transaction=transaction).result()
+    return _settled(ts.open(spec, create=True, open=True, transaction=transaction))
 
 
 def _kvstore(folder: Path) -> dict[str, Any]:
@@ -152,7 +177,7 @@ def _merge_stores(folder: Path) -> None:
     # Only stores of one context can refer to each other's numbers.
     context = ts.Context()
     part, store = (ts.KvStore.open(_kvstore(f), context=context).result() for f in (folder / _PROCESS, folder))
-    with ts.Transaction(atomic=True) as transaction:
+    with _transaction(atomic=True) as transaction:
         part.experimental_copy_range_to(store.with_transaction(transaction)).result()
 
 

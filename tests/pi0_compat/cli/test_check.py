@@ -277,7 +277,10 @@ def test_a_url_is_checked_without_a_download(pi0_compat: Callable, tiny: Path, s
     [
         ("{", "is not a config (Expecting property name"),
         ('{"family": "pi0"}', "missing 7 required keyword-only arguments"),
-        ("[]", "expected the sizes of a model as JSON, as `Pi0Config.to_json` has them"),
+        (
+            "[]",
+            "expected the sizes of a model as JSON, as `pi0-compat inspect CHECKPOINT --write-config FILE` writes them",
+        ),
         ('{"colour": 1}', "Pi0Spec: unknown keys ['colour']"),
     ],
 )
