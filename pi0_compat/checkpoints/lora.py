@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from pi0_compat.checkpoints.norm_stats import assets_beside, copy_assets
 from pi0_compat.errors import LoadError, prefix_errors
 from pi0_compat.layouts.detect import detect
-from pi0_compat.layouts.layout import Layout
+from pi0_compat.layouts.layout import Detected, Layout
 from pi0_compat.layouts.orbax.folder import PARAMS
 from pi0_compat.layouts.orbax.lora_record import Known, Origin, known_of, require_recorded_family
 from pi0_compat.layouts.orbax.metadata import Metadata, read_metadata
@@ -175,7 +175,7 @@ def attach_checkpoint(
         shapes, another rank than is recorded, or sites without an adapter.
     """
     place, model = destination(out), spec_of(config)
-    onto = read_metadata(_openpi(base, place))
+    onto = read_metadata(_openpi(detect(base), place))
     _require_no_adapters(onto)
     _require_whole(onto)
     adapters, known = _adapters_for(onto, path, place, model, alpha, rslora=rslora)
@@ -206,7 +206,7 @@ def _adapters_for(
             raise LoadError(f"{detected.path}: its adapter_config.json has alpha; leave out the one that is given")
         peft = PeftAdapters(detected.path, model or model_of(sizes_of(base.leaves), {}, base.path))
         return peft, Known(peft.experts, "peft")
-    stored = read_metadata(_openpi(path, out))
+    stored = read_metadata(_openpi(detected, out))
     _require_adapters(stored, "there is nothing to attach")
     _require_adapters_alone(stored)
     _require_whole(stored)
@@ -216,7 +216,7 @@ def _adapters_for(
 
 def _read(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Metadata:
     """Return the metadata of a checkpoint that has all of its parameters, and no others."""
-    stored = read_metadata(_openpi(path, destination(out)))
+    stored = read_metadata(_openpi(detect(path), destination(out)))
     _require_whole(stored)
     return stored
 
@@ -227,9 +227,8 @@ def _require_whole(stored: Metadata) -> None:
     verdict.require_place(stored.path)
 
 
-def _openpi(path: str | os.PathLike[str], out: Path) -> Path:
-    """Return the ``params`` folder that a path leads to, if ``out`` is not inside of it."""
-    detected = detect(path)
+def _openpi(detected: Detected, out: Path) -> Path:
+    """Return the ``params`` folder of a checkpoint in openpi's layout, if ``out`` is not inside of it."""
     require_outside(out, detected.root)
     if detected.layout is not Layout.OPENPI:
         raise LoadError(

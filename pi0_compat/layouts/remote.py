@@ -19,7 +19,7 @@ from pi0_compat.errors import CheckpointError
 from pi0_compat.layouts.orbax.folder import METADATA_FILE
 from pi0_compat.layouts.torch.safetensors_folder import INDEX
 from pi0_compat.layouts.torch.tied import places
-from pi0_compat.storage.download import fetch, is_url, one_kind_of_error, remote_files
+from pi0_compat.storage.download import absolute, is_url, one_kind_of_error, remote_files
 
 if TYPE_CHECKING:
     import fsspec
@@ -43,7 +43,7 @@ def outline(path: str | os.PathLike[str]) -> Iterator[Path]:
       CheckpointError: the URL does not exist, or cannot be read.
     """
     if not is_url(path):
-        yield fetch(path)
+        yield absolute(path)
         return
     url = os.fspath(path).rstrip("/")
     with tempfile.TemporaryDirectory(prefix="pi0-compat-") as scratch:

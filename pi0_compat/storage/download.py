@@ -41,6 +41,17 @@ def cache_dir() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "pi0-compat").expanduser()
 
 
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """Return a local path as an absolute one.
+
+    Raises:
+      CheckpointError: the path is empty, which would be the working folder.
+    """
+    if not os.fspath(path):
+        raise CheckpointError("expected the path or URL of a checkpoint, found an empty one")
+    return Path(path).expanduser().absolute()
+
+
 def fetch(path: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None = None) -> Path:
     """Return the local path of a file or folder, which is downloaded if it is a URL; a local path becomes absolute.
 
@@ -51,10 +62,8 @@ def fetch(path: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None 
     Raises:
       CheckpointError: the file system or the file is not available, or the transfer failed. The cache is unchanged.
     """
-    if not os.fspath(path):
-        raise CheckpointError("expected the path or URL of a checkpoint, found an empty one")
     if not is_url(path):
-        return Path(path).expanduser().absolute()
+        return absolute(path)
     from filelock import FileLock
 
     url = os.fspath(path).rstrip("/")

@@ -158,7 +158,7 @@ def open_pytorch(path: Path, model: Pi0Spec) -> OpenpiPyTorch:
     """
     with open_tensors(path) as opened:
         recorded = recorded_beside(path)
-        require_weights(path, opened.leaves, recorded)
+        require_weights(opened.path, opened.leaves, recorded)
         source = OpenpiPyTorch(opened, model, policy_family(recorded))
     _require_recorded_sizes((path if path.is_dir() else path.parent) / CONFIG_FILE, model)
     return source
