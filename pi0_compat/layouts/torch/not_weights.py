@@ -44,7 +44,9 @@ def require_weights(path: Path, leaves: Mapping[str, Leaf], recorded: Mapping[st
             f"{path}: {len(scales)} tensors are scales of quantized weights, for example {scales[0]}: "
             f"{leaves[scales[0]]}; without them the weights are another model's. {_DEQUANTIZE}"
         )
-    if codes := sorted(name for name, leaf in leaves.items() if name.endswith("weight") and leaf.dtype not in FLOATS):
+    # Buffers beside them, as position_ids, are whole numbers by right.
+    parameters = {name: leaf for name, leaf in leaves.items() if name.endswith(("weight", "bias"))}
+    if codes := sorted(name for name, leaf in parameters.items() if leaf.dtype not in FLOATS):
         raise LoadError(
             f"{path}: {len(codes)} weights are codes of a quantization, for example {codes[0]}: {leaves[codes[0]]}. "
             f"{_DEQUANTIZE}"

@@ -56,9 +56,10 @@ def explain_names(names: Mapping[str, str]) -> str | None:
     wrapped = _unknown_prefixes(names.values())
     if not wrapped:
         return None
+    example = min(raw for raw in names.values() if raw.startswith(f"{wrapped[0]}{TORCH_ROOT}."))
     return (
-        f"the names begin with {wrapped[0]!r}, which a wrapper has left ({wrapped[0]}{TORCH_ROOT}...); save the model "
-        "inside of it, or rename the tensors without it"
+        f"the names begin with {wrapped[0]!r}, which a wrapper has left, for example {example}; save the model inside "
+        "of it, or rename the tensors without it"
     )
 
 

@@ -48,7 +48,13 @@ class PeftAdapters(Source):
         self.path = folder
         opened = _opened(folder)
         self.experts = opened.experts(model)
-        self._params = opened.params(with_lora(model, self.experts), fill=True)
+        try:
+            adapted = with_lora(model, self.experts)
+        except ValueError as error:
+            raise LoadError(
+                f"{opened.file.path}: its adapters do not fit the model ({error}); choose the config of their base"
+            ) from error
+        self._params = opened.params(adapted, fill=True)
         self.leaves: dict[str, Leaf] = dict(sorted(leaves_of(self._params).items()))
 
     def slabs(self, path: str) -> Iterator[np.ndarray]:
@@ -140,7 +146,7 @@ class _Opened(NamedTuple):
     def params(self, model: Pi0Spec, *, fill: bool) -> Params:
         """Return all adapters of a model; with ``fill``, modules and ranks that the file does not have are zeros."""
         shapes = {path: x.shape for path, x in model.param_spec().items() if is_adapter(path)}
-        read: set[str] = set()
+        read: dict[str, tuple[str, int]] = {}
         params, wrong = {}, []
         for path, shape in shapes.items():
             adapter = adapter_of(path)
@@ -153,7 +159,9 @@ class _Opened(NamedTuple):
                 wrong.append(str(error))
         if wrong:
             raise LoadError("\n".join(shorten(wrong)))
-        if left := sorted(self.file.leaves.keys() - read):
+        for name, (module, rank) in read.items():
+            self.settings.require_rank(module, name, rank)
+        if left := sorted(self.file.leaves.keys() - read.keys()):
             raise LoadError(
                 f"{self.file.path}: {len(left)} tensors have no place in the model, for example {left[0]}"
                 f"{describe_others(left)}"
@@ -161,9 +169,19 @@ class _Opened(NamedTuple):
         return params
 
     def _read(
-        self, adapter: Adapter, spec: LoRASpec, path: str, shape: tuple[int, ...], read: set[str], *, fill: bool
+        self,
+        adapter: Adapter,
+        spec: LoRASpec,
+        path: str,
+        shape: tuple[int, ...],
+        read: dict[str, tuple[str, int]],
+        *,
+        fill: bool,
     ) -> np.ndarray:
-        """Return one of openpi's matrices, assembled from those of its modules in all layers."""
+        """Return one of openpi's matrices, assembled from those of its modules in all layers.
+
+        What is read is added to ``read``: name of the tensor -> name of its module, and rank.
+        """
         matrix = "A" if path == adapter.a else "B"
         params = np.zeros(shape, np.float32)
         places = list(modules_of(adapter, shape[0]))
@@ -173,8 +191,8 @@ class _Opened(NamedTuple):
                 continue
             tensor = self._matrix(module, matrix, path)
             name = self.names.matrices[module, matrix]
-            read.add(name)
             place, rank = params[index], tensor.shape[0 if matrix == "A" else 1]
+            read[name] = self.names.modules[module], rank
             scale = self._scale(module, rank)
             if not math.isclose(scale, spec.scale, rel_tol=_SCALE_RTOL):
                 raise LoadError(
@@ -185,7 +203,6 @@ class _Opened(NamedTuple):
                 place[...] = _openpi(adapter, matrix, tensor, place.shape, spec.rank, fill=fill)
             except ValueError as error:
                 raise LoadError(f"{self.file.path}: {name} does not fit {path}: {error}") from error
-            self.settings.require_rank(self.names.modules[module], name, rank)
         return params
 
     def stored(self, path: str, shape: tuple[int, ...]) -> Leaf:

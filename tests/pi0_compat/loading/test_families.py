@@ -31,6 +31,12 @@ def config(family: Family, *, lora: bool) -> Pi0Config:
     return Pi0Config.from_json({**tiny(family, lora="both" if lora else "none")})
 
 
+def write_stats(assets: Path) -> None:
+    """Write norm stats, without which copies are warned about."""
+    (assets / "robot").mkdir(parents=True)
+    (assets / "robot" / "norm_stats.json").write_text("{}")
+
+
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[Family, bool], Path]:
     """Return a checkpoint of each family, with and without adapters."""
@@ -39,7 +45,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[Family, 
         for lora in (False, True):
             path = tmp_path_factory.mktemp("step") / "params"
             openpi.build(tiny(family, lora="both" if lora else "none"), path)
-            (path.parent / "assets").mkdir()
+            write_stats(path.parent / "assets")
             found[family, lora] = path
     return found
 
@@ -128,7 +134,7 @@ def test_inspect_says_which_families_the_names_allow(checkpoints: Checkpoints, f
 
 def test_adapters_of_another_family_are_not_attached(checkpoints: Checkpoints, tmp_path: Path) -> None:
     """Extracted adapters go onto no base, and with no config, of another family."""
-    (tmp_path / "assets").mkdir()
+    write_stats(tmp_path / "assets")
     with_assets: Callable[..., Any] = attach_checkpoint
     for family in ("pi0", "pi0_fast"):
         extract_checkpoint(checkpoints[family, True], tmp_path / family, config=config(family, lora=True))

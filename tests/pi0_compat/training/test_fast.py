@@ -91,7 +91,8 @@ def test_a_folded_model_has_the_same_logits() -> None:
 
 def test_checkpoints_are_folded_extracted_and_attached(tmp_path: Path) -> None:
     """A recorded checkpoint needs no config, and what is attached is what was extracted."""
-    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "robot").mkdir(parents=True)
+    (tmp_path / "assets" / "robot" / "norm_stats.json").write_text("{}")
     save_params(lora_params(), tmp_path / "whole", config=LORA)
     save_params(base_params(), tmp_path / "base")
     made = fold_checkpoint(tmp_path / "whole", tmp_path / "folded")

@@ -99,6 +99,18 @@ def test_codes_are_refused(folder: Path, layout: str) -> None:
     assert message.endswith(f"]. {DEQUANTIZE}")
 
 
+def test_a_bias_of_whole_numbers_is_refused(folder: Path, layout: str) -> None:
+    """A bias is refused as a weight is; a buffer beside it may be of whole numbers."""
+    bias = "vision_tower.vision_model.encoder.layers.0.layer_norm1.bias"
+
+    def edit(tensors: Params, name: str) -> None:
+        found = next(name for name in tensors if name.endswith(bias))
+        tensors[found] = tensors[found].astype(np.int64)
+
+    change(folder, edit)
+    assert "1 weights are codes of a quantization, for example " in refused(folder, layout)
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [({"quant_method": "fp8", "weight_block_size": [128, 128]}, "fp8"), ({"bits": 4}, "of no named method")],

@@ -71,8 +71,9 @@ def test_an_unknown_wrapper_is_named(folder: Path) -> None:
     with pytest.raises(LoadError) as error:
         open_pytorch(folder, MODEL)
     assert str(error.value) == (
-        f"{folder}/{WEIGHTS}: the names begin with 'student.net.', which a wrapper has left "
-        "(student.net.paligemma_with_expert...); save the model inside of it, or rename the tensors without it"
+        f"{folder}/{WEIGHTS}: the names begin with 'student.net.', which a wrapper has left, for example "
+        "student.net.paligemma_with_expert.gemma_expert.lm_head.weight; save the model inside of it, or rename the "
+        "tensors without it"
     )
 
 
