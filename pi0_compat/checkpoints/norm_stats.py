@@ -6,10 +6,9 @@ import warnings
 from pathlib import Path
 from typing import NoReturn
 
-from pi0_compat.storage.foreign import what_it_is
-
 from pi0_compat.layouts.layout import Detected, Layout
 from pi0_compat.norm_stats.carry import Carried, carry_from_lerobot
+from pi0_compat.storage.foreign import what_it_is
 
 ASSETS = "assets"
 NORM_STATS = "norm_stats.json"
