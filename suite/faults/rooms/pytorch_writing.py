@@ -66,8 +66,8 @@ FAULTS = (
         patches=(
             Patch(
                 "checkpoints/convert.py",
-                "        folded = FoldedStream(source, experts, dtype)\n        source, lost = folded, folded.lost\n",
-                "        folded = FoldedStream(source, experts, dtype)\n        source, lost = folded, folded.lost\n"
+                "        folded = FoldedStream(source, known.experts, dtype)\n        source, lost = folded, folded.lost\n",
+                "        folded = FoldedStream(source, known.experts, dtype)\n        source, lost = folded, folded.lost\n"
                 '    source = Cast(source, "float32")\n',
             ),
         ),
