@@ -66,9 +66,8 @@ FAULTS = (
         patches=(
             Patch(
                 "checkpoints/convert.py",
-                "        folded = FoldedStream(source, known.experts, dtype)\n        source, lost = folded, folded.lost\n",
-                "        folded = FoldedStream(source, known.experts, dtype)\n        source, lost = folded, folded.lost\n"
-                '    source = Cast(source, "float32")\n',
+                "        source, lost = folded, folded.lost\n",
+                '        source, lost = folded, folded.lost\n    source = Cast(source, "float32")\n',
             ),
         ),
         caught_by=("pytorch.stored_dtype_is_kept",),
