@@ -146,10 +146,14 @@ def test_it_cleans_up_when_terminated(stand_in: Callable, number: signal.Signals
         return commands.YES
 
     stand_in(do)
+    # A shell starts what it sends to the background with Ctrl-C ignored.
+    before = signal.signal(number, signal.SIG_DFL)
     try:
         actual = cli.main(["inspect"])
     except SystemExit as end:
         actual = int(str(end.code))
+    finally:
+        signal.signal(number, before)
     assert (actual, cleaned) == (status, [number])
 
 
