@@ -15,6 +15,8 @@ from suite.writing.layouts import Case, every_layout
 from suite.writing.loads import Loads
 from suite.writing.remembered import Remembered
 
+# What a part of a pi0 lacks, such as a language model alone, does not come from its checkpoint: some laws need a pi0.
+
 
 def among(paths: Params, params: Params) -> Params:
     """Return those of the parameters that are at one of the paths."""
@@ -35,7 +37,7 @@ def test_has_every_parameter(subject: Subject, loads: Loads, case: Case) -> None
     assert_same_paths(loads(case).params, subject.param_spec(case.model))
 
 
-@contract(source="arXiv:2106.09685: B is zero, A is random; docs/bugs.md#a1, #p7", needs=("load",))
+@contract(source="arXiv:2106.09685: B is zero, A is random; docs/bugs.md#a1, #p7", needs=("load", "pi0"))
 @every_layout(fitting.into_lora, empty=starts.WHOLE)
 def test_fresh_adapters_change_nothing_yet(loads: Loads, case: Case) -> None:
     """Of fresh adapters, every lora_b is zero and no lora_a is."""
@@ -53,7 +55,7 @@ def test_what_is_stored_does_not_depend_on_the_seed(loads: Loads, case: Case) ->
     assert_same_paths(first, case.expected())
 
 
-@contract(source="arXiv:2410.24164 section IV; docs/bugs.md#c3, #p3, #p7", needs=("load", "init"))
+@contract(source="arXiv:2410.24164 section IV; docs/bugs.md#c3, #p3, #p7", needs=("load", "init", "pi0"))
 @every_layout(starts.lacking, empty=starts.WHOLE)
 def test_what_is_lacking_equals_init(subject: Subject, loads: Loads, remembered: Remembered, case: Case) -> None:
     """What the checkpoint lacks starts bit for bit as in a fresh model with that seed."""
@@ -63,7 +65,7 @@ def test_what_is_lacking_equals_init(subject: Subject, loads: Loads, remembered:
     assert_same_bits(among(fresh, loads(case, seed=1).params), fresh)
 
 
-@contract(source="docs/bugs.md#a15, #p7", needs=("load", "init"))
+@contract(source="docs/bugs.md#a15, #p7", needs=("load", "init", "pi0"))
 @every_layout(starts.lacking, empty=starts.WHOLE)
 def test_what_is_lacking_depends_on_the_seed(loads: Loads, case: Case) -> None:
     """What the checkpoint lacks and is drawn at random differs between loads with two seeds."""

@@ -117,10 +117,12 @@ def test_fresh_weights_have_mean_zero(subject: Subject, base_spec: ModelSpec) ->
 def fresh_projections(subject: Subject, spec: ModelSpec) -> Params:
     """Return the fresh projections that are drawn by their number of inputs."""
     params = subject.init(spec, 0)
-    kernels = [path for path in params if not any(part in path for part in NOT_BY_FAN_IN)]
+    kernels = [path for path in openpi_layout.shapes(spec) if not any(part in path for part in NOT_BY_FAN_IN)]
     kernels = [path for path in kernels if path.endswith(("kernel", "/w", "gating_einsum", "linear"))]
-    assert len(kernels) >= 10
-    return {path: params[path] for path in kernels}
+    found = {path: params[path] for path in kernels if path in params}
+    # A language model alone has five of them.
+    assert len(found) >= 5
+    return found
 
 
 def spread(path: str, array: Array) -> float:
