@@ -81,6 +81,7 @@ def convert_checkpoint(
     drop: bool = False,
     lerobot: LerobotOptions | None = None,
     asset_id: str | None = None,
+    max_shard_bytes: int | None = None,
     progress: Progress = no_progress,
 ) -> Converted:
     """Write a checkpoint in another layout. It appears at ``out`` complete or not at all.
@@ -105,6 +106,8 @@ def convert_checkpoint(
       lerobot: what lerobot's folder says besides, for the layout ``lerobot``.
       asset_id: openpi's name for the robot, under which the norm stats of a policy of lerobot's are written; by default
         that of the data set that it was trained on.
+      max_shard_bytes: for ``hugging_face``, the most that the tensors of a file may have, unless a single one has more;
+        by default all are in one file. openpi's and lerobot's own readers take one file only.
       progress: called with a title and the total bytes when work starts; returns a context manager that yields a
         function, which is called with the bytes done since its last call. By default nothing is shown.
 
@@ -126,6 +129,7 @@ def convert_checkpoint(
         target = target._replace(holds=is_adapter, takes_adapters=True)
     out = destination(out)
     _require_suffix(target, out)
+    _require_shards(target, layout, max_shard_bytes)
     detected = detect(path)
     require_outside(out, detected.root)
     judge_checkpoint(detected).verdict.require_known(detected.path)
@@ -144,7 +148,9 @@ def convert_checkpoint(
         _require_place(job.source, target, layout, to_drop, drop=drop)
         step = beside(detected).parent
         policy = _policy(options, job, name, homeless, step) if options else None
-        job = job._replace(source=Chosen(job.source, held.__contains__), policy=policy.policy if policy else None)
+        chosen = Chosen(job.source, held.__contains__)
+        written = policy.policy if policy else None
+        job = job._replace(source=chosen, policy=written, max_shard_bytes=max_shard_bytes)
         with appearing_at(out) as place:
             target.write(job, place)
             assets: bool | None = None
@@ -191,6 +197,19 @@ def _require_suffix(target: Target, out: Path) -> None:
     """Require the suffix by which a file's layout is detected."""
     if not out.name.endswith(target.suffix):
         raise LoadError(f"{out}: this layout is one file, whose name has to end in {target.suffix}")
+
+
+def _require_shards(target: Target, layout: str, max_shard_bytes: int | None) -> None:
+    """Reject shards that the layout's own reader would not find."""
+    if max_shard_bytes is None:
+        return
+    if max_shard_bytes < 1:
+        raise ValueError(f"max_shard_bytes={max_shard_bytes}; expected at least one")
+    if not target.takes_shards:
+        raise LoadError(
+            f"shards are for {Layout.HUGGING_FACE}, and this is {layout}, whose own reader looks for one file: "
+            "leave max_shard_bytes (--max-shard-size) out"
+        )
 
 
 def _known(checkpoint: Source, config: Pi0Spec | None, alpha: Alphas | None, *, rslora: bool) -> Known:

@@ -7,6 +7,7 @@ from pi0_compat.cli import YES, writing
 from pi0_compat.cli.config_files import read_alpha, read_config
 from pi0_compat.cli.lerobot_options import read_lerobot
 from pi0_compat.cli.output import Output, Refusal
+from pi0_compat.cli.sizes import read_size
 from pi0_compat.layouts.write import writable
 
 
@@ -29,6 +30,7 @@ def run(options: argparse.Namespace, output: Output) -> int:
         drop=options.drop,
         lerobot=lerobot,
         asset_id=options.asset_id,
+        max_shard_bytes=read_size(options.max_shard_size),
         progress=output.progress,
     )
     writing.warn_of_losses(done.lost, output)

@@ -57,6 +57,7 @@ class Job(NamedTuple):
       family: pi0, pi05 or another, from the names of all parameters.
       progress: is called as the work goes on.
       policy: of lerobot's layout, everything but weights.
+      max_shard_bytes: the most that the tensors of a file may have; None for one file.
     """
 
     source: Source
@@ -66,6 +67,7 @@ class Job(NamedTuple):
     family: str
     progress: Progress
     policy: Policy | None = None
+    max_shard_bytes: int | None = None
 
 
 class Target(NamedTuple):
@@ -76,6 +78,7 @@ class Target(NamedTuple):
       write: writes a job to a path that does not exist yet, reads it back and compares.
       takes_adapters: whether the layout holds adapters as adapters.
       takes_assets: whether norm stats go along.
+      takes_shards: whether the layout's own reader takes weights in several files.
       suffix: the end of the file name, for a layout that is one file.
     """
 
@@ -83,6 +86,7 @@ class Target(NamedTuple):
     write: Callable[[Job, Path], None]
     takes_adapters: bool = False
     takes_assets: bool = False
+    takes_shards: bool = False
     suffix: str = ""
 
 
@@ -135,7 +139,7 @@ def _write_hugging_face(job: Job, place: Path) -> None:
     _compared(
         job,
         place,
-        lambda source, place: write_hugging_face(source, place, model),
+        lambda source, place: write_hugging_face(source, place, model, job.max_shard_bytes),
         lambda path: open_hugging_face(path, model),
     )
 
@@ -234,7 +238,7 @@ TARGETS: dict[Layout, Target] = {
     Layout.OPENPI: Target(lambda path: True, _write_openpi, takes_adapters=True, takes_assets=True),
     Layout.OPENPI_PYTORCH: Target(lambda path: True, _write_pytorch, takes_assets=True),
     Layout.LEROBOT: Target(lambda path: True, _write_lerobot),
-    Layout.HUGGING_FACE: Target(in_paligemma, _write_hugging_face),
+    Layout.HUGGING_FACE: Target(in_paligemma, _write_hugging_face, takes_shards=True),
     Layout.PALIGEMMA_NPZ: Target(in_paligemma, _write_npz, suffix=".npz"),
     Layout.PEFT: Target(is_adapter, _write_peft, takes_adapters=True),
 }

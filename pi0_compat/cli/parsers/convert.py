@@ -48,4 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--drop", action="store_true", help="leave out what the layout has no place for")
     add_config(parser, "the model it is of, where neither shapes nor the checkpoint show enough")
     add_alpha(parser)
+    parser.add_argument(
+        "--max-shard-size", metavar="SIZE", help="write hugging_face in files of at most SIZE, for example 5GB"
+    )
     add_lerobot(parser)

@@ -270,9 +270,10 @@ def _common(dtypes: set[np.dtype]) -> np.dtype:
     return max(*dtypes, np.dtype(np.float32), key=lambda dtype: dtype.itemsize)
 
 
-def write_hugging_face(source: Source, folder: Path, model: Pi0Spec) -> None:
-    """Write the PaliGemma part of a model as a folder."""
-    write_folder(folder, source, _written_rules(model), _config(model, dtype_name(source.leaves.values())))
+def write_hugging_face(source: Source, folder: Path, model: Pi0Spec, max_shard_bytes: int | None = None) -> None:
+    """Write the PaliGemma part of a model as a folder, in shards if one file would be larger than that."""
+    config = _config(model, dtype_name(source.leaves.values()))
+    write_folder(folder, source, _written_rules(model), config, max_shard_bytes=max_shard_bytes)
 
 
 def _written_rules(model: Pi0Spec) -> list[Rule]:
