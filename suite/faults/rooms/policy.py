@@ -14,8 +14,8 @@ FAULTS = (
         patches=(
             Patch(
                 "norm_stats/transfer.py",
-                "(ACTIONS, ACTION, after or before)",
-                "(ACTIONS, OBSERVATION_STATE, before or after)",
+                "in ((STATE, OBSERVATION_STATE), (ACTIONS, ACTION)):",
+                "in ((STATE, OBSERVATION_STATE), (ACTIONS, OBSERVATION_STATE)):",
             ),
         ),
         caught_by=("policy.numbers_are_normalized_as_in_openpi", "policy.robot_gets_openpis_actions"),
