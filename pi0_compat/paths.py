@@ -9,6 +9,8 @@ from pi0_compat import params as tree
 TOKEN_TABLE = "PaliGemma/llm/embedder/input_embedding"
 POSITION_TABLE = "PaliGemma/img/pos_embedding"
 PATCH_KERNEL = "PaliGemma/img/embedding/kernel"
+# What all parameters of the image encoder begin with.
+VISION = "PaliGemma/img/"
 
 # The name that all tensors of openpi's PyTorch layout begin with, but for the projections.
 TORCH_ROOT = "paligemma_with_expert"

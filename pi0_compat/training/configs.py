@@ -14,6 +14,8 @@ from pi0_compat.loading.loaders import CheckpointWeightLoader, NoOpWeightLoader,
 from pi0_compat.loading.missing import MissingWeightLoader
 from pi0_compat.model.config import Pi0Config
 from pi0_compat.model.named import TINY_SUFFIX, named_model, named_models, pi0_model
+from pi0_compat.params import join
+from pi0_compat.paths import VISION
 
 CHECKPOINTS = "gs://openpi-assets/checkpoints"
 
@@ -80,7 +82,8 @@ class TrainConfig:
       ema_decay: decay of the moving average of the trainable parameters per step; None keeps no average.
       optimizer: AdamW and its clipping.
       lr_schedule: the learning rate of every step.
-      frozen_dtype: the dtype that parameters frozen by LoRA are kept in.
+      frozen_dtype: the dtype that frozen parameters are kept in.
+      freeze_vision: whether the image encoder is frozen too. openpi's configs train it, with adapters as well.
       batch_size: samples in a step, on all devices together.
       num_train_steps: steps in the run.
       seed: draws the parameters that the loader does not have.
@@ -93,14 +96,19 @@ class TrainConfig:
     optimizer: AdamW = AdamW()
     lr_schedule: CosineDecaySchedule = CosineDecaySchedule()
     frozen_dtype: str = "bfloat16"
+    freeze_vision: bool = False
     batch_size: int = 32
     num_train_steps: int = 30_000
     seed: int = 42
 
     @property
     def freeze_filter(self) -> Callable[[tuple[Any, ...], Any], bool]:
-        """Return the nnx filter of frozen parameters: the model's, as a copy could disagree (openpi #317, #806)."""
-        return self.model.freeze_filter()
+        """Return the nnx filter of frozen parameters: from the model, as a copy could disagree (openpi #317, #806)."""
+        return lambda path, _: self.is_frozen(join(str(part) for part in path))
+
+    def is_frozen(self, path: str) -> bool:
+        """Return whether training leaves a parameter alone: the model's rule, and ``freeze_vision``."""
+        return self.model.is_frozen(path) or (self.freeze_vision and path.startswith(VISION))
 
 
 def get_config(name: str) -> TrainConfig:

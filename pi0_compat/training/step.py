@@ -113,9 +113,7 @@ def abstract_train_state(config: TrainConfig, sharding: Placement | None = None)
       config: the run.
       sharding: where arrays go; by default the first device.
     """
-    frozen = {
-        path: jnp.dtype(config.frozen_dtype) for path in config.model.param_spec() if config.model.is_frozen(path)
-    }
+    frozen = {path: jnp.dtype(config.frozen_dtype) for path in config.model.param_spec() if config.is_frozen(path)}
     params = {
         path: jax.ShapeDtypeStruct(leaf.shape, frozen.get(path, jnp.dtype(jnp.float32)))
         for path, leaf in config.model.param_spec().items()
