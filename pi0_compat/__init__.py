@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from pi0_compat.norm_stats.openpi_files import read_norm_stats, write_norm_stats
     from pi0_compat.norm_stats.parquet import norm_stats_of_parquet
     from pi0_compat.norm_stats.stats import Stats
+    from pi0_compat.planning.plan import plan
     from pi0_compat.training.configs import TrainConfig, get_config
     from pi0_compat.training.runs import open_run, resume_train_state, save_train_state
     from pi0_compat.training.step import TrainState, init_train_state, make_train_step, trainable_paths
@@ -84,6 +85,7 @@ _HOMES = {
     "named_model": "pi0_compat.model.named",
     "norm_stats_of_parquet": "pi0_compat.norm_stats.parquet",
     "open_run": "pi0_compat.training.runs",
+    "plan": "pi0_compat.planning.plan",
     "read_norm_stats": "pi0_compat.norm_stats.openpi_files",
     "restore_params": "pi0_compat.layouts.orbax.restore",
     "resume_train_state": "pi0_compat.training.runs",
@@ -132,6 +134,7 @@ __all__ = [
     "named_model",
     "norm_stats_of_parquet",
     "open_run",
+    "plan",
     "read_norm_stats",
     "restore_params",
     "resume_train_state",

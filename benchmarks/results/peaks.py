@@ -1,4 +1,4 @@
-"""Peak throughput of devices by their datasheets, from ``peaks.toml``; a device that is not listed has no peak.
+"""Peak throughput of devices by their datasheets, from the library's table; a device that is not listed has no peak.
 
 MFU is a model's FLOP/s over the peak. There is no default: another device's peak would give a plausible wrong number.
 """
@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-TABLE = Path(__file__).with_name("peaks.toml")
+# One table for all: the library plans with it.
+TABLE = Path(__file__).parents[2] / "pi0_compat" / "planning" / "devices.toml"
 GIB = 2**30
 # jax may report its allocator's limit (three quarters of a GPU) instead of the total.
 _LEAST_SHARE, _MOST_SHARE = 0.7, 1.05

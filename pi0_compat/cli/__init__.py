@@ -22,6 +22,7 @@ COMMANDS = {
     "attach": "attach LoRA adapters to a base checkpoint",
     "convert": "write a checkpoint in another layout",
     "doctor": "which silent faults the libraries of an interpreter have",
+    "plan": "will a training fit a device, what would make it fit, how fast can it be",
 }
 
 

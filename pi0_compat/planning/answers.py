@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +17,32 @@ class PlanError(ValueError):
     """A program that could not be compiled, with what the compiler said."""
 
 
-def ask(question: Question, *, compiled: bool = True) -> dict[str, Any]:
+def ask(question: Question) -> dict[str, Any]:
     """Return the answer of ``pi0_compat.planning.child.answer``; a second time it comes from the cache.
 
-    Args:
-      question: the program.
-      compiled: whether it has to be compiled; otherwise only what stays is counted.
-
     Raises:
-      PlanError: it could not be compiled; the message has the last line of the error.
+      PlanError: the program could not be compiled; the message has the last line of the error.
       ImportError: jax is not installed.
     """
-    file = cache_dir() / "plan" / f"{question.key}{'' if compiled else '-resident'}.json"
-    if (kept := _read(file)) is not None:
-        return kept
-    answer = _asked(question, compiled)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_suffix(f".{os.getpid()}")
-    scratch.write_text(json.dumps(answer), encoding="utf-8")
-    scratch.replace(file)
-    return answer
+    return ask_all([question], compiled=True)[0]
+
+
+def ask_all(questions: Sequence[Question], *, compiled: bool = False) -> list[dict[str, Any]]:
+    """Return the answers to several questions; those that the cache lacks are answered by one process.
+
+    Args:
+      questions: the programs.
+      compiled: whether they have to be compiled; otherwise only what stays is counted, within seconds.
+    """
+    files = [cache_dir() / "plan" / f"{each.key}{'' if compiled else '-resident'}.json" for each in questions]
+    answers = [_read(file) for file in files]
+    missing = [place for place, answer in enumerate(answers) if answer is None]
+    if missing:
+        found = _asked([questions[place] for place in missing], compiled)
+        for place, answer in zip(missing, found, strict=True):
+            answers[place] = answer
+            _keep(files[place], answer)
+    return [answer for answer in answers if answer is not None]
 
 
 def _read(file: Path) -> dict[str, Any] | None:
@@ -47,28 +54,37 @@ def _read(file: Path) -> dict[str, Any] | None:
     return kept
 
 
-def _asked(question: Question, compiled: bool) -> dict[str, Any]:
+def _keep(file: Path, answer: dict[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    scratch = file.with_suffix(f".{os.getpid()}")
+    scratch.write_text(json.dumps(answer), encoding="utf-8")
+    scratch.replace(file)
+
+
+def _asked(questions: Sequence[Question], compiled: bool) -> list[dict[str, Any]]:
+    devices = max(question.devices for question in questions)
     # Nothing else is set: the caller's flags may be for an accelerator.
-    flags = f"--xla_force_host_platform_device_count={question.devices}" if question.devices > 1 else ""
+    flags = f"--xla_force_host_platform_device_count={devices}" if devices > 1 else ""
     # From a cache, a program comes without its analysis.
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "JAX_ENABLE_COMPILATION_CACHE": "0"}
+    # This library, wherever it is: a source tree need not be installed.
+    path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, sys.path)])
     done = subprocess.run(
         [sys.executable, "-m", "pi0_compat.planning.child"],
-        input=json.dumps({"question": question.to_json(), "compiled": compiled}),
+        input=json.dumps({"questions": [question.to_json() for question in questions], "compiled": compiled}),
         capture_output=True,
         text=True,
         check=False,
-        # This library, wherever it is: a source tree need not be installed.
-        env=environment | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path[1:]])},
+        env=environment | {"PYTHONPATH": path},
     )
     if done.returncode:
         raise _error(done.stderr, done.returncode)
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+    answers: list[dict[str, Any]] = json.loads(done.stdout)
+    return answers
 
 
 def _error(stderr: str, status: int) -> Exception:
-    last = (stderr.strip().splitlines() or [f"it ended with status {status}"])[-1]
+    last = (stderr.strip().splitlines() or [f"the process ended with status {status}"])[-1]
     missing = last.removeprefix("ModuleNotFoundError: No module named ").strip("'")
     if missing != last and (extra := extra_of(missing)):
         return ImportError(f"planning needs {missing}, which the base install does not have; {install_line(extra)}")

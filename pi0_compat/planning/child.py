@@ -1,7 +1,7 @@
-"""``python -m pi0_compat.planning.child``: answer a question about a program, in a process of its own.
+"""``python -m pi0_compat.planning.child``: answer questions about programs, in a process of its own.
 
 A process of its own has as many virtual devices as are asked for, gives all memory back, and leaves the caller's
-devices alone. It reads the question from stdin, and prints the answer: both JSON.
+devices alone. It reads a list of questions from stdin, and prints a list of answers: both JSON.
 """
 
 import json
@@ -60,9 +60,10 @@ def _served(question: Question) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Answer the question on stdin."""
+    """Answer the questions on stdin."""
     asked = json.load(sys.stdin)
-    print(json.dumps(answer(Question.from_json(asked["question"]), compiled=asked["compiled"])))
+    questions = [Question.from_json(question) for question in asked["questions"]]
+    print(json.dumps([answer(question, compiled=asked["compiled"]) for question in questions]))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ _HEADINGS = {
     "loading": "Weight loaders",
     "lora": "LoRA",
     "model": "Model",
+    "planning": "Planning",
     "training": "Training",
 }
 _OTHERS = "Errors"

@@ -19,6 +19,7 @@ OPERATIONS = {
     "token_logits": "Computes the logits after each token of a pi0-FAST's prompt in one pass.",
     "sample_tokens": "Writes the likeliest tokens after a pi0-FAST's prompt.",
     "trainable": "Lists the parameters that fine-tuning changes.",
+    "needs": "Computes the bytes that a training needs, without making anything.",
     "begin": "Puts the first state of a training onto the devices.",
     "train": "Runs optimizer steps from given parameters.",
     "resume": "Continues a training from a saved step.",

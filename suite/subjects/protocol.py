@@ -21,6 +21,7 @@ raises whatever the implementation raises.
     token_logits(model, params, batch)                        float[b, tokens, vocab_size], of pi0_fast
     sample_tokens(model, params, batch, num_steps)            int[b, num_steps], of pi0_fast; greedy
     trainable(model)                                          [path]
+    needs(model, options)                                     {"optimizer_bytes", "device_bytes"}, computed
     begin(model, source, options)                             {"device_bytes"} of the first state of a training
     train(model, params, batches, options, folder)            {"params", "losses", "grad_norms", "averaged", ...}
     resume(model, batches, options, folder, step)             as train, for the steps after the saved one
@@ -70,6 +71,9 @@ The options of a training are ``optimizer`` (as in a golden case.json), ``seed``
 arrays of at least that many bytes are spread over all devices. If ``folder`` is given, a training saves its state there
 after its last step and deletes no earlier state; ``<folder>/<step>/params`` is what to serve. ``resume`` continues from
 a saved step (the latest by default); ``batches`` are those of all steps, including the steps before it.
+
+``needs`` makes no array. Its options are ``devices``, the number that state is spread over, and ``freeze_vision``; it
+returns the bytes of the optimizer's state on all devices, and of the whole state on one.
 
 A training also returns ``compiled``, how often each step was compiled (trait counts_compilations);
 ``optimizer_bytes``, the size of the optimizer's state (trait counts_bytes); and ``device_bytes``, what each device

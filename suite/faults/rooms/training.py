@@ -49,7 +49,7 @@ FAULTS = (
         patches=(
             Patch(
                 "training/step.py",
-                "for path in config.model.param_spec() if config.model.is_frozen(path)",
+                "for path in config.model.param_spec() if config.is_frozen(path)",
                 "for path in ()",
             ),
         ),
