@@ -23,6 +23,7 @@ _ITS_PARTS = (
     "suite.subjects._reference_fast",
     "suite.subjects._reference_flow",
     "suite.subjects._reference_policies",
+    "suite.subjects._reference_planning",
 )
 _ROOT = Path(__file__).resolve().parents[3]
 _SOURCES = _ROOT / "pi0_compat"

@@ -1,0 +1,1 @@
+"""Tests of pi0_compat/training."""
