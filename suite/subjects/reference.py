@@ -33,13 +33,8 @@ from pi0_compat.training import runs
 from pi0_compat.training import step as training
 from pi0_compat.training.compile_options import quickest
 from pi0_compat.training.configs import AdamW, CosineDecaySchedule, TrainConfig
-from suite.subjects import (
-    _reference_benchmarks,
-    _reference_fast,
-    _reference_flow,
-    _reference_planning,
-    _reference_policies,
-)
+from suite.subjects import _reference_benchmarks, _reference_fast, _reference_flow, _reference_policies
+from suite.subjects._reference_planning import needs as needs
 
 NAME = "reference"
 TRAITS = (
@@ -180,10 +175,6 @@ def sample_tokens(model: Data, params: Params, batch: Params, num_steps: int) ->
 
 def trainable(model: Data) -> list[str]:
     return training.trainable_paths(Pi0Config.from_json(model))
-
-
-def needs(model: Data, options: Data) -> Data:
-    return _reference_planning.needs(model, options)
 
 
 def begin(model: Data, source: Data, options: Data) -> Data:
