@@ -25,7 +25,7 @@ def parameters_apart(layout: Layout, leaves: Mapping[str, Leaf], model: Pi0Spec)
       model: the model to compare with; of a release, the part of it that the release holds.
     """
     found = {stored_name(layout, name): leaf for name, leaf in leaves.items()}
-    if layout is Layout.OPENPI_PYTORCH:
+    if layout in (Layout.OPENPI_PYTORCH, Layout.LEROBOT):
         return _from_pytorch(found, model)
     if layout is Layout.HUGGING_FACE:
         return min(_from_hugging_face(found, *named, model) for named in candidates(found, model))
@@ -41,8 +41,6 @@ def parameters_apart(layout: Layout, leaves: Mapping[str, Leaf], model: Pi0Spec)
 
 
 def _from_pytorch(found: Mapping[str, Leaf], model: Pi0Spec) -> int:
-    if model.action_expert is None:
-        return len(found)
     shapes = {name: leaf.shape for name, leaf in found.items() if name not in (UNUSED_HEAD, TIED_TABLE)}
     if TIED_TABLE in found:
         shapes.setdefault(TABLE, found[TIED_TABLE].shape)
