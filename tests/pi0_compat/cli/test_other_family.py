@@ -24,9 +24,7 @@ _COMMANDS = {
     "extract": ("extract",),
     "extract --base": ("extract", "--base"),
     **{f"convert --to {layout}": ("convert", "--to", layout) for layout in LAYOUTS},
-    **{
-        f"convert --fold --to {layout}": ("convert", "--fold", "--to", layout) for layout in LAYOUTS if layout != "peft"
-    },
+    "convert --fold": ("convert", "--fold", "--to", "openpi"),
 }
 
 
