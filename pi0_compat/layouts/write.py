@@ -123,8 +123,6 @@ def _write_lerobot(job: Job, place: Path) -> None:
         with job.progress("converting", num_bytes(job.source.leaves)) as advance:
             write_adapters(Counted(job.source, advance), place, job.experts, policy)
         return
-    if model.action_expert is None:
-        raise LoadError(f"{job.source.path}: a pi0_fast, which cannot be written as lerobot's yet")
     _require_fit(job.source, model)
     _compared(
         job,

@@ -1,5 +1,7 @@
 """Cases of checkpoints that do not fit their model: other sizes, missing and strange tensors, another version."""
 
+import itertools
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -7,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from fixtures.damage.operations import safetensors as in_files
-from fixtures.layouts import IMG, LLM, Layout
+from fixtures.layouts import HOLD_FAST, IMG, LLM, Layout
 from fixtures.params import Array, Params
-from fixtures.specs import ModelSpec, tiny, with_lora
+from fixtures.specs import Family, ModelSpec, tiny, with_lora
 from suite.contracts.fitting import NOT_IN_SHARDS, NOT_TIED, TIED
 from suite.writing.asserts import AnyOf
 from suite.writing.layouts import Case
@@ -241,15 +243,23 @@ def of_another_kind(layout: Layout) -> tuple[Case, ...]:
     return _changed(layout, changes)
 
 
+# By names alone, a pi0-FAST cannot be told from a PaliGemma.
+FAMILY_WORDS: dict[str, re.Pattern[str]] = {
+    "pi0": re.compile(r"\bpi0\b"),
+    "pi05": re.compile(r"\bpi05\b"),
+    "pi0_fast": re.compile(r"\bpi0_fast\b|\bpi0-FAST\b"),
+}
+
+
 @cache
 def other_families(layout: Layout) -> tuple[Case, ...]:
     """Return the cases of a whole model of the other family."""
     if layout.holds != "whole":
         return ()
-    pi0, pi05 = tiny("pi0"), tiny("pi05")
-    return (
-        Case(id="pi0_for_pi05", layout=layout, model=pi05, stored=pi0),
-        Case(id="pi05_for_pi0", layout=layout, model=pi0, stored=pi05),
+    families: tuple[Family, ...] = ("pi0", "pi05", "pi0_fast") if layout.name in HOLD_FAST else ("pi0", "pi05")
+    return tuple(
+        Case(id=f"{stored}_for_{model}", layout=layout, model=tiny(model), stored=tiny(stored))
+        for stored, model in itertools.permutations(families, 2)
     )
 
 
@@ -273,10 +283,6 @@ def adapters(layout: Layout) -> tuple[Case, ...]:
     return (Case(id="with_an_adapter", layout=layout, model=tiny(), tensors=lambda tensors: tensors | more),)
 
 
-# Why two tables of the other layouts cannot differ, or may.
-NEVER_CONFLICTING = NOT_TIED | {
-    "lerobot": "its two tables are not tied, and its pi0 and pi0.5 read the embedding alone"
-}
 
 
 @cache
@@ -302,10 +308,14 @@ def served(layout: Layout) -> tuple[Case, ...]:
 
 @cache
 def conflicting(layout: Layout) -> tuple[Case, ...]:
-    """Return the case of two tied tables that differ in one number."""
-    if layout.name in NEVER_CONFLICTING:
+    """Return the case of two tied tables that differ in one number.
+
+    lerobot's tables are not tied: its pi0 and pi0.5 read the embedding alone, but its pi0-FAST reads both.
+    """
+    if layout.name in NOT_TIED:
         return ()
-    return (Case(id="with_two_tables", layout=layout, model=tiny(), tensors=_two_tables(TIED[layout.name])),)
+    model = tiny("pi0_fast" if layout.name == "lerobot" else "pi0")
+    return (Case(id="with_two_tables", layout=layout, model=model, tensors=_two_tables(TIED[layout.name])),)
 
 
 @cache

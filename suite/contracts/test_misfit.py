@@ -4,9 +4,8 @@ import re
 
 from suite.contracts import misfits
 from suite.contracts.damages import NOT_SERVED
-from suite.contracts.fitting import NOT_IN_SHARDS, TIED
+from suite.contracts.fitting import NOT_IN_SHARDS, NOT_TIED, TIED
 from suite.session.registry import contract
-from suite.writing.cases import BOTH_FAMILIES
 from suite.writing.layouts import Case, every_layout
 from suite.writing.loads import Loads
 from suite.writing.refusals import assert_names, assert_rejected
@@ -114,7 +113,7 @@ def test_what_is_no_weight_is_refused(loads: Loads, case: Case) -> None:
 @contract(source="docs/bugs.md#c10, #p2, #g3; openpi #648, #672", needs=("load",))
 @every_layout(misfits.other_families, empty=NO_FAMILY)
 def test_the_other_family_is_refused(loads: Loads, case: Case) -> None:
-    """A pi0 is refused for a pi05, and a pi05 for a pi0."""
+    """A checkpoint of a whole model is refused for a model of each other family."""
     assert_rejected(loads(case))
 
 
@@ -122,7 +121,8 @@ def test_the_other_family_is_refused(loads: Loads, case: Case) -> None:
 @every_layout(misfits.other_families, empty=NO_FAMILY)
 def test_the_other_family_is_named(loads: Loads, case: Case) -> None:
     """The error about a checkpoint of the other family says which family is which."""
-    assert_names(loads(case), *BOTH_FAMILIES)
+    assert case.stored
+    assert_names(loads(case), *(misfits.FAMILY_WORDS[spec["family"]] for spec in (case.stored, case.model)))
 
 
 @contract(source="docs/bugs.md#c11; transformers modeling_gemma2.py, big_vision models/ppp/gemma.py", needs=("load",))
@@ -176,14 +176,14 @@ def test_the_served_file_is_named(loads: Loads, case: Case) -> None:
 
 
 @contract(source="transformers 5.23 keeps embed_tokens and says nothing; docs/bugs.md#g7", needs=("load",))
-@every_layout(misfits.conflicting, empty=misfits.NEVER_CONFLICTING)
+@every_layout(misfits.conflicting, empty=NOT_TIED)
 def test_conflicting_tied_tables_are_refused(loads: Loads, case: Case) -> None:
     """A checkpoint whose two tied tables differ in one number is refused."""
     assert_rejected(loads(case))
 
 
 @contract(source="docs/bugs.md#g7", needs=("load",))
-@every_layout(misfits.conflicting, empty=misfits.NEVER_CONFLICTING)
+@every_layout(misfits.conflicting, empty=NOT_TIED)
 def test_conflicting_tied_tables_are_named(loads: Loads, case: Case) -> None:
     """The error about two tied tables that differ names both."""
     table, head = TIED[case.layout.name]

@@ -20,7 +20,7 @@ import pytest
 
 from fixtures.layouts import LAYOUTS, Layout
 from fixtures.params import Params
-from fixtures.specs import ModelSpec
+from fixtures.specs import ModelSpec, adapted_experts
 from fixtures.writers import openpi_layout
 
 Test = TypeVar("Test", bound=Callable[..., object])
@@ -65,9 +65,10 @@ class Case:
     @property
     def needs(self) -> tuple[str, ...]:
         """The capabilities that layout and model need."""
-        family = (self.model["family"],) if self.layout.holds in ("whole", "adapters") else ()
-        adapted = self.model["paligemma"]["lora"] or self.model["action_expert"]["lora"]
-        return (*self.layout.needs, *family, *(("lora",) if adapted else ()))
+        # A part of a pi0 may be the whole of a pi0-FAST.
+        named = self.layout.holds in ("whole", "adapters") or self.model["family"] == "pi0_fast"
+        family = (self.model["family"],) if named else ()
+        return (*self.layout.needs, *family, *(("lora",) if adapted_experts(self.model) else ()))
 
     def written(self) -> Params:
         """Return the parameters that it holds, under openpi's names."""

@@ -207,7 +207,8 @@ def _refuse_strangers(path: Path, names: Mapping[str, str], model: Pi0Spec, poli
             f"{path}: not one parameter matches: expected tensors below {TORCH_ROOT}, found {len(names)} others"
             f"{example}; for Hugging Face's own PaliGemma use HuggingFaceWeightLoader"
         )
-    family = family_of(names)
+    # Without an action expert, the names of a pi0-FAST are those of a PaliGemma: only its config tells.
+    family = family_of(names) or (policy if policy == "pi0_fast" else None)
     if family and family != model.family:
         raise LoadError(
             f"{path}: this is a checkpoint of {family}, the config is {model.family}; choose the config of that family"
