@@ -283,8 +283,6 @@ def adapters(layout: Layout) -> tuple[Case, ...]:
     return (Case(id="with_an_adapter", layout=layout, model=tiny(), tensors=lambda tensors: tensors | more),)
 
 
-
-
 @cache
 def adapters_elsewhere(layout: Layout) -> tuple[Case, ...]:
     """Return the cases of adapters of one expert for a model with those of the other, and of half of those it has."""

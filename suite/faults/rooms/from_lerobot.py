@@ -64,4 +64,28 @@ FAULTS = (
         ),
         caught_by=("from_lerobot.statistics_are_where_the_pipeline_says",),
     ),
+    Fault(
+        id="fast_policy_read_with_two_tables",
+        story="A pi0_fast policy whose tables differ is read with one of them, though it embeds with one and makes "
+        "logits with the other.",
+        evidence=f"{_LEROBOT}/policies/pi0_fast/modeling_pi0_fast.py#L464",
+        patches=(
+            Patch("layouts/torch/openpi.py", '_UNTIED = ("pi0", "pi05")', '_UNTIED = ("pi0", "pi05", "pi0_fast")'),
+        ),
+        caught_by=("misfit.conflicting_tied_tables_are_refused",),
+    ),
+    Fault(
+        id="fast_policy_named_by_its_tensors",
+        story="The error about a pi0_fast policy for a pi0 lists the tensors of an action expert, and no family: by "
+        "names alone it is a PaliGemma.",
+        evidence="this library's own reader, before it knew lerobot's pi0_fast",
+        patches=(
+            Patch(
+                "layouts/torch/openpi.py",
+                'family_of(names) or (policy if policy == "pi0_fast" else None)',
+                "family_of(names)",
+            ),
+        ),
+        caught_by=("misfit.the_other_family_is_named",),
+    ),
 )
