@@ -34,13 +34,11 @@ from pi0_compat.training import step as training
 from pi0_compat.training.compile_options import quickest
 from pi0_compat.training.configs import AdamW, CosineDecaySchedule, TrainConfig
 from suite.subjects import _reference_benchmarks, _reference_fast, _reference_flow, _reference_policies
-from suite.subjects._reference_planning import needs  # noqa: F401 - an operation
+from suite.subjects import _reference_planning as planning
 
 NAME = "reference"
 TRAITS = (
-    "pi0",
-    "pi05",
-    "pi0_fast",
+    *("pi0", "pi05", "pi0_fast"),
     "lora",
     "head_adapters",
     "partial",
@@ -54,11 +52,7 @@ TRAITS = (
     "lerobot",
     "peft_adapter",
     "every_layout",
-    "load_report",
-    "openpi_keys",
-    "moving_average",
-    "dropout",
-    "float32",
+    *("load_report", "openpi_keys", "moving_average", "dropout", "float32"),
     "counts_compilations",
     "counts_bytes",
     "sharding",
@@ -175,6 +169,10 @@ def sample_tokens(model: Data, params: Params, batch: Params, num_steps: int) ->
 
 def trainable(model: Data) -> list[str]:
     return training.trainable_paths(Pi0Config.from_json(model))
+
+
+def needs(model: Data, options: Data) -> Data:
+    return planning.needs(model, options)
 
 
 def begin(model: Data, source: Data, options: Data) -> Data:

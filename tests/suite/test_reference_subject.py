@@ -133,6 +133,7 @@ def arguments_of(operation: str, checkpoint: str, folder: Path) -> dict[str, Any
         "trainable": lambda: {"model": SPEC},
         "train": training,
         "resume": lambda: resuming(folder / "run"),
+        "needs": lambda: {"model": SPEC, "options": {"devices": 1, "freeze_vision": True}},
         "begin": lambda: {"model": SPEC, "source": source, "options": OPTIONS},
         "restore_sharded": lambda: {"path": checkpoint, "shard_above": 0},
         "fold": lambda: {"model": SPEC, "params": content.params(SPEC)},
