@@ -119,7 +119,9 @@ def _write_pytorch(job: Job, place: Path) -> None:
 def _write_lerobot(job: Job, place: Path) -> None:
     assert job.policy
     policy, model = job.policy, job.policy.model
-    if any(map(is_adapter, job.source.leaves)):
+    if policy.base is not None:
+        if not job.source.leaves:
+            raise LoadError(f"{job.source.path}: it has no adapters to write for {policy.base}; leave --adapters out")
         with job.progress("converting", num_bytes(job.source.leaves)) as advance:
             write_adapters(Counted(job.source, advance), place, job.experts, policy)
         return
