@@ -1,6 +1,7 @@
 """lerobot's policy folders: what is in them is openpi's checkpoint, and a robot gets openpi's actions."""
 
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from fixtures.writers.openpi import read_params
 from suite.session.registry import contract
 from suite.subjects.protocol import Subject
 from suite.writing.asserts import assert_close, assert_same_bits, refused
-from suite.writing.cases import is_adapter
+from suite.writing.cases import digests, is_adapter
 
 ACT, WRITE = ("act", "lerobot"), ("write_policy",)
 # float32 statistics, and openpi's in float64.
@@ -174,3 +175,19 @@ def test_relative_actions_are_those_of_the_mask(subject: Subject, tmp_path: Path
     names, tokens = relative["action_names"], [token.lower() for token in relative["exclude_joints"]]
     found = [relative["enabled"] and not any(token in name.lower() for token in tokens) for name in names]
     assert found == [n > 0 for n in mask for _ in range(abs(n))]
+
+
+@contract(source="docs/bugs.md#g11; NeMo Automodel #3567: a converter run twice", needs=WRITE)
+def test_two_runs_write_the_same_policy(subject: Subject, tmp_path: Path) -> None:
+    """A checkpoint that is written as a policy twice gives the same bytes in every file."""
+    one, other = (_written(subject, "pi0_base", tmp_path / name) for name in ("one", "other"))
+    assert digests(one) == digests(other)
+
+
+@contract(source="lerobot #2616; Hub model cards", needs=WRITE)
+def test_card_says_where_a_policy_is_from(subject: Subject, tmp_path: Path) -> None:
+    """The model card has the family, a digest of the source and lerobot's version, and no folder of the machine."""
+    card = (_written(subject, "pi05_base", tmp_path) / "README.md").read_text()
+    assert [word for word in ("pi05", "1000", "0.6.1") if word not in card] == []
+    assert re.search(r"sha256 [0-9a-f]{64} of 51 parameters", card)
+    assert str(tmp_path) not in card

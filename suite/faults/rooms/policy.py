@@ -86,4 +86,30 @@ FAULTS = (
         ),
         caught_by=("policy.relative_actions_are_those_of_the_mask",),
     ),
+    Fault(
+        id="policy_card_has_the_time",
+        story="The model card says when it was written, so that no two runs write the same.",
+        evidence="mutation: a date in a file",
+        patches=(
+            Patch(
+                f"{_FOLDER}/card.py",
+                '"converter": converter(),',
+                '"converter": f"{converter()}, {__import__(\'time\').time_ns()}",',
+            ),
+        ),
+        caught_by=("policy.two_runs_write_the_same_policy",),
+    ),
+    Fault(
+        id="policy_card_tells_folders",
+        story="The model card has the path of the source on the machine that converted it, for all of the Hub to read.",
+        evidence="mutation: the whole path in place of its last name",
+        patches=(
+            Patch(
+                "checkpoints/convert.py",
+                "write_provenance(policy, place, detected.root.name, name, read.digests)",
+                "write_provenance(policy, place, str(detected.root), name, read.digests)",
+            ),
+        ),
+        caught_by=("policy.card_says_where_a_policy_is_from",),
+    ),
 )
