@@ -5,9 +5,12 @@ Nothing is dropped or made up silently. Arrays pass through a slab at a time; th
 
 import dataclasses
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pi0_compat.checkpoints.lerobot import Resolved, resolve, write_provenance
 from pi0_compat.checkpoints.norm_stats import beside, bring_norm_stats
@@ -17,7 +20,7 @@ from pi0_compat.layouts.judged import judge_checkpoint
 from pi0_compat.layouts.layout import Detected, Layout
 from pi0_compat.layouts.lerobot.options import LerobotOptions
 from pi0_compat.layouts.lerobot.recognize import policy_family
-from pi0_compat.layouts.open import open_parameters
+from pi0_compat.layouts.open import open_merged, open_parameters
 from pi0_compat.layouts.orbax.lora_record import Known, Origin, known_of
 from pi0_compat.layouts.orbax.read_stream import StoredParameters
 from pi0_compat.layouts.torch.peft_reading import PeftAdapters
@@ -82,6 +85,7 @@ def convert_checkpoint(
     lerobot: LerobotOptions | None = None,
     asset_id: str | None = None,
     max_shard_bytes: int | None = None,
+    base: str | os.PathLike[str] | None = None,
     progress: Progress = no_progress,
 ) -> Converted:
     """Write a checkpoint in another layout. It appears at ``out`` complete or not at all.
@@ -108,6 +112,8 @@ def convert_checkpoint(
         that of the data set that it was trained on.
       max_shard_bytes: for ``hugging_face``, the most that the tensors of a file may have, unless a single one has more;
         by default all are in one file. openpi's and lerobot's own readers take one file only.
+      base: of a PEFT adapter at ``path``, as a training of lerobot leaves it: the policy or the checkpoint in openpi's
+        PyTorch layout that it goes on. It is merged into the weights, on whichever modules it is.
       progress: called with a title and the total bytes when work starts; returns a context manager that yields a
         function, which is called with the bytes done since its last call. By default nothing is shown.
 
@@ -130,10 +136,11 @@ def convert_checkpoint(
     out = destination(out)
     _require_suffix(target, out)
     _require_shards(target, layout, max_shard_bytes)
-    detected = detect(path)
-    require_outside(out, detected.root)
+    adapter, detected = (None, detect(path)) if base is None else (_adapter(path), detect(base))
+    for one in filter(None, (adapter, detected)):
+        require_outside(out, one.root)
     judge_checkpoint(detected).verdict.require_known(detected.path)
-    with open_parameters(detected, config and config.without_lora()) as checkpoint:
+    with _opened(detected, adapter, config and config.without_lora(), dtype) as (checkpoint, merged):
         verdict = judge(Layout.OPENPI, checkpoint.leaves)
         verdict.require_whole(checkpoint.path)
         known = _known(checkpoint, config, alpha, rslora=rslora)
@@ -158,7 +165,7 @@ def convert_checkpoint(
             if policy:
                 assets = write_provenance(policy, place, detected.root.name, name, read.digests)
             elif _has_assets(target, detected.layout):
-                carried = bring_norm_stats(detected, place, _family(job, detected), asset_id)
+                carried = bring_norm_stats(adapter or detected, place, _family(job, detected), asset_id)
                 assets, notes = carried.asset_id is not None, carried.notes
     return Converted(
         path=out,
@@ -166,11 +173,30 @@ def convert_checkpoint(
         leaves=dict(job.source.leaves),
         left_out=left_out,
         assets=assets,
-        lost=lost,
+        lost=lost | merged,
         scales=scales_of(known.experts),
         origin=known.origin,
         inexact=policy.inexact if policy else notes,
     )
+
+
+def _adapter(path: str | os.PathLike[str]) -> Detected:
+    detected = detect(path)
+    if detected.layout is not Layout.PEFT:
+        raise LoadError(f"{detected.path}: base is for a PEFT adapter, and this is {detected.layout}")
+    return detected
+
+
+@contextmanager
+def _opened(
+    detected: Detected, adapter: Detected | None, config: Pi0Spec | None, dtype: Any
+) -> Iterator[tuple[Source, dict[str, float]]]:
+    """Yield the parameters, with an adapter merged into them if there is one, and what rounding takes of it."""
+    if adapter is None:
+        with open_parameters(detected, config) as source:
+            yield source, {}
+        return
+    yield open_merged(detected, adapter.path, config, None if dtype is None else np.dtype(dtype))
 
 
 def _options(lerobot: LerobotOptions | None, layout: str) -> LerobotOptions | None:

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from pi0_compat.layouts.layout import Detected, Layout
 from pi0_compat.norm_stats.carry import Carried, carry_from_lerobot
+from pi0_compat.norm_stats.lerobot_files import has_processors
 from pi0_compat.storage.foreign import what_it_is
 
 ASSETS = "assets"
@@ -18,7 +19,7 @@ def bring_norm_stats(detected: Detected, folder: Path, family: str, asset_id: st
     """Bring the norm stats of a checkpoint into another one's folder, in openpi's terms; warn if there are none.
 
     Args:
-      detected: the checkpoint.
+      detected: the checkpoint, or a PEFT adapter of lerobot's.
       folder: the folder of the new one's step.
       family: pi0, pi05 or pi0_fast, which decides how a lerobot policy's are written.
       asset_id: the name to write a lerobot policy's under.
@@ -26,9 +27,9 @@ def bring_norm_stats(detected: Detected, folder: Path, family: str, asset_id: st
     Returns:
       The asset id, empty for a folder that was copied whole; None if there are none.
     """
-    if detected.layout is not Layout.LEROBOT:
-        return Carried("" if copy_assets(beside(detected), folder) else None)
     policy = detected.path if detected.path.is_dir() else detected.path.parent
+    if not has_processors(policy):
+        return Carried("" if copy_assets(beside(detected), folder) else None)
     carried = carry_from_lerobot(policy, folder, family, asset_id)
     if carried.asset_id is None:
         warnings.warn(f"{policy}: its processors have no statistics; a policy needs norm stats", stacklevel=3)

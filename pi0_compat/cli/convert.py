@@ -31,6 +31,7 @@ def run(options: argparse.Namespace, output: Output) -> int:
         lerobot=lerobot,
         asset_id=options.asset_id,
         max_shard_bytes=read_size(options.max_shard_size),
+        base=options.base,
         progress=output.progress,
     )
     writing.warn_of_losses(done.lost, output)

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
+import numpy as np
+
 from pi0_compat.errors import LoadError
 from pi0_compat.layouts.gemma_flax import open_gemma
 from pi0_compat.layouts.judged import judge_checkpoint
@@ -14,6 +16,7 @@ from pi0_compat.layouts.orbax.read_stream import StoredParameters
 from pi0_compat.layouts.paligemma_npz import open_npz
 from pi0_compat.layouts.sizes import model_of
 from pi0_compat.layouts.torch.hugging_face import open_hugging_face
+from pi0_compat.layouts.torch.merged import MergedTensors
 from pi0_compat.layouts.torch.not_weights import require_weights
 from pi0_compat.layouts.torch.openpi import open_pytorch
 from pi0_compat.layouts.torch.peft_reading import PeftAdapters
@@ -43,6 +46,39 @@ def open_parameters(checkpoint: Detected, model: Pi0Spec | None = None) -> Itera
         require_open(checkpoint.path)
     with _opened(checkpoint, model) as source:
         yield source
+
+
+def open_merged(
+    base: Detected, adapter: Path, model: Pi0Spec | None = None, dtype: np.dtype | None = None
+) -> tuple[Source, dict[str, float]]:
+    """Open a base in PyTorch's names with a PEFT adapter merged into its weights.
+
+    Args:
+      base: in openpi's PyTorch layout, or a policy of lerobot's.
+      adapter: the folder of the adapter.
+      model: as for ``open_parameters``.
+      dtype: of the merged weights; None keeps that of the base.
+
+    Returns:
+      The source, and name of a merged weight -> the share of its delta that rounding took, complete once all are read.
+
+    Raises:
+      CheckpointError: a file cannot be read.
+      LoadError: the base is in another layout or of another model, or the adapter is not for it.
+    """
+    if base.layout not in (Layout.OPENPI_PYTORCH, Layout.LEROBOT):
+        raise LoadError(
+            f"{base.path}: the base of a PEFT adapter has to be in PyTorch's names, and this is {base.layout}; convert "
+            "it: --to openpi_pytorch"
+        )
+    merged: list[MergedTensors] = []
+
+    def merge(tensors: Source) -> Source:
+        merged.append(MergedTensors(tensors, adapter, dtype))
+        return merged[0]
+
+    source = open_pytorch(base.path, model or _model_of_tensors(base.path), merge)
+    return source, merged[0].lost
 
 
 def _opened(checkpoint: Detected, model: Pi0Spec | None) -> AbstractContextManager[Source]:

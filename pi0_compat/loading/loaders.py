@@ -9,6 +9,7 @@ import dataclasses
 import os
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +22,7 @@ from pi0_compat.layouts.orbax.metadata import Metadata, read_metadata
 from pi0_compat.layouts.orbax.read import restore_leaves
 from pi0_compat.layouts.paligemma_npz import open_npz
 from pi0_compat.layouts.torch.hugging_face import open_hugging_face
+from pi0_compat.layouts.torch.merged import MergedTensors
 from pi0_compat.layouts.torch.openpi import open_pytorch
 from pi0_compat.layouts.torch.peft_reading import read_peft
 from pi0_compat.loading.match import (
@@ -209,10 +211,12 @@ class OpenpiPyTorchWeightLoader:
     """Load a pi0 checkpoint in openpi's PyTorch layout; only adapters may be missing.
 
     Attributes:
-      path: the folder with ``model.safetensors``, or that file, local or a URL.
+      path: the folder with ``model.safetensors``, or that file, or the folder of a policy of lerobot's, local or a URL.
+      merge: the folder of a PEFT adapter for it, on whichever modules, that is merged into the weights; local or a URL.
     """
 
     path: str | os.PathLike[str]
+    merge: str | os.PathLike[str] | None = None
 
     def load(self, model: Pi0Spec, *, seed: int = 0, frozen_dtype: Any = None) -> tuple[Params, LoadReport]:
         """Return the checkpoint's parameters, and fresh adapters. Arguments: ``WeightLoader.load``.
@@ -222,7 +226,8 @@ class OpenpiPyTorchWeightLoader:
           LoadError: the checkpoint is of another family, size or layout, lacks a tensor, has adapters or two different
             token tables, holds no floats, or has a finite value that overflows in the model's dtype.
         """
-        source = open_pytorch(fetch(self.path), model)
+        within = None if self.merge is None else partial(MergedTensors, folder=fetch(self.merge))
+        source = open_pytorch(fetch(self.path), model, within)
         return load_from(source, model, is_adapter, seed=seed, frozen_dtype=frozen_dtype)
 
 

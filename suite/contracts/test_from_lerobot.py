@@ -23,8 +23,8 @@ TABLE = "PaliGemma/llm/embedder/input_embedding"
 EMBEDDING = "model.paligemma_with_expert.paligemma.model.language_model.embed_tokens.weight"
 
 
-def source(policy: Path) -> dict[str, str]:
-    return {"kind": "lerobot", "path": str(policy)}
+def source(policy: Path, **options: str) -> dict[str, str]:
+    return {"kind": "lerobot", "path": str(policy), **options}
 
 
 @contract(source="lerobot 0.6.1 modeling_pi0.py:744", needs=(*NEEDS, "load", "loss", "float32"))
@@ -45,6 +45,16 @@ def test_trained_table_counts(subject: Subject, family: str) -> None:
     stored = safetensors_file.read(saved.policy / "model.safetensors")[EMBEDDING]
     params = subject.load({**saved.spec}, source(saved.policy), seed=0)["params"]
     assert_same_bits({TABLE: params[TABLE]}, {TABLE: stored})
+
+
+@contract(source="lerobot 0.6.1 factory.py:334-372; #3551, #4494", needs=(*NEEDS, "lora", "load", "loss", "float32"))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_peft_training_has_its_loss(subject: Subject, family: str) -> None:
+    """Adapters that lerobot trained, on projections too, and with its alpha of 8, give the loss that it computed."""
+    saved = saved_policy(family)
+    params = subject.load({**saved.spec}, source(saved.policy, adapter=str(saved.adapter)), seed=0)["params"]
+    loss = subject.loss({**saved.spec}, params, saved.batch, saved.arrays["noise"], saved.arrays["time"], seed=0)
+    assert_close(loss, saved.arrays["adapter_loss"], rtol=LOSS_RTOL)
 
 
 @contract(source="openpi #985; lerobot #2616", needs=(*NEEDS, "load", "convert"))

@@ -62,9 +62,10 @@ In a path, ``~`` and ``/`` within a name are written ``~0`` and ``~1`` (RFC 6901
 A model is a spec as ``fixtures.specs`` writes it; a batch has the keys of ``fixtures.observations``. A source is
 ``{"kind": KIND, "path": ...}`` with a kind of ``openpi``, ``paligemma_npz``, ``hugging_face``, ``gemma_flax``,
 ``openpi_pytorch``, ``lerobot``, ``saved`` (what ``save`` wrote) or ``nothing``, or ``{"kind": "peft", "path": of a base
-in openpi's PyTorch layout, "adapter": of a PEFT adapter}``. With ``"resample_positions": True``, position embeddings of
-a PaliGemma for another image size are resampled; with ``"extend_vocabulary": True``, a Gemma's token table gets fresh
-rows for the tokens that it lacks.
+in openpi's PyTorch layout, "adapter": of a PEFT adapter}``. A source of kind ``lerobot`` may have an ``adapter`` as
+well, a PEFT training of that policy, which is merged into its weights. With ``"resample_positions": True``, position
+embeddings of a PaliGemma for another image size are resampled; with ``"extend_vocabulary": True``, a Gemma's token
+table gets fresh rows for the tokens that it lacks.
 
 The options of a training are ``optimizer`` (as in a golden case.json), ``seed``, ``frozen_dtype``, ``ema_decay``,
 ``shard_above``, and optionally ``noise`` and ``time``, one per step. ``shard_above`` is None for one device; otherwise

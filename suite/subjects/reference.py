@@ -297,7 +297,7 @@ def _loader(kind: str, path: str = "", **options: Any) -> weight_loaders.WeightL
         return weight_loaders.GemmaWeightLoader(path, **options)
     # lerobot's names have one prefix more, which a load takes off.
     if kind in ("openpi_pytorch", "lerobot"):
-        return weight_loaders.OpenpiPyTorchWeightLoader(path)
+        return weight_loaders.OpenpiPyTorchWeightLoader(path, merge=options.get("adapter"))
     if kind == "peft":
         return weight_loaders.PeftWeightLoader(path, **options)
     return weight_loaders.NoOpWeightLoader()

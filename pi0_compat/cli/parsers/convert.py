@@ -32,6 +32,7 @@ EXAMPLES = """\
   pi0-compat convert checkpoints/my_run/29999 --to peft -o my_adapter --config pi0_libero_low_mem_finetune
   pi0-compat convert checkpoints/my_run/29999 --to lerobot --config pi0_libero -o my_policy
   pi0-compat convert outputs/train/checkpoints/last/pretrained_model --to openpi -o from_lerobot
+  pi0-compat convert my_adapter --base my_policy --to openpi -o merged    a PEFT training of lerobot
   pi0-compat convert checkpoints/pi0_base --to hugging_face --drop -o paligemma
   pi0-compat convert pt_224.npz --to openpi -o paligemma_for_openpi
 """
@@ -46,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dtype(parser)
     parser.add_argument("--fold", action="store_true", help="add adapters to their weights first")
     parser.add_argument("--drop", action="store_true", help="leave out what the layout has no place for")
+    parser.add_argument(
+        "--base", metavar="POLICY", help="of a PEFT adapter: what it goes on; it is merged into the weights"
+    )
     add_config(parser, "the model it is of, where neither shapes nor the checkpoint show enough")
     add_alpha(parser)
     parser.add_argument(

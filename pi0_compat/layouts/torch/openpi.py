@@ -11,7 +11,7 @@ uses and without which openpi rejects the file; it is written as zeros (docs/bug
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -145,12 +145,13 @@ class OpenpiPyTorch(Source):
                 yield f"  ~ {name} ({rule.path}): expected floats {list(expected)}, found {self._found(name)}"
 
 
-def open_pytorch(path: Path, model: Pi0Spec) -> OpenpiPyTorch:
+def open_pytorch(path: Path, model: Pi0Spec, within: Callable[[Source], Source] | None = None) -> OpenpiPyTorch:
     """Open a checkpoint for a model, without reading a tensor other than the tied table.
 
     Args:
       path: the folder, or the safetensors file or the index of the shards in it.
       model: the model that the checkpoint has to be of; its adapters are ignored.
+      within: what is done to the tensors before they are parameters.
 
     Raises:
       CheckpointError: there is no readable safetensors file, or two tensors have the same name but for a prefix.
@@ -159,7 +160,8 @@ def open_pytorch(path: Path, model: Pi0Spec) -> OpenpiPyTorch:
     with open_tensors(path) as opened:
         recorded = recorded_beside(path)
         require_weights(opened.path, opened.leaves, recorded)
-        source = OpenpiPyTorch(opened, model, policy_family(recorded))
+        tensors = within(opened) if within else opened
+        source = OpenpiPyTorch(tensors, model, policy_family(recorded))
     _require_recorded_sizes((path if path.is_dir() else path.parent) / CONFIG_FILE, model)
     return source
 

@@ -88,4 +88,25 @@ FAULTS = (
         ),
         caught_by=("misfit.the_other_family_is_named",),
     ),
+    Fault(
+        id="adapter_of_a_policy_merged_without_alpha",
+        story="A PEFT training is merged as if its alpha were its rank, and half of what it learned is missing.",
+        evidence="https://github.com/huggingface/lerobot/issues/3551",
+        patches=(Patch("layouts/torch/merged.py", "settings.scale(module, rank)", "1.0"),),
+        caught_by=("from_lerobot.peft_training_has_its_loss",),
+    ),
+    Fault(
+        id="adapters_on_projections_left_out",
+        story="Of a PEFT training only the adapters on layers are merged; those on projections are lost.",
+        evidence="https://github.com/huggingface/lerobot/issues/4494",
+        patches=(
+            Patch(
+                "layouts/torch/merged.py",
+                "    for module, raw in names.modules.items():\n",
+                "    for module, raw in names.modules.items():\n"
+                '        if ".layers." not in raw:\n            continue\n',
+            ),
+        ),
+        caught_by=("from_lerobot.peft_training_has_its_loss",),
+    ),
 )

@@ -79,6 +79,8 @@ def load(model: Data, source: Data, seed: int) -> Data:
             loaded = _policy(module).from_pretrained(source["path"], config=_config(model, "float32"))
         elif source["kind"] == "lerobot":
             loaded = _policy(module).from_pretrained(source["path"])
+            if "adapter" in source:
+                loaded = PeftModel.from_pretrained(loaded, source["adapter"]).merge_and_unload()
         else:
             raise NotImplementedError(
                 f"lerobot reads its own folders and openpi's PyTorch layout, not {source['kind']}"

@@ -8,13 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fixtures import content
+from fixtures.golden_cases import GOLDEN
 from fixtures.lerobot_policies import FAMILIES, SavedPolicy, saved_policy
-from fixtures.writers import safetensors_file
+from fixtures.params import Params
+from fixtures.specs import ModelSpec, tiny
+from fixtures.writers import lerobot, safetensors_file
 from fixtures.writers.openpi import read_params
 from pi0_compat import convert_checkpoint, inspect_checkpoint
 from pi0_compat.checkpoints.convert import Converted
 from pi0_compat.errors import CheckpointError, LoadError
 from pi0_compat.model.config import Pi0Config
+from pi0_compat.norm_stats.lerobot_files import write_tensors
 from pi0_compat.norm_stats.openpi_files import read_norm_stats
 from pi0_compat.norm_stats.stats import Stats
 from suite.writing.asserts import assert_same_bits
@@ -175,3 +180,97 @@ def test_a_training_since_counts(tmp_path: Path) -> None:
 
 def _values(stats: Stats) -> np.ndarray:
     return stats["mean"]
+
+
+def test_a_peft_training_is_merged(saved: SavedPolicy, tmp_path: Path) -> None:
+    """With its base, an adapter of lerobot's becomes a model of openpi's, with the training's norm stats."""
+    done = convert(saved, tmp_path / "out", saved.adapter, base=saved.policy)
+    convert(saved, tmp_path / "base")
+    params, base = (read_params(tmp_path / name / "params") for name in ("out", "base"))
+    changed = {path for path in params if not np.array_equal(params[path], base[path])}
+    tensors = safetensors_file.read(saved.adapter / "adapter_model.safetensors")
+    attention = {f"PaliGemma/llm/layers/attn/{name}_einsum_1/w" for name in ("q", "kv")}
+    modules = {name.split(".")[3] for name in tensors} - {"paligemma_with_expert"}
+    projections = {f"{module}/kernel" for module in modules}
+    assert changed == attention | projections
+    assert (done.assets, len(done.lost)) == (True, len(tensors) // 2)
+    assert max(done.lost.values()) < 1e-5
+
+
+def test_a_base_is_for_an_adapter(tmp_path: Path) -> None:
+    """A base for what is no adapter, and a base that is none, are refused."""
+    saved = saved_policy("pi0")
+    with pytest.raises(LoadError, match="base is for a PEFT adapter, and this is lerobot"):
+        convert(saved, tmp_path / "out", saved.policy, base=saved.policy)
+    with pytest.raises(LoadError, match="has to be in PyTorch's names, and this is openpi"):
+        convert(saved, tmp_path / "out", saved.adapter, base=GOLDEN / "pi0_base" / "params")
+    assert not (tmp_path / "out").exists()
+
+
+def sharded(saved: SavedPolicy, folder: Path) -> Path:
+    """Return a copy of a policy whose weights are in two shards with an index, as on the Hub."""
+    policy = copied(saved, folder)
+    tensors = safetensors_file.read(policy / "model.safetensors")
+    (policy / "model.safetensors").unlink()
+    names = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    weight_map = {name: names[number % 2] for number, name in enumerate(sorted(tensors))}
+    for shard in names:
+        own = {name: x for name, x in tensors.items() if weight_map[name] == shard}
+        safetensors_file.write(own, policy / shard)
+    (policy / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    return policy
+
+
+def test_shards_are_read(tmp_path: Path) -> None:
+    """A policy in shards arrives as one in a file does, its adapters too."""
+    saved = saved_policy("pi05")
+    policy = sharded(saved, tmp_path / "policy")
+    assert inspect_checkpoint(policy).layout == "lerobot"
+    convert(saved, tmp_path / "whole")
+    convert(saved, tmp_path / "out", policy)
+    assert_same_bits(read_params(tmp_path / "out" / "params"), read_params(tmp_path / "whole" / "params"))
+    assert digests(tmp_path / "out" / "assets") == digests(tmp_path / "whole" / "assets")
+    convert(saved, tmp_path / "merged", saved.adapter, base=policy)
+    convert(saved, tmp_path / "merged_whole", saved.adapter, base=saved.policy)
+    assert_same_bits(read_params(tmp_path / "merged" / "params"), read_params(tmp_path / "merged_whole" / "params"))
+
+
+def fast_policy(folder: Path, tables_apart: bool = False) -> tuple[ModelSpec, Params]:
+    """Write a pi0-FAST of openpi's as lerobot saves one: a PaliGemma, and statistics for z-scores."""
+    spec = tiny("pi0_fast")
+    whole = content.params(tiny("pi0"), 3, "float32")
+    params = {path: whole[path] for path in Pi0Config.from_json({**spec}).param_spec()}
+    tensors = {name: x for name, x in lerobot.tensors(whole).items() if name.startswith(ROOT)}
+    tensors[TABLE] = tensors[HEAD] + np.float32(tables_apart)
+    lerobot.write(tensors, folder, spec)
+    stats = {"mean": np.array([0.5, 1]), "std": np.array([2.0, 0.1])}
+    names = {"observation.state": "STATE", "action": "ACTION"}
+    for name, kind in (("policy_preprocessor", "normalizer"), ("policy_postprocessor", "unnormalizer")):
+        write_tensors({feature: Stats(**stats) for feature in names}, folder / f"{name}.safetensors")
+        config = {
+            "features": {feature: {"type": kind, "shape": [2]} for feature, kind in names.items()},
+            "norm_map": {"VISUAL": "IDENTITY", "STATE": "MEAN_STD", "ACTION": "MEAN_STD"},
+        }
+        step = {"registry_name": f"{kind}_processor", "config": config, "state_file": f"{name}.safetensors"}
+        (folder / f"{name}.json").write_text(json.dumps({"name": name, "steps": [step]}))
+    return spec, params
+
+
+def test_a_fast_policy_arrives(tmp_path: Path) -> None:
+    """A pi0-FAST, which openpi does not have in PyTorch, is read; its z-scores become the quantiles of openpi."""
+    spec, params = fast_policy(tmp_path / "policy")
+    assert inspect_checkpoint(tmp_path / "policy").family == "pi0_fast"
+    config = Pi0Config.from_json({**spec})
+    done = convert_checkpoint(tmp_path / "policy", tmp_path / "out", config=config, layout="openpi")
+    assert_same_bits(read_params(tmp_path / "out" / "params"), params)
+    assert [note.partition(":")[0] for note in done.inexact] == ["state", "actions"]
+    x = np.random.default_rng(0).normal(size=(9, 2))
+    stats = read_norm_stats(tmp_path / "out" / "assets" / "lerobot")
+    np.testing.assert_allclose(openpi(x, stats["state"], "pi0_fast"), (x - [0.5, 1]) / [2, np.float32(0.1)], rtol=1e-5)
+
+
+def test_a_fast_policy_has_one_table(tmp_path: Path) -> None:
+    """lerobot's pi0-FAST reads both of its token tables, openpi's has one: they have to be equal."""
+    spec, _ = fast_policy(tmp_path / "policy", tables_apart=True)
+    with pytest.raises(LoadError, match="differ in the file"):
+        convert_checkpoint(tmp_path / "policy", tmp_path / "out", config=Pi0Config.from_json({**spec}), layout="openpi")
