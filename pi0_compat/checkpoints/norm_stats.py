@@ -1,18 +1,17 @@
 """Bring the norm stats along: they lie beside the parameters of a step, and a policy does not work without them."""
 
-import json
 import shutil
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
+from pi0_compat.errors import CheckpointError
 from pi0_compat.layouts.layout import Detected, Layout
+from pi0_compat.layouts.lerobot.recognize import FAMILIES
 from pi0_compat.norm_stats.carry import Carried, carry_from_lerobot
+from pi0_compat.norm_stats.flaws import flaws_of
 from pi0_compat.norm_stats.lerobot_files import has_processors
-from pi0_compat.storage.foreign import what_it_is
-
-ASSETS = "assets"
-NORM_STATS = "norm_stats.json"
+from pi0_compat.norm_stats.openpi_files import ASSETS, FILE, asset_files, read_norm_stats
 
 
 def bring_norm_stats(detected: Detected, folder: Path, family: str, asset_id: str | None) -> Carried:
@@ -29,11 +28,16 @@ def bring_norm_stats(detected: Detected, folder: Path, family: str, asset_id: st
     """
     policy = detected.path if detected.path.is_dir() else detected.path.parent
     if not has_processors(policy):
-        return Carried("" if copy_assets(beside(detected), folder) else None)
+        return Carried("" if copy_assets(beside(detected), folder, _known(family)) else None)
     carried = carry_from_lerobot(policy, folder, family, asset_id)
     if carried.asset_id is None:
         warnings.warn(f"{policy}: its processors have no statistics; a policy needs norm stats", stacklevel=3)
     return carried
+
+
+def _known(family: str) -> str | None:
+    """Return the family if it is a single one; names alone do not tell a pi0-FAST from a PaliGemma."""
+    return family if family in FAMILIES else None
 
 
 def beside(detected: Detected) -> Path:
@@ -42,32 +46,38 @@ def beside(detected: Detected) -> Path:
     return detected.path / ASSETS if inside else assets_beside(detected.path)
 
 
-def copy_assets(assets: Path, folder: Path) -> bool:
-    """Copy a folder of norm stats into another folder; return whether it has some, and warn if not, or of bad ones."""
+def copy_assets(assets: Path, folder: Path, family: str | None = None) -> bool:
+    """Copy a folder of norm stats into another folder; warn if there are none, or of those that are wrong.
+
+    Args:
+      assets: the folder.
+      folder: the one to copy it into.
+      family: pi0, pi05 or pi0_fast, which decides what of the statistics is used; None if it is not known.
+
+    Returns:
+      Whether it has norm stats.
+    """
     if not assets.is_dir():
         warnings.warn(f"{assets}: not there; a policy needs norm stats, copy them by hand", stacklevel=3)
         return False
     shutil.copytree(assets, folder / ASSETS)
-    files = sorted(assets.rglob(NORM_STATS))
+    files = asset_files(assets.parent)
     if not files:
-        warnings.warn(f"{assets}: has no {NORM_STATS}; a policy needs norm stats, copy them by hand", stacklevel=3)
-    for file in files:
-        if problem := _problem(file):
-            warnings.warn(f"{file}: {problem}; a policy cannot use it", stacklevel=3)
+        warnings.warn(f"{assets}: has no {FILE}; a policy needs norm stats, copy them by hand", stacklevel=3)
+    for file in files.values():
+        for problem in _problems(file, family):
+            warnings.warn(f"{problem}; a policy cannot use it", stacklevel=3)
     return bool(files)
 
 
-def _problem(file: Path) -> str | None:
-    """Return why a file holds no norm stats: it is no JSON of numbers, or has numbers that are none."""
+def _problems(file: Path, family: str | None) -> Iterator[str]:
+    """Yield why a policy cannot normalize by a file."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_number)
-    except (OSError, ValueError, RecursionError) as error:
-        return f"expected norm stats as JSON, found {what_it_is(file) or f'something else ({error})'}"
-    return None if isinstance(content, dict) else f"expected norm stats by name, found a {type(content).__name__}"
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} among the numbers")
+        flaws = flaws_of(read_norm_stats(file), family)
+    except CheckpointError as error:
+        yield str(error)
+        return
+    yield from (f"{file}: {flaw}" for flaw in flaws if flaw.is_wrong)
 
 
 def assets_beside(params: Path) -> Path:

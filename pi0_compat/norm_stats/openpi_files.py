@@ -14,6 +14,7 @@ import numpy as np
 
 from pi0_compat.errors import CheckpointError
 from pi0_compat.norm_stats.stats import FIELDS, NormStats, Stats
+from pi0_compat.storage.foreign import what_it_is
 
 ASSETS, FILE = "assets", "norm_stats.json"
 _REQUIRED, _OPTIONAL = ("mean", "std"), ("q01", "q99")
@@ -61,13 +62,7 @@ def read_json(file: Path, what: str) -> Any:
 
 
 def _looks_like(file: Path) -> str:
-    with file.open("rb") as opened:
-        start = opened.read(200).strip()
-    if not start:
-        return "an empty file"
-    if start.lower().startswith((b"<!doctype", b"<html")):
-        return "a web page (HTML), which a server sent instead"
-    return "a Git LFS pointer" if start.startswith(b"version https://git-lfs") else "something else"
+    return what_it_is(file) or ("something else" if file.stat().st_size else "an empty file")
 
 
 def _stats(file: Path, name: str, values: Any) -> Stats:

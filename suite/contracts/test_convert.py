@@ -57,10 +57,37 @@ def test_assets_go_along(subject: Subject, base_spec: ModelSpec, tmp_path: Path)
     checkpoint = write_checkpoint(base_spec, tmp_path / "1000" / "params")
     stats = tmp_path / "1000" / "assets" / "droid" / "norm_stats.json"
     stats.parent.mkdir(parents=True)
-    stats.write_text('{"norm_stats": {"state": {"mean": [0.5]}}}')
+    array = {"mean": [0.5], "std": [1.0]}
+    stats.write_text(json.dumps({"norm_stats": {"state": array, "actions": array}}))
     warnings = subject.convert(base_spec, checkpoint.path, LAYOUT, str(tmp_path / "out"))["warnings"]
     assert digests(tmp_path / "out" / "assets") == digests(tmp_path / "1000" / "assets")
     assert not any("assets" in text for text in warnings), warnings
+
+
+# Norm stats that no pi0.5 can normalize by.
+_ARRAY = {"mean": [0.0, 0.5], "std": [1.0, 2.0], "q01": [-2.3, -4.1], "q99": [2.3, 5.1]}
+WRONG_STATS = {
+    "page": "<!doctype html><html>404</html>",
+    "nothing": "",
+    "no_quantiles": {"mean": [0.0, 0.5], "std": [1.0, 2.0], "q01": None, "q99": None},
+    "not_a_number": _ARRAY | {"q99": [2.3, float("nan")]},
+    "other_sizes": _ARRAY | {"q01": [-2.3]},
+    "quantiles_of_no_spread": _ARRAY | {"q01": [-2.3, 5.1]},
+}
+
+
+@contract(source="openpi #849, #971, #763, #1025; lerobot #3720", needs=(*NEEDS, "pi05"))
+@pytest.mark.parametrize("kind", WRONG_STATS)
+def test_wrong_norm_stats_are_announced(subject: Subject, tmp_path: Path, kind: str) -> None:
+    """Norm stats that a pi0.5 cannot normalize by go along with a warning that names their file."""
+    checkpoint = write_checkpoint(tiny("pi05"), tmp_path / "1000" / "params")
+    file = tmp_path / "1000" / "assets" / "droid" / "norm_stats.json"
+    file.parent.mkdir(parents=True)
+    wrong: Any = WRONG_STATS[kind]
+    document = {"norm_stats": {"state": _ARRAY, "actions": wrong}}
+    file.write_text(wrong if isinstance(wrong, str) else json.dumps(document))
+    warnings = subject.convert(checkpoint.spec, checkpoint.path, LAYOUT, str(tmp_path / "out"))["warnings"]
+    assert any(str(file) in text for text in warnings), warnings
 
 
 @contract(source="openpi convert_jax_model_to_pytorch.py:536; openpi #638, #810; docs/bugs.md#g4", needs=NEEDS)

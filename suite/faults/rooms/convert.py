@@ -49,6 +49,26 @@ FAULTS = (
         caught_by=("convert.assets_go_along", "convert.missing_assets_are_announced"),
     ),
     Fault(
+        id="norm_stats_copied_unread",
+        story="Norm stats are copied as any file is: a web page, NaN, or none of the quantiles that the family takes.",
+        evidence=f"{_OPENPI}/issues/849",
+        patches=(Patch("checkpoints/norm_stats.py", "for problem in _problems(file, family):", "for problem in ():"),),
+        caught_by=("convert.wrong_norm_stats_are_announced",),
+    ),
+    Fault(
+        id="family_not_asked_about_norm_stats",
+        story="Norm stats without quantiles pass for a pi0.5, which normalizes by nothing else.",
+        evidence=f"{_OPENPI}/pull/971",
+        patches=(
+            Patch(
+                "checkpoints/norm_stats.py",
+                "flaws = flaws_of(read_norm_stats(file), family)",
+                'flaws = flaws_of(read_norm_stats(file), "pi0")',
+            ),
+        ),
+        caught_by=("convert.wrong_norm_stats_are_announced",),
+    ),
+    Fault(
         id="conversion_overwrites",
         story="Whatever exists at the output path is deleted.",
         evidence=f"{_SCRIPT}#L538-L541",

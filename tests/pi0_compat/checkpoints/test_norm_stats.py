@@ -8,7 +8,7 @@ import pytest
 
 from pi0_compat.checkpoints.norm_stats import copy_assets
 
-GOOD = json.dumps({"norm_stats": {"state": {"mean": [0.0], "std": [1.0]}}})
+GOOD = json.dumps({"norm_stats": {name: {"mean": [0.0], "std": [1.0]} for name in ("state", "actions")}})
 
 
 def copied(assets: Path, out: Path) -> tuple[bool, list[str]]:
@@ -44,9 +44,9 @@ def test_an_empty_folder_has_no_stats(tmp_path: Path) -> None:
     ("content", "words"),
     [
         ("<!doctype html><html></html>", "expected norm stats as JSON, found a web page (HTML), which a server sent"),
-        ("", "expected norm stats as JSON, found something else ("),
-        ('{"state": {"mean": [NaN]}}', "expected norm stats as JSON, found something else (NaN among the numbers)"),
-        ("[1]", "expected norm stats by name, found a list"),
+        ("", "expected norm stats as JSON, found an empty file ("),
+        (GOOD.replace("0.0]", "NaN]", 1), "state: mean of dimension 0 is not a finite number"),
+        ("[1]", 'expected {"norm_stats": {"state": ..., "actions": ...}}, found list'),
     ],
 )
 def test_stats_that_are_none_are_warned_of(tmp_path: Path, content: str, words: str) -> None:

@@ -15,6 +15,7 @@ from pi0_compat.cli import main as cli
 LORA_SPEC = tiny("pi0", lora="both", num_kv_heads=2)
 BASE_SPEC = without_lora(LORA_SPEC)
 STATS = "droid/norm_stats.json"
+GOOD_STATS = {"norm_stats": {name: {"mean": [0.5], "std": [2.0]} for name in ("state", "actions")}}
 
 
 def config_file(spec: ModelSpec, folder: Path) -> str:
@@ -27,7 +28,7 @@ def config_file(spec: ModelSpec, folder: Path) -> str:
 def step(spec: ModelSpec, folder: Path, **options: Any) -> Params:
     """Write the folder of a step, with norm stats; return its parameters."""
     (folder / "assets" / STATS).parent.mkdir(parents=True)
-    (folder / "assets" / STATS).write_text("{}")
+    (folder / "assets" / STATS).write_text(json.dumps(GOOD_STATS))
     return openpi.build(spec, folder / "params", **options)
 
 

@@ -18,6 +18,8 @@ from pi0_compat.loading.loaders import CheckpointWeightLoader, OpenpiPyTorchWeig
 from pi0_compat.lora.fold import fold
 from pi0_compat.lora.params import initialize_lora_parameters
 from pi0_compat.model.config import Pi0Config
+from pi0_compat.norm_stats.openpi_files import write_norm_stats
+from pi0_compat.norm_stats.stats import Stats
 
 FAMILIES: tuple[Family, ...] = ("pi0", "pi05", "pi0_fast")
 PAIRS = [(stored, model) for stored in FAMILIES for model in FAMILIES if stored != model]
@@ -34,7 +36,8 @@ def config(family: Family, *, lora: bool) -> Pi0Config:
 def write_stats(assets: Path) -> None:
     """Write norm stats, without which copies are warned about."""
     (assets / "robot").mkdir(parents=True)
-    (assets / "robot" / "norm_stats.json").write_text("{}")
+    array = Stats.of({"mean": [0.5], "std": [2.0], "q01": [-4.1], "q99": [5.1]})
+    write_norm_stats({"state": array, "actions": array}, assets / "robot")
 
 
 @pytest.fixture(scope="module")

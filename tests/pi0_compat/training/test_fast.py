@@ -19,6 +19,8 @@ from pi0_compat.loading.report import Status
 from pi0_compat.lora.fold import fold, unfold
 from pi0_compat.lora.params import extract, initialize_lora_parameters, merge_parameters
 from pi0_compat.model.config import Pi0Config
+from pi0_compat.norm_stats.openpi_files import write_norm_stats
+from pi0_compat.norm_stats.stats import Stats
 from pi0_compat.params import to_numpy
 from pi0_compat.paths import is_adapter
 from pi0_compat.storage.placement import fsdp
@@ -91,8 +93,8 @@ def test_a_folded_model_has_the_same_logits() -> None:
 
 def test_checkpoints_are_folded_extracted_and_attached(tmp_path: Path) -> None:
     """A recorded checkpoint needs no config, and what is attached is what was extracted."""
-    (tmp_path / "assets" / "robot").mkdir(parents=True)
-    (tmp_path / "assets" / "robot" / "norm_stats.json").write_text("{}")
+    array = Stats.of({"mean": [0.5], "std": [2.0], "q01": [-4.1], "q99": [5.1]})
+    write_norm_stats({"state": array, "actions": array}, tmp_path / "assets" / "robot")
     save_params(lora_params(), tmp_path / "whole", config=LORA)
     save_params(base_params(), tmp_path / "base")
     made = fold_checkpoint(tmp_path / "whole", tmp_path / "folded")
