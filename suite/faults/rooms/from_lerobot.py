@@ -37,8 +37,8 @@ FAULTS = (
         patches=(
             Patch(
                 "checkpoints/norm_stats.py",
-                "    if detected.layout is not Layout.LEROBOT:\n",
-                "    if detected.layout is not Layout.OPENPI_PYTORCH:\n",
+                "if not has_processors(policy):",
+                "if detected:",
             ),
         ),
         caught_by=(_STATES, _ACTIONS, "from_lerobot.statistics_are_where_the_pipeline_says"),
