@@ -85,7 +85,7 @@ def load(model: Data, source: Data, seed: int) -> Data:
             raise NotImplementedError(
                 f"lerobot reads its own folders and openpi's PyTorch layout, not {source['kind']}"
             )
-    params = params_of(loaded.state_dict(), rules_of(model))
+    params = _params(model, _wrapped(loaded, _adapters(model), Path(source["path"])))
     return {"params": params, "report": None, "nonfinite": None, "warnings": [], "notes": None}
 
 
@@ -228,12 +228,17 @@ def _fresh(spec: Data, dtype: str, device: str = "cpu") -> Any:
     config.device = device
     with at_size(spec) as module, torch.device(device):
         policy = _policy(module)(config).eval()
-    if adapters := _adapters(spec):
-        # Without a path, lerobot takes it for a training from scratch, and refuses.
-        policy.config.pretrained_path = Path(BASE)
-        with torch.device(device):
-            policy = add_others(policy.wrap_with_peft(adapters[0].config), adapters).eval()
-    return policy
+    with torch.device(device):
+        return _wrapped(policy, _adapters(spec), Path(BASE))
+
+
+def _wrapped(policy: Any, adapters: Any, path: Path) -> Any:
+    """Give a policy its adapters, if it has any, as its training does after loading the policy from a path."""
+    if not adapters:
+        return policy
+    # Without a path, lerobot takes it for a training from scratch, and refuses.
+    policy.config.pretrained_path = path
+    return add_others(policy.wrap_with_peft(adapters[0].config), adapters).eval()
 
 
 def _with(model: Data, params: Params) -> Any:
