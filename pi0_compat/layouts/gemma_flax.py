@@ -9,7 +9,7 @@ only have to be stacked in the order of the layers' numbers.
 
 import re
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,22 @@ def stacked(arrays: Mapping[str, Leaf]) -> dict[str, Leaf]:
         path: Leaf((len(layers[path]), *leaf.shape), leaf.dtype) if _is_stacked(path) else leaf
         for path, leaf in sorted(shapes.items())
     }
+
+
+def layers_unlike(arrays: Mapping[str, Leaf]) -> list[str]:
+    """Return a line for every array whose shape or dtype is not that of the other layers: they are stacked."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(arrays):
+        alike[_place(_plain_name(name))[0]].append(name)
+    lines = []
+    for names in alike.values():
+        usual = Counter(arrays[name] for name in names).most_common(1)[0][0]
+        lines += [
+            f"{name}: expected {usual}, as in the other layers, found {arrays[name]}"
+            for name in names
+            if arrays[name] != usual
+        ]
+    return lines
 
 
 def require_sizes(source: Source, model: Pi0Spec) -> None:

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from pi0_compat.diagnosis import generation, later_version
 from pi0_compat.errors import LoadError
-from pi0_compat.layouts.gemma_flax import stacked
+from pi0_compat.floats import is_float
+from pi0_compat.layouts.gemma_flax import layers_unlike, stacked
 from pi0_compat.layouts.layout import Layout
 from pi0_compat.layouts.neighbors import neighbor_of
 from pi0_compat.layouts.sizes import Sizes, model_of, sizes_of
@@ -133,6 +134,7 @@ def judge(layout: Layout, leaves: Mapping[str, Leaf], recorded: Mapping[str, Any
     if unmerged:
         problems.append(f"{unmerged[0]}: {len(unmerged)} tensors of adapters that are not merged into the weights")
     problems += _misshapen(layout, named, whole, recorded or {})
+    problems += _not_weights(named, known | adapters) + _twice(layout, leaves)
     family = _family(layout, whole, named)
     placeless = tuple(name for name in strays if name not in unmerged)
     return Verdict(family, problems=tuple(problems), strays=placeless)
@@ -146,6 +148,20 @@ def sizes_in(layout: Layout, leaves: Mapping[str, Leaf], recorded: Mapping[str, 
     if layers_apart(whole_like(layout, named).rules, named) or _flat_tables(named):
         return {}
     return torch_sizes(named, recorded)
+
+
+def _not_weights(named: Mapping[str, Leaf], known: Collection[str]) -> list[str]:
+    """Return a line for every parameter that holds no floats: codes of a quantization, masks, eight-bit floats."""
+    return [
+        f"{name}: expected floats, found {named[name]}" for name in sorted(known) if not is_float(named[name].dtype)
+    ]
+
+
+def _twice(layout: Layout, leaves: Mapping[str, Leaf]) -> list[str]:
+    """Return a line for every two names of one tensor that differ in what wrappers put before it."""
+    first: dict[str, str] = {}
+    pairs = [(name, first.setdefault(stored_name(layout, name), name)) for name in sorted(leaves)]
+    return [f"{name}: the same tensor as {other}; only one can be meant" for name, other in pairs if name != other]
 
 
 def _flat_tables(named: Mapping[str, Leaf]) -> list[str]:
@@ -221,6 +237,8 @@ def _misshapen(layout: Layout, named: Mapping[str, Leaf], whole: Whole, recorded
     leaves = stacked(dict(named)) if layout is Layout.GEMMA_FLAX else dict(named)
     if whole.missing(named):
         return []
+    if unlike := layers_unlike(named) if layout is Layout.GEMMA_FLAX else []:
+        return unlike
     model, why = _model(sizes_of(leaves), leaves)
     if model is None:
         return [why]

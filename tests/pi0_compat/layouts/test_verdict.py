@@ -190,6 +190,41 @@ def test_layers_and_experts_have_to_agree() -> None:
             assert odd.is_whole == name.endswith("gemma_expert.lm_head.weight"), name
 
 
+@pytest.mark.parametrize("name", [name for name in LAYOUTS if name != "peft"])
+def test_what_is_no_float_is_a_problem(name: str) -> None:
+    """A parameter of whole numbers is none, in any layout, by its name; position_ids beside them may be."""
+    layout = Layout(name)
+    leaves = leaves_of(LAYOUTS[name].tensors(LAYOUTS[name].contents(tiny("pi0"), 0, "float32")))
+    leaves = {_own(layout, stored): leaf for stored, leaf in leaves.items()}
+    site = _own(layout, LAYOUTS[name].site(tiny("pi0"), LAYOUTS[name].weight))
+    codes = leaves | {site: Leaf(leaves[site].shape, np.dtype(np.int8)), "position_ids": Leaf((3,), np.dtype(np.int64))}
+    problems = judge(layout, codes).problems
+    assert any(line.endswith(f": expected floats, found {codes[site]}") for line in problems)
+    assert not any("position_ids" in line for line in problems)
+
+
+def _own(layout: Layout, name: str) -> str:
+    """Return the name that ``judge`` gets: openpi's for an npz."""
+    return name.replace("params/", "PaliGemma/", 1) if layout is Layout.PALIGEMMA_NPZ else name
+
+
+def test_one_tensor_under_two_names_is_a_problem() -> None:
+    """A wrapper's prefix makes no other tensor."""
+    tensors = leaves_of(_tensors("openpi_pytorch"))
+    name = "action_in_proj.bias"
+    verdict = judge(Layout.OPENPI_PYTORCH, tensors | {f"module.{name}": tensors[name]})
+    assert verdict.problems == (f"module.{name}: the same tensor as {name}; only one can be meant",)
+
+
+def test_the_layers_of_a_gemma_are_alike() -> None:
+    """Layers are stacked, so a layer in another dtype, or of another shape, is a problem by its name."""
+    leaves = leaves_of(_tensors("gemma_flax"))
+    name = "layer_1/mlp/linear"
+    for other in (Leaf(leaves[name].shape, np.dtype(np.float16)), Leaf((3, 4), leaves[name].dtype)):
+        [problem] = judge(Layout.GEMMA_FLAX, leaves | {name: other}).problems
+        assert problem == f"{name}: expected {leaves[name]}, as in the other layers, found {other}"
+
+
 def test_strays_have_no_place() -> None:
     """A value head is a stray; parts of adapters that are not merged are problems."""
     shapes = _shapes("pi0")
