@@ -25,6 +25,7 @@ from pi0_compat.layouts.wholes import (
     stored_name,
     whole_like,
 )
+from pi0_compat.lora.sites import adapter_of
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.params import Leaf, differences
 from pi0_compat.paths import TOKEN_TABLE, UNUSED_HEAD, detect_family, is_adapter, unused_in
@@ -32,6 +33,7 @@ from pi0_compat.text import shorten
 
 UNKNOWN = "unknown"
 _ABSENT = "expected, found nothing"
+_NO_FLOATS = "expected floats, found "
 _TORCH = (Layout.OPENPI_PYTORCH, Layout.LEROBOT, Layout.HUGGING_FACE)
 _WORDS = {
     Layout.OPENPI: "in openpi's layout",
@@ -81,8 +83,18 @@ class Verdict(NamedTuple):
         self.require_known(path)
         if self.problems:
             lines = "\n".join(shorten([f"  - {line}" for line in self.problems]))
-            way_out = "; get all of its files again" if any(_ABSENT in line for line in self.problems) else ""
-            raise LoadError(f"{path}: the checkpoint is not whole ({self.family}){way_out}\n{lines}")
+            raise LoadError(f"{path}: {self._what_is_wrong()}\n{lines}")
+
+    def _what_is_wrong(self) -> str:
+        """Return what the problems have in common, and the way out if there is one."""
+        if all(_NO_FLOATS in line for line in self.problems):
+            number = len(self.problems)
+            return (
+                f"{number} {'parameter holds' if number == 1 else 'parameters hold'} no floats ({self.family}), and a "
+                "cast would be garbage: dequantize with the library that quantized them"
+            )
+        way_out = "; get all of its files again" if any(_ABSENT in line for line in self.problems) else ""
+        return f"the checkpoint is not whole ({self.family}){way_out}"
 
     def require_place(self, path: Path) -> None:
         """Reject arrays that the model has no place for.
@@ -118,7 +130,7 @@ def judge(layout: Layout, leaves: Mapping[str, Leaf], recorded: Mapping[str, Any
     whole = whole_like(layout, named, recorded_depths(recorded or {}))
     known = whole.has(named)
     spare = unused_in(named) | ({UNUSED_HEAD} & named.keys())
-    adapters = {name for name in named if layout is Layout.OPENPI and is_adapter(name)}
+    adapters = {name for name in named if layout is Layout.OPENPI and is_adapter(name) and adapter_of(name)}
     strays = sorted(named.keys() - known - spare - adapters)
     if layout is Layout.TRAIN_STATE:
         return Verdict(whole.what)
@@ -152,9 +164,7 @@ def sizes_in(layout: Layout, leaves: Mapping[str, Leaf], recorded: Mapping[str, 
 
 def _not_weights(named: Mapping[str, Leaf], known: Collection[str]) -> list[str]:
     """Return a line for every parameter that holds no floats: codes of a quantization, masks, eight-bit floats."""
-    return [
-        f"{name}: expected floats, found {named[name]}" for name in sorted(known) if not is_float(named[name].dtype)
-    ]
+    return [f"{name}: {_NO_FLOATS}{named[name]}" for name in sorted(known) if not is_float(named[name].dtype)]
 
 
 def _twice(layout: Layout, leaves: Mapping[str, Leaf]) -> list[str]:

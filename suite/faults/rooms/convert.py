@@ -156,7 +156,7 @@ FAULTS = (
         id="conversion_hides_what_is_missing",
         story="A checkpoint that is not whole is refused, but nobody learns what to look for.",
         evidence="mutation: leaves out the list of names",
-        patches=(Patch("layouts/verdict.py", '({self.family}){way_out}\\n{lines}"', '({self.family}){way_out}"'),),
+        patches=(Patch("layouts/verdict.py", '{self._what_is_wrong()}\\n{lines}"', '{self._what_is_wrong()}"'),),
         caught_by=("convert.incomplete_checkpoint_is_not_converted",),
     ),
     Fault(

@@ -153,7 +153,8 @@ def test_codes_are_not_cast(tmp_path: Path, config: str, capsys) -> None:
     options = ("--dtype", "float32", "--config-file", config)
     message = refusal(capsys, "convert", tmp_path / "codes", "--to", "openpi_pytorch", "-o", tmp_path / "out", *options)
     assert message == (
-        f"{tmp_path}/codes: these are no floats, and a cast to float32 would be garbage\n  ~ state_proj/bias: int8[36]"
+        f"{tmp_path}/codes: 1 parameter holds no floats (pi0), and a cast would be garbage: dequantize with the "
+        "library that quantized them\n  - state_proj/bias: expected floats, found int8[36]"
     )
 
 

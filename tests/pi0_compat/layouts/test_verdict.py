@@ -178,6 +178,13 @@ def test_half_an_adapter_is_missed() -> None:
         assert verdict.problems == (f"{lost}: expected, found nothing",)
 
 
+def test_an_adapter_where_none_can_sit_is_a_problem() -> None:
+    """Nothing applies a LoRA matrix on the image encoder, so its fine-tuning would be lost."""
+    name = "PaliGemma/img/Transformer/encoderblock/MultiHeadDotProductAttention_0/key/lora_a"
+    verdict = judge(Layout.OPENPI, _shapes("pi0") | {name: _ONE})
+    assert verdict.problems == (f"{name}: 1 tensors of adapters that are not merged into the weights",)
+
+
 def test_layers_and_experts_have_to_agree() -> None:
     """An array with fewer layers than the others, and one without values, are problems by name."""
     shapes, path = _shapes("pi0"), "PaliGemma/llm/layers/pre_ffw_norm/scale"
