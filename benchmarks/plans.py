@@ -1,8 +1,8 @@
 """Compare what `pi0-compat plan` says with what a process really takes: ``python -m benchmarks.plans``.
 
-For each batch, a fresh process compiles the LoRA step of size small in float32 on the CPU, notes how large it is, makes a
-train state, takes two steps, and says by how much it grew at most (VmHWM). The plan of the same step is computed by the
-command, as a user would.
+For each batch, a fresh process compiles the LoRA step of size small in float32 on the CPU, notes how large it is, makes
+a train state, takes two steps, and says by how much it grew at most (VmHWM). The plan of the same step is computed by
+the command, as a user would.
 """
 
 import argparse

@@ -65,7 +65,7 @@ def _asked(questions: Sequence[Question], compiled: bool) -> list[dict[str, Any]
     devices = max(question.devices for question in questions)
     # Nothing else is set: the caller's flags may be for an accelerator.
     flags = f"--xla_force_host_platform_device_count={devices}" if devices > 1 else ""
-    # From a cache, a program comes without its analysis.
+    # jax's cache would keep programs that are never run.
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "JAX_ENABLE_COMPILATION_CACHE": "0"}
     # This library, wherever it is: a source tree need not be installed.
     path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, sys.path)])
