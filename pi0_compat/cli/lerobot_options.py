@@ -5,6 +5,7 @@ from typing import Any
 
 from pi0_compat.cli.output import Refusal
 from pi0_compat.layouts.layout import Layout
+from pi0_compat.layouts.lerobot.dataset import with_dataset
 from pi0_compat.layouts.lerobot.options import LerobotOptions
 
 # Option -> field, for those that are taken as they are.
@@ -29,13 +30,14 @@ def read_lerobot(options: argparse.Namespace, layout: Layout) -> LerobotOptions 
     if layout is Layout.LEROBOT and options.asset_id is not None:
         said["asset_id"] = options.asset_id
     if layout is not Layout.LEROBOT:
-        if said:
+        if said or options.dataset_info:
             raise Refusal(f"the options of lerobot's folder are for --to lerobot, and this is --to {layout}")
         return None
     try:
-        return LerobotOptions(**said)
+        found = LerobotOptions(**said)
     except ValueError as error:
         raise Refusal(str(error)) from error
+    return with_dataset(found, options.dataset_info) if options.dataset_info else found
 
 
 def _parsed(options: argparse.Namespace) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The options of ``convert`` for lerobot's policy folder."""
 
 import argparse
+from pathlib import Path
 
 _LATEST = "0.6.1"
 
@@ -14,6 +15,12 @@ def add_lerobot(parser: argparse.ArgumentParser) -> None:
     )
     group = parser.add_argument_group("what lerobot's folder says besides (--to lerobot)")
     group.add_argument("--lerobot-version", metavar="X.Y.Z", help=f"whose fields to write; default: {_LATEST}")
+    group.add_argument(
+        "--dataset-info",
+        type=Path,
+        metavar="FILE",
+        help="meta/info.json of a data set of lerobot's: sizes of state and actions, names of actions, and images",
+    )
     group.add_argument(
         "--camera",
         action="append",
