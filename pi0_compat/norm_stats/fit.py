@@ -3,9 +3,8 @@
 from typing import NamedTuple
 
 from pi0_compat.layouts.layout import Detected
-from pi0_compat.model.named import TINY_SUFFIX
+from pi0_compat.model.named_data import data_facts
 from pi0_compat.model.pi0_spec import Pi0Spec
-from pi0_compat.norm_stats.asset_ids import asset_id_of
 from pi0_compat.norm_stats.flaws import Flaw
 from pi0_compat.norm_stats.found import Found, norm_stats_of
 
@@ -58,7 +57,7 @@ def fit_norm_stats(
       config: its name, which decides which asset id is taken.
     """
     kind = model.family if model else _family(family)
-    wanted = asset_id_of(config.removesuffix(TINY_SUFFIX)) if config else None
+    wanted = data_facts(config).asset_id if config else None
     files = norm_stats_of(checkpoint)
     ids = [one.name for one in files if not one.modes]
     is_there = wanted is None or wanted in ids

@@ -29,13 +29,23 @@ _ROOTS = {
     ),
     re.compile(r"^(.*\.)?paligemma_with_expert\.gemma_expert\.model\."): "model.dit.",
 }
+# What openpi has no adapters on, its weights still can take.
+WITH_BASE = "merge it into its base: convert --base BASE --to openpi (base=...)"
 _KINDS = (
-    (re.compile(r"lora_magnitude_vector"), "the magnitudes of a DoRA adapter, without which it is another one"),
-    (re.compile(r"lora_embedding_[AB]"), "an adapter of a token table, for which pi0 has no place"),
-    (re.compile(r"\.bias$"), "a bias that was trained beside the adapter, for which pi0's adapters have no place"),
-    (re.compile(r"trainable_tokens|modules_to_save"), "a part of the base that was trained whole"),
-    (re.compile(r"(action_in_proj|action_out_proj|state_proj|_mlp_in|_mlp_out)\."), "an adapter of a projection"),
-    (re.compile(r"vision_tower|multi_modal_projector"), "an adapter of the image encoder"),
+    (re.compile(r"lora_magnitude_vector"), "the magnitudes of a DoRA adapter, without which it is another one", MERGE),
+    (re.compile(r"lora_embedding_[AB]"), "an adapter of a token table, for which pi0 has no place", MERGE),
+    (
+        re.compile(r"\.bias$"),
+        "a bias that was trained beside the adapter, for which pi0's adapters have no place",
+        MERGE,
+    ),
+    (re.compile(r"trainable_tokens|modules_to_save"), "a part of the base that was trained whole", MERGE),
+    (
+        re.compile(r"(action_in_proj|action_out_proj|state_proj|_mlp_in|_mlp_out)\."),
+        "an adapter of a projection",
+        WITH_BASE,
+    ),
+    (re.compile(r"vision_tower|multi_modal_projector"), "an adapter of the image encoder", WITH_BASE),
 )
 
 
@@ -89,7 +99,7 @@ def modules_of(
 
 def describe_others(names: Iterable[str]) -> str:
     """Return what tensors that have no place in pi0 are, and the way out; empty if they are of no known kind."""
-    for kind, words in _KINDS:
+    for kind, words, way_out in _KINDS:
         if marked := sorted(name for name in names if kind.search(name)):
-            return f"; {marked[0]} is {words}: {MERGE}"
+            return f"; {marked[0]} is {words}: {way_out}"
     return ""
