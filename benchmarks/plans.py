@@ -1,8 +1,7 @@
 """Compare what `pi0-compat plan` says with what a process really takes: ``python -m benchmarks.plans``.
 
 For each batch, a fresh process compiles the LoRA step of size small in float32 on the CPU, notes how large it is, makes
-a train state, takes two steps, and says by how much it grew at most (VmHWM). The plan of the same step is computed by
-the command, as a user would.
+a train state, takes two steps, and says by how much it grew at most (VmHWM), beside what the plan of the step says.
 """
 
 import argparse
@@ -27,7 +26,8 @@ import json, sys
 import jax
 import numpy as np
 from pi0_compat.model.config import Pi0Config
-from pi0_compat.planning.assigned import observation
+from pi0_compat.planning.assigned import assigned, observation
+from pi0_compat.planning.question import Question
 from pi0_compat.training.configs import TrainConfig
 from pi0_compat.training.step import abstract_train_state, make_train_step
 from suite.subjects.process.memory import peak, start_anew
@@ -35,6 +35,7 @@ asked = json.load(open(sys.argv[1]))
 model = Pi0Config.from_json(asked["model"])
 config = TrainConfig(model=model, ema_decay=None)
 size = asked["batch"]
+computed = assigned(Question(config=model, batch=size)).peak
 actions = jax.ShapeDtypeStruct((size, model.action_horizon, model.action_dim), "float32")
 state, batch = abstract_train_state(config), (observation(model, size), actions)
 key = jax.random.key(0)
@@ -45,7 +46,7 @@ def made(leaf):
 state, batch = jax.tree.map(made, state), jax.tree.map(made, batch)
 for _ in range(2):
     state, metrics = jax.block_until_ready(step(state, key, batch))
-print(json.dumps({"bytes": peak() - before}))
+print(json.dumps({"computed_bytes": computed, "measured_bytes": peak() - before}))
 """
 
 
@@ -73,16 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measure(batches: Sequence[int] = _BATCHES) -> Iterator[dict[str, Any]]:
     """Yield one row per batch: ``batch``, ``computed_bytes`` and ``measured_bytes`` of the step with its state."""
-    model = specs.small(lora="both")
     with tempfile.TemporaryDirectory(prefix="pi0-compat-") as folder:
-        sizes, asked = Path(folder, "sizes.json"), Path(folder, "asked.json")
-        sizes.write_text(json.dumps(model), encoding="utf-8")
+        asked = Path(folder, "asked.json")
         for batch in batches:
-            command = ["-m", "pi0_compat", "plan", "--config-file", str(sizes), "--batch", str(batch), "--json"]
-            needs = {need["batch"]: need["peak"] for need in json.loads(_output(command))["needs"]}
-            asked.write_text(json.dumps({"model": model, "batch": batch}), encoding="utf-8")
-            taken = json.loads(_output(["-c", _MEASURED, str(asked)]))
-            yield {"batch": batch, "computed_bytes": needs[batch], "measured_bytes": taken["bytes"]}
+            asked.write_text(json.dumps({"model": specs.small(lora="both"), "batch": batch}), encoding="utf-8")
+            yield {"batch": batch, **json.loads(_output(["-c", _MEASURED, str(asked)]))}
 
 
 def _output(arguments: Sequence[str]) -> str:
