@@ -186,19 +186,28 @@ def check_checkpoint(
     with place as (checkpoint, name):
         # What inspect and convert decide by: no model fits what is no part of a pi0.
         leaves, verdict = judge_checkpoint(checkpoint)
-        known = fits(checkpoint, leaves, named_models() | asked, verdict.reason)
+        known = fits(checkpoint, leaves, asked or named_models(), verdict.reason)
+        ways = [] if model is None else _ways_out(checkpoint, leaves, model, known[next(iter(asked))], verdict)
         return Check(
             name=name,
             layout=checkpoint.layout,
-            fits={label: known[label] for label in asked or known},
+            fits=known,
             why_not=verdict.reason,
             problems=verdict.problems,
-            fixes=()
-            if verdict.reason or model is None
-            else tuple(fixes_of(checkpoint, model, known[next(iter(asked))], known, verdict)),
+            fixes=tuple(ways),
             findings=tuple(_examined(checkpoint, model, progress)) if values and not verdict.reason else None,
             norm_stats=fit_norm_stats(checkpoint, verdict.family, model, config if isinstance(config, str) else None),
         )
+
+
+def _ways_out(
+    checkpoint: Detected, leaves: Mapping[str, Leaf], model: Pi0Spec, fit: Fit, verdict: WholeVerdict
+) -> list[str]:
+    """Return what to do if a model does not fit; other models are tried only then."""
+    if verdict.reason:
+        return []
+    others = not verdict.problems and not all(fit.verdict(purpose).loads for purpose in PURPOSES)
+    return fixes_of(checkpoint, model, fit, fits(checkpoint, leaves, named_models()) if others else {}, verdict)
 
 
 def _examined(checkpoint: Detected, model: Pi0Spec | None, progress: Progress) -> list[Finding]:
@@ -267,8 +276,10 @@ def fixes_of(
             ways.append(f"for {purpose}, these configs fit: {', '.join(base_first(names)[:_NAMED])}{more}")
     if checkpoint.layout in _RELEASES and not fit.inference.loads:
         ways.append("for inference, fine-tune first: a release has no action expert")
-    elif not ways and not fit.training.loads:
-        ways.append("no named config fits; describe the model it was trained with: --config-file")
+    elif not ways and not fit.training.loads and fit.sizes:
+        ways.append(
+            "no named config has its sizes; write them to a file for --config-file: inspect --write-config FILE"
+        )
     return ways
 
 

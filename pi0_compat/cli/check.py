@@ -69,7 +69,7 @@ def _all(check: Check, purposes: tuple[Purpose, ...]) -> Iterator[str]:
         fit = known[closest]
         number = f"{counted(fit.apart, 'parameter')} {'differs' if fit.apart == 1 else 'differ'}"
         yield f"  closest: {closest}, {number}: {'; '.join(fit.sizes) or fit.training.reason}"
-        yield "  for a model of other sizes, pass them: --config-file"
+        yield "  for a model of other sizes, write them to a file for --config-file: inspect --write-config FILE"
 
 
 def _verdict(verdict: Verdict, *, brief: bool = False) -> str:

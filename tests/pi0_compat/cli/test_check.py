@@ -81,7 +81,10 @@ def test_different_sizes_are_listed_by_part(pi0_compat: Callable, tiny: Path) ->
         "  sizes       LoRA of the action expert: rank in attention 8 and not 6, rank in feed-forward 15 and not 6\n"
         in (result.out)
     )
-    assert "no named config fits; describe the model it was trained with: --config-file" in result.out
+    assert (
+        "no named config has its sizes; write them to a file for --config-file: inspect --write-config FILE"
+        in result.out
+    )
 
 
 @pytest.mark.parametrize(
@@ -143,7 +146,9 @@ def test_if_no_config_fits_the_closest_is_named(pi0_compat: Callable, tiny: Path
     result = pi0_compat("check", tiny / "openpi")
     assert result.status == NO
     assert f"none of the {len(named_models())} named configs fits\n  closest: pi0_base_tiny, " in result.out
-    assert "for a model of other sizes, pass them: --config-file" in result.out
+    assert (
+        "for a model of other sizes, write them to a file for --config-file: inspect --write-config FILE" in result.out
+    )
 
 
 @pytest.mark.parametrize(
