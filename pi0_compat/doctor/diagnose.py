@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -14,6 +15,7 @@ Answer: TypeAlias = Literal["applies", "does not apply", "unknown"]
 _PROBES = Path(__file__).parent / "probes"
 # A probe imports jax or torch, some twice.
 _LONGEST_SECONDS = 300.0
+_AT_ONCE = 4
 _VERSIONS = """
 import importlib.metadata, json, sys
 found = {}
@@ -83,7 +85,10 @@ def diagnose(interpreter: str | os.PathLike[str] = sys.executable) -> Diagnosis:
             "its program, such as .venv/bin/python"
         ) from error
     known = [fault for fault in faults() if fault.package in versions and fault.is_in(versions[fault.package])]
-    return Diagnosis(path, python, versions, tuple(_finding(path, fault, versions[fault.package]) for fault in known))
+    # Probes wait for imports most of the time.
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        findings = tuple(pool.map(lambda fault: _finding(path, fault, versions[fault.package]), known))
+    return Diagnosis(path, python, versions, findings)
 
 
 def _finding(interpreter: str, fault: Fault, version: str) -> Finding:

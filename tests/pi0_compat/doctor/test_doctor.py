@@ -53,8 +53,10 @@ def test_a_probe_decides_against_the_version(interpreter: Make, capsys: pytest.C
     assert capsys.readouterr().out.endswith("no known fault applies\n")
 
 
-def test_a_version_decides_without_a_probe(interpreter: Make) -> None:
+def test_a_version_decides_without_a_probe(interpreter: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault without a probe applies in its versions, and in no other."""
+    plain = next(fault for fault in faults() if fault.package == "gemma")._replace(probe="")
+    monkeypatch.setattr(module, "faults", lambda: [plain])
     found = diagnose(interpreter({"gemma": "4.0.1"}))
     assert [(finding.fault.id, finding.answer, finding.reason) for finding in found.findings] == [
         ("gemma-4-norm", "applies", "version")
@@ -85,7 +87,7 @@ def test_the_document_has_every_fault(interpreter: Make, capsys: pytest.CaptureF
     document = json.loads(capsys.readouterr().out)
     assert document["versions"] == {"gemma": "4.0.1"}
     (fault,) = document["faults"]
-    assert (fault["id"], fault["answer"], fault["reason"]) == ("gemma-4-norm", "applies", "version")
+    assert (fault["id"], fault["answer"], fault["reason"]) == ("gemma-4-norm", "applies", "probe")
     assert {"package", "version", "what", "todo", "source"} <= fault.keys()
 
 
