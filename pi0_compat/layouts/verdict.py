@@ -145,11 +145,20 @@ def judge(layout: Layout, leaves: Mapping[str, Leaf], recorded: Mapping[str, Any
     problems = [f"{name}: {_ABSENT}" for name in lost]
     if unmerged:
         problems.append(f"{unmerged[0]}: {len(unmerged)} tensors of adapters that are not merged into the weights")
+    problems += [
+        f"{name}: expected floats, found {leaf}"
+        for name, leaf in sorted(named.items())
+        if name in known and not _is_float(leaf)
+    ]
     problems += _misshapen(layout, named, whole, recorded or {})
     problems += _not_weights(named, known | adapters) + _twice(layout, leaves)
     family = _family(layout, whole, named)
     placeless = tuple(name for name in strays if name not in unmerged)
     return Verdict(family, problems=tuple(problems), strays=placeless)
+
+
+def _is_float(leaf: Leaf) -> bool:
+    return leaf.dtype.name.startswith(("float", "bfloat"))
 
 
 def sizes_in(layout: Layout, leaves: Mapping[str, Leaf], recorded: Mapping[str, Any]) -> Sizes:

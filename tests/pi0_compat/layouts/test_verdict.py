@@ -252,3 +252,14 @@ def test_what_is_missing_is_listed_in_one_error() -> None:
         "x: the checkpoint is not whole (pi05); get all of its files again\n"
         "  - action_in_proj/bias: expected, found nothing"
     )
+
+
+@pytest.mark.parametrize("layout", [Layout.OPENPI, Layout.OPENPI_PYTORCH])
+def test_whole_numbers_are_no_parameters(layout: Layout) -> None:
+    """A parameter of whole numbers is a problem, named with its dtype: codes, or a cast that went wrong."""
+    stored = LAYOUTS[str(layout)]
+    tensors = stored.tensors(stored.contents(tiny(), 0, "float32"))
+    name = stored.site(tiny(), stored.weight)
+    leaves = leaves_of(tensors | {name: tensors[name].astype(np.int64)})
+    assert judge(layout, leaves_of(tensors)).is_whole
+    assert judge(layout, leaves).problems == (f"{name}: expected floats, found {leaves[name]}",)
