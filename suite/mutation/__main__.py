@@ -16,9 +16,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the mutation tests, or the fuzzer with ``--fuzz``. Return 1 if a fault is missed or fuzzing fails, else 0."""
     options, pytest_args = _parser().parse_known_args(arguments)
     if options.fuzz:
+        from suite.mutation.commands import fuzz_commands
         from suite.mutation.fuzz import fuzz
 
-        return _report(fuzz(options.subject, options.fuzz))
+        failures = fuzz(options.subject, options.fuzz)
+        # The commands are the reference's.
+        return _report(failures + fuzz_commands(options.fuzz) if options.subject == "reference" else failures)
     chosen = options.only or list(all_faults())
     faults = [all_faults()[name] for name in chosen]
 
@@ -58,7 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--every", action="store_true", help="run a fault also against contracts that cannot catch it")
     parser.add_argument("--only", action="append", metavar="FAULT", type=_fault, help="run only this fault; repeatable")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the matrix to FILE as JSON lines")
-    parser.add_argument("--fuzz", type=int, metavar="N", help="instead, give a subject N randomly damaged checkpoints")
+    parser.add_argument(
+        "--fuzz", type=int, metavar="N", help="instead, give a subject, and the commands, N damaged checkpoints"
+    )
     parser.add_argument("--subject", default="reference", help="the subject to fuzz (default: %(default)s)")
     return parser
 
