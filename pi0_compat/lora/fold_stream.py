@@ -9,10 +9,10 @@ import numpy as np
 from pi0_compat.errors import prefix_errors
 from pi0_compat.lora.fold import add, missing_of
 from pi0_compat.lora.sites import Adapter, ExpertLoRAs, adapters_in, require_rank, require_whole_adapters, spec_among
-from pi0_compat.model.sites import delta as delta_of
+from pi0_compat.model.sites import factors, product
 from pi0_compat.params import Leaf
 from pi0_compat.paths import is_adapter
-from pi0_compat.storage.stream import Source, whole
+from pi0_compat.storage.stream import Origin, Source, boxes, in_slabs, whole
 
 
 @dataclasses.dataclass
@@ -60,17 +60,26 @@ class FoldedStream(Source):
     def slabs(self, path: str) -> Iterator[np.ndarray]:
         """Yield a weight with its delta added, summed in float32 and rounded once; any other parameter unchanged."""
         if path not in self._adapters:
-            yield from self._source.slabs(path)
-            return
-        adapter, dtype = self._adapters[path], self.leaves[path].dtype
+            return self._source.slabs(path)
+        return in_slabs(self.leaves[path], self.blocks(path))
+
+    def blocks(self, path: str) -> Iterator[np.ndarray]:
+        """Yield the values of ``slabs`` in blocks."""
+        return self._folded(path) if path in self._adapters else self._source.blocks(path)
+
+    def origin(self, path: str) -> Origin | None:
+        """Return the origin of a parameter without an adapter."""
+        return None if path in self._adapters else self._source.origin(path)
+
+    def _folded(self, path: str) -> Iterator[np.ndarray]:
+        adapter, dtype, shape = self._adapters[path], self.leaves[path].dtype, self.leaves[path].shape
         spec = spec_among(self._experts, adapter)
         assert spec
         a, b = (whole(self._source.slabs(matrix)) for matrix in (adapter.a, adapter.b))
-        first, norms = 0, _Norms()
-        for w in self._source.slabs(path):
-            # A slab is a few layers, and nothing is summed over those.
-            layers = slice(first, first := first + len(w))
-            delta = delta_of(adapter.site, a[layers], b[layers], spec)
+        a, b = factors(adapter.site, a, b, spec)
+        norms = _Norms()
+        for (lead, rows), w in zip(boxes(shape), self._source.blocks(path), strict=True):
+            delta = product(a[lead][rows], b[lead] if len(lead) == len(shape) - 2 else b[lead][rows]).reshape(-1)
             folded = add(w, delta, dtype)
             norms.whole += _square(delta)
             norms.missing += _square(missing_of(delta, w, folded))

@@ -19,8 +19,8 @@ import numpy as np
 
 from pi0_compat.model.specs import LoRASpec
 
-# Values of a delta that are held in float64 at a time: 16 MB.
-_BLOCK = 1 << 21
+# Values of a delta that are held in float64 at a time: 2 MB, which a core's cache holds.
+_BLOCK = 1 << 18
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,24 +93,40 @@ def delta(site: Site, a: Any, b: Any, lora: LoRASpec) -> np.ndarray:
     Returns:
       float32 [..., rows, columns].
     """
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64) * lora.scale
-    return _product(site.delta, a, b)
+    a, b = factors(site, a, b, lora)
+    return product(a, b)
 
 
-def _product(equation: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return ``np.einsum(equation, a, b)`` in float32, for a product over the last axis of ``a``.
+def factors(site: Site, a: Any, b: Any, lora: LoRASpec) -> tuple[np.ndarray, np.ndarray]:
+    """Return the two matrices of every head and layer whose product ``delta`` is, float64 and with equal first axes.
 
-    By BLAS, which einsum avoids; a block of rows at a time, so that little is ever held in float64.
+    Args:
+      site: where the adapter sits.
+      a: ``lora_a`` [..., rows, rank].
+      b: ``lora_b`` [..., rank, columns].
+      lora: its rank and alpha.
+
+    Returns:
+      [..., rows, rank] and [..., rank, columns]: b is scaled, and summed over heads where the site sums.
     """
-    left, right, out = re.split(",|->", equation.replace("...", ""))
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64) * lora.scale
+    left, right, out = re.split(",|->", site.delta.replace("...", ""))
     summed = tuple(axis - len(right) for axis, name in enumerate(right) if name not in left + out)
     b = b.sum(axis=summed, keepdims=True) if summed else b
-    product = np.empty((*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1]), np.float32)
-    a, b = (np.broadcast_to(x, (*product.shape[:-2], *x.shape[-2:])) for x in (a, b))
-    rows, columns = product.shape[-2:]
+    lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    return np.broadcast_to(a, (*lead, *a.shape[-2:])), np.broadcast_to(b, (*lead, *b.shape[-2:]))
+
+
+def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the products of float64 matrices [..., rows, rank] and [..., rank, columns], rounded to float32.
+
+    A block of rows at a time, so that little is ever held in float64.
+    """
+    result = np.empty((*a.shape[:-1], b.shape[-1]), np.float32)
+    rows, columns = result.shape[-2:]
     block = np.empty((min(rows, max(1, _BLOCK // max(1, columns))), columns))
-    for lead in np.ndindex(product.shape[:-2]):
+    for lead in np.ndindex(result.shape[:-2]):
         for first in range(0, rows, max(1, len(block))):
-            part = product[lead][first : first + len(block)]
+            part = result[lead][first : first + len(block)]
             part[...] = np.matmul(a[lead][first : first + len(block)], b[lead], out=block[: len(part)])
-    return product
+    return result

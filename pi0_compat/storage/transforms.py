@@ -1,6 +1,6 @@
 """Choose, join, cast or digest the parameters of a source, a slab at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from pi0_compat.errors import LoadError
 from pi0_compat.floats import count_nonfinite, is_float
 from pi0_compat.params import Leaf
 from pi0_compat.storage import digests as integrity
-from pi0_compat.storage.stream import Source
+from pi0_compat.storage.stream import Origin, Source
 
 
 class Chosen(Source):
@@ -23,6 +23,14 @@ class Chosen(Source):
         """Yield the slabs unchanged."""
         return self._source.slabs(path)
 
+    def blocks(self, path: str) -> Iterator[np.ndarray]:
+        """Yield the blocks unchanged."""
+        return self._source.blocks(path)
+
+    def origin(self, path: str) -> Origin | None:
+        """Return the origin in the source."""
+        return self._source.origin(path)
+
 
 class Joined(Source):
     """The union of two sources without a common parameter."""
@@ -33,7 +41,18 @@ class Joined(Source):
 
     def slabs(self, path: str) -> Iterator[np.ndarray]:
         """Yield the slabs of the source that has the parameter."""
-        return (self._other if path in self._other.leaves else self._base).slabs(path)
+        return self._of(path).slabs(path)
+
+    def blocks(self, path: str) -> Iterator[np.ndarray]:
+        """Yield the blocks of the source that has the parameter."""
+        return self._of(path).blocks(path)
+
+    def origin(self, path: str) -> Origin | None:
+        """Return the origin in the source that has the parameter."""
+        return self._of(path).origin(path)
+
+    def _of(self, path: str) -> Source:
+        return self._other if path in self._other.leaves else self._base
 
 
 class Cast(Source):
@@ -52,11 +71,22 @@ class Cast(Source):
         Raises:
           LoadError: a finite value is too large for the dtype.
         """
+        return self._cast(path, self._source.slabs(path))
+
+    def blocks(self, path: str) -> Iterator[np.ndarray]:
+        """Yield the blocks, each cast; raise as ``slabs``."""
+        return self._cast(path, self._source.blocks(path))
+
+    def origin(self, path: str) -> Origin | None:
+        """Return the origin of a parameter that has the dtype already."""
+        return self._source.origin(path) if self.leaves[path] == self._source.leaves[path] else None
+
+    def _cast(self, path: str, parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         dtype = self.leaves[path].dtype
-        for slab in self._source.slabs(path):
+        for part in parts:
             with np.errstate(over="ignore", invalid="ignore"):
-                cast = slab.astype(dtype, copy=False)
-            if cast is not slab and count_nonfinite(cast) != count_nonfinite(slab):
+                cast = part.astype(dtype, copy=False)
+            if cast is not part and count_nonfinite(cast) != count_nonfinite(part):
                 raise LoadError(
                     f"{self.path}: {path} has finite values that overflow in {dtype}; choose a wider dtype, "
                     "bfloat16 has the range of float32"
@@ -77,8 +107,25 @@ class Digested(Source):
 
     def slabs(self, path: str) -> Iterator[np.ndarray]:
         """Yield the slabs unchanged."""
+        return self._digested(path, self._source.slabs(path))
+
+    def blocks(self, path: str) -> Iterator[np.ndarray]:
+        """Yield the blocks unchanged."""
+        return self._digested(path, self._source.blocks(path))
+
+    def origin(self, path: str) -> Origin | None:
+        """Return the origin in the source."""
+        return self._source.origin(path)
+
+    def _digested(self, path: str, parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        origin = self._source.origin(path)
+        if origin and origin.digest:
+            # The source hashes the values itself, and raises at their end if this is not their digest.
+            yield from parts
+            self.digests[path] = origin.digest
+            return
         digest = integrity.Digest(self.leaves[path])
-        for slab in self._source.slabs(path):
-            digest.update(slab)
-            yield slab
+        for part in parts:
+            digest.update(part)
+            yield part
         self.digests[path] = digest.hexdigest()

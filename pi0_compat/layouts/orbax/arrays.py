@@ -8,7 +8,7 @@ and the number decoded at once is limited by the memory that it takes.
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,6 +54,23 @@ class StoredArray(NamedTuple):
             )
             for corner in itertools.product(*starts)
         ]
+
+    def is_known(self) -> bool:
+        """Return whether every chunk can be decoded from its file, without tensorstore."""
+        return self.files is not None and all(map(self.files.has, self.chunks()))
+
+    def chunks(self) -> Iterator[tuple[int, ...]]:
+        """Yield the number of every chunk along each axis."""
+        return itertools.product(*map(range, self._grid()))
+
+    @property
+    def num_chunks(self) -> int:
+        """The number of chunks."""
+        return math.prod(self._grid())
+
+    def _grid(self) -> list[int]:
+        """Return the number of chunks along each axis."""
+        return [-(-length // side) for length, side in zip(self.leaf.shape, self.chunk, strict=True)]
 
     def bytes_to_read(self, piece: Box, dtype: np.dtype) -> int:
         """Return the bytes of memory that reading a piece takes, cast to a dtype.

@@ -55,7 +55,7 @@ class ChunkFiles(NamedTuple):
         Casts as numpy does: a value that is too large becomes infinite, without a warning.
         """
         try:
-            path, offset, length = self._place(chunk)
+            path, offset, length = self.place(chunk)
             with path.open("rb", buffering=0) as file, np.errstate(over="ignore", invalid="ignore"):
                 file.seek(offset)
                 return _decode(_Part(file, length), target, dtype)
@@ -64,13 +64,18 @@ class ChunkFiles(NamedTuple):
 
     def stream(self, chunk: tuple[int, ...], dtype: np.dtype) -> "ChunkStream":
         """Return a chunk to decode from its first value to its last, as far as it is read."""
-        return ChunkStream(*self._place(chunk), dtype)
+        return ChunkStream(*self.place(chunk), dtype)
 
-    def _place(self, chunk: tuple[int, ...]) -> tuple[Path, int, int]:
+    def place(self, chunk: tuple[int, ...]) -> tuple[Path, int, int]:
+        """Return the file, offset and length of a chunk; raise a ValueError if it is outside of the store."""
         return located(self.folder, self.places[self._key(chunk)])
 
+    def name(self, chunk: tuple[int, ...]) -> str:
+        """Return what the key of a chunk has behind the prefix."""
+        return self.separator.join(map(str, chunk)) or "0"
+
     def _key(self, chunk: tuple[int, ...]) -> bytes:
-        return f"{self.prefix}{self.separator.join(map(str, chunk))}".encode()
+        return f"{self.prefix}{self.name(chunk)}".encode()
 
 
 def located(folder: Path, place: str) -> tuple[Path, int, int]:

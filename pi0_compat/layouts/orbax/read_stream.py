@@ -1,27 +1,28 @@
-"""Read the parameters of an orbax checkpoint a slab at a time.
+"""Read the parameters of an orbax checkpoint a slab or a block at a time.
 
 orbax cuts a large array along its longest axis into chunks of 2 GB, each with a part of every layer. Here chunks that
-lie side by side are decoded side by side, a slab of all of them at a time. So a checkpoint is read once, in C order,
-and only a slab is in memory, whatever the chunks are.
+lie side by side are decoded side by side, a slab or a block of all of them at a time. So a checkpoint is read once, in
+C order, and only a slab is in memory, whatever the chunks are.
 """
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 
 import numpy as np
 
 from pi0_compat.errors import CheckpointError
 from pi0_compat.layouts.orbax.arrays import StoredArray, open_arrays
+from pi0_compat.layouts.orbax.blocks import blocks_of
 from pi0_compat.layouts.orbax.chunks import ChunkStream
 from pi0_compat.layouts.orbax.item import naming_damage
 from pi0_compat.layouts.orbax.metadata import Metadata
 from pi0_compat.layouts.orbax.read import restore_leaves
 from pi0_compat.params import Leaf
 from pi0_compat.storage import digests as integrity
-from pi0_compat.storage.stream import Source, cut, rows_at_a_time
+from pi0_compat.storage.stream import Origin, Source, cut, in_blocks, rows_at_a_time
 
 
 class StoredParameters(Source):
@@ -50,21 +51,46 @@ class StoredParameters(Source):
           CheckpointError: the parameter cannot be read, or is not what was saved, which is known only after its last
             slab.
         """
+        return self._verified(path, self._slabs(path))
+
+    def blocks(self, path: str) -> Iterator[np.ndarray]:
+        """Yield the values of ``slabs`` in blocks, in the same memory each; raise as ``slabs``."""
+        return self._verified(path, self._blocks(path))
+
+    def origin(self, path: str) -> Origin | None:
+        """Return the stored array and its recorded digest; None for an array without values."""
+        array = self._arrays.get(path)
+        return array and Origin(array, self._digests.get(path))
+
+    def _verified(self, path: str, parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         digest = integrity.Digest(self.leaves[path])
-        for slab in self._read(path):
+        for part in parts:
             if path in self._digests:
-                digest.update(slab)
-            yield slab
+                digest.update(part)
+            yield part
         if path in self._digests:
             integrity.verify(self.path, {path: digest.hexdigest()}, self._digests)
 
-    def _read(self, path: str) -> Iterator[np.ndarray]:
+    def _slabs(self, path: str) -> Iterator[np.ndarray]:
         array = self._arrays.get(path)
         if array is None:  # it has no values, so nothing is stored
             yield from cut(self.read(path))
             return
-        try:
+        with self._naming_damage(path):
             yield from _decoded(array)
+
+    def _blocks(self, path: str) -> Iterator[np.ndarray]:
+        array = self._arrays.get(path)
+        if array is None or not array.leaf.shape or not array.is_known():
+            yield from in_blocks(self.leaves[path].shape, self._slabs(path))
+            return
+        with self._naming_damage(path):
+            yield from blocks_of(array)
+
+    @contextmanager
+    def _naming_damage(self, path: str) -> Iterator[None]:
+        try:
+            yield
         except Exception as error:  # tensorstore raises all kinds
             raise CheckpointError(f"{self.path}: the checkpoint is damaged or incomplete ({path}: {error})") from error
 

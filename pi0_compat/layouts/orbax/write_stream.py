@@ -1,16 +1,14 @@
-"""Write a checkpoint that openpi and ``restore_params`` read, a slab at a time and without orbax.
+"""Write a checkpoint that openpi and ``restore_params`` read, a block at a time and without orbax.
 
 Orbax saves a tree as a whole, from memory. Here its arrays, which orbax keeps as zarr in a key-value store of
-tensorstore (OCDBT), are streamed into a store of the same kind, and the files beside it are written as orbax writes
-them for a tree of numpy arrays. Tests compare them with orbax's own, and orbax reads the result.
+tensorstore (OCDBT), are streamed into a store of the same kind (``write_arrays``), and the files beside it are written
+as orbax writes them for a tree of numpy arrays. Tests compare them with orbax's own, and orbax reads the result.
 """
 
-import itertools
 import json
-import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +18,13 @@ from pi0_compat import params as tree
 from pi0_compat.errors import CheckpointError, LoadError
 from pi0_compat.layouts.orbax.folder import METADATA_FILE, PARAMS
 from pi0_compat.layouts.orbax.metadata import SUFFIX, read_metadata, require_distinct_names
-from pi0_compat.layouts.orbax.read_stream import StoredParameters
+from pi0_compat.layouts.orbax.write_arrays import WrittenArray, read_back, write_arrays
 from pi0_compat.params import Leaf
 from pi0_compat.progress import Progress, no_progress
 from pi0_compat.storage import digests as integrity
-from pi0_compat.storage.stream import BLOCK_BYTES, Counted, Source, regrouped, slabs_ahead, windows
+from pi0_compat.storage.stream import Source
+from pi0_compat.text import shorten
 
-# Small enough to be encoded on all cores and decoded a few at a time; orbax has 2 GB.
-_LARGEST_CHUNK = BLOCK_BYTES
 # As orbax has it: numbers in data files, metadata in the nodes of the tree.
 _STORE = {
     "driver": "ocdbt",
@@ -35,7 +32,6 @@ _STORE = {
     "target_data_file_size": 2**31,
     "config": {"max_inline_value_bytes": 1024, "max_decoded_node_bytes": 100_000_000, "manifest_kind": "single"},
 }
-_COMPRESSOR = {"id": "zstd", "level": 1}
 _PROCESS = "ocdbt.process_0"
 # What an interrupted write may take to end.
 _LONGEST_SECONDS = 20.0
@@ -74,52 +70,14 @@ def save_streamed(
     started = time.time_ns()
     folder.mkdir(parents=True)
     with progress(title, tree.num_bytes(source.leaves)) as advance:
-        digests = _write_all(Counted(source, advance), folder / _PROCESS)
+        names = {path: f"{'.'.join((PARAMS, *tree.split(path), SUFFIX))}/" for path in source.leaves}
+        written = write_arrays(source, names, folder / _PROCESS, advance)
     with _disk_errors(folder):
         _merge_stores(folder)
+    digests = {path: written[path].digest for path in source.leaves}
     _write_metadata(folder, source.leaves, {"lora": lora} | ({"family": family} if family else {}), digests)
     _write_times(folder, started)
-    _verify(folder, source.leaves, progress)
-
-
-def chunk_shape(leaf: Leaf) -> tuple[int, ...]:
-    """Return the shape of an array's chunks, cut along the first axes into equal parts: a slab is a few of them."""
-    chunk = list(leaf.shape)
-    for axis in range(len(chunk)):
-        if math.prod(chunk) * leaf.dtype.itemsize <= _LARGEST_CHUNK:
-            break
-        row = math.prod(chunk[axis + 1 :]) * leaf.dtype.itemsize
-        chunk[axis] = max(size for size in _divisors(chunk[axis]) if size * row <= max(row, _LARGEST_CHUNK))
-    return tuple(chunk)
-
-
-def _divisors(length: int) -> Iterator[int]:
-    return (size for size in range(1, length + 1) if length % size == 0)
-
-
-def _write_all(source: Source, folder: Path) -> dict[str, str]:
-    """Stream all parameters into a store; return the digests of what was written."""
-    digests = {}
-    for group in windows({path: leaf.num_bytes for path, leaf in source.leaves.items()}):
-        # Every write waits for the disk, so small arrays are written together.
-        small = all(chunk_shape(source.leaves[path]) == source.leaves[path].shape for path in group)
-        with _disk_errors(folder), _transaction() if small else nullcontext() as transaction:
-            for path in group:
-                digests[path] = _write(source, path, _create(folder, path, source.leaves[path], transaction))
-    return digests
-
-
-def _write(source: Source, path: str, store: Any) -> str:
-    """Stream a parameter into its array; return its digest."""
-    leaf = source.leaves[path]
-    digest, first, slabs = integrity.Digest(leaf), 0, slabs_ahead(source, path)
-    for slab in regrouped(slabs, chunk_shape(leaf)[0]) if leaf.shape else slabs:
-        part = store[first : first + len(slab)] if leaf.shape else store
-        writing = part.write(slab)
-        digest.update(slab)
-        _settled(writing)
-        first += len(slab) if leaf.shape else 0
-    return digest.hexdigest()
+    _verify(folder, source.leaves, written, progress)
 
 
 @contextmanager
@@ -154,18 +112,6 @@ def _disk_errors(folder: Path) -> Iterator[None]:
         raise  # of what is read meanwhile
     except ValueError as error:
         raise OSError(f"{folder}: could not be written ({str(error).partition(' [')[0]})") from error
-
-
-def _create(folder: Path, path: str, leaf: Leaf, transaction: Any) -> Any:
-    name = ".".join((PARAMS, *tree.split(path), SUFFIX))
-    spec = {
-        "driver": "zarr",
-        "kvstore": {**_kvstore(folder), "path": f"{name}/"},
-        "dtype": leaf.dtype.name,
-        "metadata": {"shape": leaf.shape, "chunks": chunk_shape(leaf), "compressor": _COMPRESSOR},
-        "store_data_equal_to_fill_value": True,
-    }
-    return _settled(ts.open(spec, create=True, open=True, transaction=transaction))
 
 
 def _kvstore(folder: Path) -> dict[str, Any]:
@@ -222,12 +168,14 @@ def _write_times(folder: Path, started: int) -> None:
     (folder / "commit_success.txt").write_text(f"Checkpoint commit was successful to {folder}", encoding="utf-8")
 
 
-def _verify(folder: Path, leaves: Mapping[str, Leaf], progress: Progress = no_progress) -> None:
-    """Read everything back; the reader compares it with the digests of the source."""
-    stored = read_metadata(folder)
-    if found := tree.differences(leaves, stored.leaves):
+def _verify(
+    folder: Path, leaves: Mapping[str, Leaf], written: dict[str, WrittenArray], progress: Progress = no_progress
+) -> None:
+    """Read every byte back, and compare it with what was written."""
+    if found := tree.differences(leaves, read_metadata(folder).leaves):
         raise CheckpointError(f"{folder}: what was written is not what was meant; nothing was kept\n{found}")
-    written = StoredParameters(stored)
-    with progress("reading it back", tree.num_bytes(written.leaves)) as advance:
-        for slab in itertools.chain.from_iterable(slabs_ahead(written, path) for path in leaves):
-            advance(slab.nbytes)
+    with progress("reading it back", sum(array.num_bytes for array in written.values())) as advance:
+        wrong = read_back(folder, written, advance)
+    if wrong:
+        lines = "\n".join(shorten([f"  ~ {path}" for path in sorted(wrong)]))
+        raise CheckpointError(f"{folder}: damaged: these parameters are not what was saved; nothing was kept\n{lines}")

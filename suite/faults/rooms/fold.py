@@ -59,8 +59,8 @@ FAULTS = (
         patches=(
             Patch(
                 "model/sites.py",
-                "_product(site.delta, a, b)",
-                "_product(site.delta, a[..., :-1], b[..., :-1, :])",
+                "return product(a, b)",
+                "return product(a[..., :-1], b[..., :-1, :])",
             ),
         ),
         caught_by=("lora_fold.delta_has_the_rank_of_its_adapter", "lora_math.fold_equals_forward"),

@@ -20,15 +20,17 @@ _SLOW = """
 import sys, time
 from pi0_compat.cli import main as cli
 from pi0_compat.storage.stream import Counted
-slabs = Counted.slabs
+counted = Counted._counted
 
-def slow(self, path):
-    for slab in slabs(self, path):
-        yield slab
-        print("writing", flush=True)
-        time.sleep(600)
+def slow(self, parts):
+    for part in counted(self, parts):
+        yield part
+        print("writing\\n", end="", flush=True)
+        for _ in range(6000):
+            time.sleep(0.1)
+            self._advance(0)
 
-Counted.slabs = slow
+Counted._counted = slow
 sys.exit(cli.main(sys.argv[1:]))
 """
 

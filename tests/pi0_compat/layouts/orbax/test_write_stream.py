@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -11,16 +12,21 @@ import pytest
 from fixtures import content
 from fixtures.params import Params
 from fixtures.specs import tiny
+from fixtures.streamed import orbax as streamed_orbax
+from fixtures.streamed.content import Content
+from fixtures.writers import openpi_layout
 from fixtures.writers.openpi import read_params
 from pi0_compat import restore_params, save_params
 from pi0_compat.errors import CheckpointError
+from pi0_compat.layouts.orbax import write_arrays
 from pi0_compat.layouts.orbax import write_stream as streamed_saving
 from pi0_compat.layouts.orbax.metadata import read_metadata
 from pi0_compat.layouts.orbax.read_stream import StoredParameters
-from pi0_compat.layouts.orbax.write_stream import chunk_shape, save_streamed
+from pi0_compat.layouts.orbax.write_arrays import chunk_shape
+from pi0_compat.layouts.orbax.write_stream import save_streamed
 from pi0_compat.model.config import Pi0Config
-from pi0_compat.params import Leaf, leaves_of
-from pi0_compat.storage.digests import Digest
+from pi0_compat.params import Leaf
+from pi0_compat.storage.digests import digest
 from suite.writing.asserts import assert_same_bits
 from tests.pi0_compat.in_memory import InMemory
 
@@ -83,7 +89,7 @@ def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:
 
 def test_large_arrays_have_several_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An array above the limit has several chunks, and both readers restore it."""
-    monkeypatch.setattr(streamed_saving, "_LARGEST_CHUNK", 1000)
+    monkeypatch.setattr(write_arrays, "_LARGEST_CHUNK", 1000)
     save_streamed(InMemory(PARAMS), tmp_path / "params", lora=None)
     assert_same_bits(read_params(tmp_path / "params"), PARAMS)
     stored = StoredParameters(read_metadata(tmp_path / "params"))
@@ -98,26 +104,92 @@ def test_large_arrays_have_several_chunks(tmp_path: Path, monkeypatch: pytest.Mo
         ((18, 16_384, 2048), (1, 8192, 2048)),
         ((257_152, 2048), (8036, 2048)),
         ((27, 1152, 4304), (3, 1152, 4304)),
+        ((257_153, 2048), (8037, 2048)),
+        ((2, 3, 100_003, 2048), (1, 1, 7693, 2048)),
         ((1024,), (1024,)),
         ((), ()),
     ],
 )
 def test_chunks_are_slices_of_the_first_axes(shape: tuple[int, ...], chunk: tuple[int, ...]) -> None:
-    """The first axes are divided first, into equal parts, until a chunk has at most 64 MB."""
+    """The first axes are divided first, into parts that are equal if they can be, until a chunk has at most 64 MB."""
     assert chunk_shape(Leaf(shape, np.dtype(np.float32))) == chunk
 
 
-def test_an_output_that_reads_back_differently_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that stores other numbers than it was given is detected before anybody uses them."""
-    monkeypatch.setattr(Digest, "update", lambda self, part: None)
+@pytest.mark.parametrize("inline", [True, False], ids=["in the tree", "in a file"])
+def test_an_output_that_reads_back_differently_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inline: bool
+) -> None:
+    """A disk that stores other bytes than it was given is detected before anybody uses them."""
+    verified: list[Any] = []
+    params = {"a": np.ones(3, np.float32)} if inline else PARAMS
     with monkeypatch.context() as late:
-        late.setattr(streamed_saving, "_verify", lambda *_: None)
-        save_streamed(InMemory(ODD), tmp_path / "params", lora=None)
-    monkeypatch.undo()
-    with pytest.raises(CheckpointError, match="these parameters are not what was saved"):
-        streamed_saving._verify(tmp_path / "params", leaves_of(ODD))
+        late.setattr(streamed_saving, "_verify", lambda *arguments: verified.extend(arguments))
+        save_streamed(InMemory(params), tmp_path / "params", lora=None)
+    folder, leaves, written, progress = verified
+    streamed_saving._verify(folder, leaves, written, progress)
     with pytest.raises(CheckpointError, match="what was written is not what was meant; nothing was kept\n  - e: "):
-        streamed_saving._verify(tmp_path / "params", leaves_of(ODD | {"e": np.ones(2)}))
+        streamed_saving._verify(folder, {**leaves, "e": Leaf((2,), np.dtype(np.float32))}, written, progress)
+    if inline:
+        key = "params.a.value/0"
+        written["a"].values[key] = written["a"].values[key]._replace(crc=1)
+    else:
+        largest = max((tmp_path / "params" / "ocdbt.process_0" / "d").iterdir(), key=lambda file: file.stat().st_size)
+        content = bytearray(largest.read_bytes())
+        content[len(content) // 2] ^= 1
+        largest.write_bytes(content)
+    with pytest.raises(CheckpointError, match="these parameters are not what was saved; nothing was kept\n  ~ "):
+        streamed_saving._verify(folder, leaves, written, progress)
+
+
+def test_an_array_that_passes_unchanged_keeps_its_chunks(tmp_path: Path) -> None:
+    """Encoded chunks are copied as they are, in their grid, and what is read of them is digested."""
+    with Content(openpi_layout.shapes(SPEC)) as content:
+        streamed_orbax.write(content, tmp_path / "params", SPEC, largest_chunk=4000)
+    first = StoredParameters(read_metadata(tmp_path / "params"))
+    save_streamed(first, tmp_path / "copy", lora=None)
+    copy = StoredParameters(read_metadata(tmp_path / "copy"))
+    assert_same_bits(read_params(tmp_path / "copy"), read_params(tmp_path / "params"))
+    copied = [path for path, array in first._arrays.items() if array.is_known()]
+    assert "PaliGemma/llm/layers/mlp/gating_einsum" in copied
+    for path in copied:
+        one, other = first._arrays[path], copy._arrays[path]
+        assert one.files
+        assert other.files
+        assert one.chunk == other.chunk
+        assert [_bytes(one.files.place(chunk)) for chunk in one.chunks()] == [
+            _bytes(other.files.place(chunk)) for chunk in other.chunks()
+        ]
+    assert copy.stored.digests == {path: digest(array) for path, array in read_params(tmp_path / "copy").items()}
+
+
+def test_damage_is_not_copied(tmp_path: Path) -> None:
+    """A chunk whose bytes do not decode is refused, although its bytes could be copied."""
+    save_params(PARAMS, tmp_path / "params")
+    store = max((tmp_path / "params" / "ocdbt.process_0" / "d").iterdir(), key=lambda file: file.stat().st_size)
+    content = bytearray(store.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 200] = bytes(200)
+    store.write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged"):
+        save_streamed(StoredParameters(read_metadata(tmp_path / "params")), tmp_path / "copy", lora=None)
+
+
+def _bytes(place: tuple[Path, int, int]) -> bytes:
+    path, offset, length = place
+    return path.read_bytes()[offset : offset + length]
+
+
+@pytest.mark.parametrize("shape", [(10_007, 3), (2, 5003, 7), (211,), (3, 0, 2)])
+def test_any_shape_is_written_without_zstandard_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
+) -> None:
+    """Axes that no divisor cuts evenly, and empty arrays, are read back by orbax, whoever encodes them."""
+    monkeypatch.setattr(write_arrays, "_LARGEST_CHUNK", 4000)
+    params = {"a": np.random.default_rng(0).standard_normal(shape).astype(ml_dtypes.bfloat16)}
+    for name in ("zstandard", "tensorstore"):
+        save_streamed(InMemory(params), tmp_path / name, lora=None)
+        assert_same_bits(read_params(tmp_path / name), params)
+        assert_same_bits(restore_params(tmp_path / name, restore_type=np.ndarray), params)
+        monkeypatch.setattr(write_arrays, "zstandard", None)
 
 
 def test_a_full_disk_is_an_error_of_the_disk() -> None:
