@@ -1,13 +1,14 @@
 """Compare two checkpoints parameter by parameter, under common names.
 
 Distances are norms: ``|A - B| / max(|A|, |B|)``, between 0 and 2, so that arrays of any size and scale compare. Both
-sides are read a slab at a time and compared in float64, in blocks on all cores.
+sides are read a block at a time, several parameters at once. Blocks of the same bits need no arithmetic; a parameter
+with one that differs is read again and compared in float64.
 """
 
 import math
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +29,8 @@ from pi0_compat.norm_stats.found import norm_stats_of
 from pi0_compat.params import Leaf, num_bytes
 from pi0_compat.paths import unused_in
 from pi0_compat.progress import Progress, no_progress
-from pi0_compat.storage.stream import CACHED_VALUES, Source, read_ahead, regrouped, rows_at_a_time, whole
+from pi0_compat.storage.stream import CACHED_VALUES, Source
+from pi0_compat.storage.threads import Report, for_each
 
 _TORCH = (Layout.OPENPI_PYTORCH, Layout.LEROBOT, Layout.HUGGING_FACE, Layout.PEFT)
 
@@ -170,28 +172,32 @@ def compare(left: Source, right: Source, progress: Callable[[int], None] = lambd
       CheckpointError: an array cannot be read.
     """
     idle = {path for path, _ in unused(left, right)}
-    pairs = [
-        _compared(path, left, right, progress) for path in sorted((left.leaves.keys() | right.leaves.keys()) - idle)
-    ]
+    paths = sorted((left.leaves.keys() | right.leaves.keys()) - idle)
+
+    def compared(path: str, report: Report) -> Compared:
+        one, other = left.leaves.get(path), right.leaves.get(path)
+        comparable = one is not None and other is not None and one.shape == other.shape
+        apart = distance(lambda: _side_by_side(path, left, right, report)) if comparable else None
+        with lock:
+            progress(one.num_bytes if one else 0)
+        return Compared(path, one, other, apart)
+
+    lock = threading.Lock()
+    done = for_each(sorted(paths, key=lambda path: _size(path, left, right), reverse=True), compared)
+    pairs = [done[path] for path in paths]
     return sorted(pairs, key=lambda pair: -pair.distance.relative if pair.distance else -math.inf)
 
 
-def _compared(path: str, left: Source, right: Source, progress: Callable[[int], None]) -> Compared:
-    one, other = left.leaves.get(path), right.leaves.get(path)
-    comparable = one is not None and other is not None and one.shape == other.shape
-    apart = distance(_side_by_side(path, left, right)) if comparable else None
-    progress(one.num_bytes if one else 0)
-    return Compared(path, one, other, apart)
+def _size(path: str, left: Source, right: Source) -> int:
+    """Return the bytes that are read of a parameter."""
+    return sum(side.leaves[path].num_bytes for side in (left, right) if path in side.leaves)
 
 
-def _side_by_side(path: str, left: Source, right: Source) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the same rows of both sides."""
-    leaf = left.leaves[path]
-    if not leaf.shape:
-        yield whole(left.slabs(path)), whole(right.slabs(path))
-        return
-    rows = next((part.stop for part in rows_at_a_time(leaf)), 1)
-    yield from zip(*(read_ahead(regrouped(side.slabs(path), rows)) for side in (left, right)), strict=True)
+def _side_by_side(path: str, left: Source, right: Source, report: Report) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the same values of both sides."""
+    for pair in zip(left.blocks(path), right.blocks(path), strict=True):
+        yield pair
+        report(0)
 
 
 def unused(left: Source, right: Source) -> list[tuple[str, str]]:
@@ -200,18 +206,32 @@ def unused(left: Source, right: Source) -> list[tuple[str, str]]:
     return sorted((path, side) for side, mine, others in sides for path in unused_in(mine) - others.keys())
 
 
-def distance(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Distance:
-    """Return the distance between two arrays of one shape, given in slabs; NaN equals NaN."""
+def distance(read: Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]]) -> Distance:
+    """Return the distance between two arrays of one shape; NaN equals NaN.
+
+    Args:
+      read: yields the values of both, in flat blocks; it is called again if some differ.
+    """
+    size = 0
+    for one, other in read():
+        if not _same_bits(one, other):
+            break
+        size += one.size
+    else:
+        return Distance(0.0, 0.0, 0, size)
     sums = _Sums(0, 0, 0, 0, 0, 0, False)
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for one, other in pairs:
-            for block in threads.map(_sums, *_blocks(one, other)):
-                sums = sums.plus(block)
+    for one, other in read():
+        for block in map(_sums, *_blocks(one, other)):
+            sums = sums.plus(block)
     length = math.sqrt(max(sums.left, sums.right))
     relative = math.sqrt(sums.gap) / length if length else 0.0
     return Distance(
         math.inf if sums.torn else relative, math.inf if sums.torn else sums.largest, sums.differing, sums.size
     )
+
+
+def _same_bits(one: np.ndarray, other: np.ndarray) -> bool:
+    return one.dtype == other.dtype and bool(np.array_equal(one.view(np.uint8), other.view(np.uint8)))
 
 
 class _Sums(NamedTuple):
@@ -259,9 +279,8 @@ def _sums(left: np.ndarray, right: np.ndarray) -> _Sums:
 
 
 def _blocks(left: np.ndarray, right: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    flat = left.reshape(-1), right.reshape(-1)
     starts = range(0, left.size, CACHED_VALUES)
-    one, other = ([side[start : start + CACHED_VALUES] for start in starts] for side in flat)
+    one, other = ([side[start : start + CACHED_VALUES] for start in starts] for side in (left, right))
     return one, other
 
 

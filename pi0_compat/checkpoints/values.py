@@ -6,6 +6,7 @@ spread and tails: in a large array, a change of the spread by four percent shows
 """
 
 import math
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -15,7 +16,8 @@ from pi0_compat.floats import count_nonfinite, is_float
 from pi0_compat.model.initialization import constant_of, quantiles_of
 from pi0_compat.params import Leaf
 from pi0_compat.paths import is_adapter, unused_in
-from pi0_compat.storage.stream import Source, read_ahead
+from pi0_compat.storage.stream import Source
+from pi0_compat.storage.threads import Report, for_each
 
 # A larger sample would detect the rounding of bfloat16; a smaller one proves nothing.
 _SAMPLE, _TOO_SMALL = 1 << 15, 1 << 12
@@ -56,12 +58,19 @@ def examine(source: Source, progress: Callable[[int], None] = lambda done: None)
       CheckpointError: an array cannot be read.
     """
     unused = unused_in(source.leaves)
-    findings: list[Finding] = []
-    for path, leaf in source.leaves.items():
+
+    def look(path: str, report: Report) -> list[Finding]:
+        leaf = source.leaves[path]
+        found: list[Finding] = []
         if is_float(leaf.dtype) and leaf.num_bytes and path not in unused:
-            findings += _examine(path, _look(leaf, read_ahead(source.slabs(path))))
-        progress(leaf.num_bytes)
-    return findings
+            found += _examine(path, _look(leaf, source.blocks(path), report))
+        with lock:
+            progress(leaf.num_bytes)
+        return found
+
+    lock = threading.Lock()
+    done = for_each(sorted(source.leaves, key=lambda path: source.leaves[path].num_bytes, reverse=True), look)
+    return [finding for path in source.leaves for finding in done[path]]
 
 
 class _Look(NamedTuple):
@@ -85,27 +94,49 @@ class _Look(NamedTuple):
         return math.prod(self.leaf.shape)
 
 
-def _look(leaf: Leaf, slabs: Iterable[np.ndarray]) -> _Look:
-    nan = infinite = seen = row = 0
-    first, constant = None, True
-    rows, samples = [], []
+def _look(leaf: Leaf, blocks: Iterable[np.ndarray], report: Report) -> _Look:
+    nan = infinite = seen = 0
+    first, constant, rows = None, True, _Rows(leaf)
+    samples = []
     stride = max(1, math.prod(leaf.shape) // _SAMPLE)
-    for slab in slabs:
-        flat = slab.reshape(-1)
-        if count_nonfinite(slab):
-            nan += int(np.isnan(flat).sum())
-            infinite += int(np.isinf(flat).sum())
-        first = flat[0] if first is None else first
-        constant = constant and _is_constant(flat, first)
-        samples.append(flat[-seen % stride :: stride].astype(np.float64))
-        if slab.ndim > 1:
-            rows += [
-                row + number for number, layer in enumerate(slab) if _is_constant(layer.reshape(-1), layer.flat[0])
-            ]
-            row += len(slab)
-        seen += flat.size
+    for block in blocks:
+        if count_nonfinite(block):
+            nan += int(np.isnan(block).sum())
+            infinite += int(np.isinf(block).sum())
+        first = block[0] if first is None else first
+        constant = constant and _is_constant(block, first)
+        samples.append(block[-seen % stride :: stride].astype(np.float64))
+        rows.take(block)
+        seen += block.size
+        report(0)
     value = float(first) if constant and first is not None else None
-    return _Look(leaf, nan, infinite, value, rows, np.concatenate(samples))
+    return _Look(leaf, nan, infinite, value, rows.constant, np.concatenate(samples))
+
+
+class _Rows:
+    """Find the rows of an array along its first axis that hold a single value.
+
+    Attributes:
+      constant: their numbers.
+    """
+
+    def __init__(self, leaf: Leaf) -> None:
+        self.constant: list[int] = []
+        self._size = math.prod(leaf.shape[1:]) if len(leaf.shape) > 1 else 0
+        self._seen = 0
+        self._value: np.generic | None = None
+
+    def take(self, block: np.ndarray) -> None:
+        """Look at the next values, which are whole rows or a part of one."""
+        for start in range(0, block.size, self._size) if self._size else ():
+            part = block[start : start + self._size]
+            if self._seen % self._size == 0:
+                self._value = part[0]
+            if self._value is not None and not _is_constant(part, self._value):
+                self._value = None
+            self._seen += part.size
+            if self._seen % self._size == 0 and self._value is not None:
+                self.constant.append(self._seen // self._size - 1)
 
 
 def _is_constant(values: np.ndarray, first: np.generic) -> bool:

@@ -220,7 +220,7 @@ def _in_memory(leaf: Leaf, chunk: tuple[int, ...]) -> Any:
         "driver": "zarr",
         "kvstore": "memory://",
         "dtype": leaf.dtype.name,
-        "metadata": {"shape": leaf.shape, "chunks": chunk, "compressor": _COMPRESSOR},
+        "metadata": {"shape": leaf.shape, "chunks": [side or 1 for side in chunk], "compressor": _COMPRESSOR},
         "store_data_equal_to_fill_value": True,
     }
     return ts.open(spec, create=True, context=ts.Context()).result()
