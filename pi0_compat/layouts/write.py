@@ -26,7 +26,7 @@ from pi0_compat.params import Leaf, differences, num_bytes
 from pi0_compat.paths import TOKEN_TABLE, UNUSED_HEAD, in_paligemma, is_adapter
 from pi0_compat.progress import Progress
 from pi0_compat.storage.stream import Counted, Source, slabs_ahead
-from pi0_compat.storage.transforms import Digested
+from pi0_compat.storage.transforms import Summed
 
 
 def writable(name: str) -> Layout:
@@ -166,16 +166,16 @@ def _compared(
     write: Callable[[Source, Path], None],
     reopen: Callable[[Path], AbstractContextManager[Source]],
 ) -> None:
-    """Write the parameters; then read them with the layout's own reader and compare the digest of each one."""
+    """Write the parameters; then read them with the layout's own reader and compare the checksum of each one."""
     with job.progress("converting", num_bytes(job.source.leaves)) as advance:
-        meant = Digested(Counted(job.source, advance))
+        meant = Summed(Counted(job.source, advance))
         write(meant, place)
     with job.progress("reading it back", num_bytes(job.source.leaves)) as advance, reopen(place) as written:
-        found = Digested(Counted(written, advance))
+        found = Summed(Counted(written, advance))
         for path in job.source.leaves:
             for slab in slabs_ahead(found, path):
                 del slab
-    if wrong := [path for path in job.source.leaves if found.digests[path] != meant.digests.get(path)]:
+    if wrong := [path for path in job.source.leaves if found.sums[path] != meant.sums.get(path)]:
         raise CheckpointError(
             f"{place}: {len(wrong)} parameters that are read back are not what was meant, for example {wrong[0]}; "
             "nothing was kept"

@@ -141,16 +141,18 @@ def in_blocks(shape: tuple[int, ...], slabs: Iterable[np.ndarray]) -> Iterator[n
 
 def in_slabs(leaf: Leaf, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """Yield the slabs of an array that comes in flat blocks."""
-    rest = iter(blocks)
+    coming, rest = iter(blocks), np.empty(0, leaf.dtype)
     for rows in rows_at_a_time(leaf) if leaf.shape else [slice(0, 1)]:
         slab = np.empty((rows.stop - rows.start, *leaf.shape[1:]) if leaf.shape else (), leaf.dtype)
         flat, first = slab.reshape(-1), 0
         while first < flat.size:
-            block = next(rest)
-            flat[first : first + block.size] = block
-            first += block.size
+            rest = rest if rest.size else next(coming)
+            part, rest = rest[: flat.size - first], rest[flat.size - first :]
+            flat[first : first + part.size] = part
+            first += part.size
         yield slab
-    for _ in rest:
+    # What reads the last block may have something to compare behind it.
+    for _ in coming:
         raise AssertionError("there are more blocks than values")
 
 

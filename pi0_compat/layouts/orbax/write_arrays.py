@@ -150,8 +150,8 @@ def _encode(source: Source, path: str, prefix: str, files: DataFiles) -> Written
     description = _described(leaf, chunk)
     values = {f"{prefix}.zarray": Encoded(description, zlib.crc32(description))}
     digest, blocks = integrity.Digest(leaf), _Blocks(source.blocks(path))
-    grid = [range(-(-length // side)) for length, side in zip(leaf.shape, chunk, strict=True)]
-    for number in itertools.product(*grid) if leaf.num_bytes else ():
+    grid = [range(-(-length // (side or 1))) for length, side in zip(leaf.shape, chunk, strict=True)]
+    for number in itertools.product(*grid):
         # Only the axis that is cut has chunks of which a part is outside of the array.
         ends = (min(side, length - n * side) for n, side, length in zip(number, chunk, leaf.shape, strict=True))
         inside = math.prod(ends)

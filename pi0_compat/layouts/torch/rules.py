@@ -18,8 +18,8 @@ from pi0_compat.params import Leaf
 from pi0_compat.storage.stream import cut, rows_at_a_time, whole
 
 Shape = tuple[int, ...]
-# Rows of a tensor that are transposed at a time: a cache line holds as many values of 16 bits.
-_ROWS = 32
+# Bytes of a cache line: as many rows are transposed at a time as fill the lines that are written.
+_LINE = 64
 _GROUP = re.compile(r"\((\w+)\)|(\w)")
 
 
@@ -55,21 +55,17 @@ class Rule(NamedTuple):
         return tuple(math.prod(piece[axis] for axis in group) for group in self.groups)
 
     def to_torch(self, piece: np.ndarray) -> np.ndarray:
-        """Return a piece as its tensor."""
+        """Return a piece as its tensor, in C order."""
         moved = piece.transpose(self.order)
+        if not moved.flags.c_contiguous:
+            moved = np.empty(moved.shape, piece.dtype)
+            _transpose(piece, moved.transpose(np.argsort(self.order)))
         sizes = iter(moved.shape)
         return moved.reshape([math.prod(next(sizes) for _ in group) for group in self.groups])
 
     def place(self, tensor: np.ndarray, piece: np.ndarray) -> None:
-        """Write a tensor into its piece, cast to the piece's dtype: the inverse of ``to_torch``.
-
-        A few rows at a time, so that both sides of a transposition stay in the processor's cache.
-        """
-        moved = tensor.reshape([piece.shape[axis] for axis in self.order])
-        target = piece.transpose(self.order)
-        for start in range(0, len(moved), _ROWS):
-            rows = slice(start, start + _ROWS)
-            target[rows] = moved[rows].astype(piece.dtype, copy=False)
+        """Write a tensor into its piece, cast to the piece's dtype: the inverse of ``to_torch``."""
+        _transpose(tensor.reshape([piece.shape[axis] for axis in self.order]), piece.transpose(self.order))
 
     def tensors(self, slabs: Iterable[np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
         """Yield the tensors of a parameter that is read in slabs.
@@ -139,6 +135,22 @@ class Rule(NamedTuple):
     @property
     def order(self) -> list[int]:
         return [self.source.index(axis) for axis in "".join(self.groups)]
+
+
+def _transpose(array: np.ndarray, target: np.ndarray) -> None:
+    """Write an array into a target of its shape and another order in memory, cast to its dtype.
+
+    As many values of the axis that is innermost in the target are taken at a time as fill a cache line of it: lines
+    are written whole, and what is read of the array stays in the cache.
+    """
+    axis = min(range(array.ndim), key=lambda axis: (target.strides[axis], -axis), default=0)
+    if array.ndim < 2 or axis == array.ndim - 1:
+        target[...] = array.astype(target.dtype, copy=False)
+        return
+    step = max(1, _LINE // target.itemsize)
+    for first in range(0, array.shape[axis], step):
+        part = (*[slice(None)] * axis, slice(first, first + step))
+        target[part] = array[part].astype(target.dtype, copy=False)
 
 
 def linear(path: str, name: str, *, depth: int | None = None) -> list[Rule]:

@@ -51,10 +51,10 @@ FAULTS = (
         patches=(
             Patch(
                 "layouts/write.py",
-                "        meant = Digested(Counted(job.source, advance))\n",
-                '        meant = Digested(Cast(Cast(Counted(job.source, advance), "bfloat16"), "float32"))\n',
+                "        meant = Summed(Counted(job.source, advance))\n",
+                '        meant = Summed(Cast(Cast(Counted(job.source, advance), "bfloat16"), "float32"))\n',
             ),
-            Patch("layouts/write.py", "import Digested\n", "import Cast, Digested\n"),
+            Patch("layouts/write.py", "import Summed\n", "import Cast, Summed\n"),
         ),
         caught_by=(_BITS, _ROUND_TRIP, "pytorch.stored_dtype_is_kept", "pytorch.folded_checkpoint_converts"),
     ),

@@ -48,5 +48,5 @@ def test_the_order_of_summation_does_not_matter(site: str) -> None:
 def test_the_size_of_a_block_does_not_matter(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     a, b = adapter("gating_einsum")
     whole = sites.delta(sites.SITES["gating_einsum"], a, b, LORA)
-    monkeypatch.setattr(sites, "_BLOCK", block)
+    monkeypatch.setattr(sites, "_TILE", block)
     np.testing.assert_array_equal(sites.delta(sites.SITES["gating_einsum"], a, b, LORA), whole)

@@ -20,7 +20,17 @@ from pi0_compat.layouts.orbax.read_stream import StoredParameters
 from pi0_compat.model.config import Pi0Config
 from pi0_compat.params import Leaf
 from pi0_compat.storage import stream as slabs_module
-from pi0_compat.storage.stream import Source, cut, regrouped, rows_at_a_time, slabs_ahead, whole
+from pi0_compat.storage.stream import (
+    Source,
+    boxes,
+    cut,
+    in_blocks,
+    in_slabs,
+    regrouped,
+    rows_at_a_time,
+    slabs_ahead,
+    whole,
+)
 from suite.writing.asserts import assert_same_bits
 from tests.pi0_compat.conftest import reads_damage
 
@@ -120,3 +130,26 @@ def test_reading_ahead_raises_errors_in_order() -> None:
     assert len(next(ahead)) == 1
     with pytest.raises(OSError, match="gone"):
         next(ahead)
+
+
+@pytest.mark.parametrize("cached", [1 << 18, 1000, 70])
+@pytest.mark.parametrize("largest", [4000, 30_000, 1 << 31])
+def test_blocks_are_the_parameter_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cached: int, largest: int
+) -> None:
+    """Blocks have the values in C order, in the lengths of the boxes, whatever the chunks are; slabs come of them."""
+    monkeypatch.setattr(slabs_module, "CACHED_VALUES", cached)
+    shapes = openpi_layout.shapes(SPEC)
+    with Content(shapes) as content:
+        streamed_orbax.write(content, tmp_path / "params", SPEC, largest_chunk=largest)
+    source, written = StoredParameters(read_metadata(tmp_path / "params")), openpi.read_params(tmp_path / "params")
+    for path, leaf in source.leaves.items():
+        blocks = [block.copy() for block in source.blocks(path)]
+        assert_same_bits({path: np.concatenate(blocks).reshape(leaf.shape)}, {path: written[path]})
+        assert_same_bits({path: whole(in_slabs(leaf, source.blocks(path)))}, {path: written[path]})
+        for lengths in (in_blocks(leaf.shape, source.slabs(path)), _boxed(written[path])):
+            assert [block.size for block in blocks] == [block.size for block in lengths]
+
+
+def _boxed(array: np.ndarray) -> Iterator[np.ndarray]:
+    return (array[lead][rows] if array.shape else array for lead, rows in boxes(array.shape))
