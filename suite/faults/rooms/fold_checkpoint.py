@@ -28,10 +28,10 @@ FAULTS = (
         patches=(
             Patch(
                 "lora/fold_stream.py",
-                "            yield from self._source.slabs(path)\n",
-                "            for slab in self._source.slabs(path):\n"
-                '                yield slab.astype("float16").astype(slab.dtype)\n',
+                "else self._source.blocks(path)",
+                'else (part.astype("float16").astype(part.dtype) for part in self._source.blocks(path))',
             ),
+            Patch("lora/fold_stream.py", "else self._source.origin(path)", "else None"),
         ),
         caught_by=("fold_checkpoint.keeps_what_has_no_adapter",),
     ),
