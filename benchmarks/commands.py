@@ -18,8 +18,10 @@ from typing import Any, NamedTuple
 
 from benchmarks.cells.checkpoints import create_checkpoint
 from benchmarks.cells.sizes import Size, sizes
+from benchmarks.limits import limit_of
 from benchmarks.machine import machine
 from benchmarks.results import result, terminal
+from benchmarks.running import device_facts
 
 _ROOT = Path(__file__).parents[1]
 # Runs in the measured process; the last line of stderr is the peak memory.
@@ -58,7 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=Path("reports/commands"))
     options = parser.parse_args(arguments)
     started, noise = datetime.now(UTC), machine.Noise()
-    rows = list(measure(sizes("cpu")[options.size], options.checkpoints))
+    size = sizes("cpu")[options.size]
+    rows = list(measure(size, options.checkpoints))
+    ceilings = device_facts("cpu", options.checkpoints)["ceilings"]
+    for row in rows:
+        row["limit_s"] = limit_of(row["name"], row["read_bytes"], size, ceilings)
     file = result.write(
         {
             "schema": "pi0-compat/commands",
@@ -66,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "run": result.run_of(started, ["--size", options.size]),
             "environment": machine.environment([], noise),
             "size": options.size,
+            "ceilings": ceilings,
             "commands": rows,
         },
         options.results,

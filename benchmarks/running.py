@@ -41,7 +41,7 @@ def run(plan: Plan, kept: Path, results: Path, arguments: Sequence[str]) -> int:
     started, noise, progress = datetime.now(UTC), machine.Noise(), terminal.progress()
     with progress:
         checkpoints = _checkpoints(plan, kept, progress)
-        device = _device(plan, kept)
+        device = device_facts(plan.device, kept)
         status = _measure(plan, progress)
     whole = result.assemble(
         plan,
@@ -104,13 +104,13 @@ def _show(progress: Progress, task: TaskID, done: int, total: int) -> None:
     progress.update(task, completed=done, total=total, visible=True)
 
 
-def _device(plan: Plan, kept: Path) -> dict[str, Any]:
+def device_facts(device: str, kept: Path) -> dict[str, Any]:
     """Return accelerators and measured ceilings, found by a subprocess: this process must not own a device."""
     command = [sys.executable, "-m", "benchmarks.machine.ceilings", "--folder", str(kept), "--json"]
-    environment = os.environ | environment_of(plan.device) | {"PYTHONPATH": str(_HERE.parent)}
+    environment = os.environ | environment_of(device) | {"PYTHONPATH": str(_HERE.parent)}
     done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    device: dict[str, Any] = json.loads(done.stdout)
-    return device
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def _datasheet(accelerators: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -9,7 +9,6 @@ per second, 1 GB/s is 10^9 bytes per second.
 """
 
 import argparse
-import concurrent.futures
 import json
 import os
 import sys
@@ -23,7 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.machine import machine
+from benchmarks.machine import machine, work
+from benchmarks.machine.parallel import best_in_parallel, in_parallel, thread_counts
 
 # Stop growing the matrices once a sample takes longer than this; it limits the product's size on a CPU.
 _LONG_ENOUGH_S = 0.1
@@ -51,6 +51,7 @@ def measure(folder: Path, *, megabytes: int = 256) -> dict[str, Any]:
         "memcpy_gbs": _or_none(memcpy, megabytes * _MIB),
         "read_warm_gbs": warm,
         "read_cold_gbs": cold,
+        **(_or_none(work.rates, folder, megabytes * _MIB // 4) or {}),
     }
 
 
@@ -104,7 +105,7 @@ def memcpy(size: int) -> float:
     def copy(start: int, end: int) -> None:
         np.copyto(target[start:end], source[start:end])
 
-    return 1e-9 * size / min(_best_in_parallel(copy, size, threads) for threads in _thread_counts())
+    return 1e-9 * size / min(best_in_parallel(copy, size, threads) for threads in thread_counts())
 
 
 def _pinned_seconds(host: np.ndarray[Any, Any], device: Any) -> float:
@@ -123,7 +124,7 @@ def _reads(folder: Path, size: int) -> tuple[float, float | None]:
         os.fsync(file.fileno())
         size = file.tell()
         cold = _cold_seconds(file.fileno(), size)
-        warm = min(_best_in_parallel(_reader(file.fileno()), size, threads) for threads in _thread_counts())
+        warm = min(best_in_parallel(_reader(file.fileno()), size, threads) for threads in thread_counts())
     return 1e-9 * size / warm, 1e-9 * size / cold if cold else None
 
 
@@ -132,10 +133,10 @@ def _cold_seconds(descriptor: int, size: int) -> float | None:
     if not hasattr(os, "posix_fadvise") or _bytes_from_disk() is None:
         return None
     seconds_of_reads = []
-    for threads in _thread_counts() * 2:
+    for threads in thread_counts() * 2:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         before = _bytes_from_disk() or 0
-        seconds = _in_parallel(_reader(descriptor), size, threads)
+        seconds = in_parallel(_reader(descriptor), size, threads)
         if (_bytes_from_disk() or 0) - before > size // 2:
             seconds_of_reads.append(seconds)
     return min(seconds_of_reads, default=None)
@@ -160,27 +161,6 @@ def _reader(descriptor: int) -> Callable[[int, int], None]:
             start += got
 
     return read
-
-
-def _thread_counts() -> list[int]:
-    """Return the thread counts to try: 1, and the number of cores this process may use (at most 16)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return sorted({1, min(cores, 16)})
-
-
-def _best_in_parallel(work: Callable[[int, int], None], size: int, threads: int) -> float:
-    return min(_in_parallel(work, size, threads) for _ in range(4))
-
-
-def _in_parallel(work: Callable[[int, int], None], size: int, threads: int) -> float:
-    """Return the seconds of ``work`` on ``size`` bytes, split evenly among the threads."""
-    bounds = [size * part // threads for part in range(threads + 1)]
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        # Start the threads before the clock.
-        list(pool.map(time.sleep, [0.01] * threads))
-        start = time.perf_counter()
-        list(pool.map(work, bounds[:-1], bounds[1:]))
-        return time.perf_counter() - start
 
 
 def _repeats() -> int:

@@ -54,9 +54,9 @@ def _picture(
 
 
 _STAGES = (
-    "Median seconds of each stage of a load in a fresh process. The red tick is the roofline: reading the file at this "
-    "machine's read speed, or copying the resulting arrays at its copy speed, whichever takes longer. A stage that a "
-    "subject does not report separately is part of the rest, or of read."
+    "Median seconds of each stage of a load in a fresh process. The red tick is the roofline: reading, decoding and "
+    "casting at this machine's speeds (`python -m benchmarks limits`); in files without these, reading or copying, "
+    "whichever takes longer. A stage that a subject does not report separately is part of the rest, or of read."
 )
 _MEMORY = (
     "Each mark is a load; large marks are of size full. The dashed line is the budget: 1.15 times the bytes that stay "

@@ -11,7 +11,7 @@ from reports.read.commands import Commands
 
 def commands_table(files: Sequence[Commands]) -> Table:
     """Return a table with one row per command."""
-    head = ("machine", "size", "command", "reads", "time", "memory", "run")
+    head = ("machine", "size", "command", "reads", "time", "of the limit", "memory", "run")
     rows = [
         (*each.key, row["name"], units.gigabytes(row["read_bytes"]), *_taken(row), each.file)
         for each in files
@@ -30,7 +30,7 @@ def commands_part(files: Sequence[Commands], folder: str) -> str:
     sources = [
         f"* {plain(_source(each))}, {link(each.file.rpartition('/')[2], f'{folder}/{each.file}')}" for each in files
     ]
-    return "\n".join([*table(["command", "size", "reads", "time", "memory"], rows), "", *sources])
+    return "\n".join([*table(["command", "size", "reads", "time", "of the limit", "memory"], rows), "", *sources])
 
 
 def _source(each: Commands) -> str:
@@ -39,8 +39,10 @@ def _source(each: Commands) -> str:
     return f"{run['started'][:10]}, {each.key[0]}, {cpu['cores']} cores, commit {run['commit'][:7]}{dirty}"
 
 
-def _taken(row: Mapping[str, Any]) -> tuple[str, str]:
-    """Return seconds and memory of a command; "failed" if it failed."""
+def _taken(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return seconds of a command, as a multiple of the least that the machine could take, and memory."""
     if row["status"] != 0:
-        return f"failed ({row['status']})", NOTHING
-    return units.seconds(row["seconds"]), NOTHING if row["peak_bytes"] is None else units.gigabytes(row["peak_bytes"])
+        return f"failed ({row['status']})", NOTHING, NOTHING
+    limit, peak = row.get("limit_s"), row["peak_bytes"]
+    multiple = units.factor(row["seconds"] / limit) if limit else NOTHING
+    return units.seconds(row["seconds"]), multiple, NOTHING if peak is None else units.gigabytes(peak)

@@ -14,7 +14,7 @@ from reports.read.lines import STATES
 from reports.read.merged import Entry, beside, entries, side_by_side
 
 NOT_SHOWN = "tiny"
-_HEAD = ("", "reference", "peak", "other", "peak", "time", "peak")
+_HEAD = ("", "reference", "of the limit", "peak", "other", "peak", "time", "peak")
 
 
 def speed(runs: Sequence[BenchmarkRun], *, folder: str) -> str:
@@ -58,12 +58,18 @@ def _section(machine: str, group: Sequence[Entry], folder: str) -> list[str]:
 
 def _rows(entry: Entry) -> list[list[str]]:
     """Return the reference beside each other subject, or alone."""
-    ours = [f"`{entry.id}`", time_of(entry), _peak(entry)]
+    ours = [f"`{entry.id}`", time_of(entry), _of_the_limit(entry), _peak(entry)]
     others = [
         [f"{plain(other.subject)}: {time_of(other)}", _peak(other), *_ratios(entry, other)] for other in beside(entry)
     ]
     others += [[f"{plain(other.subject)}: {STATES[other.cell['outcome']]}", "", "", ""] for other in _failed(entry)]
     return [[*ours, *other] for other in others or [["", "", "", ""]]]
+
+
+def _of_the_limit(entry: Entry) -> str:
+    """Return the time of a load as a multiple of the least that the machine could take."""
+    least = figures.roofline(entry) if entry.cell["workload"] == "load" else None
+    return f"{figures.wall(entry) / least:.2f}x" if least else ""
 
 
 def _failed(entry: Entry) -> list[Entry]:

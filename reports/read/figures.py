@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from benchmarks.results.limits import least_seconds, load_work
 from benchmarks.results.peaks import peak_of
 from benchmarks.results.summaries import Ratio, by_process, ceiling, operations_per_second, ratio
 from reports.read.merged import Entry
@@ -12,6 +13,9 @@ from reports.read.merged import Entry
 Json = Mapping[str, Any]
 
 _GB = 1e9
+# The layouts whose values are encoded, and bytes of a value by the names of dtypes.
+_ENCODED = ("openpi", "gemma_flax")
+_ITEM_BYTES = {"float32": 4, "bfloat16": 2}
 _GIB = 2**30
 # The memory budget of a load: this share of the bytes that stay on the host, plus this many bytes.
 BUDGET_SHARE, BUDGET_MORE = 1.15, _GIB
@@ -116,12 +120,19 @@ def datasheet_utilization(entry: Entry) -> float | None:
 
 
 def roofline(entry: Entry) -> float | None:
-    """Return the least possible seconds of a load at the machine's measured read and copy speeds, or None."""
+    """Return the least possible seconds of a load at the machine's measured speeds, or None.
+
+    Reading, decoding (of orbax's layouts) and casting on all cores; in files without those speeds, reading or copying.
+    """
     limits, fixture = entry.run.result["ceilings"], entry.fixture
-    read = limits["read_cold_gbs" if entry.cell["options"].get("temperature") == "cold" else "read_warm_gbs"]
+    cold = entry.cell["options"].get("temperature") == "cold"
+    read = limits["read_cold_gbs" if cold else "read_warm_gbs"]
     if not fixture or not read:
         return None
     stays = entry.cell["values"].get("resident_bytes") or 0
+    if fixture["layout"] in _ENCODED and limits.get("decode_gbs"):
+        values = fixture["params"] * _ITEM_BYTES[fixture["dtype"]]
+        return least_seconds(load_work(fixture["bytes"], values, stays or values), limits, cold=cold)
     seconds = [fixture["bytes"] / read]
     seconds += [stays / limits[name] for name in ("memcpy_gbs", "host_to_device_gbs") if limits[name]]
     return float(max(seconds) / _GB)

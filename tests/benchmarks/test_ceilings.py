@@ -10,7 +10,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from benchmarks.machine import ceilings
+from benchmarks.machine import ceilings, parallel
 
 SCHEMA = Path(__file__).parents[2] / "reports" / "schema" / "results.schema.json"
 MIB = 2**20
@@ -100,7 +100,7 @@ def test_a_read_from_the_cache_is_not_cold(tmp_path: Path, monkeypatch: pytest.M
 def test_threads_share_all_bytes(threads: int) -> None:
     """The threads' parts cover all bytes exactly once, even where they do not divide evenly."""
     parts: list[tuple[int, int]] = []
-    ceilings._in_parallel(lambda start, end: parts.append((start, end)), 100, threads)
+    parallel.in_parallel(lambda start, end: parts.append((start, end)), 100, threads)
     assert sorted(byte for start, end in parts for byte in range(start, end)) == list(range(100))
     assert len(parts) == threads
 
