@@ -10,6 +10,8 @@ Json = Mapping[str, Any]
 # With fewer samples, the 5th percentile is practically the minimum.
 _ENOUGH_FOR_PERCENTILES = 20
 _RESAMPLES = 4000
+# An interval of a ratio that is as wide as this and includes 1 shows no difference.
+_NARROW = 0.1
 _SEED = 20261122
 
 
@@ -77,6 +79,11 @@ def ratio(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) ->
     random = np.random.default_rng(_SEED)
     low, high = np.percentile(_resampled(theirs, random) / _resampled(ours, random), [2.5, 97.5])
     return Ratio(float(low), _middle(theirs) / _middle(ours), float(high))
+
+
+def shows_a_difference(found: Ratio) -> bool:
+    """Return whether a ratio may be claimed: its interval is narrower than a tenth, or 1 is not in it."""
+    return found.high - found.low < _NARROW or not found.low <= 1 <= found.high
 
 
 def _middle(groups: Sequence[Sequence[float]]) -> float:

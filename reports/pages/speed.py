@@ -7,11 +7,13 @@ one run. Cells that break the rules of ``python -m benchmarks check`` are not sh
 from collections.abc import Sequence
 from itertools import groupby
 
+from benchmarks.results.summaries import shows_a_difference
 from reports.pages.markdown import link, plain, table
 from reports.read import figures, units
 from reports.read.benchmark_runs import BenchmarkRun
+from reports.read.headlines import NO_DIFFERENCE
 from reports.read.lines import STATES
-from reports.read.merged import Entry, beside, entries, side_by_side
+from reports.read.merged import Entry, beside, compared, entries, side_by_side
 
 NOT_SHOWN = "tiny"
 _HEAD = ("", "reference", "of the limit", "peak", "other", "peak", "time", "peak")
@@ -67,8 +69,9 @@ def _rows(entry: Entry) -> list[list[str]]:
 
 
 def _of_the_limit(entry: Entry) -> str:
-    """Return the time of a load as a multiple of the least that the machine could take."""
-    least = figures.roofline(entry) if entry.cell["workload"] == "load" else None
+    """Return the time of a load as a multiple of the least that the machine could take, where that was measured."""
+    is_known = entry.cell["workload"] == "load" and entry.run.result["ceilings"].get("decode_gbs")
+    least = figures.roofline(entry) if is_known else None
     return f"{figures.wall(entry) / least:.2f}x" if least else ""
 
 
@@ -79,8 +82,10 @@ def _failed(entry: Entry) -> list[Entry]:
 
 
 def _ratios(ours: Entry, theirs: Entry) -> list[str]:
-    pairs = [(figures.wall(ours), figures.wall(theirs)), (figures.peak(ours), figures.peak(theirs))]
-    return [f"{one / other:.2f}x" if one is not None and other else "" for one, other in pairs]
+    time = f"{figures.wall(ours) / figures.wall(theirs):.2f}x"
+    one, other = figures.peak(ours), figures.peak(theirs)
+    shown = shows_a_difference(compared(ours, theirs))
+    return [time if shown else f"{NO_DIFFERENCE} ({time})", f"{one / other:.2f}x" if one is not None and other else ""]
 
 
 def _peak(entry: Entry) -> str:

@@ -3,12 +3,15 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from benchmarks.results.summaries import shows_a_difference
 from reports.read import figures, units
 from reports.read.benchmark_runs import BenchmarkRun
 from reports.read.figures import Figure, figure
 from reports.read.merged import Entry, beside, compared, side_by_side
 
 _SIZES = ("small", "full")
+# What is said of a ratio whose interval is wide and includes 1.
+NO_DIFFERENCE = "no difference shown"
 
 
 @dataclass(frozen=True)
@@ -103,10 +106,12 @@ def _count(entry: Entry) -> str:
 
 def _speeds(entry: Entry) -> Iterable[tuple[str, Figure]]:
     for other in beside(entry):
-        low, value, high = compared(entry, other)
+        low, value, high = found = compared(entry, other)
         how = f"{other.subject}'s median over the reference's, in one run; the range is the 95 % interval"
-        whose = f"the speed of {other.subject} ({low:.2f} to {high:.2f})"
-        yield whose, figure(entry, units.factor(value), how)
+        if shows_a_difference(found):
+            yield f"the speed of {other.subject} ({low:.2f} to {high:.2f})", figure(entry, units.factor(value), how)
+        else:
+            yield f"from the speed of {other.subject} ({low:.2f} to {high:.2f})", figure(entry, NO_DIFFERENCE, how)
 
 
 def _peaks(entry: Entry) -> Iterable[tuple[str, Figure]]:

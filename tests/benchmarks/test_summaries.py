@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.results import summaries
+from benchmarks.results.summaries import Ratio, shows_a_difference
 from tests.reports import toy_benchmarks as toy
 
 # Samples of three processes: the median is 1, and processes differ more than the samples of one.
@@ -104,3 +105,12 @@ def test_the_ceiling_is_of_dtype_and_devices() -> None:
     assert ceiling(dtype="bfloat16", devices=4) == pytest.approx(0.05e12), "they are one CPU"
     assert ceiling(dtype="float16") is ceiling() is None
     assert summaries.ceiling(toy.step(), toy.result(ceilings=toy.ceilings(matmul_tflops=None))) is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [(0.61, 2.49, False), (0.97, 1.04, True), (1.02, 1.4, True), (0.4, 0.7, True), (0.95, 1.06, False)],
+)
+def test_a_wide_interval_with_one_in_it_shows_no_difference(low: float, high: float, shown: bool) -> None:
+    """A ratio is claimed if its interval is narrower than a tenth, or on one side of 1."""
+    assert shows_a_difference(Ratio(low, (low + high) / 2, high)) is shown
