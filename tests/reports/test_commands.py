@@ -62,15 +62,18 @@ def test_a_command_is_measured_as_the_schema_says(tmp_path: Path, monkeypatch: p
 
 def test_the_newest_of_a_machine_and_size_is_shown(tmp_path: Path) -> None:
     write(tmp_path, result(12.0), "b")
-    write(tmp_path, result(7.0, run=toy_benchmarks.run(started="2026-11-23T08:00:00Z")), "a")
+    later = result(7.0, run=toy_benchmarks.run(started="2026-11-23T08:00:00Z"), ceilings=toy_benchmarks.ceilings())
+    later["commands"][0]["limit_s"] = 4.0
+    write(tmp_path, later, "a")
     write(tmp_path, result(0.5, size="small"), "c")
     runs = read_commands(tmp_path / "commands")
     rows = commands_table(runs).rows
-    assert [(row[1], row[2], row[4], row[5]) for row in rows] == [
-        ("full", "fold", "7.00 s", "2.00 GB"),
-        ("full", "diff", "failed (2)", "\N{EN DASH}"),
-        ("small", "fold", "0.500 s", "2.00 GB"),
-        ("small", "diff", "failed (2)", "\N{EN DASH}"),
+    dash = "\N{EN DASH}"
+    assert [(row[1], row[2], *row[4:7]) for row in rows] == [
+        ("full", "fold", "7.00 s", "1.75x", "2.00 GB"),
+        ("full", "diff", "failed (2)", dash, dash),
+        ("small", "fold", "0.500 s", dash, "2.00 GB"),
+        ("small", "diff", "failed (2)", dash, dash),
     ]
     assert f"[a.json](reports/{NAME}/a.json)" in commands_part(runs, "reports")
 

@@ -32,10 +32,28 @@ def test_every_committed_result_keeps_the_rules() -> None:
 
 def test_a_row_has_both_subjects_and_their_ratio(tmp_path: Path) -> None:
     ours, theirs = toy.load("reference", seconds=1.0), toy.load("openpi", seconds=2.0)
-    _, ours_s, ours_gb, theirs_s, theirs_gb, time, memory = row(page(tmp_path, toy.result(ours, theirs)), ours["id"])
-    assert (time, theirs_s.partition(":")[0]) == ("0.50x", "openpi")
+    _, ours_s, limit, ours_gb, theirs_s, theirs_gb, time, memory = row(
+        page(tmp_path, toy.result(ours, theirs)), ours["id"]
+    )
+    assert (time, theirs_s.partition(":")[0], limit) == ("0.50x", "openpi", "")
     assert float(theirs_s.split()[1]) == pytest.approx(2 * float(ours_s.split()[0]), rel=0.01)
     assert memory == f"{float(ours_gb.split()[0]) / float(theirs_gb.split()[0]):.2f}x"
+
+
+def test_a_ratio_without_a_difference_is_not_claimed(tmp_path: Path) -> None:
+    """Samples that spread widely around those of the other show nothing, whatever their medians are."""
+    spread = {"samples": [sample | {"wall_s": 0.2 + number % 5} for number, sample in enumerate(toy.samples(1.0))]}
+    ours, theirs = toy.load("reference") | spread, toy.load("openpi", seconds=2.0) | spread
+    assert row(page(tmp_path, toy.result(ours, theirs)), ours["id"])[6] == "no difference shown (1.00x)"
+
+
+def test_a_load_is_a_multiple_of_what_the_machine_could_do(tmp_path: Path) -> None:
+    """Reading and casting 0.4 GB at 4 GB/s and decoding them at 2 GB/s take 0.4 s; this load takes a second."""
+    fixture = toy.fixture(layout="openpi")
+    measured = toy.ceilings(decode_gbs=2.0, encode_gbs=1.0, digest_gbs=1.0, cast_gbs=4.0, write_gbs=0.5)
+    result = toy.result(toy.load("reference"), fixtures=[fixture], ceilings=measured)
+    multiple = row(page(tmp_path, result), toy.load()["id"])[2]
+    assert float(multiple.removesuffix("x")) == pytest.approx(1 / 0.4, rel=0.1)
 
 
 def test_steps_are_given_in_samples_per_second(tmp_path: Path) -> None:
@@ -46,7 +64,7 @@ def test_steps_are_given_in_samples_per_second(tmp_path: Path) -> None:
 def test_out_of_memory_is_shown_without_a_ratio(tmp_path: Path) -> None:
     ours = toy.load("reference")
     theirs = {**toy.load("openpi"), "outcome": "out_of_memory", "reason": "killed", "samples": []}
-    assert row(page(tmp_path, toy.result(ours, theirs)), ours["id"])[3:] == ["openpi: out of memory", "", "", ""]
+    assert row(page(tmp_path, toy.result(ours, theirs)), ours["id"])[4:] == ["openpi: out of memory", "", "", ""]
 
 
 def test_the_newest_run_of_a_cell_counts_and_both_files_are_named(tmp_path: Path) -> None:
