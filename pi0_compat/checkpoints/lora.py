@@ -27,7 +27,7 @@ from pi0_compat.model.named import spec_of
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.model.specs import LoRASpec
 from pi0_compat.params import Leaf
-from pi0_compat.paths import expert_of, families_of, family_error, is_adapter
+from pi0_compat.paths import detect_family, expert_of, families_of, family_error, is_adapter
 from pi0_compat.progress import Progress, no_progress
 from pi0_compat.storage.atomic import appearing_at, destination, require_outside
 from pi0_compat.storage.stream import Source
@@ -296,5 +296,5 @@ def _write(
     with appearing_at(out) as folder:
         folder.mkdir()
         save_streamed(source, folder / PARAMS, lora=lora, family=family, title=title, progress=progress)
-        assets = copy_assets(assets_beside(beside), folder)
+        assets = copy_assets(assets_beside(beside), folder, family or detect_family(source.leaves))
     return Made(Path(out).expanduser() / PARAMS, dict(source.leaves), assets, {}, {}, "none")

@@ -28,16 +28,11 @@ def bring_norm_stats(detected: Detected, folder: Path, family: str, asset_id: st
     """
     policy = detected.path if detected.path.is_dir() else detected.path.parent
     if not has_processors(policy):
-        return Carried("" if copy_assets(beside(detected), folder, _known(family)) else None)
+        return Carried("" if copy_assets(beside(detected), folder, family) else None)
     carried = carry_from_lerobot(policy, folder, family, asset_id)
     if carried.asset_id is None:
         warnings.warn(f"{policy}: its processors have no statistics; a policy needs norm stats", stacklevel=3)
     return carried
-
-
-def _known(family: str) -> str | None:
-    """Return the family if it is a single one; names alone do not tell a pi0-FAST from a PaliGemma."""
-    return family if family in FAMILIES else None
 
 
 def beside(detected: Detected) -> Path:
@@ -52,7 +47,8 @@ def copy_assets(assets: Path, folder: Path, family: str | None = None) -> bool:
     Args:
       assets: the folder.
       folder: the one to copy it into.
-      family: pi0, pi05 or pi0_fast, which decides what of the statistics is used; None if it is not known.
+      family: pi0, pi05 or pi0_fast, which decides what of the statistics is used; with any other words all of them
+        are judged, as names alone do not tell a pi0-FAST from a PaliGemma.
 
     Returns:
       Whether it has norm stats.
@@ -73,7 +69,7 @@ def copy_assets(assets: Path, folder: Path, family: str | None = None) -> bool:
 def _problems(file: Path, family: str | None) -> Iterator[str]:
     """Yield why a policy cannot normalize by a file."""
     try:
-        flaws = flaws_of(read_norm_stats(file), family)
+        flaws = flaws_of(read_norm_stats(file), family if family in FAMILIES else None)
     except CheckpointError as error:
         yield str(error)
         return

@@ -58,3 +58,19 @@ def test_stats_that_are_none_are_warned_of(tmp_path: Path, content: str, words: 
     assert done
     assert warning.startswith(f"{file}: {words}")
     assert warning.endswith("; a policy cannot use it")
+
+
+def test_what_a_family_does_not_use_is_not_warned_of(tmp_path: Path) -> None:
+    """Quantiles that cannot be right matter to a pi0.5, and not to a pi0; without a family they do."""
+    array = {"mean": [0.0], "std": [1.0], "q01": [2.0], "q99": [-2.0]}
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "norm_stats.json").write_text(json.dumps({"norm_stats": {"state": array, "actions": array}}))
+    warned = {}
+    for family in ("pi0", "pi05", "pi0-FAST or PaliGemma"):
+        (tmp_path / family).mkdir()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert copy_assets(tmp_path / "assets", tmp_path / family, family)
+        warned[family] = [str(warning.message).partition(": ")[2] for warning in caught]
+    wrong = [f"{name}: q01 is above q99 in dimension 0; a policy cannot use it" for name in ("state", "actions")]
+    assert warned == {"pi0": [], "pi05": wrong, "pi0-FAST or PaliGemma": wrong}
