@@ -19,7 +19,7 @@ from pi0_compat.layouts.orbax.metadata import read_metadata
 from pi0_compat.layouts.sizes import Sizes, ranks_of
 from pi0_compat.layouts.torch.safetensors_folder import recorded_beside
 from pi0_compat.layouts.verdict import sizes_in
-from pi0_compat.layouts.wholes import ADAPTERS_ALONE
+from pi0_compat.layouts.wholes import ADAPTERS_ALONE, FAST_OR_PALIGEMMA
 from pi0_compat.lora.sites import adapter_of
 from pi0_compat.model.specs import EXPERTS
 from pi0_compat.norm_stats.found import Found, norm_stats_of
@@ -129,7 +129,11 @@ def _describe_openpi(checkpoint: Detected) -> Description:
     stored = read_metadata(checkpoint.path)
     judged = judge_checkpoint(checkpoint, stored.leaves, missing)
     described = _with_orbax_facts(checkpoint, _described(checkpoint, judged))
-    family = f"{ADAPTERS_ALONE}, of {stored.family}" if stored.family else described.family
+    family = described.family
+    if stored.family and family.startswith(ADAPTERS_ALONE):
+        family = f"{ADAPTERS_ALONE}, of {stored.family}"
+    if stored.family == "pi0_fast" and family == FAST_OR_PALIGEMMA:
+        family = stored.family
     return dataclasses.replace(described, family=family, lora=stored.lora or None, digests=len(stored.digests))
 
 

@@ -99,7 +99,7 @@ def fold_checkpoint(
     known = known_of(stored, spec_of(config), alpha, rslora=rslora)
     folded = FoldedStream(StoredParameters(stored), known.experts, dtype)
     source = folded if dtype is None else Cast(folded, dtype)
-    made = _write(source, stored.path, out, {}, "folding", progress)
+    made = _write(source, stored.path, out, {}, "folding", progress, family=stored.family)
     return made._replace(lost=folded.lost, scales=scales_of(known.experts), origin=known.origin)
 
 
@@ -138,7 +138,7 @@ def extract_checkpoint(
     known = known_of(stored, spec_of(config), alpha, rslora=rslora)
     if base:
         rest = Chosen(source, lambda path: not is_adapter(path))
-        return _write(rest, stored.path, out, {}, "extracting the base", progress)
+        return _write(rest, stored.path, out, {}, "extracting the base", progress, family=stored.family)
     adapters, family = Chosen(source, is_adapter), _only_family(stored)
     made = _write(adapters, stored.path, out, known.record, "extracting", progress, family=family)
     return made._replace(scales=scales_of(known.experts), origin=known.origin)
@@ -185,7 +185,7 @@ def attach_checkpoint(
     with prefix_errors(adapters.path):
         _require_attachable(joined, () if known.origin == "none" else known.experts)
     beside = adapters.path if assets_beside(adapters.path).is_dir() else onto.path
-    made = _write(joined, beside, out, known.record, "attaching", progress)
+    made = _write(joined, beside, out, known.record, "attaching", progress, family=onto.family)
     return made._replace(scales=scales_of(known.experts), origin=known.origin)
 
 

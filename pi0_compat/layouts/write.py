@@ -94,7 +94,20 @@ def _write_openpi(job: Job, place: Path) -> None:
     if job.config:
         _require_sizes(job.source, job.config)
     place.mkdir()
-    save_streamed(job.source, place / PARAMS, lora=job.lora, title="converting", progress=job.progress)
+    save_streamed(
+        job.source,
+        place / PARAMS,
+        lora=job.lora,
+        family=_recorded_family(job),
+        title="converting",
+        progress=job.progress,
+    )
+
+
+def _recorded_family(job: Job) -> str | None:
+    """Return the family of the config, if the parameters are a whole model of it and not a part."""
+    base = {path for path in job.source.leaves if not is_adapter(path)}
+    return job.config.family if job.config and base == job.config.param_spec().keys() else None
 
 
 def _write_pytorch(job: Job, place: Path) -> None:

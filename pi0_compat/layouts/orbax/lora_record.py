@@ -9,7 +9,7 @@ from pi0_compat.lora.alphas import Alphas, experts_with
 from pi0_compat.lora.sites import ExpertLoRAs, lora_of
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.model.specs import EXPERTS, ExpertLoRA
-from pi0_compat.paths import family_error
+from pi0_compat.paths import family_error, is_adapter
 
 # What rank and alpha were taken from.
 Origin: TypeAlias = Literal["config", "record", "alpha", "peft", "none"]
@@ -36,19 +36,20 @@ def experts_of(stored: Metadata, config: Pi0Spec | None) -> ExpertLoRAs:
 
 
 def require_recorded_family(stored: Metadata, families: Collection[str], what: str) -> None:
-    """Reject adapters that were extracted from another family: those of pi0 and pi05 have the same names and shapes.
+    """Reject adapters or a checkpoint that record another family: adapters of pi0 and pi05 have the same names.
 
     Args:
-      stored: the adapters.
+      stored: the adapters, or a checkpoint.
       families: those that the model or its base may be of.
       what: the model or its base, in words.
 
     Raises:
-      LoadError: the adapters record another family.
+      LoadError: another family is recorded.
     """
     if stored.family and families and stored.family not in families:
+        words = "the adapters were extracted from" if all(map(is_adapter, stored.leaves)) else "the checkpoint is of"
         raise LoadError(
-            f"{stored.path}: the adapters were extracted from a {stored.family}, and {what} is of "
+            f"{stored.path}: {words} a {stored.family}, and {what} is of "
             f"{' or '.join(families)}: choose one of the same family"
         )
 

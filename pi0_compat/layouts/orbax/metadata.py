@@ -47,7 +47,7 @@ class Metadata(NamedTuple):
 
     @property
     def family(self) -> str | None:
-        """The family that adapters alone were extracted from; None if it was not recorded."""
+        """The family of the model, or of the one that adapters alone were extracted from; None if not recorded."""
         return self.custom.get("family")
 
     @property

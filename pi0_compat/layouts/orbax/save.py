@@ -35,7 +35,8 @@ def save_params(
     Args:
       params: numpy or jax arrays, flat or nested.
       path: the folder to make; its parents are made too.
-      config: its rank and alpha are recorded; without it, whoever loads adapters has to know their alpha.
+      config: its family, rank and alpha are recorded; without it, whoever loads adapters has to know their alpha, and a
+        pi0_fast cannot be told from a PaliGemma.
       value_suffix: end the stored names in nnx's ``value``, as openpi's training does.
 
     Raises:
@@ -57,12 +58,13 @@ def save_params(
 
 
 def params_item(params: Params, *, config: Pi0Spec | None, value_suffix: bool = True) -> ocp.args.PyTreeSave:
-    """Return flat parameters as an orbax item: openpi's nesting, with rank, alpha and digests in the metadata."""
+    """Return flat parameters as an orbax item: openpi's nesting, with family, rank, alpha and digests recorded."""
     if not params:
         raise ValueError("there are no parameters to save")
     require_distinct_names(params, value_suffix=value_suffix)
     lora = None if config is None else config.lora
     metadata = {"value_suffix": value_suffix, "lora": lora, "digests": integrity.record(params)}
+    metadata |= {} if config is None else {"family": config.family}
     if value_suffix:
         params = {f"{path}/{SUFFIX}": array for path, array in params.items()}
     return ocp.args.PyTreeSave(item={PARAMS: tree.unflatten(params)}, custom_metadata=metadata)

@@ -54,7 +54,7 @@ def save_streamed(
       source: what to save.
       folder: the ``params`` folder to make; it must not exist. After an error, part of it is left.
       lora: rank and alpha of the adapters, as in ``Pi0Spec.lora``; None if they are not known.
-      family: the model that adapters alone belong to, which their names do not show; None if the names do.
+      family: the model's, or that of adapters alone; their names do not always show it. None if it is not known.
       title: what is going on, for the progress display.
       progress: receives the number of bytes as they are written and read back.
 
