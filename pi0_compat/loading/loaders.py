@@ -39,7 +39,7 @@ from pi0_compat.loading.report import Entry, LoadReport, Status
 from pi0_compat.loading.resize import Extended, Resampled
 from pi0_compat.model.pi0_spec import Pi0Spec
 from pi0_compat.params import Leaf, Params
-from pi0_compat.paths import in_gemma, in_paligemma, is_adapter
+from pi0_compat.paths import TOKEN_TABLE, in_gemma, in_paligemma, is_adapter
 from pi0_compat.storage.digests import notes
 from pi0_compat.storage.download import fetch
 from pi0_compat.storage.stream import Source
@@ -279,10 +279,23 @@ def _read(
     refuse(source, entries, model, stored.leaves)
     require_same_lora(source, stored, model)
     loaded = restore_leaves(stored, {path: expected[path].dtype for path in to_read(entries)}, verify=verify)
+    _warn_of_a_zero_table(source, loaded)
     report = inspect(source, entries, loaded, lambda path: restore_leaves(stored, {path: None}, verify=False)[path])
     return loaded, dataclasses.replace(
         report, notes=_assumptions(stored) + notes(stored.digests, list(loaded), verified=verify)
     )
+
+
+def _warn_of_a_zero_table(source: str, loaded: Params) -> None:
+    """Warn of a token table of zeros, with which openpi initializes a pi0-FAST: all logits are zero."""
+    table = loaded.get(TOKEN_TABLE)
+    # The first row decides for all tables but such a one.
+    if table is not None and not table[0].any() and not table.any():
+        warnings.warn(
+            f"{source}: {TOKEN_TABLE} is zero throughout, as in a pi0-FAST of openpi into which nothing was loaded; "
+            "take the checkpoint that the training was to start from",
+            stacklevel=4,
+        )
 
 
 def _not_wider(expected: Leaf, found: Leaf | None) -> Leaf:

@@ -10,6 +10,7 @@ from fixtures import content, observations
 from fixtures.golden_cases import FastGoldenCase, GoldenTraining
 from fixtures.params import Params
 from fixtures.specs import ModelSpec, tiny
+from fixtures.writers import openpi
 from fixtures.writers.openpi import read_params
 from suite.contracts.checkpoints import write_checkpoint
 from suite.session.registry import contract
@@ -165,6 +166,16 @@ def test_decodes_with_the_table_that_was_loaded(subject: Subject) -> None:
 def test_fresh_token_table_is_not_zero(subject: Subject) -> None:
     """A fresh model's token table is drawn, so a table of zeros means that nothing was loaded."""
     assert (subject.init(tiny("pi0_fast"), 0)[TABLE] != 0).mean() > 0.99
+
+
+@contract(source="openpi gemma_fast.py:109: a fresh table is zero", needs=("load", "openpi", "pi0_fast"))
+def test_zero_token_table_is_mentioned(subject: Subject, tmp_path: Path) -> None:
+    """A load warns of a token table of zeros: the model that was saved had loaded nothing."""
+    spec = tiny("pi0_fast")
+    params = content.params(spec)
+    openpi.write(params | {TABLE: np.zeros_like(params[TABLE])}, tmp_path / "params")
+    warned = subject.load(spec, from_checkpoint(tmp_path / "params"), seed=0)["warnings"]
+    assert [text for text in warned if TABLE in text and "zero" in text]
 
 
 @contract(source="openpi model.py:330 intersects the trees; openpi #672", needs=("load", "openpi", "pi0_fast"))

@@ -63,7 +63,7 @@ def params_item(params: Params, *, config: Pi0Spec | None, value_suffix: bool = 
         raise ValueError("there are no parameters to save")
     require_distinct_names(params, value_suffix=value_suffix)
     lora = None if config is None else config.lora
-    metadata = {"value_suffix": value_suffix, "lora": lora, "digests": integrity.record(params)}
+    metadata: dict[str, Any] = {"value_suffix": value_suffix, "lora": lora, "digests": integrity.record(params)}
     metadata |= {} if config is None else {"family": config.family}
     if value_suffix:
         params = {f"{path}/{SUFFIX}": array for path, array in params.items()}

@@ -139,4 +139,11 @@ FAULTS = (
         ),
         caught_by=("fast.folded_model_has_the_same_logits",),
     ),
+    Fault(
+        id="fast_zero_table_passes",
+        story="A model into which nothing was loaded was saved, and is loaded without a word.",
+        evidence=f"{_OPENPI}/gemma_fast.py#L109",
+        patches=(Patch("loading/loaders.py", "not table[0].any() and not table.any()", "not table.size"),),
+        caught_by=("fast.zero_token_table_is_mentioned",),
+    ),
 )
