@@ -54,7 +54,7 @@ def test_every_bit_is_read_back(tmp_path: Path, params: Params) -> None:
 
 def test_the_metadata_equal_those_of_orbax(tmp_path: Path) -> None:
     """Except for our own metadata, the files beside the arrays equal those of a save through orbax."""
-    save_streamed(InMemory(PARAMS), tmp_path / "streamed", lora=MODEL.lora)
+    save_streamed(InMemory(PARAMS), tmp_path / "streamed", lora=MODEL.lora, family=MODEL.family)
     save_params(PARAMS, tmp_path / "whole", config=MODEL)
     streamed, whole = (json.loads((tmp_path / name / "_METADATA").read_text()) for name in ("streamed", "whole"))
     # Orbax 0.11 does not record that it uses one store.
