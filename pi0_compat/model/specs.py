@@ -16,6 +16,10 @@ EXPERTS = ("paligemma", "action_expert")
 COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
 
 
+def _is_needed(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spec:
     """A frozen record that converts to and from plain JSON data, nested records included."""
@@ -27,9 +31,15 @@ class Spec:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Return the record that ``to_json`` described; unknown and missing keys are rejected by name."""
+        if not isinstance(data, Mapping):
+            raise ValueError(f"{cls.__name__}: expected an object with fields by name, found {data!r:.80}")
         names = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(data) - names):
             raise ValueError(f"{cls.__name__}: unknown keys {unknown}; known ones are {sorted(names)}")
+        if lost := sorted(
+            field.name for field in dataclasses.fields(cls) if _is_needed(field) and field.name not in data
+        ):
+            raise TypeError(f"{cls.__name__}: missing keys {lost}")
         return cls(**data)
 
     def _parse(self, name: str, kind: type["Spec"]) -> None:
@@ -62,8 +72,8 @@ class LoRASpec(Spec):
 
     def __post_init__(self) -> None:
         self._require_positive("rank")
-        if not (math.isfinite(self.alpha) and self.alpha > 0):
-            raise ValueError(f"LoRASpec.alpha is {self.alpha}; expected a positive finite number")
+        if isinstance(self.alpha, str | bool) or not (math.isfinite(self.alpha) and self.alpha > 0):
+            raise ValueError(f"LoRASpec.alpha is {self.alpha!r}; expected a positive finite number")
 
     @property
     def scale(self) -> float:

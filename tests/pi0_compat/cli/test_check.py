@@ -281,7 +281,8 @@ def test_a_url_is_checked_without_a_download(pi0_compat: Callable, tiny: Path, s
     ("content", "message"),
     [
         ("{", "is not a config (Expecting property name"),
-        ('{"family": "pi0"}', "missing 7 required keyword-only arguments"),
+        ('{"family": "pi0"}', "Pi0Spec: missing keys ['action_dim', 'action_horizon', 'image_size', "),
+        ("3", "Pi0Spec: expected an object with fields by name, found 3"),
         (
             "[]",
             "expected the sizes of a model as JSON, as `pi0-compat inspect CHECKPOINT --write-config FILE` writes them",

@@ -79,7 +79,7 @@ def test_missing_keys_are_refused_by_name() -> None:
         LoRASpec.from_json({"rank": 4})
 
 
-@pytest.mark.parametrize("changes", [{"rank": 0}, {"rank": -1}, {"alpha": 0.0}, {"alpha": -2.0}])
+@pytest.mark.parametrize("changes", [{"rank": 0}, {"rank": -1}, {"alpha": 0.0}, {"alpha": -2.0}, {"alpha": "4"}])
 def test_adapters_of_no_size_are_refused(changes: dict[str, Any]) -> None:
     """A rank or alpha that is not positive is refused by name and value."""
     ((name, value),) = changes.items()
