@@ -83,7 +83,7 @@ def test_missing_keys_are_refused_by_name() -> None:
 def test_adapters_of_no_size_are_refused(changes: dict[str, Any]) -> None:
     """A rank or alpha that is not positive is refused by name and value."""
     ((name, value),) = changes.items()
-    with pytest.raises(ValueError, match=f"LoRASpec.{name} is {value}; expected a positive"):
+    with pytest.raises(ValueError, match=f"LoRASpec.{name} is {value!r}; expected a positive"):
         LoRASpec(**({"rank": 4, "alpha": 4.0} | changes))
 
 
