@@ -258,8 +258,10 @@ def fixes_of(
     checkpoint: Detected, model: Pi0Spec, fit: Fit, known: Mapping[str, Fit], verdict: WholeVerdict
 ) -> list[str]:
     """Return what to do about a verdict of no, the likeliest fix first."""
-    if verdict.problems:
+    if verdict.lacks:
         return [f"the checkpoint is not whole ({verdict.family}), so no config fits: get all of its files again"]
+    if verdict.problems:
+        return []  # the reason has the way out
     ways = []
     if fit.training.loads and fit.training.fresh and not fit.inference.loads:
         what = "adapters" if checkpoint.layout is Layout.OPENPI else "parameters"

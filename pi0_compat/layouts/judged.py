@@ -4,13 +4,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pi0_compat.errors import CheckpointError
+from pi0_compat.errors import CheckpointError, LoadError
 from pi0_compat.layouts.gemma_flax import plain_names
 from pi0_compat.layouts.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Detected, Layout
 from pi0_compat.layouts.orbax.completeness import what_is_missing
 from pi0_compat.layouts.orbax.item import item_metadata
 from pi0_compat.layouts.orbax.metadata import read_metadata
 from pi0_compat.layouts.paligemma_npz import open_npz
+from pi0_compat.layouts.torch.not_weights import require_weights
+from pi0_compat.layouts.torch.peft_settings import read_settings
 from pi0_compat.layouts.torch.safetensors_folder import open_tensors, recorded_beside, tensors_of
 from pi0_compat.layouts.torch.tied import tied_apart
 from pi0_compat.layouts.verdict import Verdict, judge
@@ -51,7 +53,7 @@ def judge_checkpoint(
         missing = tuple(what_is_missing(checkpoint.path)) if checkpoint.layout in _ORBAX else ()
     found = dict(leaves_in(checkpoint) if leaves is None else leaves)
     verdict = judge(checkpoint.layout, found, _recorded(checkpoint))
-    problems = () if verdict.reason else (*missing, *verdict.problems, *_apart(checkpoint))
+    problems = () if verdict.reason else (*missing, *_no_weights(checkpoint), *verdict.problems, *_apart(checkpoint))
     return Judged(found, verdict._replace(problems=problems))
 
 
@@ -98,10 +100,22 @@ def _recorded(checkpoint: Detected) -> dict[str, Any]:
     return recorded_beside(checkpoint.path) if checkpoint.layout in _TORCH else {}
 
 
+def _no_weights(checkpoint: Detected) -> Iterator[str]:
+    """Yield why tensors are not the weights: quantized ones, placeholders, adapters of another kind than LoRA's."""
+    path = checkpoint.path
+    try:
+        if checkpoint.layout is Layout.PEFT and (path / ADAPTER_CONFIG).is_file():
+            read_settings(path)
+        elif checkpoint.layout is Layout.PEFT:
+            yield f"{ADAPTER_CONFIG}: expected beside {ADAPTER_WEIGHTS}, with rank and alpha; found nothing"
+        elif checkpoint.layout in _TORCH:
+            require_weights(path, tensors_of(path), _recorded(checkpoint))
+    except (CheckpointError, LoadError) as error:
+        yield str(error).removeprefix(f"{path}: ").removeprefix(f"{path}/")
+
+
 def _apart(checkpoint: Detected) -> Iterator[str]:
-    """Yield what only files tell: tied tables that differ, and a PEFT folder without its config."""
-    if checkpoint.layout is Layout.PEFT and not (checkpoint.path / ADAPTER_CONFIG).is_file():
-        yield f"{ADAPTER_CONFIG}: expected beside {ADAPTER_WEIGHTS}, with rank and alpha; found nothing"
+    """Yield what only files tell: tied tables that differ."""
     if checkpoint.layout not in _TORCH:
         return
     with open_tensors(checkpoint.path) as tensors:

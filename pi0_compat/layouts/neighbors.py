@@ -105,7 +105,7 @@ _TEXT = (
     _signs(
         "Qwen2 or Qwen2.5, or another language model with biases in its attention",
         rf"{_TEXT_LAYERS}self_attn\.q_proj\.bias$",
-        rf"{_TEXT_LAYERS}mlp\.gate_proj\.",
+        rf"{_TEXT_LAYERS}mlp\.gate_proj\.|^(model\.)?norm\.",
         lacks=_SENSES,
     ),
     _signs(

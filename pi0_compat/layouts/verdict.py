@@ -33,6 +33,7 @@ from pi0_compat.text import shorten
 
 UNKNOWN = "unknown"
 _ABSENT = "expected, found nothing"
+_UNMERGED = "tensors of adapters that are not merged into the weights"
 _NO_FLOATS = "expected floats, found "
 _TORCH = (Layout.OPENPI_PYTORCH, Layout.LEROBOT, Layout.HUGGING_FACE)
 _WORDS = {
@@ -71,6 +72,11 @@ class Verdict(NamedTuple):
         """Whether it is a model, or a part of one that is read by itself, and nothing of it is missing."""
         return not self.reason and not self.problems
 
+    @property
+    def lacks(self) -> bool:
+        """Whether something is missing, which other copies of the files may have."""
+        return any(_ABSENT in line for line in self.problems) and not any(_UNMERGED in line for line in self.problems)
+
     def require_whole(self, path: Path) -> None:
         """Reject a checkpoint of another model, or one that is not whole.
 
@@ -93,8 +99,7 @@ class Verdict(NamedTuple):
                 f"{number} {'parameter holds' if number == 1 else 'parameters hold'} no floats ({self.family}), and a "
                 "cast would be garbage: dequantize with the library that quantized them"
             )
-        way_out = "; get all of its files again" if any(_ABSENT in line for line in self.problems) else ""
-        return f"the checkpoint is not whole ({self.family}){way_out}"
+        return f"the checkpoint is not whole ({self.family}){'; get all of its files again' if self.lacks else ''}"
 
     def require_place(self, path: Path) -> None:
         """Reject arrays that the model has no place for.
@@ -144,21 +149,12 @@ def judge(layout: Layout, leaves: Mapping[str, Leaf], recorded: Mapping[str, Any
     unmerged = sorted(name for name in strays if is_unmerged(layout, name))
     problems = [f"{name}: {_ABSENT}" for name in lost]
     if unmerged:
-        problems.append(f"{unmerged[0]}: {len(unmerged)} tensors of adapters that are not merged into the weights")
-    problems += [
-        f"{name}: expected floats, found {leaf}"
-        for name, leaf in sorted(named.items())
-        if name in known and not _is_float(leaf)
-    ]
+        problems.append(f"{unmerged[0]}: {len(unmerged)} {_UNMERGED}")
     problems += _misshapen(layout, named, whole, recorded or {})
     problems += _not_weights(named, known | adapters) + _twice(layout, leaves)
     family = _family(layout, whole, named)
     placeless = tuple(name for name in strays if name not in unmerged)
     return Verdict(family, problems=tuple(problems), strays=placeless)
-
-
-def _is_float(leaf: Leaf) -> bool:
-    return leaf.dtype.name.startswith(("float", "bfloat"))
 
 
 def sizes_in(layout: Layout, leaves: Mapping[str, Leaf], recorded: Mapping[str, Any]) -> Sizes:

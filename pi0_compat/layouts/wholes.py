@@ -216,7 +216,7 @@ def is_unmerged(layout: Layout, name: str) -> bool:
         return False
     if layout is Layout.OPENPI:
         return looks_like_an_adapter(name) and not (is_adapter(name) and adapter_of(name))
-    return looks_like_an_adapter(name)
+    return looks_like_an_adapter(name) or ".base_layer." in name
 
 
 def layers_apart(rules: Iterable[Rule], leaves: Mapping[str, Leaf]) -> list[str]:

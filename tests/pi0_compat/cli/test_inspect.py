@@ -1,5 +1,6 @@
 """`pi0-compat inspect`: every layout is recognized from metadata, and missing parts are named."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from fixtures import golden_cases, old_checkpoints
+from fixtures import content, golden_cases, old_checkpoints
 from fixtures.damage.operations import files as damaged_files
 from fixtures.writers import hugging_face, openpi, openpi_pytorch, paligemma_npz, safetensors_file
 from pi0_compat import Pi0Config, save_params
@@ -373,3 +374,32 @@ def test_strays_and_problems_are_listed(pi0_compat: Callable, tiny: Path, tmp_pa
         f"  complete    no: 1 problem\n  - {table} and {head} are one table in the model and differ in the file; pi0 "
         "looks tokens up in the first and has no use for the second: only one can be meant, remove the other\n"
     )
+
+
+def test_what_is_no_weight_is_no_model(pi0_compat: Callable, tmp_path: Path, sizes: Path) -> None:
+    """Scales of quantized weights beside codes that somebody cast, and a quantization in config.json, are said by every
+    command in the same words."""
+    tensors = openpi_pytorch.saved(content.params(SPEC, 0, "float32"))
+    name = "paligemma_with_expert.gemma_expert.model.layers.0.mlp.down_proj.weight_scale"
+    openpi_pytorch.write(tensors | {name: np.ones((), np.float32)}, tmp_path / "scales")
+    openpi_pytorch.write(tensors, tmp_path / "config")
+    (tmp_path / "config" / "config.json").write_text('{"quantization_config": {"quant_method": "fp8"}}')
+    for folder, words in (("scales", "1 tensors are scales of quantized"), ("config", "quantization_config (fp8)")):
+        result = pi0_compat("inspect", tmp_path / folder)
+        assert (result.status, "complete    no: 1 problem\n" in result.out, words in result.out) == (NO, True, True)
+        result = pi0_compat("check", tmp_path / folder, "--config-file", sizes / "base.json")
+        assert (result.status, words in result.out, "fix" in result.out) == (NO, True, False)
+        assert words in pi0_compat("convert", tmp_path / folder, "--to", "openpi", "-o", tmp_path / "out").err
+
+
+def test_adapters_of_another_kind_are_not_complete(pi0_compat: Callable, tiny: Path, tmp_path: Path) -> None:
+    """Adapters whose base is another one are said to be so before anybody attaches them."""
+    config = ("--config-file", tmp_path / "model.json")
+    (tmp_path / "model.json").write_text(json.dumps(LORA))
+    assert pi0_compat("convert", tiny / "lora", "--to", "peft", "-o", tmp_path / "peft", *config).status == YES
+    assert pi0_compat("inspect", tmp_path / "peft").status == YES
+    file = tmp_path / "peft" / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"init_lora_weights": "pissa"}))
+    result = pi0_compat("inspect", tmp_path / "peft")
+    assert result.status == NO
+    assert "  - adapter_config.json: init_lora_weights is 'pissa': it belongs to a base from which" in result.out

@@ -242,6 +242,17 @@ def test_strays_have_no_place() -> None:
     assert dora.problems == (f"{name}: 1 tensors of adapters that are not merged into the weights",)
 
 
+def test_weights_beside_adapters_are_not_missing_files() -> None:
+    """PEFT's names of weights beside adapters are said to be that: other copies of the files would not help."""
+    tensors = leaves_of(_tensors("openpi_pytorch"))
+    name = "paligemma_with_expert.gemma_expert.model.layers.0.self_attn.q_proj"
+    renamed = {n.replace(f"{name}.", f"{name}.base_layer."): leaf for n, leaf in tensors.items()}
+    verdict = judge(Layout.OPENPI_PYTORCH, renamed)
+    words = f"{name}.base_layer.weight: 1 tensors of adapters that are not merged into the weights"
+    assert verdict.problems == (f"{name}.weight: expected, found nothing", words)
+    assert not verdict.lacks
+
+
 def test_what_is_missing_is_listed_in_one_error() -> None:
     """The error has the family, the way out and a line for each parameter."""
     shapes = _shapes("pi05")
