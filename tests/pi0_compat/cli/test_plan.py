@@ -7,6 +7,7 @@ import pytest
 
 from pi0_compat.cli import NO, REFUSED, YES
 from pi0_compat.planning import child, devices, plan, remedies
+from pi0_compat.planning.question import Question
 from pi0_compat.storage.download import CACHE_VARIABLE
 
 TINY = "pi0_libero_low_mem_finetune_tiny"
@@ -17,7 +18,7 @@ PROGRAM = {"arguments": 1_000_000, "outputs": 900_000, "aliased": 899_000}
 def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Have answers without a compiler: a gigabyte, and ten more for each sample."""
 
-    def ask(question: plan.Question) -> dict[str, object]:
+    def ask(question: Question) -> dict[str, object]:
         program = PROGRAM | {"temporary": (1 + 10 * question.batch) * 10**9 // (1 + question.freeze_vision)}
         return child.answer(question, compiled=False) | {"program": program}
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from pi0_compat.planning import answers
 from pi0_compat.planning.answers import PlanError, ask
 from pi0_compat.planning.devices import device
 from pi0_compat.planning.plan import Plan, plan
@@ -89,7 +88,7 @@ def test_a_question_is_kept_under_all_that_decides_it() -> None:
 def test_what_the_compiler_says_is_reported(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     """A process that fails is an error with its last line, and nothing is kept."""
     failed = subprocess.CompletedProcess([], 1, "", "Traceback\nRuntimeError: out of registers\n")
-    monkeypatch.setattr(answers.subprocess, "run", lambda *_, **__: failed)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
     before = sorted(cache.rglob("*"))
     with pytest.raises(PlanError, match="could not be compiled: RuntimeError: out of registers"):
         ask(Question(config=TINY, batch=77))
@@ -99,7 +98,7 @@ def test_what_the_compiler_says_is_reported(monkeypatch: pytest.MonkeyPatch, cac
 def test_without_jax(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     """Without jax the error has the line that installs it."""
     failed = subprocess.CompletedProcess([], 1, "", "ModuleNotFoundError: No module named 'jax'\n")
-    monkeypatch.setattr(answers.subprocess, "run", lambda *_, **__: failed)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(ImportError, match=r"pip install 'pi0-compat\[jax\]'"):
         ask(Question(config=TINY, batch=78))
 
