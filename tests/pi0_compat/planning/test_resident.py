@@ -15,6 +15,8 @@ from pi0_compat.planning.resident import Resident, part_of, resident
 from pi0_compat.training.configs import TrainConfig, config_names, get_config
 from pi0_compat.training.step import TrainState, abstract_train_state, init_train_state
 
+# The weights do not matter here.
+pytestmark = pytest.mark.filterwarnings("ignore:no weight loader:UserWarning")
 NAMES = [name for name in config_names() if not name.endswith(TINY_SUFFIX)]
 
 
