@@ -12,7 +12,10 @@ from pi0_compat.loading.report import Status
 from tests.docs.pages import CONTRIBUTING, README, ROOT, blocks, commands, text_of
 
 WITH_COMMANDS = [README, *(ROOT / "docs" / f"{name}.md" for name in ("quickstart", "convert", "norm_stats"))]
-WITH_PYTHON = [README, *(ROOT / "docs" / f"{name}.md" for name in ("quickstart", "loading", "lora", "pi0_fast", "norm_stats"))]
+WITH_PYTHON = [
+    README,
+    *(ROOT / "docs" / f"{name}.md" for name in ("quickstart", "loading", "lora", "pi0_fast", "norm_stats")),
+]
 MAX_README_BYTES = 8000
 MAX_RECIPE_LINES = 8
 
