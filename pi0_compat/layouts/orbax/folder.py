@@ -80,7 +80,7 @@ def _folder_advice(folder: Path) -> str:
     if holds_tree(folder.parent / PARAMS):
         return f"the parameters are beside it: pass {folder.parent / PARAMS}"
     if torch:
-        return f"{torch[0]} is a PyTorch checkpoint, which has another layout: use a loader for that one"
+        return _torch_advice(folder, torch)
     if words := _known_contents(folder):
         return words
     children = sorted(child.name for child in folder.iterdir())
@@ -88,6 +88,15 @@ def _folder_advice(folder: Path) -> str:
         return "it is empty"
     more = ", ..." if len(children) > 5 else ""
     return f"it has {', '.join(children[:5])}{more}; pass the `{PARAMS}` folder of a checkpoint"
+
+
+def _torch_advice(folder: Path, files: list[str]) -> str:
+    if len(files) > 1:
+        return (
+            f"{files[0]} and {len(files) - 1} more are of a PyTorch checkpoint, without the index that says what is "
+            "where: get model.safetensors.index.json too, or pass one of the files"
+        )
+    return f"{files[0]} is a PyTorch checkpoint: pass the file, {folder / files[0]}, to a loader of PyTorch's layouts"
 
 
 def _known_contents(folder: Path) -> str | None:

@@ -3,9 +3,11 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fixtures.golden_cases import GOLDEN
+from fixtures.writers import safetensors_file
 from pi0_compat.errors import CheckpointError
 from pi0_compat.layouts.detect import detect
 from pi0_compat.layouts.orbax.folder import find_params
@@ -63,3 +65,18 @@ def test_an_empty_path_is_no_folder() -> None:
     """An empty path, as of an unset variable, is not the working folder."""
     with pytest.raises(CheckpointError, match=r"^expected the path or URL of a checkpoint, found an empty one$"):
         detect("")
+
+
+def test_a_safetensors_file_of_another_name_is_to_be_passed_itself(tmp_path: Path) -> None:
+    """A file that is not called model.safetensors is taken, its folder is not; shards need an index."""
+    safetensors_file.write({"a": np.ones(2, np.float32)}, tmp_path / "weights.safetensors")
+    with pytest.raises(CheckpointError) as caught:
+        detect(tmp_path)
+    assert str(caught.value).endswith(
+        f"weights.safetensors is a PyTorch checkpoint: pass the file, {tmp_path / 'weights.safetensors'}, to a loader "
+        "of PyTorch's layouts"
+    )
+    assert detect(tmp_path / "weights.safetensors").layout == "hugging_face"
+    safetensors_file.write({"a": np.ones(2, np.float32)}, tmp_path / "model-00001-of-00002.safetensors")
+    with pytest.raises(CheckpointError, match="and 1 more are of a PyTorch checkpoint, without the index"):
+        detect(tmp_path)
