@@ -216,7 +216,8 @@ def _adapters_for(
 
 def _read(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Metadata:
     """Return the metadata of a checkpoint that has all of its parameters, and no others."""
-    stored = read_metadata(_openpi(detect(path), destination(out)))
+    place = destination(out)  # before anything is read
+    stored = read_metadata(_openpi(detect(path), place))
     _require_whole(stored)
     return stored
 
