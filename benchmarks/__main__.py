@@ -5,6 +5,7 @@ python -m benchmarks --size full --device gpu                         on a plain
 python -m benchmarks --size small --subject openpi=../openpi/.venv/bin/python
 python -m benchmarks --family pi0_fast --size small                   pi0-FAST in place of pi0
 python -m benchmarks check reports/results/*/*.json                   check result files against the rules
+python -m benchmarks accelerator --subject openpi=PYTHON              ten minutes on a GPU: steps, sampling, loads
 python -m benchmarks limits --size full                               the least time that loads and commands can take
 """
 
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import limits, running
+from benchmarks import accelerator, limits, running
 from benchmarks.cells.cells import FAMILIES, Cell, cells_of
 from benchmarks.cells.sizes import sizes
 from benchmarks.measure.plan import Plan
@@ -32,6 +33,8 @@ def main(arguments: Sequence[str]) -> int:
         return _check([Path(argument) for argument in arguments[1:]])
     if arguments[:1] == ["limits"]:
         return limits.main(arguments[1:])
+    if arguments[:1] == ["accelerator"]:
+        return accelerator.main(arguments[1:])
     parser = _parser()
     options = parser.parse_args(arguments)
     cells = _cells(options)
