@@ -53,7 +53,8 @@ def _measured(part: Sequence[str], options: argparse.Namespace, end: float) -> l
     if left < _LEAST_SECONDS:
         return cells
     command = [sys.executable, "-m", "benchmarks", "--size", options.size, "--device", options.device, *_FAMILIES]
-    command += ["--batch", str(_BATCH), "--passes", "1", *(word for cell in cells for word in ("--only", cell))]
+    command += ["--batch", str(_BATCH), "--devices", "1", "--passes", "1"]
+    command += [*(word for cell in cells for word in ("--only", cell))]
     command += [word for subject in options.subject for word in ("--subject", subject)]
     for name in ("checkpoints", "results"):
         if folder := getattr(options, name):
