@@ -139,7 +139,9 @@ def convert_checkpoint(
     adapter, detected = (None, detect(path)) if base is None else (_adapter(path), detect(base))
     for one in filter(None, (adapter, detected)):
         require_outside(out, one.root)
-    judge_checkpoint(detected).verdict.require_known(detected.path)
+    found = judge_checkpoint(detected).verdict
+    found.require_known(detected.path)
+    _require_expert(detected.path, found.family, layout, config)
     with _opened(detected, adapter, config and config.without_lora(), dtype) as (checkpoint, merged):
         verdict = judge(Layout.OPENPI, checkpoint.leaves)
         verdict.require_whole(checkpoint.path)
@@ -217,6 +219,17 @@ def _policy(
     dtypes = {leaf.dtype.name for leaf in base.leaves.values()}
     dtype = "bfloat16" if dtypes == {"bfloat16"} else "float32"
     return resolve(options, model, config_name, step, dtype, job.source.path)
+
+
+def _require_expert(path: Path, family: str, layout: str, config: Pi0Spec | None) -> None:
+    """Reject a release for a layout that holds a whole pi0: no config gives it an action expert."""
+    if family not in ("PaliGemma", "Gemma 1") or layout not in (Layout.OPENPI_PYTORCH, Layout.LEROBOT):
+        return
+    if config is None or config.family != "pi0_fast":
+        raise LoadError(
+            f"{path}: a {family} has no action expert, and {layout} holds a whole model: fine-tune from it first, or "
+            "convert it to openpi, hugging_face, or paligemma_npz"
+        )
 
 
 def _require_suffix(target: Target, out: Path) -> None:

@@ -23,9 +23,7 @@ def experts_of(stored: Metadata, config: Pi0Spec | None) -> ExpertLoRAs:
       CheckpointError: the record is damaged.
     """
     if config is not None:
-        if other := family_error(stored.leaves, config.family):
-            raise LoadError(f"{stored.path}: {other}")
-        require_recorded_family(stored, (config.family,), "the config")
+        _require_family(stored, config)
         require_same_lora(str(stored.path), stored, config)
         return lora_of(config)
     recorded = stored.lora or {}
@@ -33,6 +31,12 @@ def experts_of(stored: Metadata, config: Pi0Spec | None) -> ExpertLoRAs:
         return tuple(ExpertLoRA.from_json(recorded[name]) if recorded.get(name) else None for name in EXPERTS)
     except (ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{stored.path}: damaged: its record of LoRA is {recorded!r:.120} ({error})") from error
+
+
+def _require_family(stored: Metadata, config: Pi0Spec) -> None:
+    if other := family_error(stored.leaves, config.family):
+        raise LoadError(f"{stored.path}: {other}")
+    require_recorded_family(stored, (config.family,), "the config")
 
 
 def require_recorded_family(stored: Metadata, families: Collection[str], what: str) -> None:
@@ -73,6 +77,10 @@ def known_of(stored: Metadata, config: Pi0Spec | None, alpha: Alphas | None, *, 
       LoadError: two of them do not agree, or the config is of another family than the parameters.
       CheckpointError: the record is damaged.
     """
+    if alpha is None and config and stored.lora and not config.has_lora:
+        # The config of the base says which model it is; the adapters are as they were recorded.
+        _require_family(stored, config)
+        return Known(experts_of(stored, None), "record")
     if alpha is None:
         origin: Origin = "config" if config else "none" if stored.lora is None else "record"
         return Known(experts_of(stored, config), origin)

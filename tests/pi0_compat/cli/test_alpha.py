@@ -12,9 +12,10 @@ import pytest
 from fixtures.golden_cases import GOLDEN
 from fixtures.params import Params
 from fixtures.writers.openpi import read_params
+from pi0_compat import Pi0Config, save_params
 from pi0_compat.lora.alphas import GROUPS
 from suite.writing.asserts import assert_same_bits
-from tests.pi0_compat.cli.checkpoints import LORA_SPEC
+from tests.pi0_compat.cli.checkpoints import BASE_SPEC, LORA_SPEC, config_file
 from tests.pi0_compat.cli.conftest import Result
 
 Run = Callable[..., Result]
@@ -167,3 +168,17 @@ def test_a_named_model_keeps_its_lengths(pi0_compat: Run, tmp_path: Path) -> Non
     assert done.status == 0, done.err
     assert json.loads(file.read_text())["family"] == "pi05"
     assert "in no shape, so as pi05_" in done.out
+
+
+@pytest.mark.parametrize("command", [("fold",), ("convert", "--to", "openpi", "--fold")])
+def test_the_config_of_the_base_leaves_the_recorded_alpha(
+    pi0_compat: Run, tmp_path: Path, lora: Params, config: str, command: tuple[str, ...]
+) -> None:
+    """Where alpha is recorded, the config of the base says which model it is, and the recorded scale is used."""
+    recorded = tmp_path / "recorded" / "params"
+    save_params(lora, recorded, config=Pi0Config.from_json({**LORA_SPEC}))
+    base = config_file(BASE_SPEC, tmp_path / "recorded")
+    for name, model in (("by_lora", config), ("by_base", base)):
+        assert pi0_compat(*command, recorded, "-o", tmp_path / name, "--config-file", model).status == 0
+    by_lora, by_base = (read_params(tmp_path / name / "params") for name in ("by_lora", "by_base"))
+    assert_same_bits(by_base, by_lora)

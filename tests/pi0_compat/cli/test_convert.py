@@ -1,6 +1,7 @@
 """`pi0-compat convert`: every layout it writes, what it leaves out, and what it refuses."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -372,3 +373,14 @@ def test_what_is_not_whole_is_not_written(tmp_path: Path, base: Params, capsys) 
         "  - action_out_proj/bias: expected, found nothing"
     )
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("layout", ["openpi_pytorch", "lerobot"])
+def test_a_release_is_no_whole_model(
+    pi0_compat: Callable, tiny: Path, tmp_path: Path, sizes: Path, layout: str
+) -> None:
+    """A PaliGemma has no action expert, so no config makes it a pi0's file: the error says so, with and without one."""
+    for options in ((), ("--config-file", sizes / "base.json")):
+        result = pi0_compat("convert", tiny / "hugging_face", "--to", layout, "-o", tmp_path / "out", *options)
+        assert result.status == 2
+        assert f"a PaliGemma has no action expert, and {layout} holds a whole model: fine-tune from it" in result.err
