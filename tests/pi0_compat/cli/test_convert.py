@@ -269,11 +269,11 @@ def test_several_models_of_the_same_shapes_are_listed(tmp_path: Path, capsys, mo
 
 
 def test_a_part_is_no_whole(tmp_path: Path, config: str, capsys) -> None:
-    """A PaliGemma is not a pi0, and a Gemma not a PaliGemma: missing parameters are listed."""
+    """A PaliGemma is not a pi0, and a Gemma not a PaliGemma: what is missing is named."""
     paligemma_npz.build(BASE_SPEC, tmp_path / "pt.npz")
     options = ("-o", tmp_path / "out.npz", "--config-file", config)
     message = refusal(capsys, "convert", tmp_path / "pt.npz", "--to", "openpi_pytorch", *options)
-    assert "  - action_in_proj/kernel: expected float32[" in message
+    assert message.startswith(f"{tmp_path}/pt.npz: a PaliGemma has no action expert, and openpi_pytorch holds a whole")
     gemma_flax.build(BASE_SPEC, tmp_path / "gemma")
     message = refusal(capsys, "convert", tmp_path / "gemma", "--to", "paligemma_npz", *options)
     assert message.startswith(
