@@ -15,6 +15,15 @@ from tests.pi0_compat.cli.checkpoints import LORA_SPEC, config_file, step
 
 SPEC = specs.tiny()
 LORA = specs.tiny(lora="both")
+# Layout and family of each checkpoint in the folder `tiny`.
+KINDS = {
+    "openpi": ("openpi", "pi0"),
+    "lora": ("openpi", "pi0"),
+    "pytorch": ("openpi_pytorch", "pi0"),
+    "hugging_face": ("hugging_face", "PaliGemma"),
+    "paligemma.npz": ("paligemma_npz", "PaliGemma"),
+    "gemma": ("gemma_flax", "Gemma 1"),
+}
 
 
 class Result(NamedTuple):
