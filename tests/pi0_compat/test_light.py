@@ -1,5 +1,6 @@
 """What works on files works without jax, flax, optax and orbax, and what needs them says how to install them."""
 
+import importlib
 import subprocess
 import sys
 import tomllib
@@ -113,7 +114,10 @@ def test_a_name_that_needs_jax_says_how_to_install_it(tmp_path: Path) -> None:
 
 def test_a_bucket_says_how_to_install_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without gcsfs, a URL of Google's storage is rejected with the line that installs it."""
+    importlib.import_module("fsspec.registry")
     monkeypatch.setitem(sys.modules, "gcsfs", None)
+    # fsspec keeps the class that it has imported for another test.
+    monkeypatch.delitem(vars(sys.modules["fsspec.registry"])["_registry"], "gs", raising=False)
     with pytest.raises(CheckpointError, match=r"gs:// .*pip install 'pi0-compat\[gcs\]'\); or pass a local path"):
         fetch("gs://bucket/checkpoint")
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 BASE = ROOT / "fixtures" / "golden" / "pi0_base"
 # Announces that it has begun to write, and then waits.
 _SLOW = """
-import sys, time
+import signal, sys, time
 from pi0_compat.cli import main as cli
 from pi0_compat.storage.stream import Counted
 counted = Counted._counted
@@ -31,6 +31,8 @@ def slow(self, parts):
             self._advance(0)
 
 Counted._counted = slow
+# A shell starts what it puts in the background with Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.exit(cli.main(sys.argv[1:]))
 """
 
@@ -44,7 +46,10 @@ def writing(layout: str, out: Path) -> Iterator[subprocess.Popen[str]]:
         assert process.stdout
         assert process.stdout.readline() == "writing\n", process.communicate()
         assert [path.name for path in out.parent.iterdir()] == [f".{out.name}.unfinished"]
-        yield process
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(
