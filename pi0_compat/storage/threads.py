@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 Report = Callable[[int], None]
@@ -38,9 +38,12 @@ def for_each(
         with lock:
             advance(done)
 
+    futures: dict[str, Future[T]] = {}
     with ThreadPoolExecutor(_AT_ONCE) as threads:
-        futures = {item: threads.submit(work, item, report) for item in items}
         try:
+            # Inside: a signal may come while the first items are worked on and others are still handed out.
+            for item in items:
+                futures[item] = threads.submit(work, item, report)
             wait(futures.values(), return_when=FIRST_EXCEPTION)
         finally:
             stop.set()
