@@ -207,7 +207,10 @@ FAULTS = (
         bugs=("C6",),
         story="Int8 codes in one layer of a stack are cast to floats with the rest.",
         evidence="https://github.com/Physical-Intelligence/openpi/blob/15a9616/src/openpi/training/weight_loaders.py#L33",
-        patches=(Patch(_LAYOUT, "codes = [dtype for dtype in dtypes if dtype not in _FLOATS]", "codes = []"),),
+        patches=(
+            Patch(_LAYOUT, "codes = [dtype for dtype in dtypes if dtype not in _FLOATS]", "codes = []"),
+            Patch("layouts/torch/not_weights.py", "if leaf.dtype not in FLOATS", "if False"),
+        ),
         caught_by=("misfit.what_is_no_weight_is_refused",),
     ),
     Fault(

@@ -216,7 +216,10 @@ READING = (
         bugs=("C6",),
         story="Quantized weights are cast to floats as if their codes were numbers.",
         evidence=f"{_OPENPI}/blob/15a9616/src/openpi/training/weight_loaders.py#L90",
-        patches=(Patch(_LAYOUT, "or self._found(name).dtype not in FLOATS", "or False"),),
+        patches=(
+            Patch(_LAYOUT, "or self._found(name).dtype not in FLOATS", "or False"),
+            Patch("layouts/torch/not_weights.py", "if leaf.dtype not in FLOATS", "if False"),
+        ),
         caught_by=("misfit.what_is_no_weight_is_refused",),
     ),
     Fault(

@@ -162,7 +162,7 @@ FAULTS = (
             Patch(
                 _RULES,
                 _MOVED,
-                'moved = (piece[:1].repeat(len(piece), 0) if self.axes[0] == "K" else piece).transpose(self.order)',
+                'piece = piece[:1].repeat(len(piece), 0) if self.axes[0] == "K" else piece\n        ' + _MOVED,
             ),
         ),
         caught_by=(_BITS, _ROUND_TRIP),
@@ -179,9 +179,7 @@ FAULTS = (
         id="conversion_reverses_heads",
         story="The heads of q_proj are written in reverse order.",
         evidence="mutation: reverses heads",
-        patches=(
-            Patch(_RULES, _MOVED, 'moved = (piece[::-1] if self.axes[:3] == "NDH" else piece).transpose(self.order)'),
-        ),
+        patches=(Patch(_RULES, _MOVED, 'piece = piece[::-1] if self.axes[:3] == "NDH" else piece\n        ' + _MOVED),),
         caught_by=(_BITS, _ROUND_TRIP),
     ),
 )

@@ -28,8 +28,9 @@ FAULTS = (
         patches=(
             Patch(
                 "layouts/orbax/folder.py",
-                "    if folder.is_file():\n",
-                '    if folder.is_file():\n        __import__("pickle").loads(folder.read_bytes())\n',
+                "    if folder.is_file() and (foreign",
+                '    if folder.is_file():\n        __import__("pickle").loads(folder.read_bytes())\n'
+                "    if folder.is_file() and (foreign",
             ),
         ),
         caught_by=("safety.pickle_is_not_run",),
