@@ -85,19 +85,19 @@ def test_tells_what_rounding_took(subject: Subject, lora_spec: ModelSpec, tmp_pa
 
 @pytest.fixture
 def unfit(lora_spec: ModelSpec, tmp_path: Path, fault: str) -> str:
-    """Write adapters of which one matrix is missing, or which have another rank; return the path of one of them."""
+    """Write adapters: one matrix is missing, or one or all have another rank; return the path of the first of them."""
     params = content.params(lora_spec)
-    path = next(filter(is_adapter, sorted(params)))
+    adapters = list(filter(is_adapter, sorted(params)))
     if fault == "half":
-        del params[path]
+        del params[adapters[0]]
     else:
-        for half, axis in ((path, -1), (path.replace("lora_a", "lora_b"), -2)):
-            params[half] = np.delete(params[half], 0, axis)
+        for path in adapters if fault == "all_ranks" else adapters[:2]:
+            params[path] = np.delete(params[path], 0, -1 if "lora_a" in path else -2)
     write(params, tmp_path / "params")
-    return path
+    return adapters[0]
 
 
-unfit_adapters = pytest.mark.parametrize("fault", ["half", "rank"])
+unfit_adapters = pytest.mark.parametrize("fault", ["half", "rank", "all_ranks"])
 
 
 @contract(source="docs/bugs.md#e9, #c4, #p8", needs=NEEDS)
@@ -105,7 +105,8 @@ unfit_adapters = pytest.mark.parametrize("fault", ["half", "rank"])
 def test_what_cannot_be_folded_is_named(
     subject: Subject, lora_spec: ModelSpec, tmp_path: Path, fault: str, unfit: str
 ) -> None:
-    """An adapter with one matrix missing, or with another rank than the config's, is refused by name."""
+    """An adapter with one matrix missing, or with another rank than the config's, is refused by name; so is the first
+    where all have another rank."""
     with refused(str(tmp_path / "params"), unfit):
         subject.fold_checkpoint(lora_spec, str(tmp_path / "params"), str(tmp_path / "out"), None)
 

@@ -51,7 +51,7 @@ def test_missing_tensor_is_named(loads: Loads, case: Case) -> None:
 @contract(source="docs/bugs.md#c3, #rule-5; a download that stopped", needs=("load",))
 @every_layout(misfits.missing_shards, empty=NOT_IN_SHARDS)
 def test_missing_shard_is_refused(loads: Loads, case: Case) -> None:
-    """A checkpoint of which a shard is missing is refused, also if the index does not name the shard."""
+    """A checkpoint that lacks a shard is refused, also if the index does not name the shard."""
     assert_rejected(loads(case))
 
 
