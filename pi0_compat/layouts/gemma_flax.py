@@ -9,7 +9,7 @@ only have to be stacked in the order of the layers' numbers.
 
 import re
 import threading
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 from pi0_compat import params as tree
 from pi0_compat.diagnosis import later_version
 from pi0_compat.errors import CheckpointError, LoadError
+from pi0_compat.layouts.majority import unlike
 from pi0_compat.layouts.orbax.item import item_metadata
 from pi0_compat.layouts.orbax.metadata import Metadata
 from pi0_compat.layouts.orbax.read import restore_leaves
@@ -129,12 +130,8 @@ def layers_unlike(arrays: Mapping[str, Leaf]) -> list[str]:
         alike[_place(_plain_name(name))[0]].append(name)
     lines = []
     for names in alike.values():
-        usual = Counter(arrays[name] for name in names).most_common(1)[0][0]
-        lines += [
-            f"{name}: expected {usual}, as in the other layers, found {arrays[name]}"
-            for name in names
-            if arrays[name] != usual
-        ]
+        usual, odd = unlike({name: arrays[name] for name in names})
+        lines += [f"{name}: expected {usual}, as in the other layers, found {arrays[name]}" for name in odd]
     return lines
 
 

@@ -5,12 +5,12 @@ The readers of a layout take their names from the same rules, so what is whole h
 
 import dataclasses
 import re
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
 from pi0_compat.layouts.layout import Layout
+from pi0_compat.layouts.majority import unlike
 from pi0_compat.layouts.torch.hugging_face import candidates as hugging_face_candidates
 from pi0_compat.layouts.torch.openpi import TABLE, TIED_TABLE
 from pi0_compat.layouts.torch.openpi import rules as openpi_rules
@@ -236,11 +236,9 @@ def layers_apart(rules: Iterable[Rule], leaves: Mapping[str, Leaf]) -> list[str]
         for name in alike:
             kinds.setdefault(name.rpartition(".layers.")[2].partition(".")[2], []).append(name)
         for of_one_kind in kinds.values():
-            usual = Counter(alike[name] for name in of_one_kind).most_common(1)[0][0]
+            usual, unequal = unlike({name: alike[name] for name in of_one_kind})
             lines += [
-                f"{name}: expected {list(usual)}, as in the other layers, found {leaves[name]}"
-                for name in of_one_kind
-                if alike[name] != usual
+                f"{name}: expected {list(usual)}, as in the other layers, found {leaves[name]}" for name in unequal
             ]
     return lines
 

@@ -35,8 +35,8 @@ def save_params(
     Args:
       params: numpy or jax arrays, flat or nested.
       path: the folder to make; its parents are made too.
-      config: its family, rank and alpha are recorded; without it, whoever loads adapters has to know their alpha, and a
-        pi0_fast cannot be told from a PaliGemma.
+      config: record its family, rank and alpha; without ``config``, a reader must know the adapters' alpha, and cannot
+        tell a pi0_fast from a PaliGemma.
       value_suffix: end the stored names in nnx's ``value``, as openpi's training does.
 
     Raises:
