@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# openpi's pi0-FAST, sampling: with a masked camera of m tokens, the tokens that it writes attend to that camera, and no
+# What surprises in openpi's pi0-FAST, sampling: with a masked camera of m tokens, the tokens that it writes attend to that camera, and no
 # longer to the first m tokens of images and prompt.
 #
 # openpi at 15a9616 (2026-06-16), jax 0.5.3, flax 0.10.2. sample_actions (models/pi0_fast.py:259-281) rolls images and
@@ -14,6 +14,7 @@
 # Usage: bash findings/openpi_fast_decode_mask.sh [PYTHON]      a Python 3.11; 0 if openpi still does it, 1 if not
 # OPENPI=DIR takes a checkout that is there in place of a clone.
 set -euo pipefail
+[[ -z "${OPENPI:-}" ]] || OPENPI=$(realpath "$OPENPI")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 if [[ -z "${OPENPI:-}" ]]; then
@@ -24,6 +25,7 @@ fi
 "${1:-python3.11}" -m venv "$work/env"
 "$work/env/bin/pip" install --quiet jax==0.5.3 flax==0.10.2 orbax-checkpoint==0.11.13 ml-collections==1.0.0 \
   einops==0.8.1 augmax==0.4.1 beartype==0.19.0 jaxtyping==0.2.36 numpy==1.26.4 treescope==0.1.9
+cd "$work"
 JAX_PLATFORMS=cpu PYTHONPATH=$OPENPI/src "$work/env/bin/python" - <<'PYTHON'
 import sys
 from types import ModuleType

@@ -72,7 +72,7 @@ def train_config(question: Question) -> TrainConfig:
 
 
 def placement(devices: int) -> Placement:
-    """Return where arrays go: the first device, or spread over so many."""
+    """Return where arrays go: to the first device, or spread over all ``devices``."""
     return first_device() if devices == 1 else fsdp(_mesh(devices))
 
 

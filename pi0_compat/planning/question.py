@@ -24,7 +24,7 @@ _COMPILERS = ("jax", "jaxlib", "flax", "optax")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Question:
-    """One program, on so many devices.
+    """Describe one program and the number of devices that it runs on.
 
     Attributes:
       config: the name of a training config, or a model.
