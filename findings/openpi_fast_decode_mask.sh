@@ -26,6 +26,8 @@ fi
 "$work/env/bin/pip" install --quiet jax==0.5.3 flax==0.10.2 orbax-checkpoint==0.11.13 ml-collections==1.0.0 \
   einops==0.8.1 augmax==0.4.1 beartype==0.19.0 jaxtyping==0.2.36 numpy==1.26.4 treescope==0.1.9
 cd "$work"
+# jax 0.5.3 reads wrong programs from its compilation cache on the CPU.
+unset JAX_COMPILATION_CACHE_DIR
 JAX_PLATFORMS=cpu PYTHONPATH=$OPENPI/src "$work/env/bin/python" - <<'PYTHON'
 import sys
 from types import ModuleType
